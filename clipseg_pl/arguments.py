@@ -1,0 +1,71 @@
+"""What the command line says when it refuses something."""
+
+import difflib
+import inspect
+import re
+import sys
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from clipseg_pl.models.backbone import Backbone
+from clipseg_pl.models.decoder import Decoder
+from clipseg_pl.prompts.visual import VisualPrompt
+from clipseg_pl.protocols import Protocol
+from datamodules.base import BaseDataModule
+from datamodules.datasets.prompted import Prompting
+
+# what configs name options of, each with its subclasses
+_CONFIGURED = (Backbone, Decoder, Protocol, BaseDataModule, Prompting, VisualPrompt)
+
+
+class Parser(LightningArgumentParser):
+    """Says in one line what is wrong, and which key was probably meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message on one line and exit with status 2."""
+        text = one_line(message)
+        sys.stderr.write(f"clipseg_pl: {text}{suggestion(text, self)}\n")
+        sys.exit(2)
+
+
+def one_line(message: str) -> str:
+    """Bring an explanation down to its cause, on one line.
+
+    Where jsonargparse lists why each member of a union was refused, the cause is the first that
+    is not "None was expected".
+    """
+    causes = re.findall(r"^\s*- (.*)$", message, re.MULTILINE)
+    real = [cause for cause in causes if "NoneType" not in cause]
+    return " ".join((real[0] if real else message).split()).rstrip(".") + "."
+
+
+def suggestion(text: str, parser: LightningArgumentParser) -> str:
+    """The valid key nearest to a refused one; where none is near, those beside it."""
+    refused = re.search(r"(?:arguments: -*|[Oo]ption ')([\w.]+)", text)
+    if not refused:
+        return ""
+    *parents, name = refused[1].split(".")
+    parsers = [parser]
+    for action in parser._actions:
+        if isinstance(action.choices, dict):  # a verb's own parser
+            parsers += action.choices.values()
+    known = {action.dest for part in parsers for action in part._actions if action.dest != "help"}
+    options = {key.split(".")[-1] for key in known}
+    for base in _CONFIGURED:
+        for part in (base, *base.__subclasses__()):
+            options |= set(inspect.signature(part).parameters)
+    near = difflib.get_close_matches(name, sorted(options), 1, 0.7)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    parent = ".".join(parents)
+    beside = sorted(
+        {key[len(parent) + 1 :].split(".")[0] for key in known if key.startswith(parent)}
+    )
+    return f" {parent or 'There'} takes {', '.join(filter(None, beside))}." if parent else ""
+
+
+def stop(message: str) -> NoReturn:
+    """Say it on one line and exit with status 1."""
+    sys.stderr.write(f"clipseg_pl: {message}\n")
+    sys.exit(1)

@@ -1,0 +1,105 @@
+"""Pictures of what a model does: query | prompt | target | prediction."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from lightning import Callback, LightningModule, Trainer
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from clipseg_pl.images import RGB
+from clipseg_pl.sample import Batch
+
+_ROWS = 8
+_GAP = 4
+_CAPTION = 16
+_TINT = np.array((255, 32, 32), np.float32)
+
+
+class Panels(Callback):
+    """Draws the first prompts of the first batch of every evaluation.
+
+    Args:
+        folder: gets `<stage>-<reading>-<step>.png`; loggers that take images get them as well.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Remember the folder."""
+        self.folder = folder
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - lightning's signature
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first batch."""
+        if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        for reading, (logits, selected) in outputs.items():
+            probability = logits[:_ROWS].float().sigmoid().cpu().numpy()
+            if not len(probability):
+                continue
+            prompts = selected.nonzero()[:_ROWS, 0].tolist()
+            panel = draw_panel(batch, prompts, probability, visual=reading == "visual")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stage = "test" if trainer.testing else "val"
+            name = f"{stage}-{reading}-{trainer.global_step:06}"
+            panel.save(self.folder / f"{name}.png")
+            for logger in trainer.loggers:
+                if hasattr(logger, "log_image"):
+                    logger.log_image(f"panels/{reading}", [panel], trainer.global_step)
+
+    on_test_batch_end = on_validation_batch_end
+
+
+def draw_panel(
+    batch: Batch, prompts: list[int], probability: npt.NDArray[np.float32], visual: bool
+) -> Image.Image:
+    """Draw some prompts of a batch, one a row.
+
+    Args:
+        batch: where they come from.
+        prompts: their positions in it, K of them.
+        probability: (K, 1, H, W), 0 to 1.
+        visual: show the support in the second column; the words are always in the caption.
+    """
+    height, width = batch["query_image"].shape[2:]
+    columns, step = 4, height + _CAPTION + _GAP
+    canvas = Image.new("RGB", (columns * (width + _GAP), len(prompts) * step), "white")
+    draw = ImageDraw.Draw(canvas)
+    owners = batch["prompt_index"].tolist()
+    for row, (prompt, answer) in enumerate(zip(prompts, probability, strict=True)):
+        query = _pixels(batch["query_image"][batch["query_index"][prompt]])
+        support = np.full_like(query, 255)
+        if visual and prompt in owners:
+            support = _pixels(batch["visual_prompt"][owners.index(prompt)])
+        target = batch["query_mask"][prompt, 0].cpu().numpy().astype(np.float32)
+        cells = (query, support, tint(query, target), tint(query, answer[0]))
+        for column, cell in enumerate(cells):
+            place = (column * (width + _GAP), row * step + _CAPTION)
+            canvas.paste(Image.fromarray(cell), place)
+        words = batch["text_prompt"][prompt] + (" (absent)" if batch["negative"][prompt] else "")
+        draw.text((2, row * step + 2), f"query | {words} | target | prediction", fill="black")
+    return canvas
+
+
+def tint(image: RGB, strength: npt.NDArray[np.float32]) -> RGB:
+    """Lay red over an image.
+
+    Args:
+        image: (H, W, 3) uint8.
+        strength: (H, W), 0 (the image, dimmed) to 1 (mostly red).
+    """
+    weight = 0.6 * strength[..., None]
+    dimmed = image * (0.5 + 0.5 * strength[..., None])
+    return np.asarray((1 - weight) * dimmed + weight * _TINT).round().astype(np.uint8)
+
+
+def _pixels(image: Tensor) -> RGB:
+    return image.permute(1, 2, 0).cpu().numpy()  # 3 H W -> H W 3

@@ -1,0 +1,55 @@
+"""Masks on disk, in the form that PhraseCut's official evaluator reads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+from PIL import Image
+from torch.nn import functional as F
+
+from clipseg_pl.sample import Batch
+
+_DEFAULT_THRESHOLD = 0.3  # the paper's on PhraseCut
+
+
+class Predictions(Callback):
+    """Writes `<prompt id>.png` (0 or 255) at the size of the photo, for every named phrase.
+
+    The threshold is the one that the checkpoint kept, else the paper's 0.3.
+
+    Args:
+        folder: where to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Remember the folder."""
+        self.folder = folder
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - lightning's signature
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write one batch."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        threshold = getattr(pl_module, "threshold", None) or _DEFAULT_THRESHOLD
+        probabilities, selected = outputs
+        for probability, prompt in zip(
+            probabilities, selected.nonzero()[:, 0].tolist(), strict=True
+        ):
+            if batch["negative"][prompt]:
+                continue
+            size = batch["query_size"][batch["query_index"][prompt]].tolist()
+            resized = F.interpolate(probability[None], size, mode="bilinear", antialias=True)
+            mask = (resized[0, 0] > threshold).cpu().numpy().astype(np.uint8) * 255
+            Image.fromarray(mask).save(self.folder / f"{batch['prompt_id'][prompt]}.png")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where they are."""
+        if trainer.is_global_zero:
+            print(f"masks: {self.folder}")

@@ -1,0 +1,123 @@
+"""One JSON file for each evaluation, with everything needed to trust its numbers."""
+
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+import clipseg_pl
+
+_PLACES = ("default_root_dir", "root", "num_workers", "ckpt_path", "config")
+_PACKAGES = ("clipseg_pl", "torch", "lightning", "torchmetrics", "open_clip_torch", "numpy")
+
+
+class Results(Callback):
+    """Writes `<folder>/results/<verb>-<name>.json` and prints its numbers as a table.
+
+    Args:
+        folder: of the run.
+        name: of the experiment.
+        config: resolved, as plain values.
+    """
+
+    def __init__(self, folder: Path, name: str, config: dict[str, Any]) -> None:
+        """Start the clock."""
+        self.folder, self.name, self.config = folder, name, config
+        self.started = time.monotonic()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the last validation of a training."""
+        self._report(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report `validate`; the validations inside `fit` go to the loggers."""
+        if trainer.state.fn == "validate":
+            self._report(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report `test`."""
+        self._report(trainer, pl_module)
+
+    def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        numbers: dict[str, float] = getattr(pl_module, "numbers", {})
+        if not trainer.is_global_zero or not numbers:
+            return
+        verb = str(trainer.state.fn.value if trainer.state.fn else "run")
+        file = self.folder / "results" / f"{verb}-{self.name}.json"
+        sizes = getattr(trainer, "datamodule").sizes()  # noqa: B009 - not in Trainer's types
+        content = {
+            "metrics": numbers,
+            "config_hash": config_hash(self.config),
+            "config": self.config,
+            "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+            "step": trainer.global_step,
+            "dataset_sizes": sizes,
+            "processes": trainer.world_size,
+            "seconds": round(time.monotonic() - self.started, 1),
+            **provenance(),
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".tmp")
+        draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        draft.replace(file)
+        _print_table(numbers, file)
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Hash of a resolved config without the places where things lie."""
+
+    def meaning(value: object) -> object:
+        if isinstance(value, dict):
+            return {k: meaning(v) for k, v in value.items() if k not in _PLACES}
+        return value
+
+    return hashlib.sha256(json.dumps(meaning(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, machine, and the commit of the package's own folder (null outside a checkout)."""
+    folder = Path(clipseg_pl.__file__).parent
+
+    def git(*args: str) -> str | None:
+        command = ["git", "-C", str(folder), *args]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # a package installed below somebody else's checkout is not tracked there
+    tracked = git("ls-files", "--error-unmatch", "__init__.py") is not None
+    return {
+        "commit": git("rev-parse", "HEAD") if tracked else None,
+        "dirty": bool(git("status", "--porcelain", "--", ".", "../datamodules"))
+        if tracked
+        else None,
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def _print_table(numbers: dict[str, float], file: Path) -> None:
+    """One row a metric, one column a reading."""
+    rows: dict[str, dict[str, float]] = {}
+    readings: dict[str, None] = {}
+    for key, value in numbers.items():
+        stage, reading, metric = key.split("/")
+        readings[f"{stage}/{reading}"] = None
+        rows.setdefault(metric, {})[f"{stage}/{reading}"] = value
+    table = Table("metric", *readings)
+    for metric, values in rows.items():
+        cells = (values.get(reading) for reading in readings)
+        table.add_row(metric, *("" if value is None else f"{value:.4g}" for value in cells))
+    Console().print(table)
+    Console().print(f"results: {file}", soft_wrap=True)

@@ -1,0 +1,211 @@
+"""`fit`, `validate`, `test` and `predict`: LightningCLI, with one folder for each run."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+import datamodules.phrasecut  # noqa: F401
+from clipseg_pl.arguments import Parser, one_line, stop
+from clipseg_pl.callbacks.panels import Panels
+from clipseg_pl.callbacks.predictions import Predictions
+from clipseg_pl.callbacks.results import Results
+from clipseg_pl.models import clip_backbone  # noqa: F401 - so that short names resolve
+from clipseg_pl.module import CLIPSegModule
+from datamodules.base import BaseDataModule
+
+CHECKPOINTS = "checkpoints"
+
+
+class ProgressBar(RichProgressBar):
+    """One bar over all steps of the run: the paper counts steps, epochs are the sampler's."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"
+
+
+class CLIPSegCLI(LightningCLI):
+    """One run, one folder: config, checkpoints, metrics.csv, panels and results lie together."""
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        """Parse, build and run."""
+        super().__init__(
+            CLIPSegModule,
+            BaseDataModule,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            parser_kwargs={"allow_abbrev": False},
+            save_config_callback=None,
+            seed_everything_default=0,
+            # lightning's sampler repeats samples in evaluation; ours are made for several ranks
+            trainer_defaults={"use_distributed_sampler": False, "num_sanity_val_steps": 1},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Seed the data as everything else is."""
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+
+    def _parse_ckpt_path(self) -> None:
+        """Find `last` and `best`, let the checkpoint say what was trained, and say so."""
+        config = self.config[self.config.subcommand]
+        self.run_folder = _run_folder(config)
+        if config.get("ckpt_path") in ("last", "best"):
+            file = self.run_folder / CHECKPOINTS / f"{config['ckpt_path']}.ckpt"
+            config["ckpt_path"] = str(file)
+        checkpoint = config.get("ckpt_path")
+        if checkpoint and not Path(checkpoint).is_file():
+            stop(f"no checkpoint {checkpoint}")
+        before = dict(_leaves(config.model))
+        super()._parse_ckpt_path()
+        after = dict(_leaves(self.config[self.config.subcommand].model))
+        for key in before:
+            if key in after and str(before[key]) != str(after[key]):
+                rank_zero_only(sys.stderr.write)(
+                    f"clipseg_pl: the checkpoint was trained with model.{key} = {after[key]}, "
+                    f"which replaces {before[key]}\n"
+                )
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what depends on the machine, and refuse to mix two runs in one folder."""
+        config = self.config[self.subcommand]
+        if config.trainer.precision is None:
+            config.trainer.precision = best_precision() if self.subcommand == "fit" else "32-true"
+        config.trainer.default_root_dir = str(self.run_folder)
+        if "verbose" in config:
+            config.verbose = False  # lightning's table; Results prints its own
+        used = self.run_folder / CHECKPOINTS
+        if self.subcommand == "fit" and _is_main_process():
+            if not config.get("ckpt_path") and used.exists() and any(used.iterdir()):
+                stop(
+                    f"{self.run_folder} holds a run already: go on with --ckpt_path last, or set "
+                    "another --trainer.default_root_dir"
+                )
+            _keep_earlier_metrics(self.run_folder)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - lightning's signature
+        """Add what every run has: loggers, checkpoints, panels, results, progress."""
+        given = self.config_init[self.subcommand].trainer
+        loggers: list[Logger] = [CSVLogger(self.run_folder, name="", version="")]
+        if given.logger is not False:
+            extra = given.logger if isinstance(given.logger, list) else [given.logger]
+            loggers += [logger for logger in extra if isinstance(logger, Logger)]
+        own = self._own_callbacks() if not given.fast_dev_run else []
+        if given.enable_progress_bar is not False:
+            own.append(ProgressBar())
+        callbacks = [*(given.callbacks or []), *own]
+        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
+
+    def _own_callbacks(self) -> list[Callback]:
+        assert self.subcommand
+        self._dump_config()
+        name = experiment_name(self.config[self.subcommand])
+        callbacks: list[Callback] = [Results(self.run_folder, name, self.config_dump)]
+        if self.subcommand == "predict":
+            return [Predictions(self.run_folder / "predictions")]
+        if self.subcommand == "fit":
+            reading = self.model.protocol.readings[0]
+            folder = (self.run_folder / CHECKPOINTS).resolve()
+            callbacks += [
+                ModelCheckpoint(folder, filename="last", enable_version_counter=False),
+                ModelCheckpoint(
+                    folder,
+                    filename="best",
+                    monitor=f"val/{reading}/miou@best",
+                    mode="max",
+                    enable_version_counter=False,
+                ),
+            ]
+        return [*callbacks, Panels(self.run_folder / "panels")]
+
+    @rank_zero_only
+    def before_fit(self) -> None:
+        """Write the resolved config into the run's folder."""
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        parser, config = self._parser("fit"), self.config["fit"]
+        text = parser.dump(config, skip_none=False, skip_link_targets=False)
+        (self.run_folder / "config.yaml").write_text(text)
+
+
+def _quieten() -> None:
+    """Silence what lightning says about things that are as they should be."""
+    # pycocotools with numpy 2, at every mask
+    warnings.filterwarnings("ignore", ".*__array__ implementation.*", DeprecationWarning)
+    for message in (
+        ".*isinstance\\(treespec, LeafSpec\\).*",  # lightning's own use of torch's pytree
+        ".*module\\(s\\) in eval mode at the start of training.*",  # the frozen backbone
+        ".*does not have many workers.*",  # a choice of the config
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",  # one run, one folder
+        ".*your dataloader is not resumable.*",  # its sampler starts at the step reached
+        ".*using a custom batch sampler.*",
+        ".*Experiment logs directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line; errors that a user can mend are one line, not a trace."""
+    _quieten()
+    try:
+        CLIPSegCLI(args)
+    except (OSError, ValueError) as error:
+        if os.environ.get("CLIPSEG_TRACE"):
+            raise
+        stop(f"{one_line(str(error))} (set CLIPSEG_TRACE=1 for the trace)")
+
+
+def best_precision() -> str:
+    """The fastest training precision that the device does well: bf16, else fp16, else 32."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
+    if torch.backends.mps.is_available():
+        return "16-mixed"
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+
+
+def experiment_name(config: Namespace) -> str:
+    """A run is its configs: their stems, joined, as in `pc_plus+no_visual`."""
+    stems = [Path(str(file)).stem for file in config.get("config") or []]
+    return "+".join(stems) or "run"
+
+
+def _run_folder(config: Namespace) -> Path:
+    """The folder given, else that of the checkpoint, else runs/<experiment name>."""
+    if config.trainer.default_root_dir:
+        return Path(config.trainer.default_root_dir)
+    checkpoint = config.get("ckpt_path")
+    if checkpoint and Path(checkpoint).parent.name == CHECKPOINTS:
+        return Path(checkpoint).parent.parent
+    return Path("runs") / experiment_name(config)
+
+
+def _keep_earlier_metrics(folder: Path) -> None:
+    """Move metrics.csv out of the way: lightning's logger deletes it when it starts."""
+    file = folder / "metrics.csv"
+    if file.exists():
+        earlier = len(list(folder.glob("metrics_before_*.csv")))
+        file.rename(folder / f"metrics_before_{earlier + 1}.csv")
+
+
+def _is_main_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
+def _leaves(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in config.items() if isinstance(config, (Namespace, dict)) else ():
+        if isinstance(value, (Namespace, dict)):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,47 @@
+"""Reading photos."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+RGB = npt.NDArray[np.uint8]
+PROBLEMS = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
+"""what PIL raises for files that are no image, or only the beginning of one"""
+
+
+class UnreadableImageError(OSError):
+    """A photo is missing, truncated or no image at all."""
+
+
+def read_image(file: Path, upright: bool = False) -> RGB:
+    """Read a photo as (H, W, 3) uint8 RGB, whatever its mode (grey photos become RGB).
+
+    Args:
+        file: any format that PIL knows.
+        upright: turn it as its EXIF orientation says, as viewers do. Datasets are annotated on
+            the pixels as stored.
+
+    Raises:
+        UnreadableImageError: naming the file.
+    """
+    try:
+        with Image.open(file) as image:
+            turned = ImageOps.exif_transpose(image) if upright else image
+            if turned.mode.startswith("I"):  # 16 bits of grey, which PIL would clip at 255
+                turned = Image.fromarray((np.asarray(turned) >> 8).clip(0, 255).astype(np.uint8))
+            return np.array(turned.convert("RGB"))
+    except FileNotFoundError as error:
+        raise UnreadableImageError(f"{file}: no such photo") from error
+    except PROBLEMS as error:
+        raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
+
+
+def image_size(file: Path) -> tuple[int, int] | None:
+    """Height and width of a photo from its header; None if it has none."""
+    try:
+        with Image.open(file) as image:
+            return image.height, image.width
+    except PROBLEMS:
+        return None

@@ -1,0 +1,1 @@
+"""Backbones, decoders and what composes them; plain torch."""

@@ -1,0 +1,217 @@
+"""The LightningModule: one step for training and evaluation, decoder-only checkpoints."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.module import _IncompatibleKeys
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from clipseg_pl.models.backbone import Backbone
+from clipseg_pl.models.checkpoints import load_decoder
+from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory
+from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.protocols import Protocol, ReferringProtocol
+from clipseg_pl.sample import Batch
+
+Answers = Mapping[str, tuple[Tensor, Tensor]]
+
+_FROZEN = "model.backbone."
+_EVALUATION = "protocol."
+
+
+class CLIPSegModule(LightningModule):
+    """Trains the decoder of CLIPSeg, and evaluates it under a protocol.
+
+    Args:
+        backbone: frozen encoder; a checkpoint remembers its name, not its weights.
+        decoder: builds the trained part for that backbone.
+        optimizer: over the decoder's parameters; the paper's is AdamW, lr 1e-3.
+        min_lr: what the cosine schedule comes down to at the last step.
+        protocol: how `validate` and `test` read masks out and what they measure; not part of a
+            checkpoint.
+        init_decoder: weights to start from, of any origin that `load_decoder` knows.
+        compile: run the backbone and the decoder through torch.compile.
+
+    Reference: paper section 5 and its appendix (paper.md 3.1).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        decoder: DecoderFactory = FiLMDecoder,
+        optimizer: OptimizerCallable = AdamW,
+        min_lr: float = 1e-4,
+        protocol: Protocol | None = None,
+        init_decoder: str | None = None,
+        compile: bool = False,
+    ) -> None:
+        """Compose the model and remember, in plain values, what it is."""
+        super().__init__()
+        with warnings.catch_warnings():
+            # under the command line these are plain values; on_save_checkpoint sees to the rest
+            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
+            self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
+        self.model = CLIPSeg(backbone, decoder)
+        if init_decoder:
+            load_decoder(self.model.decoder, Path(init_decoder).expanduser())
+        if compile:
+            backbone.activations = torch.compile(backbone.activations)  # type: ignore[method-assign]
+            self.model.decoder.compile()
+        self.optimizer, self.min_lr = optimizer, min_lr
+        self.protocol = protocol or ReferringProtocol()
+        self.threshold: float | None = None
+        """best threshold of the last validation while training; kept in checkpoints"""
+        self.numbers: dict[str, float] = {}
+        """what the last evaluation measured, by name"""
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Segment a batch as it was drawn: (P, 1, H, W) logits."""
+        conditional = self.model.conditional(
+            batch["text_prompt"],
+            batch["visual_prompt"],
+            batch["prompt_index"],
+            batch["mix_weight"],
+        )
+        return self.model(batch["query_image"], conditional, batch["query_index"])  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Binary cross-entropy, averaged over valid pixels of all prompts."""
+        loss = self.loss(self(batch), batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["phrase"]))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
+        """Have lightning validate, and so save, after the last step in any case."""
+        if self.trainer.global_step >= self.trainer.max_steps:
+            self.trainer.should_stop = True
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean binary cross-entropy over the valid pixels.
+
+        Args:
+            logits: (P, 1, H, W).
+            batch: with its targets.
+        """
+        valid = batch["valid_mask"]
+        target = batch["query_mask"].to(logits.dtype)
+        per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        return (per_pixel * valid).sum() / valid.sum().clamp(min=1)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Answers:
+        """Read every prompt in all of the protocol's ways and measure."""
+        if not batch["phrase"]:  # this rank has nothing to evaluate
+            return {}
+        answers = self.read(batch)
+        for reading in self.protocol.readings:
+            logits, selected = answers[reading]
+            self.protocol.update(reading, logits, batch, selected)
+        return answers
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """By the first reading: (K, 1, H, W) probabilities, and whose of P they are, (P,) bool."""
+        logits, selected = self.read(batch)[self.protocol.readings[0]]
+        return logits.float().sigmoid(), selected
+
+    def read(self, batch: Batch) -> Answers:
+        """Segment by each reading, encoding the images once.
+
+        Returns:
+            For each reading, the (K, 1, H, W) logits of the prompts it selects, and which of the
+            P prompts they are, (P,) bool.
+        """
+        encoding = self.model.encode(batch["query_image"])
+        answers: dict[str, tuple[Tensor, Tensor]] = {}
+        for reading in self.protocol.readings:
+            selected = self.protocol.selected(reading, batch)
+            weight = torch.full_like(batch["mix_weight"], 1.0 if reading == "text" else 0.0)
+            supports = batch["visual_prompt"] if reading == "visual" else batch["visual_prompt"][:0]
+            conditional = self.model.conditional(
+                batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
+            )
+            query_index = batch["query_index"][selected]
+            answers[reading] = (
+                self.model.decode(encoding, conditional[selected], query_index),
+                selected,
+            )
+        return answers
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the numbers, and while training keep the best threshold."""
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the numbers."""
+        self._report("test")
+
+    def _report(self, stage: str) -> None:
+        if self.trainer.sanity_checking:
+            self.protocol.reset()
+            return
+        if self.trainer.state.fn == "fit":
+            self.threshold = self.protocol.best_threshold()
+        numbers = self.protocol.compute(self.threshold)
+        self.protocol.reset()
+        self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
+        self.log_dict(self.numbers, sync_dist=True)  # equal on all ranks already
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of six types
+        """The optimizer over what is trained, and a cosine over the steps of the run."""
+        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        lowest: float = self.min_lr / optimizer.param_groups[0]["lr"]
+
+        def cosine(step: int) -> float:
+            # torch's CosineAnnealingLR would rise again where a finished run is prolonged
+            share = min(1.0, step / steps)
+            return lowest + (1 - lowest) * (1 + math.cos(math.pi * share)) / 2
+
+        schedule = LambdaLR(optimizer, cosine)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the frozen backbone out; add what using the model on photos needs."""
+        state = checkpoint["state_dict"]
+        dropped = (_FROZEN, _EVALUATION)
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(dropped)}
+        given = checkpoint.get("hyper_parameters", {})
+        # a model composed in Python has no description that could be read back without pickle
+        plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
+        checkpoint["hyper_parameters"] = plain
+        checkpoint["threshold"] = self.threshold
+        data = getattr(self.trainer, "datamodule", None)
+        checkpoint["image_size"] = getattr(data, "image_size", None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the threshold."""
+        self.threshold = checkpoint.get("threshold")
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> _IncompatibleKeys:
+        """Load a checkpoint's weights; only the backbone's may be missing.
+
+        Raises:
+            RuntimeError: naming other missing keys, unexpected ones, or wrong shapes.
+        """
+        result: _IncompatibleKeys = super().load_state_dict(state_dict, strict=False, assign=assign)
+        lost = [key for key in result.missing_keys if not key.startswith(_FROZEN)]
+        if strict and (lost or result.unexpected_keys):
+            raise RuntimeError(
+                f"the checkpoint does not fit the model: missing {lost[:5]}, unexpected "
+                f"{result.unexpected_keys[:5]}"
+            )
+        return result

@@ -1,0 +1,1 @@
+"""Text and visual prompts, pure functions."""

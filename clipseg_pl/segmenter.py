@@ -1,0 +1,145 @@
+"""Masks for photos of one's own, at their own size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Self
+
+from clipseg_pl.images import RGB, read_image
+from clipseg_pl.models.backbone import Backbone
+from clipseg_pl.models.checkpoints import decoder_state
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.clip_weights import read_state_dict
+from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.module import CLIPSegModule
+
+PAPER_SIZE = 352
+PAPER_THRESHOLD = 0.3
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a photo shows of each prompt.
+
+    Args:
+        prompts: P of them.
+        probability: (P, H, W) float32 at the photo's own size, 0 to 1.
+        threshold: above which a pixel belongs to the mask.
+    """
+
+    prompts: Sequence[str]
+    probability: npt.NDArray[np.float32]
+    threshold: float
+
+    @property
+    def masks(self) -> npt.NDArray[np.bool_]:
+        """(P, H, W) bool."""
+        return self.probability > self.threshold
+
+
+class Segmenter:
+    """Segments photos by text.
+
+        segmenter = Segmenter.from_checkpoint("runs/pc_plus/checkpoints/best.ckpt")
+        result = segmenter("photo.jpg", ["a dog", "grass"])
+        result.masks  # (2, H, W) bool, at the photo's own size
+
+    Args:
+        model: with its weights.
+        image_size: what photos are brought to before the model sees them: their aspect is kept,
+            their area becomes about the square of it.
+        threshold: above which a pixel belongs to a mask.
+    """
+
+    def __init__(
+        self, model: CLIPSeg, image_size: int = PAPER_SIZE, threshold: float = PAPER_THRESHOLD
+    ) -> None:
+        """Move the model to the fastest device there is."""
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.eval().to(self.device)
+        self.image_size, self.threshold = image_size, threshold
+
+    @classmethod
+    def from_checkpoint(cls, file: str | Path, backbone: Backbone | None = None) -> Self:
+        """Load a checkpoint of this project, or a published decoder (`.pth`).
+
+        Args:
+            file: a checkpoint remembers its backbone, decoder, image size and best threshold; a
+                published decoder is taken for one on layers 3, 7 and 9.
+            backbone: for a published decoder; the paper's CLIP ViT-B/16 by default.
+
+        Raises:
+            ValueError: naming the file, if it is neither.
+            FileNotFoundError: naming the file, or where CLIP's weights were looked for.
+        """
+        file = Path(file).expanduser()
+        if not file.is_file():
+            raise FileNotFoundError(f"no checkpoint {file}")
+        if file.suffix == ".ckpt":
+            return cls._from_lightning(file)
+        state = decoder_state(read_state_dict(file))
+        if "film_scale.weight" not in state:
+            raise ValueError(f"{file}: holds no CLIPSeg decoder")
+        dim = len(state["film_scale.weight"])
+        head: Literal["simple", "refined"]
+        head = "refined" if "head.0.weight" in state else "simple"
+        model = CLIPSeg(backbone or CLIPBackbone(), partial(FiLMDecoder, dim=dim, head=head))
+        model.decoder.load_state_dict(state)
+        return cls(model)
+
+    @classmethod
+    def _from_lightning(cls, file: Path) -> Self:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            known = {"hyper_parameters", "state_dict", "threshold", "image_size"} <= set(content)
+        except Exception as error:
+            raise ValueError(f"{file}: not a checkpoint ({type(error).__name__})") from error
+        if not known:
+            raise ValueError(f"{file}: not a checkpoint of clipseg_pl")
+        module = CLIPSegModule.load_from_checkpoint(file, map_location="cpu", weights_only=True)
+        return cls(
+            module.model,
+            content["image_size"] or PAPER_SIZE,
+            PAPER_THRESHOLD if content["threshold"] is None else content["threshold"],
+        )
+
+    @torch.inference_mode()
+    def __call__(self, image: str | Path | RGB, prompts: Sequence[str]) -> Segmentation:
+        """Segment a photo by all prompts, encoding it once.
+
+        Args:
+            image: a file (turned as its EXIF orientation says), or (H, W, 3) uint8 RGB.
+            prompts: what to look for, at least one, none of them empty.
+
+        Raises:
+            ValueError: for no prompt or an empty one.
+            UnreadableImageError: naming the file.
+        """
+        if not prompts or not all(prompt.strip() for prompt in prompts):
+            raise ValueError("give at least one prompt, none of them empty")
+        photo = read_image(Path(image), upright=True) if isinstance(image, str | Path) else image
+        size = photo.shape[0], photo.shape[1]
+        pixels = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None]
+        encoding = self.model.encode(self._resized(pixels).to(self.device))
+        conditional = self.model.backbone.embed_text(prompts)
+        owner = torch.zeros(len(prompts), dtype=torch.long, device=self.device)
+        probability = self.model.decode(encoding, conditional, owner).sigmoid()
+        at_size = F.interpolate(probability, size, mode="bilinear", align_corners=False)
+        return Segmentation(prompts, at_size[:, 0].float().cpu().numpy(), self.threshold)
+
+    def _resized(self, pixels: Tensor) -> Tensor:
+        """(1, 3, H, W) uint8 with sides that are multiples of the patch."""
+        patch = self.model.backbone.shape.patch_size
+        height, width = pixels.shape[2:]
+        scale = self.image_size / (height * width) ** 0.5
+        sides = [max(1, round(side * scale / patch)) * patch for side in (height, width)]
+        return F.interpolate(pixels, sides, mode="bilinear", antialias=True)

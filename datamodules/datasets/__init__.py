@@ -1,0 +1,1 @@
+"""Files to raw samples: no lightning, no CLIP."""

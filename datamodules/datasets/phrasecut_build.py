@@ -1,0 +1,234 @@
+"""Reading PhraseCut's json, once, into the arrays that `phrasecut_index` maps."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from clipseg_pl.images import image_size
+from datamodules.datasets.files import cache_folder
+from datamodules.datasets.phrasecut_index import describe_skipped
+from datamodules.datasets.transforms import Points
+
+VERSION = 2
+_CHUNK = 1 << 22
+_FILE_NAME = re.compile(r"[\w.-]+")  # predictions are filed under the task's id
+_FARTHEST = 1e5
+"""pixels from the corner; for points 1e7 away pycocotools takes gigabytes (or crashes for want of
+them), for 1e9 it draws nothing"""
+
+BAD_IMAGES = frozenset(
+    map(
+        int,
+        "150417 285665 498246 61564 285743 498269 498010 150516 150344 286093 61530 150333 286065 "
+        "285814 498187 285761 498042".split(),
+    )
+)
+"""images whose annotated size is not that of the file, as the authors list them (paper.md 2.2)"""
+
+
+def build_index(tasks: Path, table: Path, images: Path) -> Path:
+    """Return the folder of a split's index, building it first if it is not there.
+
+    The folder appears whole or not at all; two processes may build at once, one of them wins.
+
+    Args:
+        tasks: `refer_<split>.json`.
+        table: the image table.
+        images: folder of photos; their headers are compared with the table.
+
+    Raises:
+        ValueError: if a file is not what it should be, naming it.
+    """
+    stamp = [
+        (str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in (tasks, table, images)  # the folder's time changes as photos come and go
+    ]
+    key = hashlib.sha256(json.dumps([VERSION, stamp]).encode()).hexdigest()[:16]
+    folder = cache_folder() / "phrasecut" / f"{tasks.stem}-{key}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    draft = private / "index"  # readable to whom the cache is readable, unlike its parent
+    draft.mkdir()
+    try:
+        _write_index(draft, tasks, table, images)
+        try:
+            os.replace(draft, folder)
+        except OSError:  # another process was first; its index is the same
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+    return folder
+
+
+def stream_tasks(file: Path) -> Iterator[dict[str, Any]]:
+    """Read a JSON list of objects one by one, in constant memory.
+
+    Raises:
+        ValueError: if the file is not such a list, or ends early.
+    """
+    decoder = json.JSONDecoder()
+    with file.open(encoding="utf-8", errors="surrogateescape") as stream:
+        buffer, position = stream.read(_CHUNK).lstrip(), 1
+        if not buffer.startswith("["):
+            raise ValueError(f"{file}: does not start as a JSON list")
+        while True:
+            while position < len(buffer) and buffer[position] in " \t\r\n,":
+                position += 1
+            if buffer[position : position + 1] == "]":
+                if (buffer[position + 1 :] + stream.read(_CHUNK)).strip():
+                    raise ValueError(f"{file}: goes on after the end of its JSON list")
+                return
+            try:
+                task, position = decoder.raw_decode(buffer, position)
+            except json.JSONDecodeError as error:
+                more = stream.read(_CHUNK)
+                if not more:
+                    raise ValueError(f"{file}: ends early or is not JSON ({error})") from error
+                buffer, position = buffer[position:] + more, 0
+                continue
+            if not isinstance(task, dict):
+                raise ValueError(f"{file}: holds {type(task).__name__} where tasks should be")
+            yield task
+
+
+def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
+    sizes = _read_table(table)
+    skipped: defaultdict[str, list[str]] = defaultdict(list)
+    kept: list[tuple[str, int, str, list[Points]]] = []
+    seen: set[str] = set()
+    for task in stream_tasks(tasks):
+        name, image, phrase = task.get("task_id"), task.get("image_id"), task.get("phrase")
+        if not _is_text(name) or not _FILE_NAME.fullmatch(name):
+            skipped["without an id that can name a file"].append(repr(name))
+        elif name in seen:
+            skipped["with an id that came before"].append(name)
+        elif isinstance(image, int) and image in BAD_IMAGES:
+            skipped["on images with wrong sizes (published list)"].append(name)
+        elif not isinstance(image, int) or image not in sizes:
+            skipped["on images that the image table lacks"].append(name)
+        elif not _is_text(phrase):
+            skipped["without a phrase"].append(name)
+        elif (polygons := _read_polygons(task.get("Polygons"))) is None:
+            skipped["with malformed polygons"].append(name)
+        elif not polygons:
+            skipped["without a polygon of two points or more"].append(name)
+        else:
+            seen.add(name)
+            kept.append((name, image, phrase, polygons))
+    wrong = _photos_that_differ(images, {image: sizes[image] for _, image, _, _ in kept})
+    for name, image, _, _ in kept:
+        if image in wrong:
+            skipped[wrong[image]].append(name)
+    kept = [task for task in kept if task[1] not in wrong]
+    if not kept:
+        raise ValueError(f"{tasks}: no usable task; skipped {describe_skipped(skipped)}")
+    _save_arrays(draft, kept, sizes)
+    (draft / "skipped.json").write_text(json.dumps(skipped))
+
+
+def _save_arrays(
+    draft: Path,
+    kept: list[tuple[str, int, str, list[Points]]],
+    sizes: dict[int, tuple[int, int]],
+) -> None:
+    image_ids = list(dict.fromkeys(image for _, image, _, _ in kept))
+    phrases = list(dict.fromkeys(phrase for _, _, phrase, _ in kept))
+    image_row = {image: row for row, image in enumerate(image_ids)}
+    phrase_row = {phrase: row for row, phrase in enumerate(phrases)}
+    polygons = [polygon for task in kept for polygon in task[3]]
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "image_id": np.array(image_ids),
+        "image_size": np.array([sizes[image] for image in image_ids]),
+        "task_image": np.array([image_row[task[1]] for task in kept]),
+        "task_phrase": np.array([phrase_row[task[2]] for task in kept]),
+        "points": np.concatenate(polygons),
+        "point_offsets": _offsets([len(polygon) for polygon in polygons]),
+        "polygon_offsets": _offsets([len(task[3]) for task in kept]),
+    }
+    for name, owner, count in (
+        ("by_phrase", arrays["task_phrase"], len(phrases)),
+        ("by_image", arrays["task_image"], len(image_ids)),
+    ):
+        arrays[name] = np.argsort(owner, kind="stable")
+        arrays[f"{name}_offsets"] = _offsets(np.bincount(owner, minlength=count).tolist())
+    for name, strings in (("phrases", phrases), ("task_id", [task[0] for task in kept])):
+        encoded = [string.encode() for string in strings]
+        arrays[name] = np.frombuffer(b"".join(encoded), np.uint8)
+        arrays[f"{name}_offsets"] = _offsets([len(text) for text in encoded])
+    for name, values in arrays.items():
+        np.save(draft / f"{name}.npy", values)
+
+
+def _read_table(table: Path) -> dict[int, tuple[int, int]]:
+    """Height and width by image id."""
+    try:
+        rows = json.loads(table.read_text(encoding="utf-8"))
+        return {row["image_id"]: (row["height"], row["width"]) for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{table}: not PhraseCut's image table ({error!r})") from error
+
+
+def _is_text(given: object) -> TypeGuard[str]:
+    """Whether it is a string, not blank, that UTF-8 can hold."""
+    if not isinstance(given, str) or not given.strip():
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in given)
+
+
+def _read_polygons(given: object) -> list[Points] | None:
+    """[instance][polygon][point][2] to flat polygons; None if it is shaped otherwise."""
+    polygons = []
+    try:
+        for instance in given:  # type: ignore[attr-defined]  # anything may stand in a file
+            for polygon in instance:
+                points = np.array(polygon, np.float64)
+                if polygon and (points.ndim != 2 or points.shape[1] != 2):
+                    return None
+                if not (np.abs(points) < _FARTHEST).all():  # false for NaN, too
+                    return None
+                if len(points) >= 2:
+                    polygons.append(points)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return polygons
+
+
+def _photos_that_differ(images: Path, sizes: dict[int, tuple[int, int]]) -> dict[int, str]:
+    """Image ids whose photo cannot serve, and why their tasks are skipped."""
+
+    def check(item: tuple[int, tuple[int, int]]) -> str:
+        image, annotated = item
+        found = image_size(images / f"{image}.jpg")
+        if found is None:
+            return "on photos that are missing or unreadable"
+        return "" if found == annotated else "on photos of another size than annotated"
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = track(
+            pool.map(check, sizes.items()),
+            description=f"checking photos in {images.parent.name}",
+            total=len(sizes),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        return {image: answer for image, answer in zip(sizes, answers, strict=True) if answer}
+
+
+def _offsets(lengths: list[int]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -1,0 +1,214 @@
+"""From annotated phrases to samples: negatives, supports, prefixes, crops, mixing weights.
+
+What is drawn for a sample depends on (seed, epoch, index) alone, so that neither workers nor
+ranks nor a resume change what is seen.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from clipseg_pl.images import RGB
+from clipseg_pl.prompts.text import PrefixName, draw_text_prompt
+from clipseg_pl.prompts.visual import MEAN_COLOUR, Mask, VisualPrompt
+from clipseg_pl.sample import Prompt, Sample
+from datamodules.datasets.transforms import PairedResize, object_aware_crop
+
+
+class PhraseSource(Protocol):
+    """What a dataset must offer to be prompted; `PhraseCut` is the first."""
+
+    @property
+    def phrases(self) -> "PhraseList":
+        """The different phrases."""
+
+    def __len__(self) -> int:
+        """Number of tasks: one phrase about one photo each."""
+
+    def name(self, task: int) -> str:
+        """Name of a task, unique in the split."""
+
+    def phrase(self, task: int) -> int:
+        """Position of the task's phrase in `phrases`."""
+
+    def image(self, task: int) -> RGB:
+        """The photo."""
+
+    def mask(self, task: int) -> Mask:
+        """The target."""
+
+    def tasks_of_phrase(self, phrase: int) -> npt.NDArray[np.int64]:
+        """Tasks with exactly this phrase."""
+
+    def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
+        """Positions of all phrases annotated on the task's photo."""
+
+
+class PhraseList(Protocol):
+    """A sequence of strings, read-only."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def __getitem__(self, index: int) -> str:
+        """One of them."""
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """What makes PhraseCut into PhraseCut+ (PC+); the defaults are the paper's.
+
+    Args:
+        negative_prob: how often a training phrase is replaced by another one, drawn uniformly
+            from the different phrases, and its mask emptied (q_neg).
+        supports: attach a visual prompt made from another task with the same phrase.
+        exclude_query: never take the query itself as its support. False is the paper's rule: any
+            of the n tasks with the phrase if n > 1, the query with probability 1 / n.
+        blank_support: evaluate phrases without a partner on a blank (mean grey) visual prompt,
+            as the authors' visual test did by a mistyped key (trap T13); else on text alone.
+        prefixes: list of prefixes that training draws from; evaluation uses the bare phrase.
+        text_weight_min: training draws the weight of the text uniformly from here ...
+        text_weight_max: ... to here. The paper says 1; the released weights had 0.5 (trap T6).
+        visual_prompt: how support images are made.
+
+    Reference: paper section 4.
+    """
+
+    negative_prob: float = 0.2
+    supports: bool = True
+    exclude_query: bool = True
+    blank_support: bool = False
+    prefixes: PrefixName = "shuffle_plus"
+    text_weight_min: float = 0.0
+    text_weight_max: float = 1.0
+    visual_prompt: VisualPrompt = field(default_factory=VisualPrompt)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range.
+
+        Raises:
+            ValueError: naming the number.
+        """
+        if not 0 <= self.negative_prob <= 1:
+            raise ValueError(f"prompting.negative_prob lies in [0, 1], not {self.negative_prob}")
+        if not 0 <= self.text_weight_min <= self.text_weight_max <= 1:
+            raise ValueError(
+                "prompting needs 0 <= text_weight_min <= text_weight_max <= 1, not "
+                f"{self.text_weight_min} and {self.text_weight_max}"
+            )
+
+
+class PromptedDataset(Dataset[Sample]):
+    """Samples of a phrase dataset; indexed by (epoch, task), both from 0.
+
+    Training: one prompt an image, an object-aware crop, perhaps a negative, a random prefix.
+    Evaluation: the whole image, squashed to a square as the authors do; the bare phrase; and
+    beside it a second prompt, a phrase that is not annotated on the image, to measure what is
+    marked for absent things.
+
+    Args:
+        source: the annotated phrases.
+        prompting: see there.
+        image_size: side of the samples in pixels.
+        train: which of the two.
+        seed: of everything that is drawn.
+    """
+
+    def __init__(
+        self, source: PhraseSource, prompting: Prompting, image_size: int, train: bool, seed: int
+    ) -> None:
+        """Keep the parts; nothing is read."""
+        self.source, self.prompting = source, prompting
+        self.train, self.seed = train, seed
+        self.image_size, self.resize = image_size, PairedResize(image_size)
+
+    def __len__(self) -> int:
+        """Number of tasks."""
+        return len(self.source)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """Make the sample of an epoch and a task."""
+        epoch, task = key
+        # evaluation does not vary over epochs
+        rng = np.random.default_rng([self.seed, epoch if self.train else 0, task, int(self.train)])
+        photo = self.source.image(task)
+        image, mask = self._framed(photo, self.source.mask(task), rng)
+        own = self.source.phrase(task)
+        if self.train:
+            negative = self._draw_other_phrase(own, rng)
+            prompts = [self._prompt(task, own if negative is None else negative, mask, rng)]
+        else:
+            prompts = [self._prompt(task, own, mask, rng)]
+            absent = self._draw_absent_phrase(task, rng)
+            if absent is not None:
+                prompts.append(self._prompt(task, absent, mask, rng))
+        return Sample(
+            query_image=_to_tensor(image),
+            query_size=(photo.shape[0], photo.shape[1]),
+            prompts=prompts,
+        )
+
+    def _prompt(self, task: int, phrase: int, mask: Mask, rng: np.random.Generator) -> Prompt:
+        settings, words = self.prompting, self.source.phrases[phrase]
+        negative = phrase != self.source.phrase(task)
+        supports = self._supports(task, phrase, rng) if settings.supports else []
+        weight = rng.uniform(settings.text_weight_min, settings.text_weight_max)
+        target = torch.from_numpy(np.zeros_like(mask) if negative else mask)[None]
+        prefixes = settings.prefixes if self.train else "plain"
+        return Prompt(
+            prompt_id=self.source.name(task) + ("__absent" if negative else ""),
+            query_mask=target,
+            valid_mask=torch.ones_like(target),
+            phrase=words,
+            text_prompt=draw_text_prompt(words, prefixes, rng),
+            supports=supports,
+            mix_weight=float(weight) if supports else 1.0,
+            class_id=-1,
+            negative=negative,
+        )
+
+    def _supports(self, task: int, phrase: int, rng: np.random.Generator) -> list[Tensor]:
+        partners = self.source.tasks_of_phrase(phrase)
+        if self.prompting.exclude_query:
+            partners = partners[partners != task]
+        elif len(partners) == 1:
+            partners = partners[:0]
+        if not len(partners):
+            return [self._blank()] if self.prompting.blank_support and not self.train else []
+        chosen = int(partners[rng.integers(len(partners))])
+        image, mask = self._framed(self.source.image(chosen), self.source.mask(chosen), rng)
+        return [_to_tensor(self.prompting.visual_prompt(image, mask))]
+
+    def _framed(self, image: RGB, mask: Mask, rng: np.random.Generator) -> tuple[RGB, Mask]:
+        return self.resize(image, mask, object_aware_crop(mask, rng) if self.train else None)
+
+    def _draw_other_phrase(self, own: int, rng: np.random.Generator) -> int | None:
+        """With probability q_neg, a phrase other than the own; else None."""
+        others = len(self.source.phrases) - 1
+        if rng.random() >= self.prompting.negative_prob or not others:
+            return None
+        drawn = int(rng.integers(others))
+        return drawn + (drawn >= own)
+
+    def _draw_absent_phrase(self, task: int, rng: np.random.Generator) -> int | None:
+        """A phrase that is not annotated on the task's photo; None if there is none."""
+        present = np.unique(self.source.phrases_of_image(task))
+        absent = len(self.source.phrases) - len(present)
+        if not absent:
+            return None
+        drawn = int(rng.integers(absent))
+        # the drawn-th position that is not among the present ones, which are sorted
+        return drawn + int(np.searchsorted(present - np.arange(len(present)), drawn, "right"))
+
+    def _blank(self) -> Tensor:
+        colour = torch.tensor(MEAN_COLOUR).round().to(torch.uint8)
+        return colour[:, None, None].expand(3, self.image_size, self.image_size)
+
+
+def _to_tensor(image: RGB) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # H W 3 -> 3 H W

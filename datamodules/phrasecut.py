@@ -1,0 +1,55 @@
+"""PhraseCut and PhraseCut+ as training and validation data."""
+
+from typing import Literal
+
+from torch.utils.data import Dataset
+
+from clipseg_pl.sample import Sample
+from datamodules.base import BaseDataModule, Split
+from datamodules.datasets.phrasecut import PhraseCut
+from datamodules.datasets.prompted import PromptedDataset, Prompting
+from datamodules.datasets.transforms import Rasterizer
+
+_DEFAULT_PROMPTING = Prompting()
+
+
+class PhraseCutDataModule(BaseDataModule):
+    """PhraseCut: referring expressions; with the default prompting, PhraseCut+ (PC+).
+
+    Args:
+        root: folder that holds VGPhraseCut_v0, or "toy" for the embedded toy world.
+        image_size: side of the samples in pixels, a multiple of the backbone's patch.
+        batch_size: query images a step and device.
+        num_workers: processes that read and prepare samples; 0 does it in the main process.
+        seed: of the shuffling and of everything drawn for a sample.
+        prompting: negatives, supports, prefixes and mixing weights.
+        val_split: what `validate` reads, and `fit` between steps; the paper's tables are on test.
+        rasterizer: how polygons become masks in evaluation; training always uses "coco".
+
+    Reference: paper section 4.
+    """
+
+    def __init__(
+        self,
+        root: str = "data",
+        image_size: int = 352,
+        batch_size: int = 64,
+        num_workers: int = 4,
+        seed: int = 0,
+        prompting: Prompting = _DEFAULT_PROMPTING,
+        val_split: Literal["val", "miniv", "test"] = "val",
+        rasterizer: Rasterizer = "coco",
+    ) -> None:
+        """Keep the settings."""
+        super().__init__(root, image_size, batch_size, num_workers, seed)
+        self.prompting, self.val_split, self.rasterizer = prompting, val_split, rasterizer
+
+    def build(self, split: Split) -> Dataset[Sample]:
+        """Build the samples of a split."""
+        train = split == "train"
+        source = PhraseCut(
+            self.root,
+            self.val_split if split == "val" else split,
+            "coco" if train else self.rasterizer,
+        )
+        return PromptedDataset(source, self.prompting, self.image_size, train, self.seed)

@@ -1,0 +1,68 @@
+"""Primitives of the toy world: a thing is a list of flat parts, painted by numbers.
+
+A part carries a role (which paint of the thing's palette) and points in the thing's own frame:
+x to the right, y down, the thing roughly within [-1, 1] on both axes, facing right.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BODY, SHADE, DARK, LIGHT, GLASS, WARM, SKIN, LEAF, PINK, HAIR, EDGE, SECOND = range(1, 13)
+ROLES = 13  # with 0, unpainted
+
+_CIRCLE = np.stack(
+    [
+        np.cos(np.linspace(0, 2 * np.pi, 18, endpoint=False)),
+        np.sin(np.linspace(0, 2 * np.pi, 18, endpoint=False)),
+    ],
+    1,
+)
+
+
+class Part(NamedTuple):
+    """One flat shape of a thing.
+
+    Attributes:
+        role: Paint number, one of the constants of this module.
+        points: (N, 2) float, x and y in the thing's frame.
+        width: Line width in units of the frame; 0 fills the polygon.
+        closed: Whether a line returns to its first point.
+    """
+
+    role: int
+    points: NDArray[np.float64]
+    width: float = 0.0
+    closed: bool = False
+
+
+def polygon(role: int, *points: tuple[float, float]) -> Part:
+    """A filled polygon through `points`."""
+    return Part(role, np.array(points))
+
+
+def box(role: int, left: float, top: float, right: float, bottom: float) -> Part:
+    """A filled axis-parallel box."""
+    return Part(role, np.array(((left, top), (right, top), (right, bottom), (left, bottom))))
+
+
+def disc(
+    role: int, x: float, y: float, radius_x: float, radius_y: float | None = None, tilt: float = 0.0
+) -> Part:
+    """A filled ellipse; `tilt` in radians turns it clockwise about its centre."""
+    points = _CIRCLE * (radius_x, radius_x if radius_y is None else radius_y)
+    if tilt:
+        cos, sin = np.cos(tilt), np.sin(tilt)
+        points = points @ np.array(((cos, sin), (-sin, cos)))
+    return Part(role, points + np.array((x, y)))
+
+
+def stroke(role: int, width: float, *points: tuple[float, float]) -> Part:
+    """An open line through `points`."""
+    return Part(role, np.array(points), width)
+
+
+def ring(role: int, x: float, y: float, radius: float, width: float) -> Part:
+    """A circle drawn as a line."""
+    return Part(role, _CIRCLE * radius + (x, y), width, True)

@@ -1,0 +1,96 @@
+"""Endless batches of fresh scenes with captions; batch n is a pure function of (seed, n)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.toy.kinds import KINDS
+from datamodules.toy.paint import COLOURS
+from datamodules.toy.scenes import Scene, draw_scene
+from datamodules.toy.sentences import scene_caption, thing_caption
+from datamodules.toy.vocabulary import UNKNOWN_ROW, ToyTokenizer
+
+_COLOUR_NAMES = tuple(COLOURS)
+_GROUP = 8
+_POOLS = ((20, 10), (3, 4), (20, 1))  # numbers of kinds and colours of a group
+_REDRAWS = 3
+
+
+class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
+    """Whole batches by step number, so that neither workers nor a resume change what is seen.
+
+    Half of the pictures show one magnified thing, one in fifty only stuff, the rest one to six
+    things. Pictures come in groups of 8. A third of the groups draws from three kinds and four
+    colours, a third from one colour, which makes hard negatives: the same kind in another colour,
+    another kind in the same colour.
+
+    Args:
+        seed: First part of every generator's seed.
+        steps: Number of batches.
+        batch_size: Pictures per batch.
+        image_size: Side of the pictures in pixels.
+        token_ids: BPE ids of the kept rows.
+        context_length: Tokens per caption.
+        unknown: Share of word tokens that are replaced by the unknown row, so that it comes to
+            mean nothing in particular.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        steps: int,
+        batch_size: int,
+        image_size: int,
+        token_ids: Sequence[int],
+        context_length: int,
+        unknown: float = 0.02,
+    ) -> None:
+        self.seed, self.steps, self.batch_size, self.image_size = (
+            seed,
+            steps,
+            batch_size,
+            image_size,
+        )
+        self.tokenize = ToyTokenizer(token_ids, context_length)
+        self.words, self.unknown = len(token_ids) - 2, unknown
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Pictures (B, 3, H, W) uint8 RGB and token rows (B, T) int64 of batch `step`."""
+        rng = np.random.default_rng((self.seed, step))
+        images: list[np.ndarray] = []
+        captions: list[str] = []
+        kinds: Sequence[str] = KINDS
+        colours: Sequence[str] = _COLOUR_NAMES
+        while len(images) < self.batch_size:
+            if len(images) % _GROUP == 0:
+                kind_count, colour_count = _POOLS[rng.integers(len(_POOLS))]
+                kinds = [str(kind) for kind in rng.permutation(KINDS)[:kind_count]]
+                colours = [str(name) for name in rng.permutation(_COLOUR_NAMES)[:colour_count]]
+            for _ in range(_REDRAWS):
+                scene, caption = self._draw(rng, kinds, colours)
+                if caption not in captions:
+                    break
+            captions.append(caption)
+            images.append(scene.image)
+        pictures = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        rows = self.tokenize(captions)
+        lost = torch.from_numpy(rng.random(rows.shape) < self.unknown) & (rows < self.words)
+        return pictures, rows.masked_fill(lost, UNKNOWN_ROW)
+
+    def _draw(
+        self, rng: np.random.Generator, kinds: Sequence[str], colours: Sequence[str]
+    ) -> tuple[Scene, str]:
+        choice = rng.random()
+        if choice < 0.5:
+            scene = draw_scene(rng, self.image_size, count=1, kinds=kinds, colours=colours)
+            return scene, thing_caption(scene, rng) if scene.things else scene_caption(scene, rng)
+        count = 0 if choice < 0.52 else None
+        scene = draw_scene(rng, self.image_size, count=count, kinds=kinds, colours=colours)
+        return scene, scene_caption(scene, rng)

@@ -1,0 +1,53 @@
+"""What a pre-training run of the toy CLIP is made of."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ARCHITECTURE: dict[str, Any] = {
+    "embed_dim": 96,
+    "vision_cfg": {"layers": 12, "width": 128, "head_width": 64, "patch_size": 8, "image_size": 64},
+    "text_cfg": {"context_length": 24, "width": 96, "heads": 3, "layers": 3},
+    "quick_gelu": False,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One pre-training run.
+
+    Attributes:
+        out: Folder for checkpoint.pt, log.jsonl and export/.
+        minutes: Time budget over all resumes; the learning rate follows it unless `steps` is given.
+        steps: Step budget, exactly repeatable; 0 for a time budget.
+        batch_size: Pictures per step.
+        learning_rate: Peak of AdamW's rate.
+        warmup: Share of the budget over which the rate rises.
+        weight_decay: On matrices only.
+        patch_dropout: Share of patches left out, which makes steps cheaper.
+        whole_from: Share of the budget after which pictures are seen whole.
+        ema_decay: Of the exported weights.
+        seed: Of weights and pictures.
+        workers: Drawing processes.
+        every: Steps between evaluations, checkpoints and exports.
+        singles: Held-out pictures of one thing.
+        scenes: Held-out pictures of several things.
+        architecture: open_clip model config without the vocabulary's size.
+    """
+
+    out: Path
+    minutes: float = 80.0
+    steps: int = 0
+    batch_size: int = 128
+    learning_rate: float = 1.5e-3
+    warmup: float = 0.03
+    weight_decay: float = 0.05
+    patch_dropout: float = 0.5
+    whole_from: float = 0.6
+    ema_decay: float = 0.998
+    seed: int = 0
+    workers: int = 1
+    every: int = 100
+    singles: int = 512
+    scenes: int = 256
+    architecture: dict[str, Any] = field(default_factory=lambda: ARCHITECTURE)

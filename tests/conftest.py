@@ -1,0 +1,66 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", WANDB_MODE="offline", HF_HUB_OFFLINE="1")
+os.environ["OMP_NUM_THREADS"] = "1"  # the suite's two processes are its parallelism
+
+import torch
+
+from tests.miniature import write_miniature
+
+REPOSITORY = Path(__file__).parents[1]
+TINY_CLIP = {
+    "embed_dim": 32,
+    "quick_gelu": True,
+    "vision_cfg": {
+        "image_size": 64,
+        "layers": 12,
+        "width": 32,
+        "head_width": 16,
+        "patch_size": 16,
+    },
+    "text_cfg": {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": 32,
+        "heads": 2,
+        "layers": 2,
+    },
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def places(tmp_path_factory):
+    """Caches below the session's own folder and a tiny CLIP named "tiny", nothing else."""
+    weights = tmp_path_factory.mktemp("weights", numbered=False)
+    (weights / "tiny.json").write_text(json.dumps(TINY_CLIP))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("CLIPSEG_WEIGHTS", str(weights))
+        monkeypatch.setenv("CLIPSEG_CACHE", str(weights.parent / "cache"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test draws the same weights, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory) -> Path:
+    """Root folder of a small PhraseCut: 12 photos (36 tasks) to train on, 5 and 5 to evaluate."""
+    root = tmp_path_factory.mktemp("miniature")
+    write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real photos and weights, named by CLIPSEG_REAL_DATA."""
+    given = os.environ.get("CLIPSEG_REAL_DATA")
+    if not given:
+        pytest.skip("CLIPSEG_REAL_DATA is not set: needs real photos, which are not in git")
+    return Path(given).resolve()

@@ -1,0 +1,151 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from clipseg_pl.sample import has_support
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.prompted import Prompting
+from datamodules.phrasecut import PhraseCutDataModule
+
+
+def make(root, **settings):
+    return PhraseCutDataModule(
+        str(root), **{"image_size": 32, "batch_size": 5, "num_workers": 0, **settings}
+    )
+
+
+def trainer(steps=12, done=0, rank=0, world_size=1, accumulate=1):
+    """What a datamodule asks of lightning's Trainer."""
+    return SimpleNamespace(
+        max_steps=steps,
+        global_step=done,
+        global_rank=rank,
+        world_size=world_size,
+        accumulate_grad_batches=accumulate,
+    )
+
+
+def training_batches(root, place=None, **settings):
+    data = make(root, **settings)
+    data.setup("fit")
+    data.trainer = place or trainer()
+    return list(data.train_dataloader())
+
+
+def assert_equal(first, second):
+    assert len(first) == len(second)
+    for ours, theirs in zip(first, second, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            same = torch.equal(value, theirs[key]) if torch.is_tensor(value) else None
+            assert same or value == theirs[key], key
+
+
+def test_training_batches_follow_the_contract(miniature):
+    batches = training_batches(miniature)
+    assert len(batches) == 12 and {len(batch["phrase"]) for batch in batches} == {5}
+    seen = [name for batch in batches for name in batch["prompt_id"]]
+    assert len({name.removesuffix("__absent") for name in seen[:36]}) == 36
+    for batch in batches:
+        assert batch["query_image"].shape == (5, 3, 32, 32)
+        assert batch["query_index"].tolist() == [0, 1, 2, 3, 4]
+        alone = ~has_support(batch)
+        assert (batch["mix_weight"][alone] == 1).all()
+
+
+def test_workers_change_nothing(miniature):
+    assert_equal(training_batches(miniature), training_batches(miniature, num_workers=2))
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_together_make_the_batches_of_one(miniature, world_size):
+    whole = training_batches(miniature, batch_size=2 * world_size)
+    ranks = [
+        training_batches(miniature, trainer(rank=rank, world_size=world_size), batch_size=2)
+        for rank in range(world_size)
+    ]
+    for step, batch in enumerate(whole):
+        parts = [batches[step] for batches in ranks]
+        assert torch.equal(batch["query_image"], torch.cat([p["query_image"] for p in parts]))
+        assert torch.equal(batch["visual_prompt"], torch.cat([p["visual_prompt"] for p in parts]))
+        assert batch["text_prompt"] == [text for part in parts for text in part["text_prompt"]]
+
+
+def test_resumed_training_sees_the_rest(miniature):
+    whole = training_batches(miniature)
+    assert_equal(whole[7:], training_batches(miniature, trainer(done=7)))
+    # accumulating three batches a step: step 4 starts at batch 12
+    whole = training_batches(miniature, trainer(steps=6, accumulate=3))
+    assert len(whole) == 18
+    resumed = training_batches(miniature, trainer(steps=6, done=4, accumulate=3))
+    assert_equal(whole[12:], resumed)
+
+
+def test_training_without_an_end_is_refused(miniature):
+    with pytest.raises(ValueError, match="max_steps"):
+        training_batches(miniature, trainer(steps=-1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_sees_every_task_once_with_an_absent_phrase_beside_it(miniature, workers):
+    data = make(miniature, num_workers=workers)
+    data.setup("test")
+    batches = list(data.test_dataloader())
+    assert [len(batch["query_image"]) for batch in batches] == [5, 5, 5]
+    assert [len(batch["phrase"]) for batch in batches] == [10, 10, 10]
+    assert batches[0]["query_index"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    names = [name for batch in batches for name in batch["prompt_id"]]
+    assert len(set(names)) == 30 and data.sizes() == {"test": 15}
+
+
+def test_evaluation_on_two_ranks_deals_the_same_batches(miniature):
+    alone = make(miniature, batch_size=4)
+    alone.setup("validate")
+    batches, dealt = list(alone.val_dataloader()), []
+    for rank in range(2):
+        data = make(miniature, batch_size=4)
+        data.setup("validate")
+        data.trainer = trainer(rank=rank, world_size=2)
+        dealt.append(list(data.val_dataloader()))
+    assert_equal(batches[0::2], dealt[0])
+    assert_equal(batches[1::2], dealt[1])
+
+
+@pytest.mark.parametrize(
+    ("stage", "splits"),
+    [
+        ("fit", {"train": 36, "val": 15}),
+        ("validate", {"val": 15}),
+        ("test", {"test": 15}),
+        ("predict", {"test": 15}),
+    ],
+)
+def test_a_stage_builds_only_what_it_reads(miniature, stage, splits):
+    data = make(miniature)
+    data.setup(stage)
+    assert data.sizes() == splits
+
+
+def test_settings_reach_the_datasets(miniature):
+    prompting = Prompting(negative_prob=0, supports=False)
+    data = make(miniature, val_split="miniv", rasterizer="pil", prompting=prompting, seed=3)
+    data.setup("fit")
+    assert data.sizes() == {"train": 36, "val": 6}
+    train, val = data.datasets["train"], data.datasets["val"]
+    assert (train.source.rasterizer, val.source.rasterizer) == ("coco", "pil")
+    assert (train.train, val.train, train.seed) == (True, False, 3)
+    data.trainer = trainer()
+    batch = next(iter(data.train_dataloader()))
+    assert not batch["negative"].any() and len(batch["visual_prompt"]) == 0
+
+
+def test_prepare_data_says_at_once_that_the_dataset_is_missing(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="VGPhraseCut_v0; found nothing"):
+        make(tmp_path).prepare_data()
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 0}, {"image_size": 0}])
+def test_sizes_of_nothing_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        make("anywhere", **settings)

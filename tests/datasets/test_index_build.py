@@ -1,0 +1,168 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from datamodules.datasets import phrasecut_build
+from datamodules.datasets.phrasecut import PhraseCut
+from tests.datasets.written import task, write_phrasecut
+
+TASKS = [task(0, 1, "one"), task(1, 2, "two"), task(2, 3, "three")]
+# a builder that stops when all is read and nothing saved, until the file "go" appears
+PAUSING_BUILD = """
+import pathlib, sys, time
+from datamodules.datasets import phrasecut_build
+from datamodules.datasets.phrasecut import PhraseCut
+root, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+save = phrasecut_build.np.save
+def pausing(file, values):
+    save(file, values)
+    (root / name).touch()
+    while not (root / "go").exists():
+        time.sleep(0.01)
+phrasecut_build.np.save = pausing
+source = PhraseCut(root, "train")
+print([source.phrases[i] for i in range(3)])
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path / "cache"))
+    write_phrasecut(tmp_path, TASKS)
+    return tmp_path
+
+
+def built(root):
+    """Indexes in the cache, and anything else that lies there."""
+    folder = root / "cache" / "phrasecut"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def phrases(root):
+    return list(PhraseCut(root, "train").phrases)
+
+
+def start_build(root, name):
+    command = [sys.executable, "-c", PAUSING_BUILD, str(root), name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(*files):
+    deadline = time.monotonic() + 60
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < deadline, "the builder did not get that far"
+        time.sleep(0.02)
+
+
+def test_second_open_reads_what_the_first_built(root, monkeypatch):
+    assert phrases(root) == ["one", "two", "three"]
+    monkeypatch.setattr(phrasecut_build, "_write_index", lambda *_: pytest.fail("built again"))
+    assert phrases(root) == ["one", "two", "three"]
+    assert len(built(root)) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
+@pytest.mark.parametrize("saved", [0, 5])
+def test_interrupted_build_leaves_nothing(root, monkeypatch, error, saved):
+    calls, save = [], np.save
+
+    def failing(file, values):
+        calls.append(file)
+        if len(calls) > saved:
+            raise error
+        save(file, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(phrasecut_build.np, "save", failing)
+        with pytest.raises(type(error) if isinstance(error, OSError) else error):
+            phrases(root)
+    assert len(calls) == saved + 1 and built(root) == []
+    assert phrases(root) == ["one", "two", "three"]
+
+
+def test_killed_build_is_not_taken_for_an_index(root):
+    process = start_build(root, "paused")
+    try:
+        wait_for(root / "paused")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert all(name.startswith(".") for name in built(root))
+    assert phrases(root) == ["one", "two", "three"]
+
+
+def test_two_processes_may_build_at_once(root):
+    processes = [start_build(root, name) for name in ("first", "second")]
+    try:
+        wait_for(root / "first", root / "second")
+        (root / "go").touch()
+        printed = [process.communicate(timeout=60)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0]
+    assert printed == ["['one', 'two', 'three']\n"] * 2
+    assert len(built(root)) == 1
+
+
+def test_changed_annotations_are_read_again(root):
+    assert phrases(root) == ["one", "two", "three"]
+    file = root / "VGPhraseCut_v0" / "refer_train.json"
+    text = file.read_text()
+    file.write_text(text.replace('"one"', '"six"'))  # as long as before
+    assert phrases(root) == ["six", "two", "three"]
+    file.write_text(json.dumps(TASKS[:2]))
+    assert phrases(root) == ["one", "two"]
+
+
+def test_photos_that_arrive_later_are_found(root):
+    photo = root / "VGPhraseCut_v0" / "images" / "3.jpg"
+    photo.rename(root / "3.jpg")
+    assert phrases(root) == ["one", "two"]
+    (root / "3.jpg").rename(photo)
+    assert phrases(root) == ["one", "two", "three"]
+
+
+def test_splits_and_datasets_do_not_share_an_index(root, tmp_path_factory):
+    write_phrasecut(root, TASKS[1:], split="val")
+    other = tmp_path_factory.mktemp("other")
+    write_phrasecut(other, TASKS[2:])
+    assert len(PhraseCut(root, "train")) == 3
+    assert len(PhraseCut(root, "val")) == 2
+    assert len(PhraseCut(other, "train")) == 1
+
+
+def test_dataset_is_never_written_to(root):
+    folder = root / "VGPhraseCut_v0"
+
+    def state():
+        return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+    before = state()
+    for path in before:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        source = PhraseCut(root, "train")
+        assert [source.image(i).shape for i in range(3)] == [(24, 32, 3)] * 3
+        assert state() == before
+    finally:
+        for path in before:
+            path.chmod(0o755)
+
+
+def test_cache_folder_is_the_users_by_default(root, monkeypatch, tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.delenv("CLIPSEG_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    PhraseCut(root, "train")
+    assert os.listdir(home / ".cache" / "clipseg_pl") == ["phrasecut"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "xdg"))
+    PhraseCut(root, "train")
+    assert os.listdir(home / "xdg" / "clipseg_pl") == ["phrasecut"]

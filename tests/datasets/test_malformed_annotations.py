@@ -1,0 +1,155 @@
+import json
+
+import pytest
+from PIL import Image
+
+from datamodules.datasets.phrasecut import PhraseCut
+from tests.datasets.written import SQUARE, task, write_phrasecut
+
+GOOD = [task(0, 1, "good"), task(99, 2, "good too")]
+POINT, SEGMENT = [3.0, 3.0], [[3.0, 3.0], [9.0, 3.0]]
+NAN, INF = float("nan"), float("inf")
+MALFORMED = {
+    "three levels": SQUARE[0],
+    "five levels": [SQUARE],
+    "a point of three": [[[[1.0, 2.0, 3.0], [1.0, 5.0, 3.0], [4.0, 4.0, 4.0]]]],
+    "ragged": [[[[1.0, 2.0], [3.0], [4.0, 4.0]]]],
+    "points of nothing": [[[[], []]]],
+    "words": [[[["a", "b"], ["c", "d"]]]],
+    "a number": 7,
+    "an object": {"a": SQUARE},
+    "null": None,
+    "null inside": [[[[1.0, None], [2.0, 2.0], [3.0, 1.0]]]],
+    "NaN": [[[[NAN, 1.0], [2.0, 2.0], [3.0, 1.0]]]],
+    "infinity": [[[[INF, 1.0], [2.0, 2.0], [3.0, 1.0]]]],
+    "millions of pixels away": [[[[1e7, 1.0], [2.0, 2.0], [3.0, 1.0]]]],  # costs gigabytes
+    "one of two": [SQUARE[0], [[[NAN, 1.0], [2.0, 2.0], [3.0, 1.0]]]],
+}
+
+
+def skipped(root, tasks, photos=(1, 2)):
+    """Open a dataset of two good tasks and some others; returns reason -> names."""
+    write_phrasecut(root, [GOOD[0], *tasks, GOOD[1]], photos)
+    source = PhraseCut(root, "train")
+    assert [source.name(i) for i in range(len(source))] == ["1__0", "2__99"]
+    assert all(source.mask(i).any() for i in range(2))
+    return source.index.skipped
+
+
+@pytest.mark.parametrize("polygons", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_polygons_are_skipped_by_name(tmp_path, polygons, caplog):
+    found = skipped(tmp_path, [task(7, 1, "odd", polygons), task(8, 1, "odd", polygons)])
+    assert found == {"with malformed polygons": ["1__7", "1__8"]}
+    assert "refer_train.json: skipped 2 with malformed polygons; listed in" in caplog.text
+
+
+@pytest.mark.parametrize("polygons", [[], [[]], [[[]]], [[[POINT]]], [[[POINT]], [[], [POINT]]]])
+def test_nothing_to_draw_is_skipped_by_name(tmp_path, polygons):
+    found = skipped(tmp_path, [task(7, 1, "odd", polygons)])
+    assert found == {"without a polygon of two points or more": ["1__7"]}
+
+
+def test_single_points_beside_a_polygon_are_ignored_as_officially(tmp_path):
+    write_phrasecut(tmp_path, [task(0, 1, "a", [[[POINT], *SQUARE[0], []], [SEGMENT]])])
+    drawn = PhraseCut(tmp_path, "train").index.polygons(0)
+    assert [polygon.tolist() for polygon in drawn] == [SQUARE[0][0], SEGMENT]
+
+
+@pytest.mark.parametrize("phrase", ["", " \t\n", None, 5, ["dog"], "lone \ud800 surrogate"])
+def test_tasks_without_a_phrase_are_skipped_by_name(tmp_path, phrase):
+    assert skipped(tmp_path, [task(7, 1, phrase)]) == {"without a phrase": ["1__7"]}
+
+
+@pytest.mark.parametrize("image", [77, "1", None, 1.5, [1]])
+def test_unknown_images_are_skipped_by_name(tmp_path, image):
+    found = skipped(tmp_path, [task(7, image) | {"task_id": "odd__7"}])
+    assert found == {"on images that the image table lacks": ["odd__7"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("task_id", "without an id that can name a file"),
+        ("image_id", "on images that the image table lacks"),
+        ("phrase", "without a phrase"),
+        ("Polygons", "with malformed polygons"),
+    ],
+)
+def test_missing_keys_are_skipped(tmp_path, key, reason):
+    broken = task(7, 1, "odd")
+    del broken[key]
+    assert skipped(tmp_path, [broken]) == {reason: ["None" if key == "task_id" else "1__7"]}
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "", " "])
+def test_ids_that_cannot_name_a_file_are_skipped(tmp_path, name):
+    found = skipped(tmp_path, [task(7) | {"task_id": name}])
+    assert found == {"without an id that can name a file": [repr(name)]}
+
+
+def test_of_tasks_with_one_id_the_first_is_kept(tmp_path):
+    assert skipped(tmp_path, [GOOD[0]]) == {"with an id that came before": ["1__0"]}
+
+
+def test_photos_that_are_missing_unreadable_or_of_another_size_are_skipped(tmp_path):
+    folder = write_phrasecut(tmp_path, [], [1, 2, 3, 4, 5])
+    (folder / "images" / "3.jpg").unlink()
+    (folder / "images" / "4.jpg").write_text("no photo")
+    Image.new("RGB", (24, 32)).save(folder / "images" / "5.jpg")  # on its side
+    tasks = [GOOD[0], *(task(7, image) for image in (3, 4, 5)), GOOD[1]]
+    (folder / "refer_train.json").write_text(json.dumps(tasks))
+    source = PhraseCut(tmp_path, "train")
+    assert len(source) == 2
+    assert source.index.skipped == {
+        "on photos that are missing or unreadable": ["3__7", "4__7"],
+        "on photos of another size than annotated": ["5__7"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"task_id": 1}', "does not start as a JSON list"),
+        ("", "does not start as a JSON list"),
+        ("[1, 2]", "holds int where tasks should be"),
+        ('["task"]', "holds str where tasks should be"),
+        ("[[]]", "holds list where tasks should be"),
+        (json.dumps(GOOD)[:-30], "ends early or is not JSON"),
+        (json.dumps(GOOD)[:-1], "ends early or is not JSON"),
+        (json.dumps(GOOD).replace(":", "=", 1), "ends early or is not JSON"),
+        (json.dumps(GOOD) + json.dumps(GOOD), "goes on after the end of its JSON list"),
+        ("[]", "no usable task"),
+    ],
+)
+def test_files_malformed_as_a_whole_are_refused_by_name(tmp_path, text, message):
+    folder = write_phrasecut(tmp_path, [])
+    (folder / "refer_train.json").write_text(text)
+    with pytest.raises(ValueError, match=message) as refused:
+        PhraseCut(tmp_path, "train")
+    assert str(folder / "refer_train.json") in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "[", "{}x", '[{"image_id": 1}]', "[5]", "7", "null"])
+def test_malformed_image_tables_are_refused_by_name(tmp_path, text):
+    folder = write_phrasecut(tmp_path, GOOD)
+    (folder / "image_data_split.json").write_text(text)
+    with pytest.raises(ValueError, match="not PhraseCut's image table") as refused:
+        PhraseCut(tmp_path, "train")
+    assert str(folder / "image_data_split.json") in str(refused.value)
+
+
+def test_broken_utf8_costs_only_its_task(tmp_path):
+    folder = write_phrasecut(tmp_path, [GOOD[0], task(7, 1, "caf#"), GOOD[1]])
+    file = folder / "refer_train.json"
+    file.write_bytes(file.read_bytes().replace(b"#", b"\xe9"))  # latin-1
+    source = PhraseCut(tmp_path, "train")
+    assert len(source) == 2 and source.index.skipped == {"without a phrase": ["1__7"]}
+
+
+def test_no_usable_task_is_refused_with_counts_not_thousands_of_names(tmp_path):
+    folder = write_phrasecut(tmp_path, [task(i) for i in range(2000)])
+    for photo in (folder / "images").iterdir():
+        photo.write_text("no photo")
+    with pytest.raises(ValueError, match="skipped 2000 on photos that are missing") as refused:
+        PhraseCut(tmp_path, "train")
+    assert len(str(refused.value)) < 500

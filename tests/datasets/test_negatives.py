@@ -1,0 +1,124 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.datasets.numbered import Numbered, prompted, shown
+
+SOURCE = Numbered("a a a a a a b b c d")
+EPOCHS = 300
+
+
+def training_prompts(source=SOURCE, **settings):
+    """(task, sample, its only prompt) over many epochs."""
+    dataset = prompted(source, **settings)
+    for epoch in range(EPOCHS):
+        for task in range(len(source)):
+            sample = dataset[epoch, task]
+            (prompt,) = sample["prompts"]
+            yield task, sample, prompt
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.7])
+def test_rate(probability):
+    drawn = [prompt["negative"] for _, _, prompt in training_prompts(negative_prob=probability)]
+    assert stats.binomtest(sum(drawn), len(drawn), probability).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("probability", "expected"), [(0.0, {False}), (1.0, {True})])
+def test_never_and_always(probability, expected):
+    drawn = training_prompts(negative_prob=probability)
+    assert {prompt["negative"] for _, _, prompt in drawn} == expected
+
+
+def test_negative_has_another_phrase_and_an_empty_mask():
+    for task, _, prompt in training_prompts(negative_prob=0.5):
+        own = SOURCE.phrases[SOURCE.phrase(task)]
+        assert prompt["negative"] == (prompt["phrase"] != own)
+        assert prompt["negative"] != bool(prompt["query_mask"].any())
+        assert prompt["valid_mask"].all()
+        assert prompt["phrase"] in prompt["text_prompt"]
+
+
+def test_uniform_over_the_other_phrases_however_frequent_they_are():
+    drawn: dict[int, Counter] = {task: Counter() for task in (0, 6, 9)}
+    for task, _, prompt in training_prompts(negative_prob=1):
+        if task in drawn:
+            drawn[task][prompt["phrase"]] += 1
+    for task, counts in drawn.items():
+        own = SOURCE.phrases[SOURCE.phrase(task)]
+        assert set(counts) == {"a", "b", "c", "d"} - {own}
+        assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_support_belongs_to_the_new_phrase():
+    tasks = {"a": {0, 1, 2, 3, 4, 5}, "b": {6, 7}, "c": {8}, "d": {9}}
+    seen = set()
+    for task, sample, prompt in training_prompts(negative_prob=1):
+        (support,) = shown(sample)  # also of phrases that one task has: it is another one
+        assert support in tasks[prompt["phrase"]] and support != task
+        seen.add(support)
+    assert seen == set(range(10))
+
+
+def test_photo_of_a_negative_stays():
+    for task, sample, _ in training_prompts(negative_prob=1):
+        assert (sample["query_image"] == task).all()
+
+
+def test_no_other_phrase_no_negative():
+    for _, _, prompt in training_prompts(Numbered("a a a"), negative_prob=1):
+        assert not prompt["negative"] and prompt["query_mask"].any()
+
+
+def test_crop_does_not_depend_on_being_negative():
+    with_, without = (prompted(SOURCE, negative_prob=p) for p in (0.5, 0.0))
+    masks = [
+        (plain["query_mask"], other["query_mask"])
+        for epoch in range(40)
+        for ((other,), (plain,)) in [
+            (with_[epoch, 0]["prompts"], without[epoch, 0]["prompts"]),
+        ]
+        if not other["negative"]
+    ]
+    assert masks and all(bool((a == b).all()) for a, b in masks)
+
+
+class TestAbsentPhraseInEvaluation:
+    """Beside its own phrase, every evaluated task is asked for one that is not there."""
+
+    source = Numbered("a b a c d e b f", per_photo=2)
+
+    def test_is_not_annotated_on_the_photo(self):
+        for seed in range(40):
+            dataset = prompted(self.source, train=False, seed=seed)
+            for task in range(len(self.source)):
+                own, absent = dataset[0, task]["prompts"]
+                present = {
+                    self.source.phrases[i] for i in self.source.phrases_of_image(task).tolist()
+                }
+                assert own["phrase"] == self.source.phrases[self.source.phrase(task)]
+                assert not own["negative"] and own["query_mask"].any()
+                assert absent["phrase"] not in present
+                assert absent["negative"] and not absent["query_mask"].any()
+                assert absent["prompt_id"] != own["prompt_id"]
+
+    @pytest.mark.parametrize("task", [0, 3, 4, 7])
+    def test_is_uniform_over_the_others(self, task):
+        drawn = Counter(
+            prompted(self.source, train=False, seed=seed)[0, task]["prompts"][1]["phrase"]
+            for seed in range(800)
+        )
+        present = {self.source.phrases[i] for i in self.source.phrases_of_image(task).tolist()}
+        assert set(drawn) == set("abcdef") - present
+        assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
+
+    def test_none_where_all_are_present(self):
+        dataset = prompted(Numbered("a b a b", per_photo=2), train=False)
+        assert [len(dataset[0, task]["prompts"]) for task in range(4)] == [1] * 4
+
+    def test_ids_are_unique(self):
+        dataset = prompted(self.source, train=False)
+        ids = [prompt["prompt_id"] for task in range(8) for prompt in dataset[0, task]["prompts"]]
+        assert len(set(ids)) == len(ids) == 16 and np.all([name.strip() for name in ids])

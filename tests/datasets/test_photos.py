@@ -1,0 +1,115 @@
+import io
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipseg_pl.images import UnreadableImageError, image_size, read_image
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.phrasecut import PhraseCut
+from tests.datasets.written import task, write_phrasecut
+
+RAMP = np.arange(48 * 64).reshape(48, 64)
+COLOURED = Image.fromarray(np.stack([RAMP % 256, RAMP // 48, RAMP // 12 % 256], 2).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("absent", "found"),
+    [
+        (["images"], "image_data_split.json, refer_train.json"),
+        (["image_data_split.json"], "photos in images/, refer_train.json"),
+        (["refer_train.json"], "photos in images/, image_data_split.json"),
+        (["images", "refer_train.json"], "image_data_split.json"),
+        (["images", "image_data_split.json", "refer_train.json"], "nothing"),
+    ],
+)
+def test_half_a_dataset_is_refused_with_what_to_do(tmp_path, absent, found):
+    folder = write_phrasecut(tmp_path, [task(0)])
+    for part in absent:
+        (folder / part).rename(tmp_path / part)
+    with pytest.raises(DatasetNotFoundError) as refused:
+        PhraseCut(tmp_path, "train")
+    message = str(refused.value)
+    assert f"looked in {folder}; found {found}; missing" in message
+    missing = message.split("missing ")[1].split(". Get it")[0].split(", ")
+    assert {part.removeprefix("photos in ").rstrip("/") for part in missing} == set(absent)
+    assert "https://github.com/ChenyunWu/PhraseCutDataset" in message
+    assert "--data.init_args.root" in message and "\n" not in message
+
+
+def test_no_dataset_at_all_is_refused_by_folder(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="found nothing") as refused:
+        PhraseCut(tmp_path / "nowhere", "train")
+    assert str(tmp_path / "nowhere" / "VGPhraseCut_v0") in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["nothing", "half", "noise", "absent"])
+def test_photos_gone_bad_after_indexing_are_named(tmp_path, content):
+    folder = write_phrasecut(tmp_path, [task(0, 1)])
+    source = PhraseCut(tmp_path, "train")
+    photo = folder / "images" / "1.jpg"
+    whole = photo.read_bytes()
+    bad = {"nothing": b"", "half": whole[: len(whole) * 2 // 3], "noise": b"noise"}
+    photo.unlink()
+    if content in bad:
+        photo.write_bytes(bad[content])
+    with pytest.raises(UnreadableImageError) as refused:
+        source.image(0)
+    assert str(photo) in str(refused.value)
+
+
+def test_photo_exchanged_after_indexing_is_refused(tmp_path):
+    folder = write_phrasecut(tmp_path, [task(0, 1)])
+    source = PhraseCut(tmp_path, "train")
+    Image.new("RGB", (24, 32)).save(folder / "images" / "1.jpg")
+    with pytest.raises(UnreadableImageError, match=r"1\.jpg: is \(32, 24\), annotated as"):
+        source.image(0)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"])
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_raise_nothing_but_our_error(tmp_path, form):
+    rng, written, file = random.Random(0), io.BytesIO(), tmp_path / "photo"
+    COLOURED.save(written, form)
+    for turn in range(60):
+        damaged = bytearray(written.getvalue())
+        for _ in range(turn % 4):
+            damaged[rng.randrange(min(len(damaged), 400))] = rng.randrange(256)
+        file.write_bytes(damaged[: rng.randrange(len(damaged)) if turn % 2 else None])
+        try:
+            read_image(file)
+        except UnreadableImageError as error:
+            assert str(file) in str(error)
+        assert image_size(file) is None or len(image_size(file)) == 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "RGBA", "LA", "CMYK", "P", "YCbCr"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    file = tmp_path / ("photo.tif" if mode in ("CMYK", "YCbCr") else "photo.png")
+    COLOURED.convert(mode).save(file)
+    read = read_image(file)
+    assert read.shape == (48, 64, 3) and read.dtype == np.uint8
+    if mode in ("L", "1", "LA"):
+        assert (read == read[..., :1]).all() and read.std() > 30
+    else:
+        error = np.abs(read.astype(int) - np.asarray(COLOURED)).mean()
+        assert error < {"RGB": 1e-9, "RGBA": 1e-9, "CMYK": 1e-9, "YCbCr": 1.5, "P": 25}[mode]
+    assert image_size(file) == (48, 64)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
+def test_sixteen_bits_of_grey_are_scaled_not_clipped(tmp_path, name):
+    deep = (RAMP * 21).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / name)
+    read = read_image(tmp_path / name)
+    assert read.shape == (48, 64, 3) and read.dtype == np.uint8
+    assert np.array_equal(read, np.repeat((deep // 256)[..., None], 3, 2))
+
+
+def test_turned_by_exif_only_where_asked(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was held upright
+    COLOURED.save(tmp_path / "photo.png", exif=exif)
+    assert read_image(tmp_path / "photo.png").shape == (48, 64, 3)  # as annotated
+    assert read_image(tmp_path / "photo.png", upright=True).shape == (64, 48, 3)

@@ -1,0 +1,115 @@
+import json
+import pickle
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from datamodules.datasets.phrasecut import PhraseCut
+from datamodules.datasets.phrasecut_build import BAD_IMAGES
+from datamodules.datasets.phrasecut_index import PhraseCutIndex
+from tests.datasets.written import SQUARE, task, write_phrasecut
+
+TRIANGLE = [[1.1, 2.2], [9.99, 2.0], [5.0, 110.00000000000001 / 10]]
+TASKS = [
+    task(0, 2, "grüne Äpfel, 緑のリンゴ 🍏"),
+    task(1, 1, "red square", [[TRIANGLE], [TRIANGLE[::-1], SQUARE[0][0]]]),
+    task(2, 3, "red square"),
+    task(3, 2, "Red square"),
+    task(4, 2, "red square", [[[[0.0, 0.0], [4.0, 4.0]]]]),
+]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp("written")
+    write_phrasecut(root, TASKS)
+    return root
+
+
+@pytest.fixture(params=["written", "miniature"])
+def source_and_tasks(request):
+    root = request.getfixturevalue(request.param)
+    tasks = json.loads((root / "VGPhraseCut_v0" / "refer_train.json").read_text())
+    return PhraseCut(root, "train"), tasks
+
+
+def test_every_task_reads_as_in_the_json(source_and_tasks):
+    source, tasks = source_and_tasks
+    table = {1: (24, 32), 2: (24, 32), 3: (24, 32)}
+    assert len(source) == len(tasks)
+    for position, plain in enumerate(tasks):
+        assert source.name(position) == plain["task_id"]
+        assert source.phrases[source.phrase(position)] == plain["phrase"]
+        row = source.index.task_image[position]
+        assert source.index.image_id[row] == plain["image_id"]
+        size = tuple(source.index.image_size[row])
+        assert size == table.get(plain["image_id"], (60, 80))
+        assert source.image(position).shape == (*size, 3)
+        flat = [polygon for instance in plain["Polygons"] for polygon in instance]
+        # exactly: the official evaluator truncates coordinates, so the last bit may count
+        assert [polygon.tolist() for polygon in source.index.polygons(position)] == flat
+
+
+def test_look_ups_equal_a_plain_loop(source_and_tasks):
+    source, tasks = source_and_tasks
+    by_phrase, by_image = defaultdict(list), defaultdict(list)
+    for position, plain in enumerate(tasks):
+        by_phrase[plain["phrase"]].append(position)
+        by_image[plain["image_id"]].append(position)
+    assert len(source.phrases) == len(by_phrase)
+    for position, plain in enumerate(tasks):
+        same = source.tasks_of_phrase(source.phrase(position))
+        assert same.tolist() == by_phrase[plain["phrase"]]
+        seen = {source.phrases[phrase] for phrase in source.phrases_of_image(position)}
+        assert seen == {tasks[i]["phrase"] for i in by_image[plain["image_id"]]}
+        row = source.index.task_image[position]
+        assert source.index.tasks_of_image(row).tolist() == by_image[plain["image_id"]]
+
+
+def test_phrases_that_differ_in_case_are_different(written):
+    source = PhraseCut(written, "train")
+    assert [source.tasks_of_phrase(source.phrase(i)).tolist() for i in (1, 3)] == [[1, 2, 4], [3]]
+
+
+def test_published_bad_images_are_dropped(tmp_path, caplog):
+    assert len(BAD_IMAGES) == 17
+    bad = sorted(BAD_IMAGES)
+    tasks = [task(i, image, f"thing {i}") for i, image in enumerate([*bad, 1, 2])]
+    write_phrasecut(tmp_path, tasks, [*bad, 1, 2])
+    source = PhraseCut(tmp_path, "train")
+    assert [source.name(i) for i in range(len(source))] == ["1__17", "2__18"]
+    assert list(source.phrases) == ["thing 17", "thing 18"]
+    (names,) = source.index.skipped.values()
+    assert names == [plain["task_id"] for plain in tasks[:17]]
+    assert "skipped 17 on images with wrong sizes" in caplog.text
+
+
+def test_arrays_are_mapped_not_read(written):
+    index = PhraseCut(written, "train").index
+    arrays = [value for value in vars(index).values() if isinstance(value, np.ndarray)]
+    arrays += [index.phrases.text, index.phrases.offsets, index.task_id.text]
+    assert len(arrays) >= 12
+    assert all(isinstance(array, np.memmap) and array.mode == "r" for array in arrays)
+
+
+def test_workers_get_the_index_by_name_not_by_copy(written):
+    source = PhraseCut(written, "train")
+    pickled = pickle.dumps(source)
+    assert b"red square" not in pickled and len(pickled) < 2000
+    copy = pickle.loads(pickled)
+    assert isinstance(copy.index, PhraseCutIndex) and isinstance(copy.index._points, np.memmap)
+    assert [copy.name(i) for i in range(len(copy))] == [source.name(i) for i in range(len(source))]
+
+
+@pytest.mark.parametrize("table", ["image_data_split.json", "image_data_split3000.json"])
+def test_both_names_of_the_image_table(tmp_path, table):
+    write_phrasecut(tmp_path, TASKS, table=table)
+    assert len(PhraseCut(tmp_path, "train")) == len(TASKS)
+
+
+def test_real_photos_none_is_lost(real_data):
+    counts = {"train": 402, "val": 147, "test": 161}
+    for split, count in counts.items():
+        source = PhraseCut(real_data / "phrasecut_coco", split)
+        assert len(source) == count and not source.index.skipped

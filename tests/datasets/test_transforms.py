@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.nn import functional as F
+
+from datamodules.datasets.phrasecut import PhraseCut
+from datamodules.datasets.transforms import PairedResize, Square, object_aware_crop
+
+
+def mask_with(height, width, top, bottom, left, right):
+    mask = np.zeros((height, width), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def plain_crop(mask, rng):
+    """The authors' rule, in words: paper.md 2.3. Fifty tries, each looked at by itself."""
+    height, width = mask.shape
+    side = min(height, width)
+    best, most = None, -1
+    for _ in range(50):
+        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+        visible = mask[top : top + side, left : left + side].sum()
+        if visible > 0.05 * height * width:
+            return Square(int(top), int(left), side)
+        if visible > most:
+            best, most = Square(int(top), int(left), side), visible
+    return best
+
+
+MASKS = {
+    "large": mask_with(40, 100, 0, 40, 10, 60),
+    "exactly 5 % is too little": mask_with(40, 100, 0, 20, 40, 50)
+    | mask_with(40, 100, 0, 20, 70, 75),
+    "just above 5 %": mask_with(40, 100, 0, 21, 90, 100),
+    "small": mask_with(40, 100, 5, 9, 70, 78),
+    "two things": mask_with(40, 100, 5, 9, 1, 8) | mask_with(40, 100, 5, 11, 90, 97),
+    "empty": np.zeros((40, 100), bool),
+}
+MASKS |= {f"{name}, upright": mask.T for name, mask in MASKS.items()}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_positions_are_distributed_as_by_a_plain_loop(mask):
+    draws = 1500
+    ours = [object_aware_crop(mask, np.random.default_rng([1, i])) for i in range(draws)]
+    plain = [plain_crop(mask, np.random.default_rng([2, i])) for i in range(draws)]
+    assert {square.side for square in ours} == {min(mask.shape)}
+    starts = [[square.top + square.left for square in squares] for squares in (ours, plain)]
+    assert stats.ks_2samp(*starts).pvalue > 1e-3
+    upright = mask.shape[0] > mask.shape[1]
+    assert all((square.left if upright else square.top) == 0 for square in ours)
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_always_inside_and_shows_the_object(mask):
+    for i in range(200):
+        top, left, side = object_aware_crop(mask, np.random.default_rng(i))
+        assert 0 <= top <= mask.shape[0] - side and 0 <= left <= mask.shape[1] - side
+        assert mask[top : top + side, left : left + side].any() or not mask.any()
+
+
+def test_both_ends_are_reached():
+    mask = np.ones((10, 12), bool)
+    starts = {object_aware_crop(mask, np.random.default_rng(i)).left for i in range(50)}
+    assert starts == {0, 1, 2}
+
+
+def test_square_images_are_taken_whole():
+    crop = object_aware_crop(mask_with(30, 30, 2, 4, 2, 4), np.random.default_rng(0))
+    assert crop == Square(0, 0, 30)
+
+
+def authors_resize(image, mask, size):
+    """Bilinear with align_corners=True, and nearest, both torch's."""
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
+    resized = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=True)
+    labels = torch.from_numpy(mask.copy())[None, None].float()
+    nearest = F.interpolate(labels, (size, size), mode="nearest")
+    return resized[0].permute(1, 2, 0).numpy(), nearest[0, 0].numpy() > 0
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (80, 60), (97, 97), (31, 200)])
+def test_masks_are_resized_as_by_torch_and_stay_binary(shape):
+    mask = np.random.default_rng(0).random(shape) < 0.5
+    image = np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255
+    resized, target = PairedResize(64)(image, mask)
+    assert resized.shape == (64, 64, 3) and resized.dtype == np.uint8
+    assert target.shape == (64, 64) and target.dtype == np.bool_
+    assert (target == authors_resize(image, mask, 64)[1]).all()
+
+
+def test_cuts_image_and_mask_alike():
+    mask = mask_with(40, 100, 10, 30, 50, 70)
+    image = np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255
+    resized, target = PairedResize(40)(image, mask, Square(0, 45, 40))
+    assert np.array_equal(target, mask[:, 45:85])
+    assert np.array_equal(resized[..., 0] > 0, target)
+
+
+def test_leaves_what_has_the_size_already():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    mask = image[..., 0] > 100
+    resized, target = PairedResize(32)(image, mask)
+    assert np.array_equal(resized, image) and np.array_equal(target, mask)
+
+
+def test_real_photos_difference_to_the_authors_resize(real_data):
+    """Mean absolute difference in grey levels on the training crop, and masks that differ."""
+    differences, masks, empty = [], [], 0
+    resize = PairedResize(352)
+    source = PhraseCut(real_data / "phrasecut_coco", "train")
+    for task in range(0, len(source), 3):
+        image, mask = source.image(task), source.mask(task)
+        crop = object_aware_crop(mask, np.random.default_rng(task))
+        ours, target = resize(image, mask, crop)
+        rows = slice(crop.top, crop.top + crop.side)
+        columns = slice(crop.left, crop.left + crop.side)
+        theirs, their_target = authors_resize(image[rows, columns], mask[rows, columns], 352)
+        differences.append(np.abs(ours - theirs).mean())
+        masks.append((target != their_target).mean())
+        empty += not target.any() and mask.any()
+    assert 1.0 < np.mean(differences) < 1.4 and np.max(differences) < 5  # 0.5 % and 2 % of 255
+    assert np.max(masks) < 0.001 and empty == 0

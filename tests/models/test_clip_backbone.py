@@ -1,0 +1,232 @@
+"""The frozen CLIP: what it computes, what it leaves alone, what it remembers."""
+
+import warnings
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
+
+from clipseg_pl.models.checkpoints import clip_state, decoder_state
+from clipseg_pl.models.clip_backbone import CLIPBackbone, resize_position_embedding
+from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.decoder import FiLMDecoder
+
+
+@pytest.fixture
+def backbone() -> CLIPBackbone:
+    return CLIPBackbone(name="tiny", pretrained=False)
+
+
+def photos(count: int, height: int, width: int) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8)
+
+
+def calls_per_block(backbone: CLIPBackbone) -> list[int]:
+    """A list of counts, kept up to date by hooks."""
+    blocks = backbone.clip.visual.transformer.resblocks
+    counts = [0] * len(blocks)
+    for index, block in enumerate(blocks):
+        block.mlp.register_forward_hook(
+            lambda *_, index=index: counts.__setitem__(index, counts[index] + 1)
+        )
+    return counts
+
+
+def encoded_texts(backbone: CLIPBackbone) -> list[int]:
+    """Numbers of texts, one for every time that the tower is run."""
+    counts = []
+    backbone.clip.token_embedding.register_forward_hook(
+        lambda module, given, result: counts.append(len(result))
+    )
+    return counts
+
+
+# ---- frozen
+
+
+def test_nothing_is_trainable(backbone):
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    assert not backbone.embed_text(["a dog"]).requires_grad
+    assert not backbone.embed_image(photos(1, 64, 64)).requires_grad
+    assert not backbone.activations(photos(1, 64, 64), [3])[0].requires_grad
+
+
+def test_stays_in_evaluation_mode(backbone):
+    model = CLIPSeg(backbone, FiLMDecoder).train()
+    assert model.decoder.training
+    assert not any(module.training for module in backbone.modules())
+
+
+# ---- images
+
+
+def test_only_uint8_is_taken(backbone):
+    with pytest.raises(TypeError, match="uint8"):
+        backbone.embed_image(photos(1, 64, 64).float() / 255)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 60, 64), (1, 3, 64, 65), (3, 64, 64), (1, 1, 64, 64)])
+def test_wrong_shapes_are_refused(backbone, shape):
+    with pytest.raises(ValueError, match=r"multiples of 16|\(N, 3, H, W\)"):
+        backbone.activations(torch.zeros(shape, dtype=torch.uint8), [3])
+
+
+def test_pixels_are_normalised_with_the_constants_of_imagenet(backbone):
+    image = torch.tensor([0, 128, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    wanted = [(value / 255 - m) / s for value, m, s in zip((0, 128, 255), mean, std, strict=True)]
+    torch.testing.assert_close(backbone.normalise(image)[0, :, 0, 0], torch.tensor(wanted))
+
+
+def test_activations_are_asked_for_in_any_order(backbone):
+    images = photos(2, 64, 64)
+    third, ninth = backbone.activations(images, [3, 9])
+    again = backbone.activations(images, [9, 3])
+    assert third.shape == (2, 1 + 16, 32)
+    assert torch.equal(again[0], ninth) and torch.equal(again[1], third)
+    assert not torch.equal(third, ninth)
+
+
+def test_nothing_past_the_deepest_tapped_block_runs(backbone):
+    counts = calls_per_block(backbone)
+    early = backbone.activations(photos(1, 64, 64), [7, 3])
+    assert counts == [1] * 8 + [0] * 4
+    backbone.embed_image(photos(1, 64, 64))
+    assert counts == [2] * 8 + [1] * 4
+    assert len(early) == 2
+
+
+def test_early_exit_changes_nothing(backbone):
+    images = photos(2, 64, 96)
+    early, full = backbone.activations(images, [3]), backbone.activations(images, [3, 11])
+    assert torch.equal(early[0], full[0])
+
+
+def test_one_image_gives_the_same_as_its_row_in_a_batch(backbone):
+    images = photos(3, 64, 64)
+    alone = backbone.embed_image(images[1:2])
+    torch.testing.assert_close(backbone.embed_image(images)[1:2], alone, rtol=1e-4, atol=1e-5)
+
+
+# ---- rectangles, against Hugging Face's tower (its decoder takes squares only)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 128), (64, 64), (128, 128)])
+@torch.no_grad()
+def test_rectangles_equal_hugging_face(backbone, size):
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 128}
+    vision = {**sizes, "num_hidden_layers": 12, "image_size": 64, "patch_size": 16}
+    theirs = CLIPSegForImageSegmentation(
+        CLIPSegConfig(
+            text_config={**sizes, "num_hidden_layers": 2},
+            vision_config=vision,
+            projection_dim=32,
+            extract_layers=[3, 7, 9],
+            reduce_dim=16,
+        )
+    ).eval()
+    theirs.clip.vision_model.embeddings.position_embedding.weight.normal_()
+    backbone.clip.load_state_dict(clip_state(theirs.state_dict()))
+    ours = CLIPSeg(backbone, lambda shape: FiLMDecoder(shape, dim=16)).eval()
+    ours.decoder.load_state_dict(decoder_state(theirs.state_dict()))
+    images, vector = photos(1, *size), torch.randn(1, 32)
+
+    states = theirs.clip.vision_model(
+        backbone.normalise(images), output_hidden_states=True, interpolate_pos_encoding=True
+    ).hidden_states
+    for layer, tokens in zip((3, 7, 9), backbone.activations(images, (3, 7, 9)), strict=True):
+        torch.testing.assert_close(tokens, states[layer + 1], rtol=1e-5, atol=1e-5)
+
+    if size in ((32, 128), (64, 64)):  # as many tokens as a square of 4 x 4: theirs lie wrongly
+        logits = ours(images, vector, torch.zeros(1, dtype=torch.long))
+        grid = size[0] // 16, size[1] // 16
+        lying = theirs(pixel_values=backbone.normalise(images), conditional_embeddings=vector)
+        tiles = lying.logits.view(4, 16, 4, 16).transpose(1, 2).reshape(*grid, 16, 16)
+        laid_out = tiles.transpose(1, 2).reshape(1, 1, *size)
+        torch.testing.assert_close(logits, laid_out, rtol=1e-4, atol=1e-4)
+
+
+def test_position_resize_is_torchs_plain_bicubic():
+    embedding = torch.randn(1 + 49, 8)
+    square = embedding[1:].T.reshape(1, 8, 7, 7)
+    wanted = F.interpolate(square, (5, 12), mode="bicubic", align_corners=False, antialias=False)
+    resized = resize_position_embedding(embedding, (5, 12))
+    assert torch.equal(resized[0], embedding[0])
+    assert torch.equal(resized[1:].view(5, 12, 8).permute(2, 0, 1), wanted[0])
+
+
+def test_position_resize_to_an_equal_grid_changes_nothing():
+    embedding = torch.randn(1 + 49, 8)
+    assert torch.equal(resize_position_embedding(embedding, (7, 7)), embedding)
+    # one side equal is not enough
+    assert resize_position_embedding(embedding, (7, 8)).shape == (57, 8)
+
+
+# ---- texts
+
+
+def test_cached_texts_equal_fresh_ones_in_order(backbone):
+    fresh = CLIPBackbone(name="tiny", pretrained=False, text_cache=0)
+    backbone.embed_text(["b", "c"])
+    texts = ["c", "a", "c", "b", "a"]
+    cached = backbone.embed_text(texts)
+    one_by_one = torch.cat([fresh.embed_text([text]) for text in texts])
+    torch.testing.assert_close(cached, one_by_one, rtol=1e-5, atol=1e-6)
+    assert torch.equal(cached[0], cached[2]) and not torch.equal(cached[0], cached[1])
+
+
+def test_a_known_text_is_not_encoded_again(backbone):
+    counts = encoded_texts(backbone)
+    backbone.embed_text(["a dog", "a cat", "a dog"])
+    backbone.embed_text(["a cat", "a bird"])
+    backbone.embed_text(["a bird", "a dog"])
+    assert counts == [2, 1]
+
+
+def test_cache_is_bounded_and_forgets_the_least_recently_used():
+    backbone = CLIPBackbone(name="tiny", pretrained=False, text_cache=3)
+    many = [f"number {index}" for index in range(20)]
+    assert len(backbone.embed_text(many)) == 20
+    backbone.embed_text(["a", "b", "c"])
+    backbone.embed_text(["a"])
+    backbone.embed_text(["d"])  # pushes b out
+    counts = encoded_texts(backbone)
+    backbone.embed_text(["a", "c", "d"])
+    assert counts == []
+    backbone.embed_text(["b"])
+    assert counts == [1]
+
+
+def test_cache_keeps_no_more_memory_than_its_rows(backbone):
+    backbone.embed_text([f"number {index}" for index in range(8)])
+    for row in backbone._text_cache.values():
+        assert row.untyped_storage().nbytes() == row.numel() * row.element_size()
+
+
+def test_texts_embedded_in_inference_mode_serve_training_later(backbone):
+    with torch.inference_mode():  # as in lightning's validation
+        backbone.embed_text(["a dog"])
+    layer = torch.nn.Linear(32, 1)
+    layer(backbone.embed_text(["a dog"])).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_long_texts_are_cut_with_a_warning(backbone):
+    long = " ".join(["dog"] * 100)
+    with pytest.warns(UserWarning, match="first 75 tokens"):
+        cut = backbone.embed_text([long])
+    with pytest.warns(UserWarning, match="first 75 tokens"):
+        torch.testing.assert_close(cut, backbone.embed_text([" ".join(["dog"] * 76)]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backbone.embed_text([" ".join(["dog"] * 75)])
+
+
+def test_cached_text_does_not_depend_on_who_asked_first(tiny_text="a dog by the sea"):
+    backbone = CLIPBackbone("tiny", pretrained=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        first = backbone.embed_text([tiny_text])
+    assert first.dtype == torch.float32
+    fresh = CLIPBackbone("tiny", pretrained=False).embed_text([tiny_text])
+    assert torch.equal(first, fresh)

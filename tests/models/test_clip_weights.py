@@ -1,0 +1,222 @@
+"""Where CLIP's weights come from, and what is refused."""
+
+import json
+import pickle
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.clip_weights import build_clip, find_config, read_state_dict
+from tests.conftest import TINY_CLIP
+
+OTHERS = [
+    "RN50",
+    "coca_ViT-B-32",
+    "ViT-B-16-SigLIP",
+    "convnext_base",
+    "roberta-ViT-B-32",
+    "ViT-L-14-CLIPA",
+    "ViT-H-14-worldwide",
+]
+
+
+class Bomb:
+    """Unpickles into a file on disk."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A weights folder with the configuration "own" and no weights yet."""
+    (tmp_path / "own.json").write_text(json.dumps(TINY_CLIP))
+    monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def state(folder) -> dict[str, torch.Tensor]:
+    """Weights other than the fixed random ones."""
+    made = build_clip("own", tag="", pretrained=False).state_dict()
+    return {key: value + 0.5 for key, value in made.items()}
+
+
+def same(clip, state) -> bool:
+    own = clip.state_dict()
+    return own.keys() == state.keys() and all(torch.equal(own[key], state[key]) for key in own)
+
+
+def one_line(error) -> str:
+    """The message, after a check that it has one line."""
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- random weights
+
+
+def test_random_weights_depend_on_nothing(folder):
+    torch.manual_seed(1)
+    first = build_clip("own", tag="openai", pretrained=False)
+    torch.manual_seed(2)
+    second = build_clip("own", tag="other", pretrained=False)
+    assert same(first, second.state_dict())
+
+
+def test_random_weights_leave_the_global_state_alone(folder, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)  # would reseed dropout
+    before = torch.get_rng_state()
+    CLIPBackbone(name="own", pretrained=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not seeded
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".bin"])
+def test_weights_beside_a_configuration_are_found(folder, state, suffix):
+    file = folder / f"own{suffix}"
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    assert same(build_clip("own", tag="openai", pretrained=True), state)
+
+
+def test_training_checkpoint_of_open_clip_is_read(folder, state):
+    distributed = {f"module.{key}": value for key, value in state.items()}
+    torch.save({"epoch": 3, "state_dict": distributed}, folder / "own.pt")
+    assert same(build_clip("own", tag="openai", pretrained=True), state)
+
+
+def test_torchscript_archive_is_read(folder):
+    archive = torch.jit.script(torch.nn.Linear(2, 3))
+    archive.save(str(folder / "archive.pt"))
+    read = read_state_dict(folder / "archive.pt")
+    assert torch.equal(read["weight"], archive.weight)
+
+
+def test_published_name_is_looked_up_with_its_tag(folder, state, monkeypatch):
+    open_clip_names = {"RN-tiny-quickgelu": TINY_CLIP}
+    monkeypatch.setattr(open_clip, "get_model_config", open_clip_names.get)
+    save_file(state, folder / "RN-tiny-quickgelu-mine.safetensors")
+    assert same(build_clip("RN-tiny-quickgelu", tag="mine", pretrained=True), state)
+
+
+def test_malicious_pickle_is_refused(folder):
+    file, trace = folder / "own.pt", folder / "trace"
+    for write in (torch.save, lambda content, to: to.write_bytes(pickle.dumps(content))):
+        write({"weight": Bomb(trace)}, file)
+        with pytest.raises(ValueError, match=r"own\.pt") as error:
+            build_clip("own", tag="openai", pretrained=True)
+        one_line(error)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("content", [b"", b"garbage" * 50])
+def test_corrupt_files_are_named(folder, suffix, content):
+    file = folder / f"own{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        build_clip("own", tag="openai", pretrained=True)
+    assert str(file) in one_line(error)
+
+
+def test_truncated_files_are_named(folder, state):
+    for suffix, write in ((".safetensors", save_file), (".pt", torch.save)):
+        file = folder / f"cut{suffix}"
+        write(state, file)
+        file.write_bytes(file.read_bytes()[:-1000])
+        with pytest.raises(ValueError, match=f"cut{suffix}"):
+            read_state_dict(file)
+
+
+def test_files_of_other_things_are_named(folder):
+    file = folder / "own.pt"
+    torch.save({"weight": "words"}, file)
+    with pytest.raises(ValueError, match="holds something else than named tensors"):
+        read_state_dict(file)
+
+
+def test_weights_of_another_model_are_refused_by_name(folder, state):
+    file = folder / "own.safetensors"
+    save_file({"visual.conv1.weight": torch.zeros(1)}, file)
+    with pytest.raises(ValueError) as error:
+        build_clip("own", tag="openai", pretrained=True)
+    assert str(file) in one_line(error)
+
+
+def test_missing_weights_say_where_they_were_looked_for(folder):
+    with pytest.raises(FileNotFoundError) as error:
+        build_clip("own", tag="openai", pretrained=True)
+    assert str(folder) in one_line(error)
+
+
+def test_failed_download_says_what_to_do(folder, monkeypatch):
+    def fail(_):
+        raise OSError("no network")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fail)
+    monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
+    with pytest.raises(FileNotFoundError) as error:
+        build_clip("ViT-B-16-quickgelu", tag="openai", pretrained=True)
+    message = one_line(error)
+    assert "ViT-B-16-quickgelu-openai.safetensors" in message and str(folder) in message
+
+
+# ---- names
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_mismatched_activation_is_refused(folder, monkeypatch, local):
+    monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
+    if local:  # a file carries no word on its activation
+        save_file({"a": torch.zeros(1)}, folder / "ViT-B-16-openai.safetensors")
+    with pytest.raises(ValueError, match="belong to ViT-B-16-quickgelu") as error:
+        build_clip("ViT-B-16", tag="openai", pretrained=True)
+    one_line(error)
+
+
+def test_unknown_tag_lists_the_known_ones(folder, monkeypatch):
+    monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
+    with pytest.raises(ValueError, match=r"no weights 'opeani'.*openai"):
+        build_clip("ViT-B-16-quickgelu", tag="opeani", pretrained=True)
+
+
+def test_unknown_name_is_refused_in_one_line(folder):
+    with pytest.raises(ValueError, match="unknown CLIP 'ViT-Z-99'") as error:
+        find_config("ViT-Z-99")
+    assert str(folder) in one_line(error)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_are_refused(name):
+    """Among them two with average pooling and another tokenizer, which would compute nonsense."""
+    with pytest.raises(ValueError, match="not a plain ViT"):
+        find_config(name)
+
+
+# ---- pruned vocabulary
+
+
+def test_pruned_vocabulary_gives_equal_embeddings(folder):
+    full = CLIPBackbone(name="own", pretrained=False)
+    words = ["a red dog", "grass"]
+    kept = sorted({0} | set(full.tokenizer(words).flatten().tolist()))
+    text = {**TINY_CLIP["text_cfg"], "vocab_size": len(kept)}
+    (folder / "pruned.json").write_text(json.dumps({**TINY_CLIP, "text_cfg": text}))
+    (folder / "pruned_vocabulary.json").write_text(json.dumps(kept))
+    state = full.clip.state_dict()
+    state["token_embedding.weight"] = state["token_embedding.weight"][kept]
+    save_file(state, folder / "pruned.safetensors")
+    pruned = CLIPBackbone(name="pruned")
+    assert len(pruned.clip.token_embedding.weight) < 10
+    torch.testing.assert_close(pruned.embed_text(words), full.embed_text(words))
+    pruned.embed_text(["a word that was never seen"])

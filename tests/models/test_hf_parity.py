@@ -1,0 +1,197 @@
+"""Our CLIPSeg against Hugging Face's on equal random weights: ViT-B/16, 352 px, 3 7 9."""
+
+import copy
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
+from transformers.models.clipseg.modeling_clipseg import CLIPSegDecoder
+
+from clipseg_pl.models import clip_backbone
+from clipseg_pl.models.checkpoints import clip_state, decoder_state
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.clipseg import CLIPSeg, Encoding
+from clipseg_pl.models.decoder import FiLMDecoder
+
+TEXTS = ["a dog", "the grass near a red fence"]
+HEADS = ("simple", "refined")
+TOLERANCE = 1e-5  # of the standard deviation
+EACH_ITS_IMAGE = torch.arange(2)
+
+
+class Case(NamedTuple):
+    """What both gave for one head and one kind of prompt."""
+
+    conditional: Tensor
+    encoding: Encoding
+    logits: Tensor
+    their_conditional: Tensor
+    their_logits: Tensor
+
+
+def config(head: str) -> CLIPSegConfig:
+    vision = {"patch_size": 16, "image_size": 224, "hidden_size": 768, "intermediate_size": 3072}
+    return CLIPSegConfig(
+        vision_config={**vision, "num_hidden_layers": 12, "num_attention_heads": 12},
+        extract_layers=[3, 7, 9],
+        reduce_dim=64,
+        use_complex_transposed_convolution=head == "refined",
+    )
+
+
+@torch.no_grad()
+def randomise(module: nn.Module) -> None:
+    """Weights of variance 1 / inputs: unlike Hugging Face's own (FiLM twice as small, text and
+    image barely felt), they let the prompt and every other part move the logits."""
+    generator = torch.Generator().manual_seed(0)
+    for name, value in module.named_parameters():
+        noise = torch.randn(value.shape, generator=generator)
+        if "embedding" in name:
+            value.copy_(0.5 * noise)
+        elif "norm" in name or "layrnorm" in name:
+            value.copy_(0.1 * noise + name.endswith("weight"))
+        elif value.ndim > 1:
+            value.copy_(noise / value[0].numel() ** 0.5)
+        elif value.ndim:
+            value.copy_(0.1 * noise)
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, CLIPSegForImageSegmentation]:
+    model = CLIPSegForImageSegmentation(config("simple")).eval()
+    randomise(model)
+    refined = copy.copy(model)  # shares CLIP
+    refined._modules = {**model._modules, "decoder": CLIPSegDecoder(config("refined")).eval()}
+    randomise(refined.decoder)
+    return {"simple": model, "refined": refined}
+
+
+@pytest.fixture(scope="module")
+def ours(theirs) -> dict[str, CLIPSeg]:
+    backbone = CLIPBackbone(pretrained=False)
+    backbone.clip.load_state_dict(clip_state(theirs["simple"].state_dict()), strict=True)
+    models = {}
+    for head in HEADS:
+        models[head] = CLIPSeg(backbone, partial(FiLMDecoder, head=head)).eval()
+        own = decoder_state(theirs[head].state_dict())
+        models[head].decoder.load_state_dict(own, strict=True)
+    return models
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    coarse = torch.rand(2, 3, 22, 22, generator=torch.Generator().manual_seed(1))
+    return (F.interpolate(coarse, 352, mode="bilinear") * 255).byte()
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def cases(ours, theirs, images) -> dict[tuple[str, str], Case]:
+    backbone = ours["simple"].backbone
+    red_and_blue = torch.tensor([[255, 0, 0], [0, 0, 255]], dtype=torch.uint8)
+    supports = red_and_blue[:, :, None, None].expand_as(images)
+    tokens = backbone.tokenizer(TEXTS)
+    attended = (torch.arange(77)[None] <= tokens.argmax(1, keepdim=True)).long()
+    inputs = {
+        "text": {"input_ids": tokens, "attention_mask": attended},
+        "image": {"conditional_pixel_values": backbone.normalise(supports)},
+    }
+    conditional = {"text": backbone.embed_text(TEXTS), "image": backbone.embed_image(supports)}
+    found = {}
+    for head in HEADS:
+        encoding = ours[head].encode(images)
+        for kind in inputs:
+            logits = ours[head].decode(encoding, conditional[kind], EACH_ITS_IMAGE)[:, 0]
+            their = theirs[head](pixel_values=backbone.normalise(images), **inputs[kind])
+            found[head, kind] = Case(
+                conditional[kind], encoding, logits, their.conditional_embeddings, their.logits
+            )
+    return found
+
+
+def distance(logits: Tensor, case: Case) -> float:
+    """Largest difference to their logits, in standard deviations of these."""
+    return float((logits - case.their_logits).abs().max() / case.their_logits.std())
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.mark.parametrize("head", HEADS)
+def test_conditional_vectors_and_logits_are_equal(cases, head, kind):
+    case = cases[head, kind]
+    torch.testing.assert_close(case.conditional, case.their_conditional, rtol=0, atol=1e-5)
+    assert distance(case.logits, case) <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.mark.parametrize("head", HEADS)
+@torch.no_grad()
+def test_prompt_moves_logits_visibly(ours, cases, head, kind):
+    case = cases[head, kind]
+    exchanged = ours[head].decode(case.encoding, case.conditional.flip(0), EACH_ITS_IMAGE)[:, 0]
+    assert float((exchanged - case.logits).abs().mean() / case.logits.std()) > 0.05
+
+
+@pytest.fixture
+def fails(ours, images, cases):
+    """Tell whether a changed model no longer gives their logits, by far."""
+
+    @torch.no_grad()
+    def compare(encoding: Encoding | None = None, conditional: Tensor | None = None) -> bool:
+        model, case = ours["simple"], cases["simple", "text"]
+        encoding = model.encode(images) if encoding is None else encoding
+        conditional = case.conditional if conditional is None else conditional
+        logits = model.decode(encoding, conditional, EACH_ITS_IMAGE)[:, 0]
+        return distance(logits, case) > 100 * TOLERANCE
+
+    return compare
+
+
+def test_unchanged_model_passes(fails):
+    assert not fails()
+
+
+def test_other_layers_fail(fails, ours, images):
+    model = ours["simple"]
+    tapped = model.backbone.activations(images, (9, 6, 3))
+    assert fails(encoding=Encoding(model.decoder.project(tapped), (22, 22)))
+
+
+def test_normalised_embedding_fails(fails, cases):
+    case = cases["simple", "text"]
+    assert fails(encoding=case.encoding, conditional=F.normalize(case.conditional, dim=1))
+
+
+def test_exchanged_scale_and_shift_fail(fails, ours, cases, monkeypatch):
+    decoder = ours["simple"].decoder
+    scale, shift = decoder.film_scale, decoder.film_shift
+    monkeypatch.setitem(decoder._modules, "film_scale", shift)
+    monkeypatch.setitem(decoder._modules, "film_shift", scale)
+    assert fails(encoding=cases["simple", "text"].encoding)
+
+
+def test_antialiased_positions_fail(fails, monkeypatch):
+    def antialiased(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
+        square = embedding[1:].T.reshape(1, -1, 14, 14)
+        resized = F.interpolate(square, tuple(grid), mode="bicubic", antialias=True)
+        return torch.cat([embedding[:1], resized[0].flatten(1).T])
+
+    monkeypatch.setattr(clip_backbone, "resize_position_embedding", antialiased)
+    assert fails()
+
+
+def test_plain_gelu_fails(fails, ours, monkeypatch):
+    for block in ours["simple"].backbone.clip.visual.transformer.resblocks:
+        monkeypatch.setitem(block.mlp._modules, "gelu", nn.GELU())
+    assert fails()
+
+
+def test_constants_of_clip_fail(fails, ours, monkeypatch):
+    backbone = ours["simple"].backbone
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    monkeypatch.setattr(backbone, "mean", torch.tensor(mean).view(3, 1, 1))
+    monkeypatch.setattr(backbone, "std", torch.tensor(std).view(3, 1, 1))
+    assert fails()

@@ -1,0 +1,57 @@
+"""Every overlay under experiments/ runs, and changes what it says it changes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.command import BASE, EXPERIMENTS, arguments, results, run
+
+OVERLAYS = sorted(file for file in EXPERIMENTS.rglob("*.yaml") if file != BASE)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda file: file.stem)
+def test_every_overlay_runs(overlay, miniature, tmp_path):
+    verb = "validate" if overlay.parent.name == "benchmarks" else "fit"
+    more = ["--trainer.max_steps=1"]
+    if overlay.stem == "wandb":
+        more.append(f"--trainer.logger.init_args.save_dir={tmp_path}")
+    run(*arguments(verb, miniature, tmp_path / "run", *more, configs=(overlay,)))
+    assert results(tmp_path / "run")["metrics"]
+
+
+@pytest.mark.parametrize("overlay", [BASE, *OVERLAYS], ids=lambda file: file.stem)
+def test_every_file_opens_with_what_it_is_and_how_to_run_it(overlay):
+    comments = [line for line in overlay.read_text().splitlines() if line.startswith("#")]
+    assert len(comments) >= 2
+    assert any("python -m clipseg_pl" in line for line in comments)
+
+
+def leaves(node: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    parts = (leaves(value, f"{prefix}.{key}".strip(".")) for key, value in node.items())
+    return {key: value for part in parts for key, value in part.items()}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda file: file.stem)
+def test_overlays_are_small_and_change_something(overlay):
+    changes = leaves(yaml.safe_load(overlay.read_text()))
+    base = leaves(yaml.safe_load(BASE.read_text()))
+    assert 1 <= len(changes) <= 6
+    assert any(base.get(key) != value for key, value in changes.items())
+
+
+def test_the_base_stands_alone_with_the_papers_numbers():
+    config = leaves(yaml.safe_load(Path(BASE).read_text()))
+    data, prompting = "data.init_args", "data.init_args.prompting"
+    assert config["model.decoder.init_args.layers"] == [3, 7, 9]
+    assert config["model.decoder.init_args.dim"] == 64
+    assert config["model.optimizer.init_args.lr"] == 0.001 and config["model.min_lr"] == 0.0001
+    assert config[f"{data}.image_size"] == 352 and config[f"{data}.batch_size"] == 64
+    assert config["trainer.max_steps"] == 20000
+    assert config[f"{prompting}.negative_prob"] == 0.2
+    assert (config[f"{prompting}.text_weight_min"], config[f"{prompting}.text_weight_max"]) == (
+        0,
+        1,
+    )

@@ -1,0 +1,157 @@
+"""The LightningModule outside of the command line."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from lightning import Trainer
+from torch.optim import AdamW
+
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.protocols import ReferringProtocol
+from datamodules.phrasecut import PhraseCutDataModule
+
+STEPS = 4
+
+
+@pytest.fixture
+def module():
+    decoder = partial(FiLMDecoder, dim=16, feedforward=32)
+    return CLIPSegModule(CLIPBackbone("tiny", pretrained=False), decoder)
+
+
+@pytest.fixture
+def data(miniature):
+    return PhraseCutDataModule(str(miniature), image_size=64, batch_size=4, num_workers=0)
+
+
+def trainer(folder, **more):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(
+        accelerator="cpu",
+        max_steps=STEPS,
+        default_root_dir=folder,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **(quiet | more),
+    )
+
+
+def first_batch(data):
+    data.setup("validate")
+    return next(iter(data.val_dataloader()))
+
+
+def test_loss_is_the_mean_over_valid_pixels(module, data):
+    batch = first_batch(data)
+    logits = torch.randn(batch["query_mask"].shape)
+    batch["valid_mask"] = torch.rand(logits.shape) > 0.5
+    expected = [
+        math.log1p(math.exp(-x if positive else x))
+        for x, positive, valid in zip(
+            logits.flatten().tolist(),
+            batch["query_mask"].flatten().tolist(),
+            batch["valid_mask"].flatten().tolist(),
+            strict=True,
+        )
+        if valid
+    ]
+    assert float(module.loss(logits, batch)) == pytest.approx(sum(expected) / len(expected), 1e-5)
+
+
+def test_only_the_decoder_is_optimised_along_the_cosine(module, data, tmp_path):
+    seen = []
+    step = module.training_step
+
+    def training_step(batch, batch_idx):
+        seen.append(module.optimizers().param_groups[0]["lr"])
+        return step(batch, batch_idx)
+
+    module.training_step = training_step
+    module.optimizer = partial(AdamW, lr=1e-3)
+    frozen = {k: v.clone() for k, v in module.model.backbone.state_dict().items()}
+    before = {k: v.clone() for k, v in module.model.decoder.state_dict().items()}
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    cosine = [1e-4 + 9e-4 * (1 + math.cos(math.pi * s / STEPS)) / 2 for s in range(STEPS)]
+    assert seen == pytest.approx(cosine)
+    optimised = {id(p) for g in fit.optimizers[0].param_groups for p in g["params"]}
+    assert optimised == {id(p) for p in module.model.decoder.parameters()}
+    assert all(torch.equal(v, frozen[k]) for k, v in module.model.backbone.state_dict().items())
+    after = module.model.decoder.state_dict()
+    assert all(not torch.equal(v, before[k]) for k, v in after.items())
+
+
+def test_text_and_visual_readings_are_the_ends_of_the_blend(module, data):
+    batch = first_batch(data)
+    module.eval()
+    with torch.no_grad():
+        answers = module.read(batch)
+        for reading, weight in (("text", 1.0), ("visual", 0.0)):
+            logits, selected = answers[reading]
+            blended = dict(batch, mix_weight=torch.full_like(batch["mix_weight"], weight))
+            assert torch.allclose(logits, module(blended)[selected], atol=1e-5)
+
+
+def test_images_are_encoded_once_for_all_readings(module, data):
+    batch = first_batch(data)
+    calls = []
+    encode = module.model.encode
+    module.model.encode = lambda images: calls.append(len(images)) or encode(images)
+    module.read(batch)
+    assert calls == [len(batch["query_image"])]
+
+
+def test_the_best_threshold_is_kept_while_training_only(module, data, tmp_path):
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    kept = module.threshold
+    assert kept == pytest.approx(module.numbers["val/text/threshold@best"])
+    module.threshold = 0.5
+    trainer(tmp_path).validate(module, data, verbose=False)
+    assert module.threshold == 0.5
+    assert "val/text/miou@kept" in module.numbers
+
+
+def test_a_module_composed_in_python_saves_no_pickled_parts(module, data, tmp_path):
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    fit.save_checkpoint(tmp_path / "own.ckpt")
+    content = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert content["hyper_parameters"] == {"min_lr": 1e-4}
+
+
+def test_an_empty_batch_is_passed_over(module):
+    from clipseg_pl.sample import collate
+
+    assert module.validation_step(collate([]), 0) == {}
+
+
+def test_training_without_visual_prompts_needs_none(module, data):
+    batch = first_batch(data)
+    text_only = dict(
+        batch,
+        visual_prompt=batch["visual_prompt"][:0],
+        prompt_index=batch["prompt_index"][:0],
+        mix_weight=torch.ones_like(batch["mix_weight"]),
+    )
+    loss = module.loss(module(text_only), batch)
+    loss.backward()
+    assert all(p.grad is not None for p in module.model.decoder.parameters())
+    assert all(p.grad is None for p in module.model.backbone.parameters())
+
+
+def test_losses_are_finite_under_bfloat16(module, data, tmp_path):
+    fit = trainer(tmp_path, precision="bf16-mixed")
+    fit.fit(module, data)
+    assert math.isfinite(float(fit.callback_metrics["train/loss"]))
+    # embeddings cached under autocast serve float32 as well
+    module.read(first_batch(data))
+
+
+def test_a_protocol_needs_a_reading():
+    with pytest.raises(ValueError, match="at least one"):
+        ReferringProtocol([])

@@ -1,0 +1,150 @@
+"""The referring protocol: who is read how, and under which name each number appears."""
+
+import pytest
+import torch
+
+from clipseg_pl.metrics.functional import THRESHOLDS
+from clipseg_pl.protocols import ReferringProtocol
+
+# prompts 0 and 1 name what is there, with and without a support; 2 and 3 are absent, likewise
+SHAPE = (4, 1, 4, 5)
+METRICS = ("miou", "iou_fg", "iou_bin", "absent_rate", "absent_area")
+NEAR_LOGIT = {0.9: 2.2, 0.4: -0.4, 0.01: -4.6}
+
+
+@pytest.fixture
+def batch() -> dict:
+    mask = torch.zeros(SHAPE, dtype=torch.bool)
+    mask[0, 0, :2] = True  # 10 pixels
+    mask[1, 0, 0] = True  # 5 pixels
+    valid = torch.ones_like(mask)
+    valid[1, 0, 3] = False
+    return {
+        "query_mask": mask,
+        "valid_mask": valid,
+        "negative": torch.tensor([False, False, True, True]),
+        "prompt_index": torch.tensor([0, 2, 2]),
+    }
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    made = torch.full(SHAPE, NEAR_LOGIT[0.01])
+    made[0, 0, :2] = NEAR_LOGIT[0.9]  # right
+    made[1, 0, :2] = NEAR_LOGIT[0.9]  # 5 right, 5 wrong
+    made[1, 0, 3] = NEAR_LOGIT[0.9]  # not counted
+    made[2, 0, 0, 0] = NEAR_LOGIT[0.4]  # a false alarm below 0.5
+    return made
+
+
+def read(protocol: ReferringProtocol, logits, batch) -> None:
+    for reading in protocol.readings:
+        selected = protocol.selected(reading, batch)
+        protocol.update(reading, logits[selected], batch, selected)
+
+
+def test_text_reads_all_prompts_and_visual_those_with_supports(batch):
+    protocol = ReferringProtocol()
+    assert protocol.selected("text", batch).tolist() == [True] * 4
+    assert protocol.selected("visual", batch).tolist() == [True, False, True, False]
+
+
+def test_no_reading_is_refused():
+    with pytest.raises(ValueError, match=r"protocol\.readings"):
+        ReferringProtocol(readings=[])
+
+
+@pytest.mark.parametrize("readings", [("text",), ("visual",), ("text", "visual")])
+@pytest.mark.parametrize("kept", [None, 0.44])
+def test_names_of_the_numbers(logits, batch, readings, kept):
+    protocol = ReferringProtocol(readings)
+    read(protocol, logits, batch)
+    labels = ["0.1", "0.2", "0.3", "0.5"] + ["kept"] * (kept is not None)
+    names = {f"{metric}@{label}" for metric in METRICS for label in labels}
+    names |= {"miou@best", "iou_fg@best", "iou_bin@best", "threshold@best"}
+    names |= {"ap", "ap_exact", "prompts", "absent_prompts"}
+    numbers = protocol.compute(kept)
+    assert numbers.keys() == {f"{reading}/{name}" for reading in readings for name in names}
+    assert all(isinstance(value, float | int) for value in numbers.values())
+
+
+def test_numbers_by_hand(logits, batch):
+    protocol = ReferringProtocol()
+    read(protocol, logits, batch)
+    numbers = protocol.compute(0.44)
+    assert numbers["text/prompts"] == 2 and numbers["visual/prompts"] == 1
+    assert numbers["text/miou@0.3"] == pytest.approx((10 / 11 + 5 / 11) / 2)
+    assert numbers["text/iou_fg@0.3"] == pytest.approx(15 / 21)
+    assert numbers["text/iou_bin@0.3"] == pytest.approx((15 / 21 + 15 / 21) / 2)
+    assert numbers["visual/miou@0.3"] == pytest.approx(10 / 11)
+    assert numbers["text/absent_rate@0.3"] == 0.5 and numbers["visual/absent_rate@0.3"] == 1
+    assert numbers["text/absent_area@0.3"] == pytest.approx(1 / 20 / 2)
+    assert numbers["text/absent_rate@0.5"] == numbers["text/absent_rate@kept"] == 0
+    # above 0.01 the ranking of positives is 15 right, 5 wrong
+    assert numbers["visual/ap_exact"] == pytest.approx(1)
+    assert numbers["text/ap_exact"] == pytest.approx(15 / 20)
+
+
+def test_kept_threshold_reads_the_curve_there(batch):
+    protocol = ReferringProtocol(["text"])
+    logits = torch.rand(SHAPE).logit()
+    read(protocol, logits, batch)
+    for threshold in (0.1, 0.3, 0.5):
+        numbers = protocol.compute(threshold)
+        for metric in METRICS:
+            assert numbers[f"text/{metric}@kept"] == numbers[f"text/{metric}@{threshold:g}"]
+    assert protocol.compute(0.1)["text/miou@kept"] != protocol.compute(0.5)["text/miou@kept"]
+
+
+def test_best_threshold_is_that_of_the_best_miou(batch):
+    protocol = ReferringProtocol()
+    probability = torch.full(SHAPE, 0.7)
+    probability[batch["query_mask"]] = 0.75
+    read(protocol, probability.logit(), batch)
+    numbers = protocol.compute(protocol.best_threshold())
+    assert protocol.best_threshold() == numbers["text/threshold@best"] == 0.7
+    assert numbers["text/miou@best"] == numbers["text/miou@kept"] > numbers["text/miou@0.5"]
+    assert round(protocol.best_threshold(), 2) in {round(float(t), 2) for t in THRESHOLDS}
+
+
+def test_best_threshold_without_text_is_that_of_the_visual_reading(batch):
+    protocol = ReferringProtocol(["visual"])
+    probability = torch.full(SHAPE, 0.7)
+    probability[batch["query_mask"]] = 0.75
+    read(protocol, probability.logit(), batch)
+    assert protocol.best_threshold() == 0.7
+
+
+def test_batches_add_up_and_reset_forgets(logits, batch):
+    protocol, fresh = ReferringProtocol(), ReferringProtocol()
+    read(protocol, logits.flip(0), batch)
+    read(protocol, logits, batch)
+    once = ReferringProtocol()
+    read(once, logits, batch)
+    assert protocol.compute(None) != once.compute(None)
+    protocol.reset()
+    read(protocol, logits, batch)
+    read(fresh, logits, batch)
+    assert protocol.compute(0.2) == fresh.compute(0.2)
+
+
+def test_half_precision_logits_are_read_as_float32(batch):
+    protocol, other = ReferringProtocol(["text"]), ReferringProtocol(["text"])
+    logits = (torch.randn(SHAPE) * 3).bfloat16()
+    read(protocol, logits, batch)
+    read(other, logits.float(), batch)
+    assert protocol.compute(None) == other.compute(None)
+
+
+def test_logits_that_are_no_numbers_are_refused(logits, batch):
+    logits[1, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="probabilities"):
+        read(ReferringProtocol(), logits, batch)
+
+
+def test_batch_without_supports_changes_nothing_for_visual(logits, batch):
+    protocol = ReferringProtocol(["visual"])
+    read(protocol, logits, batch)
+    before = protocol.compute(None)
+    read(protocol, logits, {**batch, "prompt_index": torch.zeros(0, dtype=torch.long)})
+    assert protocol.compute(None) == before

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+
+from datamodules.toy.captions import draw_phrases
+from datamodules.toy.kinds import KINDS
+from datamodules.toy.scenes import draw_scene
+from datamodules.toy.sentences import scene_caption, thing_caption
+from datamodules.toy.words import (
+    COLOUR_WORDS,
+    NAMES,
+    PROPERTIES,
+    PROPERTY_WORDS,
+    SIZE_WORDS,
+    STUFF_NAMES,
+)
+
+SIZES = {word: size for size, words in SIZE_WORDS.items() for word in words}
+STUFF = {name: stuff for stuff, names in STUFF_NAMES.items() for name in names}
+
+
+@pytest.fixture(scope="module")
+def described():
+    result = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        scene = draw_scene(rng, 64, kinds=KINDS if seed % 2 else ("dog", "chair", "person"))
+        result.append((scene, draw_phrases(scene, rng)))
+    return result
+
+
+def centre(thing):
+    return thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
+
+
+def holds(scene, thing, name, attributes, relations):
+    """An independent reading of a phrase: its words against the facts of the scene."""
+    if name not in NAMES[thing.variant]:
+        return False
+    for word in attributes:
+        if word not in (thing.colour, thing.texture) and SIZES.get(word) != thing.size:
+            return False
+    for predicate, noun in relations:
+        (x, y) = centre(thing)
+        (other,) = [centre(t) for t in scene.things if noun in NAMES[t.variant]]
+        way = {
+            "left": other[0] - x,
+            "right": x - other[0],
+            "above": other[1] - y,
+            "below": y - other[1],
+        }
+        if way[predicate.split()[0]] <= 0:
+            return False
+    return True
+
+
+def test_a_phrase_means_every_thing_that_it_is_true_of_and_no_other(described):
+    seen = 0
+    for scene, phrases in described:
+        for phrase in phrases:
+            if phrase.stuff:
+                assert STUFF[phrase.text] == phrase.stuff
+                assert np.array_equal(phrase.masks(scene)[0], scene.stuff[phrase.stuff])
+                continue
+            meant = [
+                index
+                for index, thing in enumerate(scene.things)
+                if holds(scene, thing, phrase.name, phrase.attributes, phrase.relations)
+            ]
+            assert list(phrase.things) == meant != [], phrase
+            assert np.array_equal(
+                np.any(phrase.masks(scene), 0), np.any([scene.things[i].mask for i in meant], 0)
+            )
+            seen += 1
+    assert seen > 600
+
+
+def test_the_text_is_built_from_its_structure_as_in_phrasecut(described):
+    for _, phrases in described:
+        assert len({phrase.text for phrase in phrases}) == len(phrases)
+        for phrase in phrases:
+            text = phrase.name
+            for attribute in phrase.attributes:
+                text = f"{attribute} {text}"
+            for predicate, noun in phrase.relations:
+                text = f"{text} {predicate} {noun}"
+            assert phrase.text == text
+
+
+def test_all_manners_of_phrase_occur(described):
+    phrases = [phrase for _, drawn in described for phrase in drawn]
+    texts = {phrase.text for phrase in phrases}
+    words = {word for text in texts for word in text.split()}
+    assert {phrase.type for phrase in phrases} == {"name", "attribute", "relation", "verbose"}
+    assert any(len(phrase.things) > 1 for phrase in phrases)
+    assert {
+        "man",
+        "person",
+        "striped",
+        "plane",
+        "couch",
+        "bike",
+        "tv",
+        "plant",
+        "sky",
+        "left",
+        "big",
+    } <= words
+    assert set(COLOUR_WORDS) <= words
+
+
+def test_no_phrase_speaks_of_affordances_attributes_or_parts(described):
+    words = {word for _, phrases in described for phrase in phrases for word in phrase.text.split()}
+    assert not words & PROPERTY_WORDS
+
+
+def test_pretraining_captions_do_and_only_where_true():
+    said = set()
+    for seed in range(600):
+        rng = np.random.default_rng(seed)
+        scene = draw_scene(rng, 64, count=1)
+        caption = thing_caption(scene, rng)
+        for text, kinds in PROPERTIES.items():
+            (word,) = PROPERTY_WORDS.intersection(text.split())
+            if word in caption.replace(",", " ").split():
+                said.add(text)
+                assert scene.things[0].kind in kinds, caption
+    assert said == set(PROPERTIES)
+
+
+def test_scene_captions_name_only_what_is_there():
+    nouns = {name for names in NAMES.values() for name in names if " " not in name} | set(STUFF)
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        scene = draw_scene(rng, 64)
+        present = {w for t in scene.things for n in NAMES[t.variant] for w in n.split()}
+        present |= {name for stuff in scene.stuff for name in STUFF_NAMES[stuff]}
+        said = set(scene_caption(scene, rng).replace(",", " ").replace(".", " ").split())
+        assert said & nouns <= present

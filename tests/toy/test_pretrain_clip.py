@@ -1,0 +1,98 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from open_clip.model import CLIP
+from safetensors.torch import load_file
+
+from datamodules.toy.pretrain_batches import CaptionedScenes
+from datamodules.toy.pretrain_clip import Pretraining
+from datamodules.toy.pretrain_settings import Settings
+from datamodules.toy.sentences import all_words
+from datamodules.toy.vocabulary import UNKNOWN_ROW, ToyTokenizer, kept_tokens, toy_vocabulary
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32},
+    "text_cfg": {"context_length": 24, "width": 32, "heads": 2, "layers": 1},
+    "quick_gelu": False,
+}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(
+        tmp_path / "whole",
+        steps=3,
+        batch_size=8,
+        workers=0,
+        every=2,
+        singles=8,
+        scenes=8,
+        architecture=TINY,
+    )
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
+    whole = Pretraining(settings)
+    whole.fit()
+    parts = replace(settings, out=tmp_path / "parts")
+    Pretraining(parts).fit(until=2)
+    resumed = Pretraining(parts, resume=True)
+    assert resumed.step == 2
+    resumed.fit()
+    for one, other in ((whole.model, resumed.model), (whole.average, resumed.average)):
+        for key, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_the_export_is_a_plain_open_clip_model(settings):
+    run = Pretraining(settings)
+    run.fit()
+    folder = settings.out / "export"
+    model = CLIP(**json.loads((folder / "toy.json").read_text()))
+    weights = load_file(folder / "toy.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    model.load_state_dict(weights)
+    vocabulary = json.loads((folder / "toy_vocabulary.json").read_text())
+    assert len(vocabulary) == len(model.token_embedding.weight)
+    assert vocabulary == sorted(set(vocabulary)) and vocabulary[0] == 0
+    lines = [json.loads(line) for line in (folder / "toy_log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 3]
+    assert {"loss", "kind", "colour", "colour_kind", "image_to_text", "text_to_image"} <= set(
+        lines[0]
+    )
+
+
+def test_a_finished_folder_is_not_overwritten(settings):
+    Pretraining(settings).fit(until=1)
+    with pytest.raises(FileExistsError, match="--resume"):
+        Pretraining(settings)
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    ids = toy_vocabulary()
+    first, second, other = (CaptionedScenes(seed, 10, 8, 64, ids, 24) for seed in (0, 0, 1))
+    for images, rows in (first[4], second[4]):
+        assert (
+            images.shape == (8, 3, 64, 64) and images.dtype == torch.uint8 and rows.shape == (8, 24)
+        )
+    assert all(torch.equal(a, b) for a, b in zip(first[4], second[4], strict=True))
+    assert not torch.equal(first[4][0], first[5][0])
+    assert not torch.equal(first[4][0], other[4][0])
+
+
+def test_every_caption_is_in_the_vocabulary_and_fits():
+    _, rows = CaptionedScenes(3, 1, 400, 32, toy_vocabulary(), 24, unknown=0.0)[0]
+    assert all((row[: row.argmax()] != UNKNOWN_ROW).all() for row in rows)
+    assert (rows.max(1).values == len(toy_vocabulary()) - 1).all(), (
+        "the end of text has the greatest row"
+    )
+    assert (rows[:, -1] == 0).float().mean() > 0.99
+
+
+def test_other_words_map_to_the_unknown_row():
+    tokenize = ToyTokenizer(kept_tokens(all_words()), 8)
+    rows = tokenize(["a zebra dog"])[0].tolist()
+    assert UNKNOWN_ROW in rows and rows[1] == tokenize(["a"])[0, 1] and rows[-1] == 0

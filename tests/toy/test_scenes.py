@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from datamodules.toy.kinds import KINDS, VARIANTS
+from datamodules.toy.paint import COLOURS
+from datamodules.toy.scenes import draw_scene
+from datamodules.toy.stuff import STUFF
+
+
+@pytest.mark.parametrize("size", [64, (48, 80)])
+def test_equal_generators_draw_equal_scenes(size):
+    first, second, other = (draw_scene(np.random.default_rng(seed), size) for seed in (3, 3, 4))
+    assert np.array_equal(first.image, second.image)
+    assert [thing.kind for thing in first.things] == [thing.kind for thing in second.things]
+    assert not np.array_equal(first.image, other.image)
+
+
+def test_global_random_state_is_neither_read_nor_changed():
+    np.random.seed(0)
+    before = draw_scene(np.random.default_rng(5), 64).image
+    np.random.seed(1)
+    state = np.random.get_state()[1].copy()
+    assert np.array_equal(before, draw_scene(np.random.default_rng(5), 64).image)
+    assert np.array_equal(state, np.random.get_state()[1])
+
+
+def test_masks_tile_the_picture_exactly():
+    for seed in range(40):
+        scene = draw_scene(np.random.default_rng(seed), (56, 72))
+        masks = [thing.mask for thing in scene.things] + list(scene.stuff.values())
+        assert scene.image.shape == (56, 72, 3)
+        assert np.array_equal(np.sum(masks, 0), np.ones((56, 72)))
+        assert all(mask.any() for mask in masks)
+        assert set(scene.stuff) <= set(STUFF)
+
+
+def test_a_mask_covers_what_the_thing_changed():
+    """Against a thing drawn last, the rest of the picture is what it would have been."""
+    for seed in range(20):
+        empty = draw_scene(np.random.default_rng(seed), 64, count=0)
+        one = draw_scene(np.random.default_rng(seed), 64, count=1)
+        (thing,) = one.things
+        changed = np.abs(one.image.astype(int) - empty.image).max(2) > 24
+        assert (changed & thing.mask).sum() > 0.6 * thing.mask.sum()
+        grown = np.zeros_like(changed)
+        for y in (-1, 0, 1):
+            for x in (-1, 0, 1):
+                grown |= np.roll(thing.mask, (y, x), (0, 1))
+        assert (changed & ~grown).sum() <= 0.05 * thing.mask.sum()
+
+
+def test_boxes_bound_the_visible_part():
+    for seed in range(20):
+        for thing in draw_scene(np.random.default_rng(seed), 64).things:
+            x, y, width, height = thing.box
+            assert thing.mask[y : y + height, x : x + width].sum() == thing.mask.sum()
+            assert thing.mask[:, x].any() and thing.mask[:, x + width - 1].any()
+            assert thing.mask[y].any() and thing.mask[y + height - 1].any()
+
+
+def test_one_to_six_things_about_three_on_average():
+    counts = [len(draw_scene(np.random.default_rng(seed), 64).things) for seed in range(300)]
+    assert set(counts) == {1, 2, 3, 4, 5, 6}
+    assert 2.7 < np.mean(counts) < 3.4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_drawn_in_the_colour_that_it_is_named(kind):
+    assert set(VARIANTS) == set(KINDS)
+    scene = draw_scene(
+        np.random.default_rng(0), 96, count=1, kinds=[kind], colours=["red"], textures=["plain"],
+        lengths=(0.7, 0.7),
+    )  # fmt: skip
+    (thing,) = scene.things
+    distance = np.abs(scene.image[thing.mask].astype(int) - COLOURS["red"]).max(1)
+    assert thing.kind == kind and thing.mask.mean() > 0.03
+    assert (distance < 45).mean() > 0.08

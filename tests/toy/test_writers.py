@@ -1,0 +1,157 @@
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from pycocotools import mask as coco
+
+from datamodules.toy.captions import draw_phrases
+from datamodules.toy.polygons import polygons_of
+from datamodules.toy.scenes import draw_scene
+from datamodules.toy.words import PROPERTY_WORDS
+from datamodules.toy.writers import PHRASECUT_SPLITS, write_phrasecut
+
+SCENES = {"train": 12, "val": 3, "test": 3, "miniv": 2}
+KEYS = {
+    "task_id",
+    "image_id",
+    "ann_ids",
+    "instance_boxes",
+    "Polygons",
+    "phrase",
+    "phrase_structure",
+}
+
+
+def fill_as_phrasecut(polygons, shape):
+    """The official evaluator's rasteriser."""
+    mask = np.zeros(shape, bool)
+    for polygon in polygons:
+        canvas = Image.new("L", shape[::-1])
+        ImageDraw.Draw(canvas).polygon([(int(x), int(y)) for x, y in polygon], outline=1, fill=1)
+        mask |= np.asarray(canvas) > 0
+    return mask
+
+
+def fill_as_coco(polygons, shape):
+    flat = [[value for point in polygon for value in point] for polygon in polygons]
+    return coco.decode(coco.merge(coco.frPyObjects(flat, *shape))).astype(bool)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_phrasecut(
+        tmp_path_factory.mktemp("world"), SCENES, size=(72, 96), seed=7, progress=False
+    )
+
+
+def load(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def test_layout_is_complete(folder):
+    table = load(folder, "image_data_split.json")
+    assert folder.name == "VGPhraseCut_v0"
+    assert len(table) == sum(SCENES.values()) == len(list((folder / "images").iterdir()))
+    assert set(table[0]) == {"image_id", "coco_id", "flickr_id", "width", "height", "url", "split"}
+    for row in table:
+        image = cv2.imread(str(folder / "images" / f"{row['image_id']}.jpg"))
+        assert image.shape == (row["height"], row["width"], 3) == (72, 96, 3)
+    for split in PHRASECUT_SPLITS:
+        tasks = load(folder, f"refer_{split}.json")
+        ids = {row["image_id"] for row in table if row["split"] == split}
+        assert len(ids) == SCENES[split]
+        assert {task["image_id"] for task in tasks} == ids
+        assert len({task["task_id"] for task in tasks}) == len(tasks)
+        for task in tasks:
+            assert set(task) == KEYS
+            anns = "_".join(str(ann) for ann in task["ann_ids"])
+            assert task["task_id"] == f"{task['image_id']}__{anns}"
+            assert len(task["instance_boxes"]) == len(task["Polygons"]) == len(task["ann_ids"])
+            assert not set(task["phrase"].split()) & PROPERTY_WORDS
+            for instance in task["Polygons"]:
+                for polygon in instance:
+                    assert np.asarray(polygon).shape[1:] == (2,) and len(polygon) >= 3
+
+
+def test_vocabulary_counts_are_sorted(folder):
+    counts = load(folder, "name_att_rel_count.json")
+    tasks = [task for split in PHRASECUT_SPLITS for task in load(folder, f"refer_{split}.json")]
+    assert set(counts) == {"cat", "att", "rel"}
+    assert sum(count for _, count in counts["cat"]) == len(tasks)
+    for pairs in counts.values():
+        assert [count for _, count in pairs] == sorted((count for _, count in pairs), reverse=True)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
+@pytest.mark.parametrize("fill", [fill_as_phrasecut, fill_as_coco])
+def test_polygons_are_faithful_under_both_rasterisers(fill):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        scene = draw_scene(
+            rng,
+            128,
+            kinds=("bicycle", "person", "chair", "tvmonitor") if seed % 2 else ("train", "sheep"),
+        )
+        for phrase in draw_phrases(scene, rng):
+            for mask in phrase.masks(scene):
+                filled = fill(polygons_of(mask), mask.shape)
+                assert (filled & mask).sum() > 0.95 * (filled | mask).sum(), phrase
+
+
+def test_a_mask_with_holes_and_specks_comes_back_exactly():
+    mask = np.zeros((40, 50), bool)
+    mask[3:30, 3:40] = True
+    mask[8:12, 8:14] = mask[20:25, 10:30] = False
+    mask[22, 20] = mask[38, 48] = True
+    assert np.array_equal(fill_as_phrasecut(polygons_of(mask), mask.shape), mask)
+
+
+def read_all(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_equal_seeds_write_equal_files_and_others_do_not(folder, tmp_path):
+    again = write_phrasecut(tmp_path / "a", SCENES, size=(72, 96), seed=7, progress=False)
+    other = write_phrasecut(tmp_path / "b", SCENES, size=(72, 96), seed=8, progress=False)
+    assert read_all(again) == read_all(folder)
+    assert (other / "images/1.jpg").read_bytes() != (folder / "images/1.jpg").read_bytes()
+
+
+def test_a_world_that_is_there_is_used_and_another_is_refused(folder):
+    before = (folder / "refer_train.json").stat().st_mtime_ns
+    assert write_phrasecut(folder.parent, SCENES, size=(72, 96), seed=7, progress=False) == folder
+    assert (folder / "refer_train.json").stat().st_mtime_ns == before
+    with pytest.raises(FileExistsError, match="another root"):
+        write_phrasecut(folder.parent, SCENES, size=64, seed=7, progress=False)
+
+
+def test_real_data_is_never_touched(tmp_path):
+    (tmp_path / "VGPhraseCut_v0").mkdir()
+    with pytest.raises(FileExistsError, match="did not write"):
+        write_phrasecut(tmp_path, SCENES, progress=False)
+    assert not list((tmp_path / "VGPhraseCut_v0").iterdir())
+
+
+def test_two_processes_may_race(tmp_path):
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        jobs = [
+            pool.submit(write_phrasecut, tmp_path, {"train": 20}, 64, 0, False) for _ in range(2)
+        ]
+        first, second = (job.result() for job in jobs)
+    assert first == second and len(list((first / "images").iterdir())) == 20
+    assert [path.name for path in tmp_path.iterdir()] == ["VGPhraseCut_v0"]
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("datamodules.toy.writers._tasks", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_phrasecut(tmp_path, SCENES, size=64, progress=False)
+    assert not list(tmp_path.iterdir())
