@@ -33,8 +33,11 @@ def one_line(message: str) -> str:
     """Bring an explanation down to its cause, on one line.
 
     Where jsonargparse lists why each member of a union was refused, the cause is the first that
-    is not "None was expected".
+    is not "None was expected". What a loader's worker raises comes with its trace, the cause last.
     """
+    if "Original Traceback" in message:
+        last = message.rstrip().splitlines()[-1]
+        message = re.sub(r"^[\w.]+(Error|Exception): ", "", last)
     causes = re.findall(r"^\s*- (.*)$", message, re.MULTILINE)
     real = [cause for cause in causes if "NoneType" not in cause]
     return " ".join((real[0] if real else message).split()).rstrip(".") + "."

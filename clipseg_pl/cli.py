@@ -21,6 +21,7 @@ from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.predictions import Predictions
 from clipseg_pl.callbacks.results import Results
 from clipseg_pl.models import clip_backbone  # noqa: F401 - so that short names resolve
+from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.module import CLIPSegModule
 from datamodules.base import BaseDataModule
 
@@ -65,8 +66,13 @@ class CLIPSegCLI(LightningCLI):
             file = self.run_folder / CHECKPOINTS / f"{config['ckpt_path']}.ckpt"
             config["ckpt_path"] = str(file)
         checkpoint = config.get("ckpt_path")
-        if checkpoint and not Path(checkpoint).is_file():
-            stop(f"no checkpoint {checkpoint}")
+        if checkpoint:
+            read_checkpoint(Path(checkpoint))  # or say why not
+        elif self.config.subcommand != "fit" and not config.model.get("init_decoder"):
+            stop(
+                f"{self.config.subcommand} needs weights: --ckpt_path <a checkpoint of fit>, or "
+                "--model.init_decoder <a published decoder>"
+            )
         before = dict(_leaves(config.model))
         super()._parse_ckpt_path()
         after = dict(_leaves(self.config[self.config.subcommand].model))
@@ -80,13 +86,22 @@ class CLIPSegCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine, and refuse to mix two runs in one folder."""
         config = self.config[self.subcommand]
-        if config.trainer.precision is None:
-            config.trainer.precision = best_precision() if self.subcommand == "fit" else "32-true"
-        config.trainer.default_root_dir = str(self.run_folder)
-        if "verbose" in config:
-            config.verbose = False  # lightning's table; Results prints its own
+        trainer = config.trainer
+        if trainer.accelerator == "auto" and torch.backends.mps.is_available():
+            trainer.accelerator = "cpu"  # the metrics' exact sums need float64, which MPS lacks
+        if trainer.precision is None:
+            fit = self.subcommand == "fit"
+            trainer.precision = best_precision(trainer.accelerator) if fit else "32-true"
+        trainer.default_root_dir = str(self.run_folder)
+        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+        for logger in loggers:
+            if isinstance(logger, Namespace) and logger.init_args.get("save_dir", "") is None:
+                logger.init_args.save_dir = str(self.run_folder)
+        for option in ("verbose", "return_predictions"):  # Results prints, Predictions writes
+            if option in config:
+                config[option] = False
         used = self.run_folder / CHECKPOINTS
-        if self.subcommand == "fit" and _is_main_process():
+        if self.subcommand == "fit" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             if not config.get("ckpt_path") and used.exists() and any(used.iterdir()):
                 stop(
                     f"{self.run_folder} holds a run already: go on with --ckpt_path last, or set "
@@ -97,7 +112,9 @@ class CLIPSegCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - lightning's signature
         """Add what every run has: loggers, checkpoints, panels, results, progress."""
         given = self.config_init[self.subcommand].trainer
-        loggers: list[Logger] = [CSVLogger(self.run_folder, name="", version="")]
+        loggers: list[Logger] = []
+        if self.subcommand == "fit":  # evaluations leave their numbers in results/
+            loggers.append(CSVLogger(self.run_folder, name="", version=""))
         if given.logger is not False:
             extra = given.logger if isinstance(given.logger, list) else [given.logger]
             loggers += [logger for logger in extra if isinstance(logger, Logger)]
@@ -110,11 +127,15 @@ class CLIPSegCLI(LightningCLI):
     def _own_callbacks(self) -> list[Callback]:
         assert self.subcommand
         self._dump_config()
-        name = experiment_name(self.config[self.subcommand])
+        config = self.config[self.subcommand]
+        name = experiment_name(config)
+        weights = config.get("ckpt_path") or config.model.get("init_decoder")
+        if self.subcommand != "fit":
+            name += f"-{Path(str(weights)).stem}"
         callbacks: list[Callback] = [Results(self.run_folder, name, self.config_dump)]
         if self.subcommand == "predict":
-            return [Predictions(self.run_folder / "predictions")]
-        if self.subcommand == "fit":
+            return [*callbacks, Predictions(self.run_folder / "predictions")]
+        if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
             reading = self.model.protocol.readings[0]
             folder = (self.run_folder / CHECKPOINTS).resolve()
             callbacks += [
@@ -166,12 +187,10 @@ def main(args: list[str] | None = None) -> None:
         stop(f"{one_line(str(error))} (set CLIPSEG_TRACE=1 for the trace)")
 
 
-def best_precision() -> str:
+def best_precision(accelerator: str) -> str:
     """The fastest training precision that the device does well: bf16, else fp16, else 32."""
-    if torch.cuda.is_available():
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
-    if torch.backends.mps.is_available():
-        return "16-mixed"
     return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
 
 
@@ -197,10 +216,6 @@ def _keep_earlier_metrics(folder: Path) -> None:
     if file.exists():
         earlier = len(list(folder.glob("metrics_before_*.csv")))
         file.rename(folder / f"metrics_before_{earlier + 1}.csv")
-
-
-def _is_main_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def _leaves(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 RGB = npt.NDArray[np.uint8]
-PROBLEMS = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
+_PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
 """what PIL raises for files that are no image, or only the beginning of one"""
 
 
@@ -34,7 +34,7 @@ def read_image(file: Path, upright: bool = False) -> RGB:
             return np.array(turned.convert("RGB"))
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{file}: no such photo") from error
-    except PROBLEMS as error:
+    except _PROBLEMS as error:
         raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
 
 
@@ -43,5 +43,5 @@ def image_size(file: Path) -> tuple[int, int] | None:
     try:
         with Image.open(file) as image:
             return image.height, image.width
-    except PROBLEMS:
+    except _PROBLEMS:
         return None

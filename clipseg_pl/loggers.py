@@ -12,15 +12,16 @@ class WeightsAndBiases(WandbLogger):
     Args:
         project: name of the project.
         name: of the run; drawn by the server if not given.
-        save_dir: folder for its files.
+        save_dir: folder for its files; the command line gives that of the run.
     """
 
     def __init__(
-        self, project: str = "clipseg_pl", name: str | None = None, save_dir: str = "runs"
+        self, project: str = "clipseg_pl", name: str | None = None, save_dir: str | None = None
     ) -> None:
         """Choose between online and offline."""
         mode = os.environ.get("WANDB_MODE")
-        key = os.environ.get("WANDB_API_KEY") or wandb.api.api_key
-        offline = mode == "offline" or (mode is None and not key)
-        os.makedirs(save_dir, exist_ok=True)
-        super().__init__(name=name, save_dir=save_dir, project=project, offline=offline)
+        wants_key = mode not in ("offline", "disabled")
+        offline = mode == "offline" or (wants_key and not wandb.login(prompt=False))
+        folder = save_dir or "."
+        os.makedirs(folder, exist_ok=True)
+        super().__init__(name=name, save_dir=folder, project=project, offline=offline)

@@ -17,15 +17,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import load_decoder
-from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory
+from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.protocols import Protocol, ReferringProtocol
+from clipseg_pl.protocols import Protocol, Reading, ReferringProtocol
 from clipseg_pl.sample import Batch
 
 Answers = Mapping[str, tuple[Tensor, Tensor]]
 
 _FROZEN = "model.backbone."
-_EVALUATION = "protocol."
 
 
 class CLIPSegModule(LightningModule):
@@ -70,6 +69,8 @@ class CLIPSegModule(LightningModule):
         self.protocol = protocol or ReferringProtocol()
         self.threshold: float | None = None
         """best threshold of the last validation while training; kept in checkpoints"""
+        self.steps_trained = 0
+        """steps that the loaded checkpoint had taken"""
         self.numbers: dict[str, float] = {}
         """what the last evaluation measured, by name"""
 
@@ -118,10 +119,19 @@ class CLIPSegModule(LightningModule):
 
     test_step = validation_step
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """By the first reading: (K, 1, H, W) probabilities, and whose of P they are, (P,) bool."""
-        logits, selected = self.read(batch)[self.protocol.readings[0]]
-        return logits.float().sigmoid(), selected
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor] | None:
+        """By the first reading, what is in the images; None where there is no image.
+
+        Returns:
+            (K, 1, H, W) probabilities of the prompts that are not `negative`, and which of the P
+            prompts they are, (P,) bool.
+        """
+        if not batch["phrase"]:
+            return None
+        reading = self.protocol.readings[0]
+        named = self.protocol.selected(reading, batch) & ~batch["negative"]
+        logits = self._answer(self.model.encode(batch["query_image"]), batch, reading, named)
+        return logits.float().sigmoid(), named
 
     def read(self, batch: Batch) -> Answers:
         """Segment by each reading, encoding the images once.
@@ -134,17 +144,19 @@ class CLIPSegModule(LightningModule):
         answers: dict[str, tuple[Tensor, Tensor]] = {}
         for reading in self.protocol.readings:
             selected = self.protocol.selected(reading, batch)
-            weight = torch.full_like(batch["mix_weight"], 1.0 if reading == "text" else 0.0)
-            supports = batch["visual_prompt"] if reading == "visual" else batch["visual_prompt"][:0]
-            conditional = self.model.conditional(
-                batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
-            )
-            query_index = batch["query_index"][selected]
-            answers[reading] = (
-                self.model.decode(encoding, conditional[selected], query_index),
-                selected,
-            )
+            answers[reading] = self._answer(encoding, batch, reading, selected), selected
         return answers
+
+    def _answer(
+        self, encoding: Encoding, batch: Batch, reading: Reading, selected: Tensor
+    ) -> Tensor:
+        """(K, 1, H, W) logits of the K selected of P prompts, read in one way."""
+        weight = torch.full_like(batch["mix_weight"], 1.0 if reading == "text" else 0.0)
+        supports = batch["visual_prompt"] if reading == "visual" else batch["visual_prompt"][:0]
+        conditional = self.model.conditional(
+            batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
+        )
+        return self.model.decode(encoding, conditional[selected], batch["query_index"][selected])
 
     def on_validation_epoch_end(self) -> None:
         """Log the numbers, and while training keep the best threshold."""
@@ -172,7 +184,8 @@ class CLIPSegModule(LightningModule):
         lowest: float = self.min_lr / optimizer.param_groups[0]["lr"]
 
         def cosine(step: int) -> float:
-            # torch's CosineAnnealingLR would rise again where a finished run is prolonged
+            # torch's CosineAnnealingLR would keep the old length where a run is prolonged, and
+            # rise after it; this one goes on along the cosine of the new length
             share = min(1.0, step / steps)
             return lowest + (1 - lowest) * (1 + math.cos(math.pi * share)) / 2
 
@@ -185,8 +198,7 @@ class CLIPSegModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the frozen backbone out; add what using the model on photos needs."""
         state = checkpoint["state_dict"]
-        dropped = (_FROZEN, _EVALUATION)
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(dropped)}
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(_FROZEN)}
         given = checkpoint.get("hyper_parameters", {})
         # a model composed in Python has no description that could be read back without pickle
         plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
@@ -196,8 +208,9 @@ class CLIPSegModule(LightningModule):
         checkpoint["image_size"] = getattr(data, "image_size", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the threshold."""
+        """Take over the threshold and the number of steps."""
         self.threshold = checkpoint.get("threshold")
+        self.steps_trained = checkpoint.get("global_step", 0)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -1,10 +1,9 @@
 """Masks for photos of one's own, at their own size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +13,15 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from clipseg_pl.images import RGB, read_image
+from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.checkpoints import decoder_state
+from clipseg_pl.models.checkpoints import build_decoder, clip_state, read_checkpoint
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clip_weights import read_state_dict
 from clipseg_pl.models.clipseg import CLIPSeg
-from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.module import CLIPSegModule
 
 PAPER_SIZE = 352
-PAPER_THRESHOLD = 0.3
 
 
 @dataclass(frozen=True)
@@ -70,15 +68,17 @@ class Segmenter:
 
     @classmethod
     def from_checkpoint(cls, file: str | Path, backbone: Backbone | None = None) -> Self:
-        """Load a checkpoint of this project, or a published decoder (`.pth`).
+        """Load a checkpoint of this project, a decoder of the authors or Hugging Face's CLIPSeg.
 
         Args:
-            file: a checkpoint remembers its backbone, decoder, image size and best threshold; a
-                published decoder is taken for one on layers 3, 7 and 9.
-            backbone: for a published decoder; the paper's CLIP ViT-B/16 by default.
+            file: a `.ckpt` remembers its backbone, decoder, image size and best threshold. A
+                published decoder (`.pth`) or whole CLIPSeg (`model.safetensors`,
+                `pytorch_model.bin`) is taken for one on layers 3, 7 and 9.
+            backbone: for a published file. By default the CLIP that the file holds, as Hugging
+                Face's do, else OpenAI's ViT-B/16.
 
         Raises:
-            ValueError: naming the file, if it is neither.
+            ValueError: naming the file, if it is none of these.
             FileNotFoundError: naming the file, or where CLIP's weights were looked for.
         """
         file = Path(file).expanduser()
@@ -86,25 +86,21 @@ class Segmenter:
             raise FileNotFoundError(f"no checkpoint {file}")
         if file.suffix == ".ckpt":
             return cls._from_lightning(file)
-        state = decoder_state(read_state_dict(file))
-        if "film_scale.weight" not in state:
-            raise ValueError(f"{file}: holds no CLIPSeg decoder")
-        dim = len(state["film_scale.weight"])
-        head: Literal["simple", "refined"]
-        head = "refined" if "head.0.weight" in state else "simple"
-        model = CLIPSeg(backbone or CLIPBackbone(), partial(FiLMDecoder, dim=dim, head=head))
-        model.decoder.load_state_dict(state)
-        return cls(model)
+        state = read_state_dict(file)
+        backbone = backbone or _published_backbone(state, file)
+        try:
+            return cls(CLIPSeg(backbone, partial(build_decoder, state)))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
 
     @classmethod
     def _from_lightning(cls, file: Path) -> Self:
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-            known = {"hyper_parameters", "state_dict", "threshold", "image_size"} <= set(content)
-        except Exception as error:
-            raise ValueError(f"{file}: not a checkpoint ({type(error).__name__})") from error
-        if not known:
-            raise ValueError(f"{file}: not a checkpoint of clipseg_pl")
+        content = read_checkpoint(file)
+        if "backbone" not in content["hyper_parameters"]:
+            raise ValueError(
+                f"{file}: does not name its backbone, as it was not made by the command line; "
+                "compose the model in Python and give it to Segmenter(model)"
+            )
         module = CLIPSegModule.load_from_checkpoint(file, map_location="cpu", weights_only=True)
         return cls(
             module.model,
@@ -118,15 +114,20 @@ class Segmenter:
 
         Args:
             image: a file (turned as its EXIF orientation says), or (H, W, 3) uint8 RGB.
-            prompts: what to look for, at least one, none of them empty.
+            prompts: a list of what to look for, at least one, none of them empty.
 
         Raises:
-            ValueError: for no prompt or an empty one.
+            ValueError: for no prompt, an empty one or a bare string; for an array that is no
+                (H, W, 3) uint8 RGB.
             UnreadableImageError: naming the file.
         """
+        if isinstance(prompts, str):
+            raise ValueError(f"prompts is a list of texts: [{prompts!r}]")
         if not prompts or not all(prompt.strip() for prompt in prompts):
             raise ValueError("give at least one prompt, none of them empty")
         photo = read_image(Path(image), upright=True) if isinstance(image, str | Path) else image
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+            raise ValueError(f"an image is (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
         size = photo.shape[0], photo.shape[1]
         pixels = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None]
         encoding = self.model.encode(self._resized(pixels).to(self.device))
@@ -143,3 +144,15 @@ class Segmenter:
         scale = self.image_size / (height * width) ** 0.5
         sides = [max(1, round(side * scale / patch)) * patch for side in (height, width)]
         return F.interpolate(pixels, sides, mode="bilinear", antialias=True)
+
+
+def _published_backbone(state: Mapping[str, Tensor], file: Path) -> CLIPBackbone:
+    """The CLIP that the file holds beside its decoder, else OpenAI's."""
+    clip = clip_state(state)
+    backbone = CLIPBackbone(pretrained=not clip)
+    if clip:
+        try:
+            backbone.clip.load_state_dict(clip)
+        except RuntimeError as error:
+            raise ValueError(f"{file}: its CLIP is no ViT-B/16 of OpenAI's kind") from error
+    return backbone

@@ -133,6 +133,8 @@ class BaseDataModule(LightningDataModule):
         self.image_size, self.batch_size = image_size, batch_size
         self.num_workers, self.seed = num_workers, seed
         self.datasets: dict[Split, Dataset[Sample]] = {}
+        self.skipped: dict[str, dict[str, int]] = {}
+        """annotations left out of each split, by reason; `build` may fill it"""
 
     @abstractmethod
     def build(self, split: Split) -> Dataset[Sample]:
@@ -153,8 +155,12 @@ class BaseDataModule(LightningDataModule):
         self.setup(str(state.value) if state else "fit")
 
     def sizes(self) -> dict[str, int]:
-        """Number of samples in each split built."""
-        return {split: _size(dataset) for split, dataset in self.datasets.items()}
+        """Number of samples in each split built, by its name on disk."""
+        return {self.split_name(split): _size(data) for split, data in self.datasets.items()}
+
+    def split_name(self, split: Split) -> str:
+        """Name on disk of a split, where it has another there."""
+        return split
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches for the steps that are left of the run."""

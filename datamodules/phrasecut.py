@@ -46,10 +46,11 @@ class PhraseCutDataModule(BaseDataModule):
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
-        train = split == "train"
-        source = PhraseCut(
-            self.root,
-            self.val_split if split == "val" else split,
-            "coco" if train else self.rasterizer,
-        )
+        train, name = split == "train", self.split_name(split)
+        source = PhraseCut(self.root, name, "coco" if train else self.rasterizer)
+        self.skipped[name] = {reason: len(ids) for reason, ids in source.index.skipped.items()}
         return PromptedDataset(source, self.prompting, self.image_size, train, self.seed)
+
+    def split_name(self, split: Split) -> str:
+        """Name on disk: validation may read another split."""
+        return self.val_split if split == "val" else split

@@ -8,8 +8,14 @@ os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", WANDB_MODE="offline", HF_HUB_OFF
 os.environ["OMP_NUM_THREADS"] = "1"  # the suite's two processes are its parallelism
 
 import torch
+from hypothesis import settings
 
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.decoder import FiLMDecoder
 from tests.miniature import write_miniature
+
+settings.register_profile("nothing on disk", database=None)
+settings.load_profile("nothing on disk")
 
 REPOSITORY = Path(__file__).parents[1]
 TINY_CLIP = {
@@ -55,6 +61,15 @@ def miniature(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("miniature")
     write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
     return root
+
+
+@pytest.fixture(scope="session")
+def decoder_file(tmp_path_factory) -> Path:
+    """A decoder of random weights for the tiny CLIP."""
+    file = tmp_path_factory.mktemp("decoder") / "tiny-decoder.pt"
+    shape = CLIPBackbone("tiny", pretrained=False).shape
+    torch.save(FiLMDecoder(shape).state_dict(), file)
+    return file
 
 
 @pytest.fixture(scope="session")

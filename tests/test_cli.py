@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from importlib.metadata import version
 
@@ -71,8 +72,82 @@ def test_validate_reads_the_checkpoint_by_one_protocol(trained, miniature, tmp_p
     kept = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)["threshold"]
     assert numbers["val/text/miou@kept"] > 0 and kept is not None
     assert [file.name for file in (tmp_path / "results").iterdir()] == [
-        "validate-pc_plus+phrasecut_text.json"
+        "validate-pc_plus+phrasecut_text-best.json"
     ]
+    found = results(tmp_path)
+    assert found["step"] == 3 and found["dataset_sizes"] == {"test": 15}
+
+
+def test_evaluation_in_the_runs_own_folder_leaves_its_files_alone(trained, miniature, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    checkpoint = f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
+    args = arguments("validate", miniature, folder, checkpoint)
+    run(*(arg for arg in args if "default_root_dir" not in arg))  # the checkpoint's folder
+    after = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert after == before and "metrics.csv" in before
+    names = {file.name for file in (folder / "results").iterdir()}
+    assert names == {"fit-pc_plus.json", "validate-pc_plus-last.json"}
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_evaluation_without_weights_is_refused(miniature, tmp_path, capsys, verb):
+    with pytest.raises(SystemExit):
+        run(*arguments(verb, miniature, tmp_path / "new"))
+    assert f"{verb} needs weights: --ckpt_path" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_published_decoder_can_be_evaluated(decoder_file, miniature, tmp_path):
+    run(*arguments("test", miniature, tmp_path, f"--model.init_decoder={decoder_file}"))
+    assert results(tmp_path)["metrics"]["test/text/prompts"] == 15
+    assert (tmp_path / "results" / "test-pc_plus-tiny-decoder.json").exists()
+
+
+def test_a_decoder_that_does_not_fit_is_refused_in_one_line(
+    decoder_file, miniature, tmp_path, capsys
+):
+    more = (f"--model.init_decoder={decoder_file}", "--model.decoder.init_args.dim=16")
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, tmp_path / "new", *more))
+    said = capsys.readouterr().err.strip()
+    assert f"{decoder_file}: D is 64 in the file and 16 in the model" in said and "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["cut.ckpt", "text.ckpt", "other.ckpt"])
+def test_what_is_no_checkpoint_is_refused_by_name(trained, miniature, tmp_path, capsys, name):
+    whole = (trained / "checkpoints" / "best.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.ckpt")
+    with pytest.raises(SystemExit):
+        run(*arguments("validate", miniature, tmp_path / "new", f"--ckpt_path={tmp_path / name}"))
+    said = capsys.readouterr().err.strip()
+    assert f"{tmp_path / name}: not a checkpoint" in said and "\n" not in said
+
+
+def test_a_photo_that_a_worker_cannot_read_is_named_in_one_line(
+    trained, miniature, tmp_path, capsys
+):
+    root = tmp_path / "data"
+    shutil.copytree(miniature, root)
+    photos = root / "VGPhraseCut_v0" / "images"
+    checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
+    run(*arguments("validate", root, tmp_path / "whole", checkpoint))  # builds the index
+    capsys.readouterr()
+    for photo in photos.iterdir():
+        os.truncate(photo, photo.stat().st_size // 2)
+    more = (checkpoint, "--data.init_args.num_workers=1")
+    with pytest.raises(SystemExit):
+        run(*arguments("validate", root, tmp_path / "cut", *more))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
+    assert len(lines) == 1 and f"clipseg_pl: {photos}" in lines[0] and ".jpg: cannot" in lines[0]
+
+
+def test_training_without_checkpoints(miniature, tmp_path):
+    run(*arguments("fit", miniature, tmp_path, "--trainer.enable_checkpointing=false"))
+    assert not (tmp_path / "checkpoints").exists() and results(tmp_path)["step"] == 3
 
 
 def test_validate_repeats_the_last_validation_of_fit(trained, miniature, tmp_path):
@@ -100,6 +175,8 @@ def test_predict_writes_masks_at_the_size_of_the_photos(trained, miniature, tmp_
     assert [file.stem for file in files] == sorted(task["task_id"] for task in tasks)
     mask = np.array(Image.open(files[0]))
     assert mask.shape == (60, 80) and set(np.unique(mask)) <= {0, 255}
+    made = results(tmp_path)
+    assert made["metrics"] == {} and made["checkpoint"].endswith("best.ckpt")
 
 
 def test_a_used_folder_is_refused_and_last_goes_on(trained, miniature, tmp_path, capsys):
@@ -135,6 +212,7 @@ def test_last_with_nothing_there_is_an_error(miniature, tmp_path, capsys):
         ("--data.init_args.image_size=60", "multiples of 16"),
         ("--data.init_args.prompting.text_weight_max=2", "text_weight_min <= text_weight_max"),
         ("--trainer.max_steps=-1", "set --trainer.max_steps"),
+        ("--model.decoder.init_args.heads=5", "heads do not divide"),
     ],
 )
 def test_mistakes_are_one_line_that_says_what_to_do(miniature, tmp_path, capsys, option, answer):

@@ -35,11 +35,13 @@ def test_fit_on_two_processes_learns_what_one_learns(miniature, tmp_path):
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-5)
 
 
-def test_validate_counts_every_prompt_once_on_any_number_of_processes(miniature, tmp_path):
+def test_validate_counts_every_prompt_once_on_any_number_of_processes(
+    miniature, decoder_file, tmp_path
+):
     # 15 samples in batches of 8: two batches, so that the third process has none
-    batches = "--data.init_args.batch_size=8"
-    run(*arguments("validate", miniature, tmp_path / "one", batches))
-    three = (*TWO, "--trainer.devices=3", batches)
+    more = ("--data.init_args.batch_size=8", f"--model.init_decoder={decoder_file}")
+    run(*arguments("validate", miniature, tmp_path / "one", *more))
+    three = (*TWO, "--trainer.devices=3", *more)
     launch(*arguments("validate", miniature, tmp_path / "three", *three))
     one, three = results(tmp_path / "one"), results(tmp_path / "three")
     assert one["metrics"]["val/text/prompts"] == three["metrics"]["val/text/prompts"] == 15

@@ -12,6 +12,7 @@ from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.protocols import ReferringProtocol
+from clipseg_pl.sample import collate
 from datamodules.phrasecut import PhraseCutDataModule
 
 STEPS = 4
@@ -125,9 +126,8 @@ def test_a_module_composed_in_python_saves_no_pickled_parts(module, data, tmp_pa
 
 
 def test_an_empty_batch_is_passed_over(module):
-    from clipseg_pl.sample import collate
-
     assert module.validation_step(collate([]), 0) == {}
+    assert module.predict_step(collate([]), 0) is None
 
 
 def test_training_without_visual_prompts_needs_none(module, data):
@@ -155,3 +155,13 @@ def test_losses_are_finite_under_bfloat16(module, data, tmp_path):
 def test_a_protocol_needs_a_reading():
     with pytest.raises(ValueError, match="at least one"):
         ReferringProtocol([])
+
+
+def test_predictions_are_of_what_is_there(module, data):
+    batch = first_batch(data)
+    module.eval()
+    with torch.no_grad():
+        probability, named = module.predict_step(batch, 0)
+        logits, selected = module.read(batch)["text"]
+    assert named.tolist() == (~batch["negative"]).tolist() and batch["negative"].any()
+    assert torch.allclose(probability, logits[named[selected]].sigmoid(), atol=1e-6)

@@ -90,6 +90,23 @@ def test_files_that_are_no_photos_are_named(segmenter, tmp_path):
         segmenter(tmp_path / "broken.jpg", ["a dog"])
 
 
+def test_what_is_no_list_of_prompts_or_no_photo_is_refused(segmenter):
+    photo = np.zeros((40, 40, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"\['a dog'\]"):
+        segmenter(photo, "a dog")
+    for wrong in (photo / 255, photo[..., 0], photo.transpose(2, 0, 1)):
+        with pytest.raises(ValueError, match="uint8"):
+            segmenter(wrong, ["a dog"])
+
+
+def test_a_checkpoint_without_a_backbone_is_refused(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"] = {"min_lr": 1e-4}
+    torch.save(content, tmp_path / "python.ckpt")
+    with pytest.raises(ValueError, match=r"python.ckpt: does not name its backbone"):
+        Segmenter.from_checkpoint(tmp_path / "python.ckpt")
+
+
 def test_published_weights_run_on_a_real_photo(real_data):
     """The authors' rd16 decoder; random CLIP, since theirs cannot be had everywhere."""
     backbone = CLIPBackbone(pretrained=False)

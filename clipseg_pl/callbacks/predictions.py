@@ -8,15 +8,15 @@ from lightning import Callback, LightningModule, Trainer
 from PIL import Image
 from torch.nn import functional as F
 
+from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.sample import Batch
-
-_DEFAULT_THRESHOLD = 0.3  # the paper's on PhraseCut
 
 
 class Predictions(Callback):
-    """Writes `<prompt id>.png` (0 or 255) at the size of the photo, for every named phrase.
+    """Writes `<prompt id>.png` (0 or 255) at the size of the photo, for every phrase predicted.
 
-    The threshold is the one that the checkpoint kept, else the paper's 0.3.
+    The prompt id is PhraseCut's task id. The threshold is the one that the checkpoint kept, else
+    the paper's.
 
     Args:
         folder: where to.
@@ -36,14 +36,14 @@ class Predictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write one batch."""
+        if outputs is None:  # this rank has nothing to predict
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        threshold = getattr(pl_module, "threshold", None) or _DEFAULT_THRESHOLD
+        threshold = getattr(pl_module, "threshold", None) or PAPER_THRESHOLD
         probabilities, selected = outputs
         for probability, prompt in zip(
             probabilities, selected.nonzero()[:, 0].tolist(), strict=True
         ):
-            if batch["negative"][prompt]:
-                continue
             size = batch["query_size"][batch["query_index"][prompt]].tolist()
             resized = F.interpolate(probability[None], size, mode="bilinear", antialias=True)
             mask = (resized[0, 0] > threshold).cpu().numpy().astype(np.uint8) * 255

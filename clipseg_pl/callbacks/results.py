@@ -47,20 +47,25 @@ class Results(Callback):
         """Report `test`."""
         self._report(trainer, pl_module)
 
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave with the masks what they were made with; there are no numbers."""
+        self._report(trainer, pl_module)
+
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        numbers: dict[str, float] = getattr(pl_module, "numbers", {})
-        if not trainer.is_global_zero or not numbers:
+        if not trainer.is_global_zero:
             return
+        numbers: dict[str, float] = getattr(pl_module, "numbers", {})
         verb = str(trainer.state.fn.value if trainer.state.fn else "run")
         file = self.folder / "results" / f"{verb}-{self.name}.json"
-        sizes = getattr(trainer, "datamodule").sizes()  # noqa: B009 - not in Trainer's types
+        data = getattr(trainer, "datamodule")  # noqa: B009 - not in Trainer's types
         content = {
             "metrics": numbers,
             "config_hash": config_hash(self.config),
             "config": self.config,
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-            "step": trainer.global_step,
-            "dataset_sizes": sizes,
+            "step": trainer.global_step or getattr(pl_module, "steps_trained", 0),
+            "dataset_sizes": data.sizes(),
+            "dataset_skipped": data.skipped,
             "processes": trainer.world_size,
             "seconds": round(time.monotonic() - self.started, 1),
             **provenance(),
@@ -69,7 +74,9 @@ class Results(Callback):
         draft = file.with_suffix(".tmp")
         draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
         draft.replace(file)
-        _print_table(numbers, file)
+        if numbers:
+            _print_table(numbers)
+        Console().print(f"results: {file}", soft_wrap=True)
 
 
 def config_hash(config: dict[str, Any]) -> str:
@@ -97,17 +104,16 @@ def provenance() -> dict[str, Any]:
 
     # a package installed below somebody else's checkout is not tracked there
     tracked = git("ls-files", "--error-unmatch", "__init__.py") is not None
+    changes = git("status", "--porcelain", "--", ".", "../datamodules") if tracked else None
     return {
         "commit": git("rev-parse", "HEAD") if tracked else None,
-        "dirty": bool(git("status", "--porcelain", "--", ".", "../datamodules"))
-        if tracked
-        else None,
+        "dirty": None if changes is None else bool(changes),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
 
 
-def _print_table(numbers: dict[str, float], file: Path) -> None:
+def _print_table(numbers: dict[str, float]) -> None:
     """One row a metric, one column a reading."""
     rows: dict[str, dict[str, float]] = {}
     readings: dict[str, None] = {}
@@ -120,4 +126,3 @@ def _print_table(numbers: dict[str, float], file: Path) -> None:
         cells = (values.get(reading) for reading in readings)
         table.add_row(metric, *("" if value is None else f"{value:.4g}" for value in cells))
     Console().print(table)
-    Console().print(f"results: {file}", soft_wrap=True)

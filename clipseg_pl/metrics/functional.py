@@ -17,6 +17,9 @@ from torch import Tensor
 THRESHOLDS = torch.from_numpy(np.linspace(0, 1, 51)[1:-1].astype(np.float32))
 """(T,) = (49,) float32: 0.02, 0.04, ... 0.98"""
 
+PAPER_THRESHOLD = 0.3
+"""the paper's on PhraseCut (Table 3), where a model has no better one of its own"""
+
 SCORE_LEVELS = 1 << 16
 _LARGEST_LOGIT = 16.0  # float32 probabilities near 1 resolve no more
 

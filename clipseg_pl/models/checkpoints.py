@@ -1,4 +1,4 @@
-"""Weights of other origin: the authors' decoders and Hugging Face's CLIPSeg, one key map.
+"""Decoders on disk: this project's, the authors' and Hugging Face's CLIPSeg, by one key map.
 
 The authors' names are the middle ground: ours and Hugging Face's differ from them by prefixes,
 and Hugging Face keeps query, key and value of an attention apart and its projections transposed.
@@ -7,11 +7,14 @@ and Hugging Face keeps query, key and value of an attention apart and its projec
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from clipseg_pl.models.backbone import BackboneShape
 from clipseg_pl.models.clip_weights import read_state_dict
+from clipseg_pl.models.decoder import FiLMDecoder
 
 # ours, authors', Hugging Face's
 _DECODER_KEYS = (
@@ -47,6 +50,26 @@ _CLIP_KEYS = (
     ("logit_scale", "logit_scale"),
 )
 _TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
+# what `CLIPSegModule` puts into a checkpoint
+_CHECKPOINT = {"hyper_parameters", "state_dict", "threshold", "image_size"}
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Read a checkpoint of this project's `fit`; nothing but plain values is unpickled.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: naming the file, if it is something else or only the beginning of one.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no checkpoint {file}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{file}: not a checkpoint ({type(error).__name__})") from error
+    if not isinstance(content, dict) or not content.keys() >= _CHECKPOINT:
+        raise ValueError(f"{file}: not a checkpoint of clipseg_pl")
+    return content
 
 
 def load_decoder(decoder: nn.Module, file: Path) -> None:
@@ -61,13 +84,29 @@ def load_decoder(decoder: nn.Module, file: Path) -> None:
         ValueError: naming the file and what does not fit: the head, the width D, the backbone's
             width, the number of layers, or keys.
     """
-    state = decoder_state(read_state_dict(file))
-    if not state:
-        raise ValueError(f"{file}: holds no CLIPSeg decoder")
-    problem = _explain_mismatch(decoder.state_dict(), state)
-    if problem:
-        raise ValueError(f"{file}: {problem}")
-    decoder.load_state_dict(state)
+    try:
+        _load_strictly(decoder, decoder_state(read_state_dict(file)))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def build_decoder(state: Mapping[str, Tensor], shape: BackboneShape) -> FiLMDecoder:
+    """Build the decoder that a state dict of any known origin holds.
+
+    Width and head are read off the weights. The tapped blocks are not in them: they are taken to
+    be 3, 7 and 9, as the paper says (the authors' Quickstart has 3, 6 and 9, trap T4).
+
+    Raises:
+        ValueError: if it holds none, or one for another backbone.
+    """
+    decoder = decoder_state(state)
+    if "film_scale.weight" not in decoder:
+        raise ValueError("holds no CLIPSeg decoder")
+    head: Literal["simple", "refined"]
+    head = "refined" if "head.0.weight" in decoder else "simple"
+    built = FiLMDecoder(shape, dim=len(decoder["film_scale.weight"]), head=head)
+    _load_strictly(built, decoder)
+    return built
 
 
 def decoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,8 +132,11 @@ def clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in _merge_attention(clip).items():
         if key.endswith("position_ids"):
             continue
-        ours, theirs = next(pair for pair in _CLIP_KEYS if key.startswith(pair[1]))
-        name = ours + key.removeprefix(theirs)
+        name = key
+        for ours, theirs in _CLIP_KEYS:
+            if key.startswith(theirs):
+                name = ours + key.removeprefix(theirs)
+                break
         for open_clip_name, hf_name in _BLOCK_KEYS:
             name = name.replace(hf_name, open_clip_name)
         renamed[name] = value.T.contiguous() if key in _TRANSPOSED else value
@@ -132,8 +174,17 @@ def _merge_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return merged
 
 
+def _load_strictly(decoder: nn.Module, state: Mapping[str, Tensor]) -> None:
+    problem = _explain_mismatch(decoder.state_dict(), state)
+    if problem:
+        raise ValueError(problem)
+    decoder.load_state_dict(state)
+
+
 def _explain_mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     """Say in one line why `given` does not fit into `own`; empty if it does."""
+    if not given:
+        return "holds no CLIPSeg decoder"
     for state, other, which in ((given, own, "file"), (own, given, "model")):
         if "head.0.weight" in state and "head.weight" in other:
             other_one = "model" if which == "file" else "file"

@@ -156,9 +156,8 @@ def _load_strictly(clip: CLIP, state: dict[str, Tensor]) -> None:
 def _find_weights(name: str, tag: str, config: dict[str, Any]) -> Path:
     own = _find_file(name, (".json",)) is not None
     published = {} if own else open_clip.get_pretrained_cfg(name, tag)
-    # asked before a file is looked for, which would not tell
-    if published.get("quick_gelu") and not config.get("quick_gelu"):
-        raise ValueError(f"the weights {tag!r} belong to {name}-quickgelu: the activation differs")
+    if not own:  # asked before a file is looked for, which would not tell
+        _check_activation(name, tag, bool(config.get("quick_gelu")))
     stem = name if own else f"{name}-{tag}"
     file = _find_file(stem, _SUFFIXES)
     if file:
@@ -177,6 +176,15 @@ def _find_weights(name: str, tag: str, config: dict[str, Any]) -> Path:
             f"open_clip's cache, and the download failed ({type(error).__name__}). Put the file "
             f"there as {stem}.safetensors or {stem}.pt, or set pretrained: false"
         ) from error
+
+
+def _check_activation(name: str, tag: str, quick: bool) -> None:
+    """Refuse weights that were trained with the other activation function."""
+    plain = name.removesuffix("-quickgelu")
+    published = open_clip.get_pretrained_cfg(plain, tag)  # lists the quick ones too
+    if published and bool(published.get("quick_gelu")) != quick:
+        other = plain if quick else f"{plain}-quickgelu"
+        raise ValueError(f"the weights {tag!r} belong to {other}: the activation differs")
 
 
 def _find_file(stem: str, suffixes: tuple[str, ...]) -> Path | None:

@@ -62,7 +62,7 @@ class FiLMDecoder(Decoder):
             authors' later one (3 x 3 convolution and two transposed convolutions).
 
     Raises:
-        ValueError: layers that the backbone does not have.
+        ValueError: layers that the backbone does not have; a width that the heads do not divide.
 
     Reference: paper section 3.1; sizes from the authors' code (paper.md 1.4, 1.5).
     """
@@ -89,6 +89,8 @@ class FiLMDecoder(Decoder):
                 f"layers {list(layers)} must be different blocks of the backbone's 0 to "
                 f"{shape.depth - 1}"
             )
+        if dim % heads:
+            raise ValueError(f"the {heads} heads do not divide the decoder's width dim = {dim}")
         self.layers = tuple(sorted(layers, reverse=True))
         self.projections = nn.ModuleList(nn.Linear(shape.width, dim) for _ in layers)
         self.film_scale = nn.Linear(shape.embed_dim, dim)

@@ -9,13 +9,12 @@ import numpy.typing as npt
 from clipseg_pl.images import RGB, UnreadableImageError, read_image
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import require
-from datamodules.datasets.phrasecut_build import build_index
+from datamodules.datasets.phrasecut_build import SOURCE, build_index
 from datamodules.datasets.phrasecut_index import PhraseCutIndex, Strings, describe_skipped
 from datamodules.datasets.transforms import Rasterizer, rasterise
 
 log = logging.getLogger(__name__)
 
-SOURCE = "https://github.com/ChenyunWu/PhraseCutDataset"
 FOLDER = "VGPhraseCut_v0"
 
 

@@ -1,7 +1,7 @@
 """Geometry of images and masks: polygons to masks, crops, resizing."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import albumentations as A
 import cv2
@@ -52,12 +52,23 @@ def rasterise(
             if len(polygon) >= 2:
                 draw.polygon([(int(x), int(y)) for x, y in polygon], fill=1, outline=1)
         return np.asarray(canvas, dtype=np.bool_)
+    encoded = _encode(polygons, height, width)
+    if not encoded:
+        return np.zeros((height, width), np.bool_)
+    return np.asarray(coco_mask.decode(coco_mask.merge(encoded)), np.bool_)
+
+
+def covers_nothing(polygons: Sequence[Points], height: int, width: int) -> bool:
+    """Whether pycocotools' mask of the polygons would be empty."""
+    encoded = _encode(polygons, height, width)
+    return not encoded or not coco_mask.area(encoded).any()
+
+
+def _encode(polygons: Sequence[Points], height: int, width: int) -> list[dict[str, Any]]:
     # two points would be taken for a bounding box
     flat = [polygon.ravel() for polygon in polygons if len(polygon) >= 3]
-    if not flat:
-        return np.zeros((height, width), np.bool_)
-    encoded = coco_mask.merge(coco_mask.frPyObjects(flat, height, width))
-    return np.asarray(coco_mask.decode(encoded), np.bool_)
+    encoded: list[dict[str, Any]] = coco_mask.frPyObjects(flat, height, width) if flat else []
+    return encoded
 
 
 def object_aware_crop(mask: Mask, rng: np.random.Generator) -> Square:

@@ -43,7 +43,6 @@ class Pretraining:
         self.config = json.loads(json.dumps(settings.architecture))
         self.config["text_cfg"]["vocab_size"] = len(self.token_ids)
         torch.manual_seed(settings.seed)
-        torch.set_flush_denormal(True)  # a CPU slows down by an order of magnitude on them
         self.model = CLIP(**self.config).to(self.device)
         self.model.visual.patch_dropout = PatchDropout(settings.patch_dropout)
         self.average = CLIP(**self.config).to(self.device).requires_grad_(False)
@@ -216,6 +215,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     arguments = vars(parser.parse_args())
     resume = arguments.pop("resume")
+    torch.set_flush_denormal(True)  # a CPU slows down by an order of magnitude on them
     Pretraining(Settings(**arguments), resume).fit()
 
 

@@ -131,7 +131,7 @@ def test_settings_reach_the_datasets(miniature):
     prompting = Prompting(negative_prob=0, supports=False)
     data = make(miniature, val_split="miniv", rasterizer="pil", prompting=prompting, seed=3)
     data.setup("fit")
-    assert data.sizes() == {"train": 36, "val": 6}
+    assert data.sizes() == {"train": 36, "miniv": 6}
     train, val = data.datasets["train"], data.datasets["val"]
     assert (train.source.rasterizer, val.source.rasterizer) == ("coco", "pil")
     assert (train.train, val.train, train.seed) == (True, False, 3)

@@ -121,7 +121,8 @@ def test_changed_annotations_are_read_again(root):
     assert phrases(root) == ["one", "two"]
 
 
-def test_photos_that_arrive_later_are_found(root):
+def test_photos_that_arrive_later_are_found(root, monkeypatch):
+    monkeypatch.setattr(phrasecut_build, "MISSING_SHARE", 0.5)
     photo = root / "VGPhraseCut_v0" / "images" / "3.jpg"
     photo.rename(root / "3.jpg")
     assert phrases(root) == ["one", "two"]

@@ -3,11 +3,13 @@ import json
 import pytest
 from PIL import Image
 
+from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut import PhraseCut
 from tests.datasets.written import SQUARE, task, write_phrasecut
 
 GOOD = [task(0, 1, "good"), task(99, 2, "good too")]
 POINT, SEGMENT = [3.0, 3.0], [[3.0, 3.0], [9.0, 3.0]]
+OUTSIDE = [[-9.0, -9.0], [-2.0, -9.0], [-2.0, -2.0]]
 NAN, INF = float("nan"), float("inf")
 MALFORMED = {
     "three levels": SQUARE[0],
@@ -43,10 +45,16 @@ def test_malformed_polygons_are_skipped_by_name(tmp_path, polygons, caplog):
     assert "refer_train.json: skipped 2 with malformed polygons; listed in" in caplog.text
 
 
-@pytest.mark.parametrize("polygons", [[], [[]], [[[]]], [[[POINT]]], [[[POINT]], [[], [POINT]]]])
-def test_nothing_to_draw_is_skipped_by_name(tmp_path, polygons):
+@pytest.mark.parametrize(
+    "polygons",
+    [
+        *([], [[]], [[[]]], [[[POINT]]], [[[POINT]], [[], [POINT]]]),
+        *([[SEGMENT]], [[[POINT, POINT, POINT]]], [[OUTSIDE]]),
+    ],
+)
+def test_polygons_that_cover_no_pixel_are_skipped_by_name(tmp_path, polygons):
     found = skipped(tmp_path, [task(7, 1, "odd", polygons)])
-    assert found == {"without a polygon of two points or more": ["1__7"]}
+    assert found == {"whose polygons cover no pixel": ["1__7"]}
 
 
 def test_single_points_beside_a_polygon_are_ignored_as_officially(tmp_path):
@@ -92,14 +100,15 @@ def test_of_tasks_with_one_id_the_first_is_kept(tmp_path):
 
 
 def test_photos_that_are_missing_unreadable_or_of_another_size_are_skipped(tmp_path):
-    folder = write_phrasecut(tmp_path, [], [1, 2, 3, 4, 5])
+    photos = range(1, 31)  # of which a tenth may be lost
+    folder = write_phrasecut(tmp_path, [], photos)
     (folder / "images" / "3.jpg").unlink()
     (folder / "images" / "4.jpg").write_text("no photo")
     Image.new("RGB", (24, 32)).save(folder / "images" / "5.jpg")  # on its side
-    tasks = [GOOD[0], *(task(7, image) for image in (3, 4, 5)), GOOD[1]]
+    tasks = [task(7, image) for image in photos]
     (folder / "refer_train.json").write_text(json.dumps(tasks))
     source = PhraseCut(tmp_path, "train")
-    assert len(source) == 2
+    assert len(source) == 27
     assert source.index.skipped == {
         "on photos that are missing or unreadable": ["3__7", "4__7"],
         "on photos of another size than annotated": ["5__7"],
@@ -147,9 +156,17 @@ def test_broken_utf8_costs_only_its_task(tmp_path):
 
 
 def test_no_usable_task_is_refused_with_counts_not_thousands_of_names(tmp_path):
-    folder = write_phrasecut(tmp_path, [task(i) for i in range(2000)])
-    for photo in (folder / "images").iterdir():
-        photo.write_text("no photo")
-    with pytest.raises(ValueError, match="skipped 2000 on photos that are missing") as refused:
+    write_phrasecut(tmp_path, [task(i, phrase="") for i in range(2000)])
+    with pytest.raises(ValueError, match="skipped 2000 without a phrase") as refused:
         PhraseCut(tmp_path, "train")
     assert len(str(refused.value)) < 500
+
+
+def test_a_download_that_stopped_early_is_refused(tmp_path):
+    photos = range(1, 31)
+    folder = write_phrasecut(tmp_path, [task(7, image) for image in photos], photos)
+    for image in range(4, 31):
+        (folder / "images" / f"{image}.jpg").unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"found 3 of the 30 photos.*4\.jpg") as refused:
+        PhraseCut(tmp_path, "train")
+    assert str(folder / "images") in str(refused.value)

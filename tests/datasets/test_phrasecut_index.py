@@ -16,7 +16,7 @@ TASKS = [
     task(1, 1, "red square", [[TRIANGLE], [TRIANGLE[::-1], SQUARE[0][0]]]),
     task(2, 3, "red square"),
     task(3, 2, "Red square"),
-    task(4, 2, "red square", [[[[0.0, 0.0], [4.0, 4.0]]]]),
+    task(4, 2, "red square", [[[[0.0, 0.0], [4.0, 4.0]], TRIANGLE]]),
 ]
 
 

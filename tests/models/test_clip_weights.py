@@ -184,6 +184,14 @@ def test_mismatched_activation_is_refused(folder, monkeypatch, local):
     one_line(error)
 
 
+def test_weights_of_plain_gelu_are_refused_by_a_quick_name(folder, monkeypatch):
+    monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
+    save_file({"a": torch.zeros(1)}, folder / "ViT-B-16-quickgelu-laion2b_s34b_b88k.safetensors")
+    with pytest.raises(ValueError, match=r"'laion2b_s34b_b88k' belong to ViT-B-16:") as error:
+        build_clip("ViT-B-16-quickgelu", tag="laion2b_s34b_b88k", pretrained=True)
+    one_line(error)
+
+
 def test_unknown_tag_lists_the_known_ones(folder, monkeypatch):
     monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
     with pytest.raises(ValueError, match=r"no weights 'opeani'.*openai"):

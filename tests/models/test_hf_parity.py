@@ -16,6 +16,7 @@ from clipseg_pl.models.checkpoints import clip_state, decoder_state
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.segmenter import Segmenter
 
 TEXTS = ["a dog", "the grass near a red fence"]
 HEADS = ("simple", "refined")
@@ -192,6 +193,17 @@ def test_plain_gelu_fails(fails, ours, monkeypatch):
 def test_constants_of_clip_fail(fails, ours, monkeypatch):
     backbone = ours["simple"].backbone
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-    monkeypatch.setattr(backbone, "mean", torch.tensor(mean).view(3, 1, 1))
-    monkeypatch.setattr(backbone, "std", torch.tensor(std).view(3, 1, 1))
+    monkeypatch.setitem(backbone._buffers, "mean", torch.tensor(mean).view(3, 1, 1))
+    monkeypatch.setitem(backbone._buffers, "std", torch.tensor(std).view(3, 1, 1))
     assert fails()
+
+
+def test_a_published_file_brings_its_own_clip(theirs, ours, images, tmp_path):
+    theirs["refined"].save_pretrained(tmp_path)
+    segmenter = Segmenter.from_checkpoint(tmp_path / "model.safetensors")
+    photo = images[0].permute(1, 2, 0).numpy()
+    with torch.no_grad():
+        conditional = ours["refined"].backbone.embed_text(TEXTS)
+        expected = ours["refined"](images[:1], conditional, torch.zeros(2, dtype=torch.long))
+    found = torch.from_numpy(segmenter(photo, TEXTS).probability)
+    assert torch.allclose(found, expected[:, 0].sigmoid(), atol=1e-5)
