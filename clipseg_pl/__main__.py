@@ -32,7 +32,7 @@ def _print_help() -> None:
         print(f"  {verb:10} {meaning}")
     print(
         "\n`python -m clipseg_pl <verb> --help` explains one. To train:\n"
-        "  python -m clipseg_pl fit --config experiments/pc_plus.yaml"
+        "  python -m clipseg_pl fit --config experiments/pc_plus.yaml --config experiments/toy.yaml"
     )
 
 

@@ -4,7 +4,8 @@ import difflib
 import inspect
 import re
 import sys
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -19,13 +20,44 @@ from datamodules.datasets.prompted import Prompting
 _CONFIGURED = (Backbone, Decoder, Protocol, BaseDataModule, Prompting, VisualPrompt)
 
 
+_BASE = "--config experiments/pc_plus.yaml"
+_OVERLAYS = (
+    "A run is its configs, laid over one another; any key can be set behind them, as in "
+    "--model.decoder.init_args.dim 16. What a run leaves behind lies in runs/<names of the configs>."
+)
+_EXAMPLES = {
+    "fit": f"{_BASE} --config experiments/toy.yaml",
+    "validate": f"{_BASE} --config experiments/benchmarks/phrasecut_text.yaml --ckpt_path "
+    "runs/pc_plus/checkpoints/best.ckpt",
+    "test": f"{_BASE} --ckpt_path runs/pc_plus/checkpoints/best.ckpt",
+    "predict": f"{_BASE} --ckpt_path runs/pc_plus/checkpoints/best.ckpt",
+}
+
+
+def parser_options(meanings: Mapping[str, str]) -> dict[str, Any]:
+    """Help of each verb, for `LightningCLI(parser_kwargs=...)`; lightning's own says little."""
+    options = {
+        verb: {
+            "usage": f"python -m clipseg_pl {verb} {_BASE} [--config overlay]... [--key value]...",
+            "description": f"{meanings[verb].capitalize()}. {_OVERLAYS}",
+            "epilog": f"example: python -m clipseg_pl {verb} {example}",
+        }
+        for verb, example in _EXAMPLES.items()
+    }
+    return {"allow_abbrev": False, "prog": "python -m clipseg_pl", **options}
+
+
 class Parser(LightningArgumentParser):
     """Says in one line what is wrong, and which key was probably meant."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message on one line and exit with status 2."""
         text = one_line(message)
-        sys.stderr.write(f"clipseg_pl: {text}{suggestion(text, self)}\n")
+        if "arguments are required" in text or "Got value: {'init_args'" in text:
+            hint = " Overlays are laid over a base: put --config experiments/pc_plus.yaml first."
+        else:
+            hint = suggestion(text, self)
+        sys.stderr.write(f"clipseg_pl: {text}{hint}\n")
         sys.exit(2)
 
 
@@ -38,6 +70,7 @@ def one_line(message: str) -> str:
     if "Original Traceback" in message:
         last = message.rstrip().splitlines()[-1]
         message = re.sub(r"^[\w.]+(Error|Exception): ", "", last)
+    message = message.split("Subclass types expect one of")[0]
     causes = re.findall(r"^\s*- (.*)$", message, re.MULTILINE)
     real = [cause for cause in causes if "NoneType" not in cause]
     return " ".join((real[0] if real else message).split()).rstrip(".") + "."

@@ -16,7 +16,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 import datamodules.phrasecut  # noqa: F401
-from clipseg_pl.arguments import Parser, one_line, stop
+from clipseg_pl.__main__ import VERBS
+from clipseg_pl.arguments import Parser, one_line, parser_options, stop
 from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.predictions import Predictions
 from clipseg_pl.callbacks.results import Results
@@ -45,7 +46,7 @@ class CLIPSegCLI(LightningCLI):
             BaseDataModule,
             subclass_mode_data=True,
             parser_class=Parser,
-            parser_kwargs={"allow_abbrev": False},
+            parser_kwargs=parser_options(VERBS),
             save_config_callback=None,
             seed_everything_default=0,
             # lightning's sampler repeats samples in evaluation; ours are made for several ranks

@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+_LONGEST_NAME = 60
+
 
 def main(args: list[str]) -> None:
     """Parse, segment, write; one line and status 1 for what a user can mend."""
@@ -23,12 +25,14 @@ def main(args: list[str]) -> None:
         "--checkpoint",
         type=Path,
         required=True,
-        help="a checkpoint of `fit`, or one of the authors' decoders (.pth)",
+        help="a checkpoint of `fit`; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 "
+        "in CLIPSEG_WEIGHTS or open_clip's cache; or Hugging Face's CLIPSeg (model.safetensors)",
     )
     parser.add_argument(
         "--threshold",
         type=float,
-        help="probability above which a pixel counts, 0 to 1 (default: the checkpoint's own)",
+        help="probability above which a pixel counts, 0 to 1 (default: the checkpoint's own, 0.3 "
+        "for published weights)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("masks"), help="folder to write to (default: masks)"
@@ -77,4 +81,5 @@ def _segment(given: argparse.Namespace) -> None:
 
 
 def _slug(prompt: str) -> str:
-    return re.sub(r"\W+", "_", prompt.strip().lower()).strip("_")
+    """Words for a file name, cut where file systems would refuse it."""
+    return re.sub(r"\W+", "_", prompt.strip().lower()).strip("_")[:_LONGEST_NAME]

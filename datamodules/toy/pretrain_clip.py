@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.toy.pretrain_batches import CaptionedScenes
 from datamodules.toy.pretrain_settings import Settings
+from datamodules.toy.stream_scale import scale_stream
 from datamodules.toy.vocabulary import ToyTokenizer, toy_vocabulary
 from datamodules.toy.zero_shot import HeldOutPictures, normalised
 
@@ -106,7 +107,9 @@ class Pretraining:
         folder.mkdir(parents=True, exist_ok=True)
         weights = {
             key: value.to(torch.float16).contiguous().cpu()
-            for key, value in self.average.state_dict().items()
+            for key, value in scale_stream(
+                self.average.state_dict(), self.settings.stream_scale
+            ).items()
         }
         save_file(weights, folder / "toy.safetensors.part")
         (folder / "toy.safetensors.part").chmod(

@@ -27,6 +27,7 @@ class Settings:
         patch_dropout: Share of patches left out, which makes steps cheaper.
         whole_from: Share of the budget after which pictures are seen whole.
         ema_decay: Of the exported weights.
+        stream_scale: What the exported vision tower's tokens are scaled by.
         seed: Of weights and pictures.
         workers: Drawing processes.
         every: Steps between evaluations, checkpoints and exports.
@@ -45,6 +46,7 @@ class Settings:
     patch_dropout: float = 0.5
     whole_from: float = 0.6
     ema_decay: float = 0.998
+    stream_scale: float = 1 / 8
     seed: int = 0
     workers: int = 1
     every: int = 100

@@ -10,6 +10,7 @@ from datamodules.toy.pretrain_batches import CaptionedScenes
 from datamodules.toy.pretrain_clip import Pretraining
 from datamodules.toy.pretrain_settings import Settings
 from datamodules.toy.sentences import all_words
+from datamodules.toy.stream_scale import scale_stream
 from datamodules.toy.vocabulary import UNKNOWN_ROW, ToyTokenizer, kept_tokens, toy_vocabulary
 
 TINY = {
@@ -45,6 +46,19 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
     for one, other in ((whole.model, resumed.model), (whole.average, resumed.average)):
         for key, value in one.state_dict().items():
             assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_scaling_the_stream_scales_tokens_and_leaves_embeddings(settings):
+    model = Pretraining(settings).average.eval()
+    images, stream = torch.rand(2, 3, 32, 32), []
+    for block in model.visual.transformer.resblocks:
+        block.register_forward_hook(lambda *call: stream.append(call[-1]))
+    before = model.encode_image(images)
+    model.load_state_dict(scale_stream(model.state_dict(), 4.0))
+    after = model.encode_image(images)
+    assert torch.allclose(after, before, rtol=1e-3, atol=1e-4)
+    for tokens, scaled in zip(stream[:2], stream[2:], strict=True):
+        assert torch.allclose(scaled, 4 * tokens, rtol=1e-3, atol=1e-3)
 
 
 def test_the_export_is_a_plain_open_clip_model(settings):
