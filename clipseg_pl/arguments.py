@@ -23,7 +23,7 @@ _CONFIGURED = (Backbone, Decoder, Protocol, BaseDataModule, Prompting, VisualPro
 _BASE = "--config experiments/pc_plus.yaml"
 _OVERLAYS = (
     "A run is its configs, laid over one another; any key can be set behind them, as in "
-    "--model.decoder.init_args.dim 16. What a run leaves behind lies in runs/<names of the configs>."
+    "--model.decoder.init_args.dim 16. What a run leaves lies in runs/<names of the configs>."
 )
 _EXAMPLES = {
     "fit": f"{_BASE} --config experiments/toy.yaml",

@@ -1,12 +1,13 @@
 """Pictures of what a model does: query | prompt | target | prediction."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from lightning import Callback, LightningModule, Trainer
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from clipseg_pl.images import RGB
@@ -67,26 +68,37 @@ def draw_panel(
         batch: where they come from.
         prompts: their positions in it, K of them.
         probability: (K, 1, H, W), 0 to 1.
-        visual: show the support in the second column; the words are always in the caption.
+        visual: show the support in the second column, else the words.
     """
     height, width = batch["query_image"].shape[2:]
-    columns, step = 4, height + _CAPTION + _GAP
-    canvas = Image.new("RGB", (columns * (width + _GAP), len(prompts) * step), "white")
+    step = height + _GAP
+    canvas = Image.new("RGB", (4 * (width + _GAP), _CAPTION + len(prompts) * step), "white")
     draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(("query", "prompt", "target", "prediction")):
+        draw.text((column * (width + _GAP) + 2, 2), title, fill="black")
     owners = batch["prompt_index"].tolist()
     for row, (prompt, answer) in enumerate(zip(prompts, probability, strict=True)):
         query = _pixels(batch["query_image"][batch["query_index"][prompt]])
-        support = np.full_like(query, 255)
-        if visual and prompt in owners:
-            support = _pixels(batch["visual_prompt"][owners.index(prompt)])
-        target = batch["query_mask"][prompt, 0].cpu().numpy().astype(np.float32)
-        cells = (query, support, tint(query, target), tint(query, answer[0]))
-        for column, cell in enumerate(cells):
-            place = (column * (width + _GAP), row * step + _CAPTION)
-            canvas.paste(Image.fromarray(cell), place)
         words = batch["text_prompt"][prompt] + (" (absent)" if batch["negative"][prompt] else "")
-        draw.text((2, row * step + 2), f"query | {words} | target | prediction", fill="black")
+        asked = _written(words, height, width)
+        if visual and prompt in owners:
+            asked = _pixels(batch["visual_prompt"][owners.index(prompt)])
+        target = batch["query_mask"][prompt, 0].cpu().numpy().astype(np.float32)
+        cells = (query, asked, tint(query, target), tint(query, answer[0]))
+        for column, cell in enumerate(cells):
+            place = (column * (width + _GAP), _CAPTION + row * step)
+            canvas.paste(Image.fromarray(cell), place)
     return canvas
+
+
+def _written(words: str, height: int, width: int) -> RGB:
+    """Words in black on a white cell, (height, width, 3) uint8."""
+    cell = Image.new("RGB", (width, height), "white")
+    size = max(10, height // 10)
+    lines = textwrap.wrap(words, max(8, int(width / size * 1.8)))
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(cell).multiline_text((4, 4), "\n".join(lines), fill="black", font=font)
+    return np.asarray(cell)
 
 
 def tint(image: RGB, strength: npt.NDArray[np.float32]) -> RGB:

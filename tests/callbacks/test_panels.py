@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from PIL import Image
 
 from clipseg_pl.callbacks.panels import draw_panel, tint
 from datamodules.phrasecut import PhraseCutDataModule
@@ -25,13 +24,16 @@ def test_a_panel_shows_query_prompt_target_and_prediction(miniature):
     assert (cells[2] == tint(query, batch["query_mask"][chosen[0], 0].float().numpy())).all()
 
 
-def test_a_prompt_without_support_has_an_empty_cell(miniature):
+def test_a_text_prompt_is_written_into_its_cell(miniature):
     data = PhraseCutDataModule(str(miniature), image_size=64, batch_size=3, num_workers=0)
     data.setup("validate")
     batch = next(iter(data.val_dataloader()))
-    panel = draw_panel(batch, [0], torch.rand(1, 1, 64, 64).numpy(), visual=False)
-    assert isinstance(panel, Image.Image)
-    assert (np.array(panel)[16:80, 68:132] == 255).all()
+    named, absent = (batch["negative"].tolist().index(flag) for flag in (False, True))
+    batch["text_prompt"][absent] = batch["text_prompt"][named]
+    panel = draw_panel(batch, [named, absent], torch.rand(2, 1, 64, 64).numpy(), visual=False)
+    cells = [np.array(panel)[16 + 68 * row : 80 + 68 * row, 68:132] for row in (0, 1)]
+    ink = [int((cell < 128).sum()) for cell in cells]
+    assert ink[1] > ink[0] > 0  # the second also says that it is absent
 
 
 def test_tint_reddens_with_strength():
