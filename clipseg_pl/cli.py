@@ -192,7 +192,9 @@ def best_precision(accelerator: str) -> str:
     """The fastest training precision that the device does well: bf16, else fp16, else 32."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
-    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    quick = onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16-mixed" if quick else "32-true"
 
 
 def experiment_name(config: Namespace) -> str:
