@@ -1,5 +1,6 @@
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the suite's two processes are its paralle
 
 import torch
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from tests.miniature import write_miniature
 
-settings.register_profile("nothing on disk", database=None)
-settings.load_profile("nothing on disk")
+settings.register_profile("no database", database=None)
+settings.load_profile("no database")
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # by default the repository
 
 REPOSITORY = Path(__file__).parents[1]
 TINY_CLIP = {
