@@ -1,5 +1,6 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI, with one folder for each run."""
 
+import logging
 import os
 import sys
 import warnings
@@ -173,8 +174,12 @@ def _quieten() -> None:
         ".*your dataloader is not resumable.*",  # its sampler starts at the step reached
         ".*using a custom batch sampler.*",
         ".*Experiment logs directory .* exists and is not empty.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs none
+        ".*is not supported by the model summary.*",
     ):
         warnings.filterwarnings("ignore", message)
+    advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advice.addFilter(lambda record: "Tip:" not in record.getMessage())  # of lightning's services
 
 
 def main(args: list[str] | None = None) -> None:
