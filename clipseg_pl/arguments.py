@@ -16,10 +16,15 @@ from clipseg_pl.protocols import Protocol
 from datamodules.base import BaseDataModule
 from datamodules.datasets.prompted import Prompting
 
-# what configs name options of, each with its subclasses
-_CONFIGURED = (Backbone, Decoder, Protocol, BaseDataModule, Prompting, VisualPrompt)
-
-
+# where configs set options of a class and its subclasses
+_CONFIGURED = {
+    "model.backbone.init_args": Backbone,
+    "model.decoder.init_args": Decoder,
+    "model.protocol.init_args": Protocol,
+    "data.init_args": BaseDataModule,
+    "data.init_args.prompting": Prompting,
+    "data.init_args.prompting.visual_prompt": VisualPrompt,
+}
 _BASE = "--config experiments/pc_plus.yaml"
 _OVERLAYS = (
     "A run is its configs, laid over one another; any key can be set behind them, as in "
@@ -45,6 +50,9 @@ def parser_options(meanings: Mapping[str, str]) -> dict[str, Any]:
         for verb, example in _EXAMPLES.items()
     }
     return {"allow_abbrev": False, "prog": "python -m clipseg_pl", **options}
+
+
+_ALIKE = 0.8
 
 
 class Parser(LightningArgumentParser):
@@ -78,27 +86,39 @@ def one_line(message: str) -> str:
 
 def suggestion(text: str, parser: LightningArgumentParser) -> str:
     """The valid key nearest to a refused one; where none is near, those beside it."""
-    refused = re.search(r"(?:arguments: -*|[Oo]ption ')([\w.]+)", text)
+    refused = re.search(r"(?:arguments: -*|[Oo]ption '|[Kk]ey ')([\w.]+)", text)
     if not refused:
         return ""
-    *parents, name = refused[1].split(".")
+    given, known = refused[1], _known_keys(parser)
+    nearest = max(known, key=lambda key: _likeness(given, key))
+    if _likeness(given, nearest) >= _ALIKE:
+        return f" Did you mean {nearest}?"
+    parent = given.rpartition(".")[0]
+    beside = {key[len(parent) + 1 :].split(".")[0] for key in known if key.startswith(f"{parent}.")}
+    return f" {parent} takes {', '.join(sorted(beside))}." if beside else ""
+
+
+def _known_keys(parser: LightningArgumentParser) -> set[str]:
+    """All keys of all verbs, in full, and the groups that they lie in."""
     parsers = [parser]
     for action in parser._actions:
         if isinstance(action.choices, dict):  # a verb's own parser
             parsers += action.choices.values()
-    known = {action.dest for part in parsers for action in part._actions if action.dest != "help"}
-    options = {key.split(".")[-1] for key in known}
-    for base in _CONFIGURED:
+    keys = {action.dest for part in parsers for action in part._actions if action.dest != "help"}
+    for place, base in _CONFIGURED.items():
         for part in (base, *base.__subclasses__()):
-            options |= set(inspect.signature(part).parameters)
-    near = difflib.get_close_matches(name, sorted(options), 1, 0.7)
-    if near:
-        return f" Did you mean {near[0]!r}?"
-    parent = ".".join(parents)
-    beside = sorted(
-        {key[len(parent) + 1 :].split(".")[0] for key in known if key.startswith(parent)}
-    )
-    return f" {parent or 'There'} takes {', '.join(filter(None, beside))}." if parent else ""
+            keys |= {f"{place}.{name}" for name in inspect.signature(part).parameters}
+    groups = {key.rsplit(".", depth)[0] for key in keys for depth in range(1, key.count(".") + 1)}
+    return keys | groups
+
+
+def _likeness(given: str, key: str) -> float:
+    """0 to 1, by the whole key or, a little less, by its last name alone; never the same one."""
+    if given == key:
+        return 0.0
+    whole = difflib.SequenceMatcher(None, given, key).ratio()
+    ends = given.rpartition(".")[2], key.rpartition(".")[2]
+    return max(whole, 0.95 * difflib.SequenceMatcher(None, *ends).ratio())
 
 
 def stop(message: str) -> NoReturn:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -19,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 import datamodules.phrasecut  # noqa: F401
 from clipseg_pl.__main__ import VERBS
 from clipseg_pl.arguments import Parser, one_line, parser_options, stop
+from clipseg_pl.callbacks.checkpoint import Checkpoint
 from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.predictions import Predictions
 from clipseg_pl.callbacks.results import Results
@@ -63,13 +65,18 @@ class CLIPSegCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Find `last` and `best`, let the checkpoint say what was trained, and say so."""
         config = self.config[self.config.subcommand]
-        self.run_folder = _run_folder(config)
+        self.run_folder = _run_folder(self.config.subcommand, config)
         if config.get("ckpt_path") in ("last", "best"):
             file = self.run_folder / CHECKPOINTS / f"{config['ckpt_path']}.ckpt"
             config["ckpt_path"] = str(file)
         checkpoint = config.get("ckpt_path")
         if checkpoint:
-            read_checkpoint(Path(checkpoint))  # or say why not
+            taken = read_checkpoint(Path(checkpoint))["global_step"]
+            if self.config.subcommand == "fit" and taken >= config.trainer.max_steps > 0:
+                stop(
+                    f"{checkpoint} has taken {taken} of {config.trainer.max_steps} steps: to go "
+                    "on, set --trainer.max_steps to more"
+                )
         elif self.config.subcommand != "fit" and not config.model.get("init_decoder"):
             stop(
                 f"{self.config.subcommand} needs weights: --ckpt_path <a checkpoint of fit>, or "
@@ -102,9 +109,12 @@ class CLIPSegCLI(LightningCLI):
         for option in ("verbose", "return_predictions"):  # Results prints, Predictions writes
             if option in config:
                 config[option] = False
-        used = self.run_folder / CHECKPOINTS
-        if self.subcommand == "fit" and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            if not config.get("ckpt_path") and used.exists() and any(used.iterdir()):
+        if self.subcommand != "fit":
+            trainer.enable_checkpointing = False
+        elif rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            used = self.run_folder / CHECKPOINTS
+            own = Path(config.get("ckpt_path") or "").resolve().parent == used.resolve()
+            if used.exists() and any(used.iterdir()) and not own:
                 stop(
                     f"{self.run_folder} holds a run already: go on with --ckpt_path last, or set "
                     "another --trainer.default_root_dir"
@@ -136,19 +146,14 @@ class CLIPSegCLI(LightningCLI):
             name += f"-{Path(str(weights)).stem}"
         callbacks: list[Callback] = [Results(self.run_folder, name, self.config_dump)]
         if self.subcommand == "predict":
-            return [*callbacks, Predictions(self.run_folder / "predictions")]
-        if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
+            return [Predictions(self.run_folder / "predictions" / name), *callbacks]
+        if config.trainer.enable_checkpointing is not False:
             reading = self.model.protocol.readings[0]
             folder = (self.run_folder / CHECKPOINTS).resolve()
-            callbacks += [
-                ModelCheckpoint(folder, filename="last", enable_version_counter=False),
-                ModelCheckpoint(
-                    folder,
-                    filename="best",
-                    monitor=f"val/{reading}/miou@best",
-                    mode="max",
-                    enable_version_counter=False,
-                ),
+            best = f"val/{reading}/miou@best"
+            callbacks += [  # in this order, so that `last` knows of the newest `best`
+                Checkpoint(folder, "best", monitor=best, mode="max", enable_version_counter=False),
+                Checkpoint(folder, "last", enable_version_counter=False),
             ]
         return [*callbacks, Panels(self.run_folder / "panels")]
 
@@ -187,7 +192,7 @@ def main(args: list[str] | None = None) -> None:
     _quieten()
     try:
         CLIPSegCLI(args)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MisconfigurationException) as error:
         if os.environ.get("CLIPSEG_TRACE"):
             raise
         stop(f"{one_line(str(error))} (set CLIPSEG_TRACE=1 for the trace)")
@@ -208,12 +213,12 @@ def experiment_name(config: Namespace) -> str:
     return "+".join(stems) or "run"
 
 
-def _run_folder(config: Namespace) -> Path:
-    """The folder given, else that of the checkpoint, else runs/<experiment name>."""
+def _run_folder(verb: str, config: Namespace) -> Path:
+    """The folder given, else that of the checkpoint to evaluate, else runs/<experiment name>."""
     if config.trainer.default_root_dir:
         return Path(config.trainer.default_root_dir)
     checkpoint = config.get("ckpt_path")
-    if checkpoint and Path(checkpoint).parent.name == CHECKPOINTS:
+    if verb != "fit" and checkpoint and Path(checkpoint).parent.name == CHECKPOINTS:
         return Path(checkpoint).parent.parent
     return Path("runs") / experiment_name(config)
 

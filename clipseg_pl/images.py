@@ -1,6 +1,7 @@
 """Reading photos."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +25,25 @@ def read_image(file: Path, upright: bool = False) -> RGB:
             the pixels as stored.
 
     Raises:
-        UnreadableImageError: naming the file.
+        UnreadableImageError: naming the file; also for greys of unknown range (32 bits, floats).
     """
     try:
         with Image.open(file) as image:
             turned = ImageOps.exif_transpose(image) if upright else image
-            if turned.mode.startswith("I"):  # 16 bits of grey, which PIL would clip at 255
-                turned = Image.fromarray((np.asarray(turned) >> 8).clip(0, 255).astype(np.uint8))
+            if turned.mode.startswith(("I", "F")):  # PIL would clip at 255
+                turned = Image.fromarray(_eight_bits(np.asarray(turned)))
             return np.array(turned.convert("RGB"))
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{file}: no such photo") from error
     except _PROBLEMS as error:
         raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
+
+
+def _eight_bits(grey: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Bring whole numbers of 8 or 16 bits to 8; others have no range that could be known."""
+    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() >= 1 << 16:
+        raise ValueError("its numbers are not those of 8 or 16 bits")
+    return (grey if grey.dtype != np.uint16 and grey.max() < 256 else grey >> 8).astype(np.uint8)
 
 
 def image_size(file: Path) -> tuple[int, int] | None:

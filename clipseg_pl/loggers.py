@@ -24,4 +24,11 @@ class WeightsAndBiases(WandbLogger):
         offline = mode == "offline" or (wants_key and not wandb.login(prompt=False))
         folder = save_dir or "."
         os.makedirs(folder, exist_ok=True)
-        super().__init__(name=name, save_dir=folder, project=project, offline=offline)
+        super().__init__(
+            name=name,
+            save_dir=folder,
+            project=project,
+            offline=offline,
+            # lightning's own way, an environment variable, is read too early to count
+            mode="offline" if offline else None,
+        )

@@ -151,22 +151,25 @@ class _ReferringMetrics(nn.Module):
         counts: Counts = self.counts.compute()
         miou, prompts = self.miou.compute()
         absent_rate, absent_area, absent_prompts = self.absent.compute()
-        overlap = {"miou": miou, "iou_fg": iou_foreground(counts), "iou_bin": iou_binary(counts)}
-        curves = {**overlap, "absent_rate": absent_rate, "absent_area": absent_area}
+        numbers: dict[str, float] = {"prompts": prompts, "absent_prompts": absent_prompts}
+        overlap, absent = {}, {}  # what was not measured is not 0
+        if prompts:
+            fg, both = iou_foreground(counts), iou_binary(counts)
+            overlap = {"miou": miou, "iou_fg": fg, "iou_bin": both}
+            numbers |= {f"{name}@best": float(curve.max()) for name, curve in overlap.items()}
+            numbers["threshold@best"] = _best(miou)
+            numbers["ap"] = paper_average_precision(counts)
+            numbers["ap_exact"] = self.ap_exact.compute()
+        if absent_prompts:
+            absent = {"absent_rate": absent_rate, "absent_area": absent_area}
         at = {f"{threshold:g}": threshold for threshold in REPORTED_THRESHOLDS}
         if kept_threshold is not None:
             at["kept"] = kept_threshold
-        numbers = {
+        return numbers | {
             f"{name}@{label}": float(curve[_position(threshold)])
-            for name, curve in curves.items()
+            for name, curve in {**overlap, **absent}.items()
             for label, threshold in at.items()
         }
-        numbers |= {f"{name}@best": float(curve.max()) for name, curve in overlap.items()}
-        numbers["threshold@best"] = _best(miou)
-        numbers["ap"] = paper_average_precision(counts)
-        numbers["ap_exact"] = self.ap_exact.compute()
-        numbers |= {"prompts": prompts, "absent_prompts": absent_prompts}
-        return numbers
 
     def reset(self) -> None:
         for metric in (self.miou, self.counts, self.ap_exact, self.absent):

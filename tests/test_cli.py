@@ -170,13 +170,25 @@ def test_the_checkpoint_says_what_was_trained(trained, miniature, tmp_path, caps
 def test_predict_writes_masks_at_the_size_of_the_photos(trained, miniature, tmp_path):
     checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
     run(*arguments("predict", miniature, tmp_path, checkpoint))
-    files = sorted((tmp_path / "predictions").glob("*.png"))
+    files = sorted((tmp_path / "predictions" / "pc_plus-best").glob("*.png"))
     tasks = json.loads((miniature / "VGPhraseCut_v0" / "refer_test.json").read_text())
     assert [file.stem for file in files] == sorted(task["task_id"] for task in tasks)
     mask = np.array(Image.open(files[0]))
     assert mask.shape == (60, 80) and set(np.unique(mask)) <= {0, 255}
     made = results(tmp_path)
-    assert made["metrics"] == {} and made["checkpoint"].endswith("best.ckpt")
+    assert made["metrics"] == {"predict/text/masks": 15}
+    assert made["checkpoint"].endswith("best.ckpt")
+
+
+def test_predict_does_not_mix_masks_of_two_runs(trained, miniature, tmp_path, capsys):
+    args = arguments(
+        *("predict", miniature, tmp_path, f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"),
+        "--trainer.limit_predict_batches=1",
+    )
+    run(*args)
+    with pytest.raises(SystemExit):
+        run(*args, "--model.protocol.init_args.readings=[visual]")
+    assert "holds masks already" in capsys.readouterr().err
 
 
 def test_a_used_folder_is_refused_and_last_goes_on(trained, miniature, tmp_path, capsys):
@@ -191,6 +203,72 @@ def test_a_used_folder_is_refused_and_last_goes_on(trained, miniature, tmp_path,
     assert (folder / "metrics_before_1.csv").exists() and (folder / "metrics.csv").exists()
 
 
+def test_a_finished_run_has_nothing_to_go_on_with(trained, miniature, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, folder, "--ckpt_path=last"))
+    assert "has taken 3 of 3 steps" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_is_not_gone_on_with_in_the_folder_of_another(trained, miniature, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, folder, checkpoint, "--trainer.max_steps=5"))
+    assert "holds a run already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_going_on_keeps_the_best_until_there_is_a_better(trained, miniature, tmp_path, moved):
+    """The best score is raised in `last`, so that no further step can reach it."""
+    folder = tmp_path / ("elsewhere" if moved else "copy")
+    shutil.copytree(trained, folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    state = next(s for s in content["callbacks"].values() if s.get("monitor"))
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    known = next(s for s in best["callbacks"].values() if s.get("monitor"))
+    assert state["best_model_score"] == known["best_model_score"]  # `last` knows the newest best
+    state["best_model_score"] = torch.tensor(0.99)
+    state["best_k_models"] = {key: torch.tensor(0.99) for key in state["best_k_models"]}
+    state["kth_value"] = torch.tensor(0.99)
+    if not moved:
+        name = str(folder / "checkpoints" / "best.ckpt")
+        state.update(best_model_path=name, kth_best_model_path=name, dirpath=str(last.parent))
+        state["best_k_models"] = {name: torch.tensor(0.99)}
+    torch.save(content, last)
+    before = (folder / "checkpoints" / "best.ckpt").read_bytes()
+    run(*arguments("fit", miniature, folder, "--ckpt_path=last", "--trainer.max_steps=5"))
+    assert (folder / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert torch.load(last, weights_only=True)["global_step"] == 5
+
+
+def test_another_evaluation_does_not_replace_the_results(trained, miniature, tmp_path):
+    args = arguments(
+        "validate", miniature, tmp_path, f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
+    )
+    for more in ([], ["--data.init_args.rasterizer=pil"], []):
+        run(*args, *more)
+    files = sorted((tmp_path / "results").iterdir())
+    hashes = [json.loads(file.read_text())["config_hash"] for file in files]
+    assert len(files) == 2 and files[0].stem == f"{files[1].stem}-{hashes[0][:8]}"
+
+
+def test_what_was_not_measured_is_not_reported_as_zero(trained, miniature, tmp_path):
+    more = (
+        f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}",
+        "--data.init_args.prompting.supports=false",
+    )
+    run(*arguments("validate", miniature, tmp_path, *more))
+    numbers = results(tmp_path)["metrics"]
+    assert numbers["val/visual/prompts"] == 0 and "val/visual/miou@0.3" not in numbers
+    assert numbers["val/text/prompts"] == 15 and "val/text/miou@0.3" in numbers
+
+
 def test_last_with_nothing_there_is_an_error(miniature, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(*arguments("fit", miniature, tmp_path / "new", "--ckpt_path=last"))
@@ -201,10 +279,13 @@ def test_last_with_nothing_there_is_an_error(miniature, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("option", "answer"),
     [
-        ("--model.decoder.init_args.dimm=3", "Did you mean 'dim'?"),
+        ("--model.decoder.init_args.dimm=3", "Did you mean dim?"),
+        ("--dim=3", "Did you mean model.decoder.init_args.dim?"),
+        ("--modle.min_lr=3", "Did you mean model.min_lr?"),
+        ("--model.decoder.init_args.batch_size=3", "Did you mean data.init_args.batch_size?"),
         ("--model.reduce_dim=3", "model takes backbone, compile, decoder"),
-        ("--data.init_args.prompting.negativ_prob=0.5", "Did you mean 'negative_prob'?"),
-        ("--trainer.max_step=3", "Did you mean 'max_steps'?"),
+        ("--data.init_args.prompting.negativ_prob=0.5", "Did you mean prompting.negative_prob?"),
+        ("--trainer.max_step=3", "Did you mean trainer.max_steps?"),
         ("--model.decoder.init_args.dim=abc", "Expected a <class 'int'>"),
         ("--model.decoder.init_args.layers=[3,77]", "0 to 11"),
         ("--model.backbone.init_args.name=nothing", "unknown CLIP 'nothing'"),
@@ -213,6 +294,7 @@ def test_last_with_nothing_there_is_an_error(miniature, tmp_path, capsys):
         ("--data.init_args.prompting.text_weight_max=2", "text_weight_min <= text_weight_max"),
         ("--trainer.max_steps=-1", "set --trainer.max_steps"),
         ("--model.decoder.init_args.heads=5", "heads do not divide"),
+        ("--trainer.limit_val_batches=-1", "invalid value -1 for limit_val_batches"),
     ],
 )
 def test_mistakes_are_one_line_that_says_what_to_do(miniature, tmp_path, capsys, option, answer):

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from torch.nn import functional as F
 
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
+from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.sample import Batch
 
 
@@ -20,10 +22,17 @@ class Predictions(Callback):
 
     Args:
         folder: where to.
+
+    Raises:
+        ValueError: if masks are there already, which would get mixed with the new ones.
     """
 
     def __init__(self, folder: Path) -> None:
         """Remember the folder."""
+        if rank_zero_only.rank == 0 and any(folder.glob("*.png")):  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{folder} holds masks already: remove them or set --trainer.default_root_dir"
+            )
         self.folder = folder
 
     def on_predict_batch_end(
@@ -50,6 +59,10 @@ class Predictions(Callback):
             Image.fromarray(mask).save(self.folder / f"{batch['prompt_id'][prompt]}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say where they are."""
+        """Count them, for the results; phrases that the reading is not for have none."""
+        trainer.strategy.barrier("all masks are written")
+        masks = len(list(self.folder.glob("*.png")))
         if trainer.is_global_zero:
+            assert isinstance(pl_module, CLIPSegModule)
+            pl_module.numbers = {f"predict/{pl_module.protocol.readings[0]}/masks": masks}
             print(f"masks: {self.folder}")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import clipseg_pl
+from clipseg_pl.module import CLIPSegModule
 
 _PLACES = ("default_root_dir", "root", "num_workers", "ckpt_path", "config")
 _PACKAGES = ("clipseg_pl", "torch", "lightning", "torchmetrics", "open_clip_torch", "numpy")
@@ -48,22 +49,26 @@ class Results(Callback):
         self._report(trainer, pl_module)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave with the masks what they were made with; there are no numbers."""
+        """Leave with the masks what they were made with, and how many they are."""
         self._report(trainer, pl_module)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        numbers: dict[str, float] = getattr(pl_module, "numbers", {})
+        assert isinstance(pl_module, CLIPSegModule)
+        numbers = pl_module.numbers
         verb = str(trainer.state.fn.value if trainer.state.fn else "run")
+        digest = config_hash(self.config)
         file = self.folder / "results" / f"{verb}-{self.name}.json"
+        if file.exists() and json.loads(file.read_text()).get("config_hash") != digest:
+            file = file.with_stem(f"{file.stem}-{digest[:8]}")  # another experiment's stays
         data = getattr(trainer, "datamodule")  # noqa: B009 - not in Trainer's types
         content = {
             "metrics": numbers,
-            "config_hash": config_hash(self.config),
+            "config_hash": digest,
             "config": self.config,
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-            "step": trainer.global_step or getattr(pl_module, "steps_trained", 0),
+            "step": trainer.global_step or pl_module.steps_trained,
             "dataset_sizes": data.sizes(),
             "dataset_skipped": data.skipped,
             "processes": trainer.world_size,

@@ -174,7 +174,7 @@ def _find_weights(name: str, tag: str, config: dict[str, Any]) -> Path:
         raise FileNotFoundError(
             f"no weights {tag!r} for {name}: not in CLIPSEG_WEIGHTS ({folders}), not in "
             f"open_clip's cache, and the download failed ({type(error).__name__}). Put the file "
-            f"there as {stem}.safetensors or {stem}.pt, or set pretrained: false"
+            f"there as {stem}.safetensors or {stem}.pt"
         ) from error
 
 

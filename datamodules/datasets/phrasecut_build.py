@@ -106,6 +106,8 @@ def stream_tasks(file: Path) -> Iterator[dict[str, Any]]:
                     raise ValueError(f"{file}: ends early or is not JSON ({error})") from error
                 buffer, position = buffer[position:] + more, 0
                 continue
+            except RecursionError as error:
+                raise ValueError(f"{file}: nested too deeply to be PhraseCut's") from error
             if not isinstance(task, dict):
                 raise ValueError(f"{file}: holds {type(task).__name__} where tasks should be")
             yield task
@@ -184,9 +186,13 @@ def _read_table(table: Path) -> dict[int, tuple[int, int]]:
     """Height and width by image id."""
     try:
         rows = json.loads(table.read_text(encoding="utf-8"))
-        return {row["image_id"]: (row["height"], row["width"]) for row in rows}
-    except (ValueError, KeyError, TypeError) as error:
+        sizes = {row["image_id"]: (row["height"], row["width"]) for row in rows}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{table}: not PhraseCut's image table ({error!r})") from error
+    for image, size in sizes.items():
+        if not all(type(side) is int and 0 < side < _FARTHEST for side in size):
+            raise ValueError(f"{table}: image {image} has no size but {size}")
+    return sizes
 
 
 def _is_text(given: object) -> TypeGuard[str]:

@@ -147,6 +147,25 @@ def test_malformed_image_tables_are_refused_by_name(tmp_path, text):
     assert str(folder / "image_data_split.json") in str(refused.value)
 
 
+@pytest.mark.parametrize("height", [None, "24", [1], -5, 0, 24.0, True, 10**9])
+def test_images_without_a_size_are_refused_by_name(tmp_path, height):
+    folder = write_phrasecut(tmp_path, GOOD)
+    table = folder / "image_data_split.json"
+    rows = json.loads(table.read_text())
+    rows[1]["height"] = height
+    table.write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match="image 2 has no size") as refused:
+        PhraseCut(tmp_path, "train")
+    assert str(table) in str(refused.value)
+
+
+def test_nesting_without_end_is_refused_by_name(tmp_path):
+    folder = write_phrasecut(tmp_path, GOOD)
+    (folder / "refer_train.json").write_text('[{"Polygons": ' + "[" * 100_000)
+    with pytest.raises(ValueError, match=r"refer_train\.json"):
+        PhraseCut(tmp_path, "train")
+
+
 def test_broken_utf8_costs_only_its_task(tmp_path):
     folder = write_phrasecut(tmp_path, [GOOD[0], task(7, 1, "caf#"), GOOD[1]])
     file = folder / "refer_train.json"

@@ -107,6 +107,20 @@ def test_sixteen_bits_of_grey_are_scaled_not_clipped(tmp_path, name):
     assert np.array_equal(read, np.repeat((deep // 256)[..., None], 3, 2))
 
 
+def test_greys_in_wide_numbers_are_read_by_what_they_hold(tmp_path):
+    for factor in (1, 256):  # 8 and 16 bits, both in 32
+        Image.fromarray((RAMP % 256 * factor).astype(np.int32)).save(tmp_path / "wide.tif")
+        assert np.array_equal(read_image(tmp_path / "wide.tif")[..., 0], RAMP % 256)
+
+
+@pytest.mark.parametrize("grey", [RAMP / 3072, RAMP * 100, RAMP - 5], ids=["float", "32", "minus"])
+def test_greys_of_unknown_range_are_refused(tmp_path, grey):
+    file = tmp_path / "odd.tif"
+    Image.fromarray(grey.astype(np.float32 if grey.dtype.kind == "f" else np.int32)).save(file)
+    with pytest.raises(UnreadableImageError, match=r"odd\.tif.*8 or 16 bits"):
+        read_image(file)
+
+
 def test_turned_by_exif_only_where_asked(tmp_path):
     exif = Image.Exif()
     exif[274] = 6  # the camera was held upright
