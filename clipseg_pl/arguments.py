@@ -25,6 +25,8 @@ _CONFIGURED = {
     "data.init_args.prompting": Prompting,
     "data.init_args.prompting.visual_prompt": VisualPrompt,
 }
+_ALIKE = 0.8
+"""likeness (0 to 1) from which a key is suggested for a refused one"""
 _BASE = "--config experiments/pc_plus.yaml"
 _OVERLAYS = (
     "A run is its configs, laid over one another; any key can be set behind them, as in "
@@ -50,9 +52,6 @@ def parser_options(meanings: Mapping[str, str]) -> dict[str, Any]:
         for verb, example in _EXAMPLES.items()
     }
     return {"allow_abbrev": False, "prog": "python -m clipseg_pl", **options}
-
-
-_ALIKE = 0.8
 
 
 class Parser(LightningArgumentParser):

@@ -145,8 +145,11 @@ class CLIPSegCLI(LightningCLI):
         if self.subcommand != "fit":
             name += f"-{Path(str(weights)).stem}"
         callbacks: list[Callback] = [Results(self.run_folder, name, self.config_dump)]
+        panels = self.run_folder / "panels"
         if self.subcommand == "predict":
             return [Predictions(self.run_folder / "predictions" / name), *callbacks]
+        if self.subcommand != "fit":
+            return [*callbacks, Panels(panels / name)]
         if config.trainer.enable_checkpointing is not False:
             reading = self.model.protocol.readings[0]
             folder = (self.run_folder / CHECKPOINTS).resolve()
@@ -155,7 +158,7 @@ class CLIPSegCLI(LightningCLI):
                 Checkpoint(folder, "best", monitor=best, mode="max", enable_version_counter=False),
                 Checkpoint(folder, "last", enable_version_counter=False),
             ]
-        return [*callbacks, Panels(self.run_folder / "panels")]
+        return [*callbacks, Panels(panels)]
 
     @rank_zero_only
     def before_fit(self) -> None:

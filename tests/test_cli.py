@@ -76,6 +76,8 @@ def test_validate_reads_the_checkpoint_by_one_protocol(trained, miniature, tmp_p
     found = results(tmp_path)
     best = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
     assert found["step"] == best["global_step"] > 0 and found["dataset_sizes"] == {"test": 15}
+    panels = tmp_path / "panels" / "pc_plus+phrasecut_text-best"
+    assert [file.name for file in panels.iterdir()] == [f"val-text-{found['step']:06}.png"]
 
 
 def test_evaluation_in_the_runs_own_folder_leaves_its_files_alone(trained, miniature, tmp_path):

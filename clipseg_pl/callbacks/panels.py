@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from clipseg_pl.images import RGB
+from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.sample import Batch
 
 _ROWS = 8
@@ -50,11 +51,12 @@ class Panels(Callback):
             panel = draw_panel(batch, prompts, probability, visual=reading == "visual")
             self.folder.mkdir(parents=True, exist_ok=True)
             stage = "test" if trainer.testing else "val"
-            name = f"{stage}-{reading}-{trainer.global_step:06}"
-            panel.save(self.folder / f"{name}.png")
+            assert isinstance(pl_module, CLIPSegModule)
+            step = trainer.global_step or pl_module.steps_trained
+            panel.save(self.folder / f"{stage}-{reading}-{step:06}.png")
             for logger in trainer.loggers:
                 if hasattr(logger, "log_image"):
-                    logger.log_image(f"panels/{reading}", [panel], trainer.global_step)
+                    logger.log_image(f"panels/{reading}", [panel], step)
 
     on_test_batch_end = on_validation_batch_end
 
