@@ -9,8 +9,9 @@ import numpy.typing as npt
 from clipseg_pl.images import RGB, UnreadableImageError, read_image
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import require
-from datamodules.datasets.phrasecut_build import SOURCE, build_index
+from datamodules.datasets.phrasecut_build import build_index
 from datamodules.datasets.phrasecut_index import PhraseCutIndex, Strings, describe_skipped
+from datamodules.datasets.phrasecut_photos import SOURCE
 from datamodules.datasets.transforms import Rasterizer, rasterise
 
 log = logging.getLogger(__name__)

@@ -5,28 +5,21 @@ import json
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 
-from clipseg_pl.images import image_size
-from datamodules.datasets.files import DatasetNotFoundError, cache_folder
+from datamodules.datasets.files import cache_folder
 from datamodules.datasets.phrasecut_index import describe_skipped
+from datamodules.datasets.phrasecut_photos import photos_that_differ
 from datamodules.datasets.transforms import Points, covers_nothing
 
 VERSION = 3
-SOURCE = "https://github.com/ChenyunWu/PhraseCutDataset"
-MISSING_SHARE = 0.1
-"""of a split's photos that may be missing; their tasks are skipped and counted"""
-_MISSING = "on photos that are missing or unreadable"
 _CHUNK = 1 << 22
 _FILE_NAME = re.compile(r"[\w.-]+")  # predictions are filed under the task's id
 _FARTHEST = 1e5
@@ -137,11 +130,10 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
         else:
             seen.add(name)
             kept.append((name, image, phrase, polygons))
-    wrong = _photos_that_differ(images, {image: sizes[image] for _, image, _, _ in kept})
+    wrong = photos_that_differ(images, {image: sizes[image] for _, image, _, _ in kept})
     for name, image, _, _ in kept:
         if image in wrong:
             skipped[wrong[image]].append(name)
-    _refuse_half(images, wrong, len({image for _, image, _, _ in kept}))
     kept = [task for task in kept if task[1] not in wrong]
     if not kept:
         raise ValueError(f"{tasks}: no usable task; skipped {describe_skipped(skipped)}")
@@ -218,38 +210,6 @@ def _read_polygons(given: object) -> list[Points] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return polygons
-
-
-def _photos_that_differ(images: Path, sizes: dict[int, tuple[int, int]]) -> dict[int, str]:
-    """Image ids whose photo cannot serve, and why their tasks are skipped."""
-
-    def check(item: tuple[int, tuple[int, int]]) -> str:
-        image, annotated = item
-        found = image_size(images / f"{image}.jpg")
-        if found is None:
-            return _MISSING
-        return "" if found == annotated else "on photos of another size than annotated"
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = track(
-            pool.map(check, sizes.items()),
-            description=f"checking photos in {images.parent.name}",
-            total=len(sizes),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        return {image: answer for image, answer in zip(sizes, answers, strict=True) if answer}
-
-
-def _refuse_half(images: Path, wrong: dict[int, str], needed: int) -> None:
-    """A few photos may be lost; more is a download that stopped early."""
-    missing = [image for image, reason in wrong.items() if reason == _MISSING]
-    if len(missing) > MISSING_SHARE * needed:
-        raise DatasetNotFoundError(
-            f"PhraseCut: looked in {images}; found {needed - len(missing)} of the {needed} photos "
-            f"annotated; missing or unreadable are {len(missing)}, {missing[0]}.jpg the first. "
-            f"Get them from {SOURCE}"
-        )
 
 
 def _offsets(lengths: list[int]) -> npt.NDArray[np.int64]:

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from datamodules.datasets import phrasecut_build
+from datamodules.datasets import phrasecut_build, phrasecut_photos
 from datamodules.datasets.phrasecut import PhraseCut
 from tests.datasets.written import task, write_phrasecut
 
@@ -122,7 +122,7 @@ def test_changed_annotations_are_read_again(root):
 
 
 def test_photos_that_arrive_later_are_found(root, monkeypatch):
-    monkeypatch.setattr(phrasecut_build, "MISSING_SHARE", 0.5)
+    monkeypatch.setattr(phrasecut_photos, "MISSING_SHARE", 0.5)
     photo = root / "VGPhraseCut_v0" / "images" / "3.jpg"
     photo.rename(root / "3.jpg")
     assert phrases(root) == ["one", "two"]
