@@ -3,13 +3,8 @@
 import sys
 from importlib import import_module
 
-VERBS = {
-    "fit": "train a decoder, as a config says",
-    "validate": "measure a checkpoint under a protocol",
-    "test": "the same on the test split",
-    "predict": "write the masks of the test split",
-    "segment": "segment your own photos by text",
-}
+from clipseg_pl.commands import VERBS
+
 _LIGHTNING = ("fit", "validate", "test", "predict")
 
 

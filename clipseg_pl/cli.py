@@ -17,19 +17,18 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-import datamodules.phrasecut  # noqa: F401
-from clipseg_pl.__main__ import VERBS
+import datamodules.phrasecut  # noqa: F401 - so that short names resolve
 from clipseg_pl.arguments import Parser, one_line, parser_options, stop
 from clipseg_pl.callbacks.checkpoint import Checkpoint
 from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.predictions import Predictions
 from clipseg_pl.callbacks.results import Results
+from clipseg_pl.commands import VERBS
 from clipseg_pl.models import clip_backbone  # noqa: F401 - so that short names resolve
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.run_folder import CHECKPOINTS, claim, experiment_name, find_run_folder
 from datamodules.base import BaseDataModule
-
-CHECKPOINTS = "checkpoints"
 
 
 class ProgressBar(RichProgressBar):
@@ -65,7 +64,7 @@ class CLIPSegCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Find `last` and `best`, let the checkpoint say what was trained, and say so."""
         config = self.config[self.config.subcommand]
-        self.run_folder = _run_folder(self.config.subcommand, config)
+        self.run_folder = find_run_folder(self.config.subcommand, config)
         if config.get("ckpt_path") in ("last", "best"):
             file = self.run_folder / CHECKPOINTS / f"{config['ckpt_path']}.ckpt"
             config["ckpt_path"] = str(file)
@@ -102,24 +101,16 @@ class CLIPSegCLI(LightningCLI):
             fit = self.subcommand == "fit"
             trainer.precision = best_precision(trainer.accelerator) if fit else "32-true"
         trainer.default_root_dir = str(self.run_folder)
-        loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
-        for logger in loggers:
+        for logger in _as_list(trainer.logger):
             if isinstance(logger, Namespace) and logger.init_args.get("save_dir", "") is None:
                 logger.init_args.save_dir = str(self.run_folder)
         for option in ("verbose", "return_predictions"):  # Results prints, Predictions writes
             if option in config:
                 config[option] = False
-        if self.subcommand != "fit":
+        if self.subcommand == "fit":
+            claim(self.run_folder, config.get("ckpt_path"))
+        else:
             trainer.enable_checkpointing = False
-        elif rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            used = self.run_folder / CHECKPOINTS
-            own = Path(config.get("ckpt_path") or "").resolve().parent == used.resolve()
-            if used.exists() and any(used.iterdir()) and not own:
-                stop(
-                    f"{self.run_folder} holds a run already: go on with --ckpt_path last, or set "
-                    "another --trainer.default_root_dir"
-                )
-            _keep_earlier_metrics(self.run_folder)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - lightning's signature
         """Add what every run has: loggers, checkpoints, panels, results, progress."""
@@ -127,9 +118,7 @@ class CLIPSegCLI(LightningCLI):
         loggers: list[Logger] = []
         if self.subcommand == "fit":  # evaluations leave their numbers in results/
             loggers.append(CSVLogger(self.run_folder, name="", version=""))
-        if given.logger is not False:
-            extra = given.logger if isinstance(given.logger, list) else [given.logger]
-            loggers += [logger for logger in extra if isinstance(logger, Logger)]
+        loggers += [logger for logger in _as_list(given.logger) if isinstance(logger, Logger)]
         own = self._own_callbacks() if not given.fast_dev_run else []
         if given.enable_progress_bar is not False:
             own.append(ProgressBar())
@@ -140,17 +129,16 @@ class CLIPSegCLI(LightningCLI):
         assert self.subcommand
         self._dump_config()
         config = self.config[self.subcommand]
-        name = experiment_name(config)
-        weights = config.get("ckpt_path") or config.model.get("init_decoder")
+        name, panels = experiment_name(config), self.run_folder / "panels"
         if self.subcommand != "fit":
-            name += f"-{Path(str(weights)).stem}"
-        callbacks: list[Callback] = [Results(self.run_folder, name, self.config_dump)]
-        panels = self.run_folder / "panels"
+            weights = config.get("ckpt_path") or config.model.init_decoder
+            name += f"-{Path(weights).stem}"
+            panels /= name
+        results = Results(self.run_folder, name, self.config_dump)
         if self.subcommand == "predict":
-            return [Predictions(self.run_folder / "predictions" / name), *callbacks]
-        if self.subcommand != "fit":
-            return [*callbacks, Panels(panels / name)]
-        if config.trainer.enable_checkpointing is not False:
+            return [Predictions(self.run_folder / "predictions" / name), results]
+        callbacks: list[Callback] = [results, Panels(panels)]
+        if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
             reading = self.model.protocol.readings[0]
             folder = (self.run_folder / CHECKPOINTS).resolve()
             best = f"val/{reading}/miou@best"
@@ -158,7 +146,7 @@ class CLIPSegCLI(LightningCLI):
                 Checkpoint(folder, "best", monitor=best, mode="max", enable_version_counter=False),
                 Checkpoint(folder, "last", enable_version_counter=False),
             ]
-        return [*callbacks, Panels(panels)]
+        return callbacks
 
     @rank_zero_only
     def before_fit(self) -> None:
@@ -187,7 +175,12 @@ def _quieten() -> None:
     ):
         warnings.filterwarnings("ignore", message)
     advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    advice.addFilter(lambda record: "Tip:" not in record.getMessage())  # of lightning's services
+    advice.addFilter(_is_no_tip)
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    """False for what lightning says of its services."""
+    return "Tip:" not in record.getMessage()
 
 
 def main(args: list[str] | None = None) -> None:
@@ -205,33 +198,13 @@ def best_precision(accelerator: str) -> str:
     """The fastest training precision that the device does well: bf16, else fp16, else 32."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
-    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch's own
     quick = onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return "bf16-mixed" if quick else "32-true"
 
 
-def experiment_name(config: Namespace) -> str:
-    """A run is its configs: their stems, joined, as in `pc_plus+no_visual`."""
-    stems = [Path(str(file)).stem for file in config.get("config") or []]
-    return "+".join(stems) or "run"
-
-
-def _run_folder(verb: str, config: Namespace) -> Path:
-    """The folder given, else that of the checkpoint to evaluate, else runs/<experiment name>."""
-    if config.trainer.default_root_dir:
-        return Path(config.trainer.default_root_dir)
-    checkpoint = config.get("ckpt_path")
-    if verb != "fit" and checkpoint and Path(checkpoint).parent.name == CHECKPOINTS:
-        return Path(checkpoint).parent.parent
-    return Path("runs") / experiment_name(config)
-
-
-def _keep_earlier_metrics(folder: Path) -> None:
-    """Move metrics.csv out of the way: lightning's logger deletes it when it starts."""
-    file = folder / "metrics.csv"
-    if file.exists():
-        earlier = len(list(folder.glob("metrics_before_*.csv")))
-        file.rename(folder / f"metrics_before_{earlier + 1}.csv")
+def _as_list(given: object) -> list[object]:
+    return given if isinstance(given, list) else [given]
 
 
 def _leaves(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:

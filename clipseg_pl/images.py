@@ -43,7 +43,8 @@ def _eight_bits(grey: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Bring whole numbers of 8 or 16 bits to 8; others have no range that could be known."""
     if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() >= 1 << 16:
         raise ValueError("its numbers are not those of 8 or 16 bits")
-    return (grey if grey.dtype != np.uint16 and grey.max() < 256 else grey >> 8).astype(np.uint8)
+    deep = grey.dtype == np.uint16 or grey.max() > 255
+    return (grey >> 8 if deep else grey).astype(np.uint8)
 
 
 def image_size(file: Path) -> tuple[int, int] | None:

@@ -69,10 +69,14 @@ class CLIPSegModule(LightningModule):
         self.protocol = protocol or ReferringProtocol()
         self.threshold: float | None = None
         """best threshold of the last validation while training; kept in checkpoints"""
-        self.steps_trained = 0
-        """steps that the loaded checkpoint had taken"""
+        self._steps_loaded = 0
         self.numbers: dict[str, float] = {}
         """what the last evaluation measured, by name"""
+
+    @property
+    def steps_trained(self) -> int:
+        """Steps that the weights have seen; an evaluation's trainer starts from 0."""
+        return self.trainer.global_step or self._steps_loaded
 
     def forward(self, batch: Batch) -> Tensor:
         """Segment a batch as it was drawn: (P, 1, H, W) logits."""
@@ -210,7 +214,7 @@ class CLIPSegModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the threshold and the number of steps."""
         self.threshold = checkpoint.get("threshold")
-        self.steps_trained = checkpoint.get("global_step", 0)
+        self._steps_loaded = checkpoint.get("global_step", 0)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

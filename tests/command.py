@@ -1,6 +1,8 @@
 """Running the command line inside a test, on the tiny CLIP and the miniature PhraseCut."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +40,20 @@ def run(*args: str) -> None:
     """Run in this process."""
     sys.argv = ["clipseg_pl"]  # lightning warns where both are given
     main(list(args))
+
+
+def launch(*args: str, **environment: str) -> None:
+    """Run in a process of its own, which lightning starts again for further ranks."""
+    places = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXPERIMENTS.parent)}
+    kept = {key: value for key, value in os.environ.items() if key not in environment}
+    done = subprocess.run(
+        [sys.executable, "-m", "clipseg_pl", *args],
+        env=kept | places | {key: value for key, value in environment.items() if value},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def results(folder: Path) -> dict:

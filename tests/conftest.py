@@ -14,6 +14,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
+from tests.command import arguments, run
 from tests.miniature import write_miniature
 
 settings.register_profile("no database", database=None)
@@ -64,6 +65,14 @@ def miniature(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("miniature")
     write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
     return root
+
+
+@pytest.fixture(scope="session")
+def trained(miniature, tmp_path_factory):
+    """Folder of a finished run of three steps."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    run(*arguments("fit", miniature, folder, "--trainer.log_every_n_steps=1"))
+    return folder
 
 
 @pytest.fixture(scope="session")

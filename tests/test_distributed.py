@@ -1,29 +1,11 @@
 """Two processes do what one does."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.command import arguments, results, run
-from tests.conftest import REPOSITORY
+from tests.command import arguments, launch, results, run
 
 TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
 EQUAL = ("--model.decoder.init_args.dropout=0",)  # ranks draw different dropout
-
-
-def launch(*args: str) -> None:
-    """Run in a process of its own, which lightning starts again for the second rank."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(
-        [sys.executable, "-m", "clipseg_pl", *args],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_fit_on_two_processes_learns_what_one_learns(miniature, tmp_path):

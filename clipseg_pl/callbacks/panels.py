@@ -43,6 +43,7 @@ class Panels(Callback):
         """Draw the first batch."""
         if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
             return
+        assert isinstance(pl_module, CLIPSegModule)
         for reading, (logits, selected) in outputs.items():
             probability = logits[:_ROWS].float().sigmoid().cpu().numpy()
             if not len(probability):
@@ -51,8 +52,7 @@ class Panels(Callback):
             panel = draw_panel(batch, prompts, probability, visual=reading == "visual")
             self.folder.mkdir(parents=True, exist_ok=True)
             stage = "test" if trainer.testing else "val"
-            assert isinstance(pl_module, CLIPSegModule)
-            step = trainer.global_step or pl_module.steps_trained
+            step = pl_module.steps_trained
             panel.save(self.folder / f"{stage}-{reading}-{step:06}.png")
             for logger in trainer.loggers:
                 if hasattr(logger, "log_image"):
@@ -81,10 +81,11 @@ def draw_panel(
     owners = batch["prompt_index"].tolist()
     for row, (prompt, answer) in enumerate(zip(prompts, probability, strict=True)):
         query = _pixels(batch["query_image"][batch["query_index"][prompt]])
-        words = batch["text_prompt"][prompt] + (" (absent)" if batch["negative"][prompt] else "")
-        asked = _written(words, height, width)
         if visual and prompt in owners:
             asked = _pixels(batch["visual_prompt"][owners.index(prompt)])
+        else:
+            absent = " (absent)" if batch["negative"][prompt] else ""
+            asked = _written(batch["text_prompt"][prompt] + absent, height, width)
         target = batch["query_mask"][prompt, 0].cpu().numpy().astype(np.float32)
         cells = (query, asked, tint(query, target), tint(query, answer[0]))
         for column, cell in enumerate(cells):

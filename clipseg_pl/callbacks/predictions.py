@@ -29,10 +29,7 @@ class Predictions(Callback):
 
     def __init__(self, folder: Path) -> None:
         """Remember the folder."""
-        if rank_zero_only.rank == 0 and any(folder.glob("*.png")):  # type: ignore[attr-defined]
-            raise ValueError(
-                f"{folder} holds masks already: remove them or set --trainer.default_root_dir"
-            )
+        _refuse_masks(folder)
         self.folder = folder
 
     def on_predict_batch_end(
@@ -48,7 +45,8 @@ class Predictions(Callback):
         if outputs is None:  # this rank has nothing to predict
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        threshold = getattr(pl_module, "threshold", None) or PAPER_THRESHOLD
+        assert isinstance(pl_module, CLIPSegModule)
+        threshold = pl_module.threshold or PAPER_THRESHOLD
         probabilities, selected = outputs
         for probability, prompt in zip(
             probabilities, selected.nonzero()[:, 0].tolist(), strict=True
@@ -66,3 +64,11 @@ class Predictions(Callback):
             assert isinstance(pl_module, CLIPSegModule)
             pl_module.numbers = {f"predict/{pl_module.protocol.readings[0]}/masks": masks}
             print(f"masks: {self.folder}")
+
+
+@rank_zero_only
+def _refuse_masks(folder: Path) -> None:
+    if any(folder.glob("*.png")):
+        raise ValueError(
+            f"{folder} holds masks already: remove them or set --trainer.default_root_dir"
+        )

@@ -68,7 +68,7 @@ class Results(Callback):
             "config_hash": digest,
             "config": self.config,
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-            "step": trainer.global_step or pl_module.steps_trained,
+            "step": pl_module.steps_trained,
             "dataset_sizes": data.sizes(),
             "dataset_skipped": data.skipped,
             "processes": trainer.world_size,

@@ -81,7 +81,7 @@ class MeanIoUPerClass(Metric):
     negatives: Tensor
     full_state_update = False
 
-    def __init__(self, num_classes: int, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:  # noqa: ANN401 - the same
         """Create the states."""
         super().__init__(**kwargs)
         zeros = torch.zeros(num_classes, _BINS, dtype=torch.long)

@@ -5,7 +5,7 @@ and Hugging Face keeps query, key and value of an attention apart and its projec
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,31 +132,29 @@ def clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in _merge_attention(clip).items():
         if key.endswith("position_ids"):
             continue
-        name = key
-        for ours, theirs in _CLIP_KEYS:
-            if key.startswith(theirs):
-                name = ours + key.removeprefix(theirs)
-                break
+        name = _with_prefix(key, ((theirs, ours) for ours, theirs in _CLIP_KEYS))
         for open_clip_name, hf_name in _BLOCK_KEYS:
             name = name.replace(hf_name, open_clip_name)
         renamed[name] = value.T.contiguous() if key in _TRANSPOSED else value
     return renamed
 
 
+def _with_prefix(key: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """Exchange the first old prefix that the key has for the new one; without any it stays."""
+    for old, new in pairs:
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key
+
+
 def _from_authors(key: str) -> str:
     """From the authors' name of a decoder key to ours."""
-    for ours, authors, _ in _DECODER_KEYS:
-        if key.startswith(authors):
-            return ours + key.removeprefix(authors)
-    return key
+    return _with_prefix(key, ((authors, ours) for ours, authors, _ in _DECODER_KEYS))
 
 
 def _to_authors(key: str) -> str:
     """From Hugging Face's name of a decoder key to the authors'."""
-    for _, authors, theirs in _DECODER_KEYS:
-        if key.startswith(theirs):
-            key = authors + key.removeprefix(theirs)
-            break
+    key = _with_prefix(key, ((theirs, authors) for _, authors, theirs in _DECODER_KEYS))
     key = key.replace(".mlp.fc1.", ".linear1.").replace(".mlp.fc2.", ".linear2.")
     return key.replace(".layer_norm", ".norm")
 

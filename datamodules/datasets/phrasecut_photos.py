@@ -46,11 +46,11 @@ def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> di
             disable=not sys.stderr.isatty(),
         )
         wrong = {image: answer for image, answer in zip(sizes, answers, strict=True) if answer}
-    _refuse_half(images, wrong, len(sizes))
+    _refuse_stopped_download(images, wrong, len(sizes))
     return wrong
 
 
-def _refuse_half(images: Path, wrong: dict[int, str], needed: int) -> None:
+def _refuse_stopped_download(images: Path, wrong: dict[int, str], needed: int) -> None:
     """A few photos may be lost; more is a download that stopped early."""
     missing = [image for image, reason in wrong.items() if reason == _MISSING]
     if len(missing) > MISSING_SHARE * needed:

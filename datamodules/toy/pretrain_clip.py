@@ -105,12 +105,8 @@ class Pretraining:
     def export(self, folder: Path) -> None:
         """Writes model config, averaged weights in fp16, vocabulary and log, all named toy*."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {
-            key: value.to(torch.float16).contiguous().cpu()
-            for key, value in scale_stream(
-                self.average.state_dict(), self.settings.stream_scale
-            ).items()
-        }
+        scaled = scale_stream(self.average.state_dict(), self.settings.stream_scale)
+        weights = {key: value.to(torch.float16).contiguous().cpu() for key, value in scaled.items()}
         save_file(weights, folder / "toy.safetensors.part")
         (folder / "toy.safetensors.part").chmod(
             0o644

@@ -1,0 +1,45 @@
+"""One run, one folder: where it lies, and that no other run writes into it."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_only
+
+from clipseg_pl.arguments import stop
+
+CHECKPOINTS = "checkpoints"
+
+
+def experiment_name(config: Namespace) -> str:
+    """A run is its configs: their stems, joined, as in `pc_plus+no_visual`."""
+    stems = [Path(str(file)).stem for file in config.get("config") or []]
+    return "+".join(stems) or "run"
+
+
+def find_run_folder(verb: str, config: Namespace) -> Path:
+    """The folder given, else that of the checkpoint to evaluate, else runs/<experiment name>."""
+    if config.trainer.default_root_dir:
+        return Path(config.trainer.default_root_dir)
+    checkpoint = config.get("ckpt_path")
+    if verb != "fit" and checkpoint and Path(checkpoint).parent.name == CHECKPOINTS:
+        return Path(checkpoint).parent.parent
+    return Path("runs") / experiment_name(config)
+
+
+@rank_zero_only
+def claim(folder: Path, checkpoint: str | None) -> None:
+    """Refuse the folder of another run; of the one gone on with, keep the metrics.
+
+    metrics.csv is moved out of the way, since lightning's logger deletes it when it starts.
+    """
+    used = folder / CHECKPOINTS
+    own = Path(checkpoint or "").resolve().parent == used.resolve()
+    if used.exists() and any(used.iterdir()) and not own:
+        stop(
+            f"{folder} holds a run already: go on with --ckpt_path last, or set another "
+            "--trainer.default_root_dir"
+        )
+    file = folder / "metrics.csv"
+    if file.exists():
+        earlier = len(list(folder.glob("metrics_before_*.csv")))
+        file.rename(folder / f"metrics_before_{earlier + 1}.csv")

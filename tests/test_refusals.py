@@ -1,0 +1,94 @@
+"""What the command line refuses, in one line that says what to do."""
+
+import os
+import shutil
+
+import pytest
+import torch
+
+from tests.command import arguments, run
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_evaluation_without_weights_is_refused(miniature, tmp_path, capsys, verb):
+    with pytest.raises(SystemExit):
+        run(*arguments(verb, miniature, tmp_path / "new"))
+    assert f"{verb} needs weights: --ckpt_path" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_decoder_that_does_not_fit_is_refused_in_one_line(
+    decoder_file, miniature, tmp_path, capsys
+):
+    more = (f"--model.init_decoder={decoder_file}", "--model.decoder.init_args.dim=16")
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, tmp_path / "new", *more))
+    said = capsys.readouterr().err.strip()
+    assert f"{decoder_file}: D is 64 in the file and 16 in the model" in said and "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["cut.ckpt", "text.ckpt", "other.ckpt"])
+def test_what_is_no_checkpoint_is_refused_by_name(trained, miniature, tmp_path, capsys, name):
+    whole = (trained / "checkpoints" / "best.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.ckpt")
+    with pytest.raises(SystemExit):
+        run(*arguments("validate", miniature, tmp_path / "new", f"--ckpt_path={tmp_path / name}"))
+    said = capsys.readouterr().err.strip()
+    assert f"{tmp_path / name}: not a checkpoint" in said and "\n" not in said
+
+
+def test_a_photo_that_a_worker_cannot_read_is_named_in_one_line(
+    trained, miniature, tmp_path, capsys
+):
+    root = tmp_path / "data"
+    shutil.copytree(miniature, root)
+    photos = root / "VGPhraseCut_v0" / "images"
+    checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
+    run(*arguments("validate", root, tmp_path / "whole", checkpoint))  # builds the index
+    capsys.readouterr()
+    for photo in photos.iterdir():
+        os.truncate(photo, photo.stat().st_size // 2)
+    more = (checkpoint, "--data.init_args.num_workers=1")
+    with pytest.raises(SystemExit):
+        run(*arguments("validate", root, tmp_path / "cut", *more))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
+    assert len(lines) == 1 and f"clipseg_pl: {photos}" in lines[0] and ".jpg: cannot" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "answer"),
+    [
+        ("--model.decoder.init_args.dimm=3", "Did you mean dim?"),
+        ("--dim=3", "Did you mean model.decoder.init_args.dim?"),
+        ("--modle.min_lr=3", "Did you mean model.min_lr?"),
+        ("--model.decoder.init_args.batch_size=3", "Did you mean data.init_args.batch_size?"),
+        ("--model.reduce_dim=3", "model takes backbone, compile, decoder"),
+        ("--data.init_args.prompting.negativ_prob=0.5", "Did you mean prompting.negative_prob?"),
+        ("--trainer.max_step=3", "Did you mean trainer.max_steps?"),
+        ("--model.decoder.init_args.dim=abc", "Expected a <class 'int'>"),
+        ("--model.decoder.init_args.layers=[3,77]", "0 to 11"),
+        ("--model.backbone.init_args.name=nothing", "unknown CLIP 'nothing'"),
+        ("--data.init_args.root=/nowhere", "missing photos in images/, image_data_split.json"),
+        ("--data.init_args.image_size=60", "multiples of 16"),
+        ("--data.init_args.prompting.text_weight_max=2", "text_weight_min <= text_weight_max"),
+        ("--trainer.max_steps=-1", "set --trainer.max_steps"),
+        ("--model.decoder.init_args.heads=5", "heads do not divide"),
+        ("--trainer.limit_val_batches=-1", "invalid value -1 for limit_val_batches"),
+    ],
+)
+def test_mistakes_are_one_line_that_says_what_to_do(miniature, tmp_path, capsys, option, answer):
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments("fit", miniature, tmp_path / "new", option))
+    assert stopped.value.code
+    lines = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
+    assert len(lines) == 1 and answer in lines[0]
+
+
+def test_a_key_refused_in_a_file_is_named(miniature, tmp_path, capsys):
+    overlay = tmp_path / "mistyped.yaml"
+    overlay.write_text("model: {not_pretrained: true}")
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, tmp_path / "new", configs=(overlay,)))
+    assert "not_pretrained" in capsys.readouterr().err

@@ -1,0 +1,107 @@
+"""One run, one folder: going on, moving, and never mixing two."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tests.command import arguments, run
+
+
+def test_evaluation_in_the_runs_own_folder_leaves_its_files_alone(trained, miniature, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    checkpoint = f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
+    args = arguments("validate", miniature, folder, checkpoint)
+    run(*(arg for arg in args if "default_root_dir" not in arg))  # the checkpoint's folder
+    after = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert after == before and "metrics.csv" in before
+    names = {file.name for file in (folder / "results").iterdir()}
+    assert names == {"fit-pc_plus.json", "validate-pc_plus-last.json"}
+
+
+def test_predict_does_not_mix_masks_of_two_runs(trained, miniature, tmp_path, capsys):
+    args = arguments(
+        *("predict", miniature, tmp_path, f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"),
+        "--trainer.limit_predict_batches=1",
+    )
+    run(*args)
+    with pytest.raises(SystemExit):
+        run(*args, "--model.protocol.init_args.readings=[visual]")
+    assert "holds masks already" in capsys.readouterr().err
+
+
+def test_a_used_folder_is_refused_and_last_goes_on(trained, miniature, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, folder))
+    assert "holds a run already" in capsys.readouterr().err
+    run(*arguments("fit", miniature, folder, "--ckpt_path=last", "--trainer.max_steps=5"))
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 5
+    assert (folder / "metrics_before_1.csv").exists() and (folder / "metrics.csv").exists()
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(trained, miniature, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, folder, "--ckpt_path=last"))
+    assert "has taken 3 of 3 steps" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_is_not_gone_on_with_in_the_folder_of_another(trained, miniature, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, folder, checkpoint, "--trainer.max_steps=5"))
+    assert "holds a run already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_going_on_keeps_the_best_until_there_is_a_better(trained, miniature, tmp_path, moved):
+    """The best score is raised in `last`, so that no further step can reach it."""
+    folder = tmp_path / ("elsewhere" if moved else "copy")
+    shutil.copytree(trained, folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    state = next(s for s in content["callbacks"].values() if s.get("monitor"))
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    known = next(s for s in best["callbacks"].values() if s.get("monitor"))
+    assert state["best_model_score"] == known["best_model_score"]  # `last` knows the newest best
+    state["best_model_score"] = torch.tensor(0.99)
+    state["best_k_models"] = {key: torch.tensor(0.99) for key in state["best_k_models"]}
+    state["kth_value"] = torch.tensor(0.99)
+    if not moved:
+        name = str(folder / "checkpoints" / "best.ckpt")
+        state.update(best_model_path=name, kth_best_model_path=name, dirpath=str(last.parent))
+        state["best_k_models"] = {name: torch.tensor(0.99)}
+    torch.save(content, last)
+    before = (folder / "checkpoints" / "best.ckpt").read_bytes()
+    run(*arguments("fit", miniature, folder, "--ckpt_path=last", "--trainer.max_steps=5"))
+    assert (folder / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert torch.load(last, weights_only=True)["global_step"] == 5
+
+
+def test_another_evaluation_does_not_replace_the_results(trained, miniature, tmp_path):
+    args = arguments(
+        "validate", miniature, tmp_path, f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
+    )
+    for more in ([], ["--data.init_args.rasterizer=pil"], []):
+        run(*args, *more)
+    files = sorted((tmp_path / "results").iterdir())
+    hashes = [json.loads(file.read_text())["config_hash"] for file in files]
+    assert len(files) == 2 and files[0].stem == f"{files[1].stem}-{hashes[0][:8]}"
+
+
+def test_last_with_nothing_there_is_an_error(miniature, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(*arguments("fit", miniature, tmp_path / "new", "--ckpt_path=last"))
+    assert "no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
