@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import PatchDropout
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 from datamodules.toy.pretrain_batches import CaptionedScenes
@@ -27,6 +29,17 @@ from datamodules.toy.zero_shot import HeldOutPictures, normalised
 
 _MOST_STEPS = 10**7
 _GREATEST_SCALE = math.log(100)
+
+
+def _optimisers(model: CLIP, weight_decay: float) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the blocks' matrices, AdamW for everything else; one learning rate fits both."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        (matrices if "resblocks" in name and parameter.ndim == 2 else others).append(parameter)
+    return (
+        torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0),
+    )
 
 
 class Pretraining:
@@ -48,13 +61,7 @@ class Pretraining:
         self.model.visual.patch_dropout = PatchDropout(settings.patch_dropout)
         self.average = CLIP(**self.config).to(self.device).requires_grad_(False)
         self.average.load_state_dict(self.model.state_dict())
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        vectors = [p for p in self.model.parameters() if p.ndim < 2]
-        groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), eps=1e-6)
+        self.optimisers = _optimisers(self.model, settings.weight_decay)
         self.step, self.seconds = 0, 0.0
         settings.out.mkdir(parents=True, exist_ok=True)
         checkpoint = settings.out / "checkpoint.pt"
@@ -90,7 +97,8 @@ class Pretraining:
         recent: list[float] = []
         while self.progress < 1 and self.step < last:
             started = time.monotonic()
-            recent.append(self._train_step(*next(batches)))
+            with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
+                recent.append(self._train_step(*next(batches)))
             self.step += 1
             self.seconds += time.monotonic() - started
             finished = self.progress >= 1 or self.step >= last
@@ -142,7 +150,7 @@ class Pretraining:
         rate = settings.learning_rate * min(
             (self.progress + 1e-4) / settings.warmup, 0.5 + 0.5 * math.cos(math.pi * self.progress)
         )
-        for group in self.optimiser.param_groups:
+        for group in (g for optimiser in self.optimisers for g in optimiser.param_groups):
             group["lr"] = rate
         if self.progress >= settings.whole_from:
             self.model.visual.patch_dropout.prob = 0.0
@@ -151,10 +159,11 @@ class Pretraining:
                 normalised(images.to(self.device)), rows.to(self.device)
             )
         loss: Tensor = ClipLoss()(image.float(), text.float(), scale.float())
-        self.optimiser.zero_grad()
+        self.model.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         decay = min(settings.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, _GREATEST_SCALE)
@@ -180,7 +189,7 @@ class Pretraining:
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "random": torch.get_rng_state(),
             "step": self.step,
             "seconds": self.seconds,
@@ -193,7 +202,8 @@ class Pretraining:
         state = torch.load(checkpoint, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         torch.set_rng_state(state["random"].cpu())
         self.step, self.seconds = state["step"], state["seconds"]
 
@@ -207,7 +217,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=80.0)
     parser.add_argument("--steps", type=int, default=0, help="exact step budget instead of minutes")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--every", type=int, default=100, help="steps between evaluations")

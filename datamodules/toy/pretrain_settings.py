@@ -21,9 +21,9 @@ class Settings:
         minutes: Time budget over all resumes; the learning rate follows it unless `steps` is given.
         steps: Step budget, exactly repeatable; 0 for a time budget.
         batch_size: Pictures per step.
-        learning_rate: Peak of AdamW's rate.
+        learning_rate: Peak of the rate.
         warmup: Share of the budget over which the rate rises.
-        weight_decay: On matrices only.
+        weight_decay: On the blocks' matrices.
         patch_dropout: Share of patches left out, which makes steps cheaper.
         whole_from: Share of the budget after which pictures are seen whole.
         ema_decay: Of the exported weights.
@@ -40,11 +40,11 @@ class Settings:
     minutes: float = 80.0
     steps: int = 0
     batch_size: int = 128
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     warmup: float = 0.03
     weight_decay: float = 0.05
     patch_dropout: float = 0.5
-    whole_from: float = 0.6
+    whole_from: float = 0.75
     ema_decay: float = 0.998
     stream_scale: float = 1 / 8
     seed: int = 0

@@ -60,9 +60,9 @@ def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
     """A sentence on the only thing of a scene."""
     (thing,) = scene.things
     choice = rng.random()
-    if choice < 0.16:
+    if choice < 0.18:
         return _property_sentence(thing, rng)
-    if choice < 0.24:
+    if choice < 0.26:
         return (
             f"{thing.colour} thing"
             if thing.texture == "plain"
@@ -103,7 +103,12 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
         ways = {"left of the": u - x, "right of the": x - u, "above the": v - y, "below the": y - v}
         predicate = max(RELATIONS, key=lambda word: ways[word])
         return f"{describe(first, rng)} {predicate} {describe(second, rng)}"
-    named = [describe(thing, rng, colour=0.8, texture=0.4) for thing in things[:_MOST_NAMED]]
+    named = [
+        _property_sentence(thing, rng)
+        if rng.random() < 0.08
+        else describe(thing, rng, colour=0.8, texture=0.4)
+        for thing in things[:_MOST_NAMED]
+    ]
     if stuff and rng.random() < 0.3:
         named.append(str(rng.choice(stuff)))
     if choice > 0.8 and len(named) > 1:
