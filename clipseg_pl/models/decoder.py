@@ -95,9 +95,7 @@ class FiLMDecoder(Decoder):
         self.projections = nn.ModuleList(nn.Linear(shape.width, dim) for _ in layers)
         self.film_scale = nn.Linear(shape.embed_dim, dim)
         self.film_shift = nn.Linear(shape.embed_dim, dim)
-        self.blocks = nn.ModuleList(
-            EncoderLayer(dim, heads, feedforward, dropout, batch_first=True) for _ in layers
-        )
+        self.blocks = nn.ModuleList(EncoderLayer(dim, heads, feedforward, dropout) for _ in layers)
         build_head = {"simple": simple_head, "refined": refined_head}[head]
         self.head = build_head(dim, shape.patch_size)
 

@@ -33,9 +33,10 @@ _GREATEST_SCALE = math.log(100)
 
 def _optimisers(model: CLIP, weight_decay: float) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the blocks' matrices, AdamW for everything else; one learning rate fits both."""
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        (matrices if "resblocks" in name and parameter.ndim == 2 else others).append(parameter)
+    named = dict(model.named_parameters())
+    chosen = {name for name, value in named.items() if "resblocks" in name and value.ndim == 2}
+    matrices = [named[name] for name in named if name in chosen]
+    others = [named[name] for name in named if name not in chosen]
     return (
         torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0),

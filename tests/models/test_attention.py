@@ -5,10 +5,15 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-from clipseg_pl.models.attention import EncoderLayer, run_block, self_attention
+from clipseg_pl.models.attention import Dropout, EncoderLayer, run_block, self_attention
 
-TORCHS = nn.TransformerEncoderLayer
-SIZES = {"d_model": 16, "nhead": 4, "dim_feedforward": 24, "batch_first": True}
+
+def own_layer(dropout=0.1):
+    return EncoderLayer(16, 4, 24, dropout)
+
+
+def torchs_layer(dropout=0.1):
+    return nn.TransformerEncoderLayer(16, 4, 24, dropout, batch_first=True)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -20,14 +25,14 @@ def test_block_equals_open_clips_own(causal):
 
 
 def test_encoder_layer_equals_torchs_own():
-    own, torchs = EncoderLayer(**SIZES).eval(), TORCHS(**SIZES).eval()
+    own, torchs = own_layer().eval(), torchs_layer().eval()
     own.load_state_dict(torchs.state_dict(), strict=True)
     tokens = torch.randn(3, 7, 16)
     torch.testing.assert_close(own(tokens), torchs(tokens))
 
 
 def test_gradients_equal_torchs_own():
-    own, torchs = (layer(**SIZES, dropout=0.0) for layer in (EncoderLayer, TORCHS))
+    own, torchs = own_layer(dropout=0.0), torchs_layer(dropout=0.0)
     own.load_state_dict(torchs.state_dict())
     tokens = torch.randn(3, 7, 16)
     for layer in (own, torchs):
@@ -40,7 +45,7 @@ def test_every_dropout_acts_in_training_only():
     """Each of the four by itself: in the attention, the MLP and both residuals."""
     tokens = torch.randn(3, 7, 16)
     for name in ("self_attn", "dropout", "dropout1", "dropout2"):
-        layer = EncoderLayer(**SIZES, dropout=0.0)
+        layer = own_layer(dropout=0.0)
         assert torch.equal(layer(tokens), layer(tokens))
         if name == "self_attn":
             layer.self_attn.dropout = 0.5
@@ -51,13 +56,40 @@ def test_every_dropout_acts_in_training_only():
         assert torch.equal(layer(tokens), layer(tokens)), name
 
 
+@pytest.mark.parametrize("probability", [0.1, 0.5])
+def test_dropout_loses_its_share_and_keeps_the_mean(probability):
+    tokens = torch.ones(37, 41, 201, requires_grad=True)  # not a multiple of four
+    torch.manual_seed(0)
+    dropped = Dropout(probability)(tokens)
+    lost = dropped == 0
+    deviation = (probability * (1 - probability) / lost.numel()) ** 0.5
+    assert abs(lost.float().mean() - probability) < 5 * deviation
+    torch.testing.assert_close(
+        dropped[~lost], torch.full_like(dropped[~lost], 1 / (1 - probability)), rtol=2e-5, atol=0
+    )
+    (gradient,) = torch.autograd.grad(dropped.sum(), tokens)
+    assert torch.equal(gradient, dropped)
+    flat = lost.flatten().float() - probability  # neighbours share a random number
+    for distance in (1, 2, 3, 4):
+        together = (flat[:-distance] * flat[distance:]).mean() / deviation**2 / lost.numel()
+        assert abs(together) < 5 / lost.numel() ** 0.5
+    torch.manual_seed(0)
+    assert torch.equal(dropped, Dropout(probability)(tokens))
+
+
+def test_dropout_of_nothing_and_of_everything():
+    tokens = torch.randn(5, 3)
+    assert torch.equal(Dropout(0.0)(tokens), tokens)
+    assert torch.equal(Dropout(1.0)(tokens), torch.zeros(5, 3))
+
+
 def test_nothing_gives_nothing():
     attention = nn.MultiheadAttention(16, 4, batch_first=True)
     assert self_attention(attention, torch.zeros(0, 7, 16), causal=False).shape == (0, 7, 16)
 
 
 def test_autocast_gives_nearly_the_same():
-    layer, tokens = EncoderLayer(**SIZES).eval(), torch.randn(3, 7, 16)
+    layer, tokens = own_layer().eval(), torch.randn(3, 7, 16)
     with torch.autocast("cpu", torch.bfloat16):
         half = layer(tokens)
     torch.testing.assert_close(half.float(), layer(tokens), rtol=0.05, atol=0.05)
