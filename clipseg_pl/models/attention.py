@@ -51,13 +51,13 @@ class Dropout(nn.Dropout):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map a tensor of any shape to the same."""
-        if not self.training or tokens.device.type != "cpu":
+        if not self.training or self.p in (0, 1) or tokens.device.type != "cpu":
             return super().forward(tokens)
         numbers = torch.empty((tokens.numel() + 3) // 4, dtype=torch.int64)
         draws = numbers.random_(-(2**63), None).view(torch.int16)[: tokens.numel()]
         lost = round(self.p * 2**16)
         kept = draws.view(tokens.shape) >= lost - 2**15  # int16 starts at -2^15
-        return torch.where(kept, tokens * (2**16 / max(1, 2**16 - lost)), 0)
+        return torch.where(kept, tokens * (2**16 / (2**16 - lost)), 0)
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
