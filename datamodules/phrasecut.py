@@ -1,13 +1,15 @@
 """PhraseCut and PhraseCut+ as training and validation data."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
+from datamodules.datasets.exclusion import WithoutWords
 from datamodules.datasets.phrasecut import PhraseCut
-from datamodules.datasets.prompted import PromptedDataset, Prompting
+from datamodules.datasets.prompted import PhraseSource, PromptedDataset, Prompting
 from datamodules.datasets.transforms import Rasterizer
 
 _DEFAULT_PROMPTING = Prompting()
@@ -25,6 +27,7 @@ class PhraseCutDataModule(BaseDataModule):
         prompting: negatives, supports, prefixes and mixing weights.
         val_split: what `validate` reads, and `fit` between steps; the paper's tables are on test.
         rasterizer: how polygons become masks in evaluation; training always uses "coco".
+        exclude_words: training leaves out the phrases that hold one of them, see `WithoutWords`.
 
     Reference: paper section 4.
     """
@@ -39,16 +42,23 @@ class PhraseCutDataModule(BaseDataModule):
         prompting: Prompting = _DEFAULT_PROMPTING,
         val_split: Literal["val", "miniv", "test"] = "val",
         rasterizer: Rasterizer = "coco",
+        exclude_words: Sequence[str] = (),
     ) -> None:
         """Keep the settings."""
         super().__init__(root, image_size, batch_size, num_workers, seed)
         self.prompting, self.val_split, self.rasterizer = prompting, val_split, rasterizer
+        self.exclude_words = exclude_words
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
         train, name = split == "train", self.split_name(split)
-        source = PhraseCut(self.root, name, "coco" if train else self.rasterizer)
-        self.skipped[name] = {reason: len(ids) for reason, ids in source.index.skipped.items()}
+        every = PhraseCut(self.root, name, "coco" if train else self.rasterizer)
+        source: PhraseSource = every
+        skipped = {reason: len(ids) for reason, ids in every.index.skipped.items()}
+        if train and self.exclude_words:
+            source = WithoutWords(every, self.exclude_words)
+            skipped["whose phrases hold excluded words"] = len(every) - len(source)
+        self.skipped[name] = skipped
         return PromptedDataset(source, self.prompting, self.image_size, train, self.seed)
 
     def split_name(self, split: Split) -> str:
