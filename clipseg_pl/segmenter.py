@@ -22,6 +22,8 @@ from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.module import CLIPSegModule
 
 PAPER_SIZE = 352
+TOY = "toy"
+_TOY_CHECKPOINT = Path(__file__).parent / "models" / "toy" / "toy_pc_plus.ckpt"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Segmenter:
         """Load a checkpoint of this project, a decoder of the authors or Hugging Face's CLIPSeg.
 
         Args:
-            file: a `.ckpt` remembers its backbone, decoder, image size and best threshold. A
+            file: "toy" for the weights that come with the package and know drawn scenes only. A
+                `.ckpt` remembers its backbone, decoder, image size and best threshold. A
                 published decoder (`.pth`) or whole CLIPSeg (`model.safetensors`,
                 `pytorch_model.bin`) is taken for one on layers 3, 7 and 9.
             backbone: for a published file. By default the CLIP that the file holds, as Hugging
@@ -81,7 +84,7 @@ class Segmenter:
             ValueError: naming the file, if it is none of these.
             FileNotFoundError: naming the file, or where CLIP's weights were looked for.
         """
-        file = Path(file).expanduser()
+        file = _TOY_CHECKPOINT if file == TOY else Path(file).expanduser()
         if not file.is_file():
             raise FileNotFoundError(f"no checkpoint {file}")
         if file.suffix == ".ckpt":

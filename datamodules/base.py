@@ -150,7 +150,7 @@ class BaseDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Build the toy world, caches and indexes on one process while the others wait."""
         if self.toy:
-            write_toy_world()
+            write_toy_world(self.root)
         state = self.trainer.state.fn if self.trainer else None
         self.setup(str(state.value) if state else "fit")
 

@@ -9,6 +9,13 @@ import yaml
 from tests.command import BASE, EXPERIMENTS, arguments, results, run
 
 OVERLAYS = sorted(file for file in EXPERIMENTS.rglob("*.yaml") if file != BASE)
+TOY = EXPERIMENTS / "toy.yaml"
+WORLD = {
+    "model.backbone.init_args.name",
+    *(f"data.init_args.{key}" for key in ("root", "image_size", "batch_size", "num_workers")),
+    *(f"trainer.{key}" for key in ("max_steps", "log_every_n_steps", "val_check_interval")),
+}
+"""keys that the toy world may change in any experiment"""
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda file: file.stem)
@@ -52,6 +59,27 @@ def test_overlays_are_small_and_change_something(overlay):
     base = leaves(yaml.safe_load(BASE.read_text()))
     assert 1 <= len(changes) <= 8
     assert any(base.get(key) != value for key, value in changes.items())
+
+
+def resolved(capsys, verb: str, *configs: Path) -> dict[str, object]:
+    """Every value of a run by its dotted key, as the command line resolves it."""
+    with pytest.raises(SystemExit):
+        run(verb, *(f"--config={file}" for file in configs), "--print_config")
+    return leaves(yaml.safe_load(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize(
+    "overlay", [BASE, *(file for file in OVERLAYS if file != TOY)], ids=lambda file: file.stem
+)
+def test_the_world_changes_where_an_experiment_runs_and_nothing_of_what_it_is(overlay, capsys):
+    verb = "validate" if overlay.parent.name == "benchmarks" else "fit"
+    without = resolved(capsys, verb, BASE, overlay)
+    within = resolved(capsys, verb, BASE, overlay, TOY)
+    differing = {
+        key for key in without.keys() | within.keys() if without.get(key) != within.get(key)
+    }
+    assert differing <= WORLD and within["data.init_args.root"] == "toy"
+    assert without.keys() == within.keys()
 
 
 def test_the_base_stands_alone_with_the_papers_numbers():

@@ -6,4 +6,5 @@ VERBS = {
     "test": "the same on the test split",
     "predict": "write the masks of the test split",
     "segment": "segment your own photos by text",
+    "toy": "write the toy world's datasets, in the layouts of the real ones",
 }

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 _LONGEST_NAME = 60
+_TOY = "toy"
 
 
 def main(args: list[str]) -> None:
@@ -23,9 +24,9 @@ def main(args: list[str]) -> None:
     )
     parser.add_argument(
         "--checkpoint",
-        type=Path,
-        required=True,
-        help="a checkpoint of `fit`; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 "
+        default=_TOY,
+        help="a checkpoint of `fit`; or 'toy', the default, which comes with the package and knows "
+        "drawn scenes only; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 "
         "in CLIPSEG_WEIGHTS or open_clip's cache; or Hugging Face's CLIPSeg (model.safetensors)",
     )
     parser.add_argument(
@@ -67,6 +68,8 @@ def _segment(given: argparse.Namespace) -> None:
     from clipseg_pl.overlay import draw_overlay
     from clipseg_pl.segmenter import Segmenter
 
+    if given.checkpoint == _TOY:
+        print("the toy weights know drawn scenes only; --checkpoint names others", file=sys.stderr)
     segmenter = Segmenter.from_checkpoint(given.checkpoint)
     if given.threshold is not None:
         segmenter.threshold = given.threshold

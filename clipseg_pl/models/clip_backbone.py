@@ -79,7 +79,8 @@ class CLIPBackbone(Backbone):
         """Embed (N, 3, H, W) uint8 images whole, raw (not L2-normalised): (N, C)."""
         visual = self.clip.visual
         tokens = self._run_blocks(images, [self.shape.depth - 1])[0]
-        embeddings: Tensor = visual.ln_post(tokens[:, 0]) @ visual.proj
+        tokens = tokens[:, 1:] if visual.pool_type == "avg" else tokens[:, :1]
+        embeddings: Tensor = visual.ln_post(tokens).mean(1) @ visual.proj
         return embeddings.float()
 
     @torch.no_grad()

@@ -6,7 +6,14 @@ from typing import Any
 
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 96,
-    "vision_cfg": {"layers": 12, "width": 128, "head_width": 64, "patch_size": 8, "image_size": 64},
+    "vision_cfg": {
+        "layers": 12,
+        "width": 128,
+        "head_width": 64,
+        "patch_size": 8,
+        "image_size": 64,
+        "pool_type": "avg",
+    },
     "text_cfg": {"context_length": 24, "width": 96, "heads": 3, "layers": 3},
     "quick_gelu": False,
 }
@@ -44,9 +51,9 @@ class Settings:
     warmup: float = 0.03
     weight_decay: float = 0.05
     patch_dropout: float = 0.5
-    whole_from: float = 0.75
+    whole_from: float = 0.85
     ema_decay: float = 0.998
-    stream_scale: float = 1 / 8
+    stream_scale: float = 1 / 4
     seed: int = 0
     workers: int = 1
     every: int = 100

@@ -1,19 +1,74 @@
 """The toy world on disk, written when it is first asked for."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from datamodules.datasets.files import cache_folder
-from datamodules.toy.writers import write_phrasecut
+from datamodules.toy.writers.coco import write_coco
+from datamodules.toy.writers.folder import WORLD
+from datamodules.toy.writers.lvis import write_lvis
+from datamodules.toy.writers.phrasecut import write_phrasecut
+from datamodules.toy.writers.voc import write_voc
 
-SCENES = {"train": 2000, "val": 80, "test": 80, "miniv": 20}
-"""pictures of each split; each is asked about by several phrases"""
+SCENES: dict[str, dict[str, int]] = {
+    "PhraseCut": {"train": 2000, "val": 80, "test": 80, "miniv": 20},
+    "VOC2012": {"train": 300, "val": 150},
+    "COCO2014": {"train": 300, "val": 200},
+    "LVIS": {"train": 100, "val": 150},
+}
+"""dataset -> split -> pictures of the default world"""
+_LEAST = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40}
+"""pictures of a split that a small world has all the same; forty show each kind twice"""
 
 
 def toy_root() -> Path:
-    """Folder of the toy datasets, whether they are there or not."""
-    return cache_folder() / "toy"
+    """Folder of the toy datasets, whether they are there or not; another for each version."""
+    return cache_folder() / f"toy_world_{WORLD}"
 
 
-def write_toy_world() -> None:
-    """Write what is not there yet; a bar tells how far it is."""
-    write_phrasecut(toy_root(), SCENES)
+def scaled(scenes: int) -> dict[str, dict[str, int]]:
+    """Pictures of each dataset and split in a world of another size.
+
+    Args:
+        scenes: Training pictures of PhraseCut, at least 1; all others are in proportion, but there
+            are at least 20 in a split of PhraseCut and 40 elsewhere.
+
+    Raises:
+        ValueError: Fewer than one scene.
+    """
+    if scenes < 1:
+        raise ValueError(f"a world has at least 1 scene, not {scenes}")
+    share = scenes / SCENES["PhraseCut"]["train"]
+    counts = {
+        name: {split: max(_LEAST[name], round(share * count)) for split, count in splits.items()}
+        for name, splits in SCENES.items()
+    }
+    counts["PhraseCut"]["train"] = scenes
+    return counts
+
+
+def write_toy_world(
+    root: Path, scenes: int = 2000, seed: int = 0, progress: bool = True
+) -> Mapping[Path, int]:
+    """Writes all datasets that are not there yet; bars tell how far it is.
+
+    Args:
+        root: Folder of all datasets, made if missing.
+        scenes: Training pictures of PhraseCut, see `scaled`.
+        seed: Equal seeds give equal files.
+        progress: Show the bars.
+
+    Returns:
+        Folder of each dataset -> number of its pictures.
+
+    Raises:
+        FileExistsError: A folder holds something else: real data, or another toy world.
+        ValueError: Fewer than one scene, or a negative seed.
+    """
+    if seed < 0:
+        raise ValueError(f"a seed is 0 or more, not {seed}")
+    writers = (write_phrasecut, write_voc, write_coco, write_lvis)
+    return {
+        writer(root, counts, seed=seed, progress=progress): sum(counts.values())
+        for writer, counts in zip(writers, scaled(scenes).values(), strict=True)
+    }

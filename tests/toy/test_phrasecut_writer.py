@@ -12,7 +12,7 @@ from datamodules.toy.captions import draw_phrases
 from datamodules.toy.polygons import polygons_of
 from datamodules.toy.scenes import draw_scene
 from datamodules.toy.words import PROPERTY_WORDS
-from datamodules.toy.writers import PHRASECUT_SPLITS, write_phrasecut
+from datamodules.toy.writers.phrasecut import PHRASECUT_SPLITS, write_phrasecut
 
 SCENES = {"train": 12, "val": 3, "test": 3, "miniv": 2}
 KEYS = {
@@ -151,7 +151,7 @@ def test_two_processes_may_race(tmp_path):
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("datamodules.toy.writers._tasks", lambda *_: 1 / 0)
+    monkeypatch.setattr("datamodules.toy.writers.phrasecut._tasks", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_phrasecut(tmp_path, SCENES, size=64, progress=False)
     assert not list(tmp_path.iterdir())

@@ -1,29 +1,25 @@
-"""Writes toy scenes to disk in the layout of the real datasets."""
+"""Toy PhraseCut: referring phrases of toy scenes, in the layout of VGPhraseCut_v0."""
 
-import json
-import os
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from rich.progress import Progress
 
 from datamodules.toy.captions import Phrase, draw_phrases
 from datamodules.toy.polygons import polygons_of
 from datamodules.toy.scenes import Scene, draw_scene
 from datamodules.toy.stuff import STUFF
+from datamodules.toy.writers.folder import build_folders, counts_of, describe, write_json
+from datamodules.toy.writers.pictures import write_jpeg
 
 PHRASECUT_SPLITS: tuple[str, ...] = ("train", "val", "test", "miniv")
-MANIFEST = "toy_world.json"
 _FOLDER = "VGPhraseCut_v0"
 _PHRASECUT = 0x9C0DE  # opens the generators' seeds: nobody else draws these scenes
-_JPEG_QUALITY = 95
+_MORE_THINGS = 5, 0.46  # beside the first one, on how many and how likely each: 3.3 on average
 _STUFF_ID, _RELATION_ID = 50, 90  # within the hundred ids of a picture, after its things
 
 
@@ -52,86 +48,61 @@ def write_phrasecut(
     Raises:
         FileExistsError: The folder holds something else: real data, or another toy world.
     """
-    unknown = set(scenes) - set(PHRASECUT_SPLITS)
-    if unknown:
-        raise ValueError(
-            f"no such splits: {sorted(unknown)}; PhraseCut has {', '.join(PHRASECUT_SPLITS)}"
-        )
-    shape = (size, size) if isinstance(size, int) else tuple(size)
-    counts = {split: int(scenes.get(split, 0)) for split in PHRASECUT_SPLITS}
-    manifest = {"world": 1, "scenes": counts, "size": list(shape), "seed": seed}
-    target = root / _FOLDER
-    if not target.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{_FOLDER}.", dir=root))
-        try:
-            _fill(building, counts, (shape[0], shape[1]), seed, progress)
-            _dump(building / MANIFEST, manifest)
-            building.chmod(0o755)
-            os.rename(building, target)
-        except OSError:
-            if not (target / MANIFEST).is_file():  # nobody was faster: a real failure
-                raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    found = json.loads((target / MANIFEST).read_text()) if (target / MANIFEST).is_file() else None
-    if found != manifest:
-        held = f"a toy world of {found}" if found else "data that the toy world did not write"
-        raise FileExistsError(
-            f"{target} holds {held}; wanted {manifest}. Give another root or remove it."
-        )
-    return target
+    counts = counts_of(scenes, PHRASECUT_SPLITS, "PhraseCut")
+    height, width = (size, size) if isinstance(size, int) else size
+    shape = (height, width)
+
+    fill = partial(_fill, counts=counts, shape=shape, seed=seed)
+    return build_folders(root, (_FOLDER,), describe(counts, shape, seed), fill, progress)
 
 
 def _fill(
-    folder: Path, counts: Mapping[str, int], shape: tuple[int, int], seed: int, progress: bool
+    building: Path,
+    advance: Callable[[], None],
+    counts: Mapping[str, int],
+    shape: tuple[int, int],
+    seed: int,
 ) -> None:
-    """Draws every split into `folder`."""
+    """Draws every split."""
+    folder = building / _FOLDER
     (folder / "images").mkdir()
     table: list[dict[str, Any]] = []
     counters: dict[str, Counter[str]] = {"cat": Counter(), "att": Counter(), "rel": Counter()}
     image_id = 0
-    with Progress(disable=not progress, transient=True) as bar:
-        job = bar.add_task("drawing toy PhraseCut", total=sum(counts.values()))
-        for number, split in enumerate(PHRASECUT_SPLITS):
-            tasks: list[dict[str, Any]] = []
-            for index in range(counts[split]):
-                image_id += 1
-                scene, phrases = _described_scene(
-                    np.random.default_rng((_PHRASECUT, seed, number, index)), shape
-                )
-                _write_jpeg(folder / "images" / f"{image_id}.jpg", scene.image)
-                table.append(_table_row(image_id, shape, split))
-                tasks += _tasks(image_id, scene, phrases)
-                bar.advance(job)
-            for structure in (task["phrase_structure"] for task in tasks):
-                counters["cat"][structure["name"]] += 1
-                counters["att"].update(structure["attributes"])
-                counters["rel"].update(
-                    predicate for predicate, _ in structure["relation_descriptions"]
-                )
-            _dump(folder / f"refer_{split}.json", tasks)
-    _dump(folder / "image_data_split.json", table)
-    _dump(
+    for split in PHRASECUT_SPLITS:
+        tasks: list[dict[str, Any]] = []
+        for index in range(counts[split]):
+            image_id += 1
+            scene, phrases = draw_phrasecut(seed, split, index, shape)
+            write_jpeg(folder / "images" / f"{image_id}.jpg", scene.image)
+            table.append(_table_row(image_id, shape, split))
+            tasks += _tasks(image_id, scene, phrases)
+            advance()
+        for structure in (task["phrase_structure"] for task in tasks):
+            counters["cat"][structure["name"]] += 1
+            counters["att"].update(structure["attributes"])
+            counters["rel"].update(predicate for predicate, _ in structure["relation_descriptions"])
+        write_json(folder / f"refer_{split}.json", tasks)
+    write_json(folder / "image_data_split.json", table)
+    write_json(
         folder / "name_att_rel_count.json",
         {key: counter.most_common() for key, counter in counters.items()},
     )
 
 
-def _described_scene(
-    rng: np.random.Generator, shape: tuple[int, int]
+def draw_phrasecut(
+    seed: int, split: str, index: int, shape: tuple[int, int]
 ) -> tuple[Scene, list[Phrase]]:
-    """A scene and its phrases, at least one, no two of the same instances, which make task ids."""
+    """The scene of an image and its phrases: a function of seed, split and the index in it.
+
+    There is at least one phrase, and no two mean the same instances, which make task ids.
+    """
+    rng = np.random.default_rng((_PHRASECUT, seed, PHRASECUT_SPLITS.index(split), index))
     while True:
-        scene = draw_scene(rng, shape)
+        scene = draw_scene(rng, shape, count=1 + int(rng.binomial(*_MORE_THINGS)))
         phrases = {(phrase.things, phrase.stuff): phrase for phrase in draw_phrases(scene, rng)}
         if phrases:
             return scene, list(phrases.values())
-
-
-def _write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
-    _, data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
-    path.write_bytes(data.tobytes())
 
 
 def _table_row(image_id: int, shape: tuple[int, int], split: str) -> dict[str, Any]:
@@ -177,7 +148,3 @@ def _tasks(image_id: int, scene: Scene, phrases: list[Phrase]) -> list[dict[str,
             }
         )
     return tasks
-
-
-def _dump(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, separators=(",", ":")))

@@ -1,0 +1,107 @@
+"""Toy COCO-20i: scenes labelled with COCO's classes, in the layout and lists of HSNet."""
+
+import pickle
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.toy.scenes import Scene
+from datamodules.toy.writers.folder import build_folders, counts_of, describe
+from datamodules.toy.writers.pictures import draw_varied, label_map, write_jpeg, write_labels
+
+COCO_SPLITS: tuple[str, ...] = ("train", "val")
+COCO_CLASSES: dict[str, int] = {
+    "aeroplane": 4, "bicycle": 1, "bird": 14, "boat": 8, "bottle": 39, "bus": 5, "car": 2,
+    "cat": 15, "chair": 56, "cow": 19, "diningtable": 60, "dog": 16, "horse": 17, "motorbike": 3,
+    "person": 0, "pottedplant": 58, "sheep": 18, "sofa": 57, "train": 6, "tvmonitor": 62,
+}  # fmt: skip
+"""Kind -> place of the same thing among COCO's 80 classes; a label is one more."""
+_FOLDER, _LISTS = "COCO2014", "splits"
+_COCO = 0xC0C020  # opens the generators' seeds: nobody else draws these scenes
+_FOLDS, _CLASSES = 4, 80
+_PROTOCOL = 4  # of the published pickles; fixed, so that files do not depend on Python's version
+
+
+def write_coco(
+    root: Path,
+    scenes: Mapping[str, int],
+    size: tuple[int, int] = (160, 200),
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Builds `<root>/COCO2014` and `<root>/splits/coco` unless they are there.
+
+    Masks are PNG of mode L: 0 background, class + 1 elsewhere, nothing ignored. The list of fold f
+    is a pickle of a dict, class 0 to 79 -> paths of the images with any pixel of it; val holds
+    classes f, f + 4, ..., trn the others, and those left out have an empty list.
+
+    Args:
+        root: Folder of all datasets, made if missing.
+        scenes: Split -> number of pictures; from 40 on, each kind's class is there twice.
+        size: Height and width of the pictures in pixels.
+        seed: Equal seeds give equal files.
+        progress: Show a bar.
+
+    Returns:
+        The dataset's folder.
+
+    Raises:
+        FileExistsError: A folder holds something else: real data, or another toy world.
+        ValueError: COCO has no such split.
+    """
+    counts = counts_of(scenes, COCO_SPLITS, "COCO2014")
+
+    fill = partial(_fill, counts=counts, shape=size, seed=seed)
+    manifest = describe(counts, size, seed)
+    return build_folders(root, (_LISTS, _FOLDER), manifest, fill, progress)
+
+
+def draw_coco(seed: int, split: str, index: int, shape: tuple[int, int]) -> Scene:
+    """The scene of an image: a function of the dataset's seed, the split and the index in it."""
+    rng = np.random.default_rng((_COCO, seed, COCO_SPLITS.index(split), index))
+    return draw_varied(rng, shape, index)
+
+
+def _fill(
+    building: Path,
+    advance: Callable[[], None],
+    counts: Mapping[str, int],
+    shape: tuple[int, int],
+    seed: int,
+) -> None:
+    """Draws every split and writes its lists."""
+    labels_of = {kind: place + 1 for kind, place in COCO_CLASSES.items()}
+    number = 0
+    for split in COCO_SPLITS:
+        year = f"{split}2014"
+        photos = building / _FOLDER / year
+        masks = building / _FOLDER / "annotations" / year
+        photos.mkdir(parents=True)
+        masks.mkdir(parents=True)
+        images: dict[int, list[str]] = {place: [] for place in range(_CLASSES)}
+        for index in range(counts[split]):
+            number += 1
+            name = f"COCO_{year}_{number:012d}"
+            scene = draw_coco(seed, split, index, shape)
+            labels = label_map(scene, labels_of)
+            write_jpeg(photos / f"{name}.jpg", scene.image)
+            write_labels(masks / f"{name}.png", labels)
+            for label in np.unique(labels[labels > 0]).tolist():
+                images[label - 1].append(f"{year}/{name}.jpg")
+            advance()
+        _write_folds(building / _LISTS / "coco", split, images)
+
+
+def _write_folds(folder: Path, split: str, images: Mapping[int, list[str]]) -> None:
+    """Four pickles: validation holds a quarter of the classes, training the other three."""
+    validation = split == "val"
+    folder = folder / ("val" if validation else "trn")
+    folder.mkdir(parents=True)
+    for fold in range(_FOLDS):
+        held = {
+            place: list(names) if (place % _FOLDS == fold) == validation else []
+            for place, names in images.items()
+        }
+        (folder / f"fold{fold}.pkl").write_bytes(pickle.dumps(held, _PROTOCOL))

@@ -1,0 +1,35 @@
+"""A checkpoint cut down to its use."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from clipseg_pl.models import slim_checkpoint
+from clipseg_pl.segmenter import Segmenter
+from tests.command import arguments, results, run
+
+
+def test_a_slim_checkpoint_is_small_and_segments_the_same(trained, tmp_path, monkeypatch):
+    full, slim = trained / "checkpoints" / "last.ckpt", tmp_path / "slim.ckpt"
+    monkeypatch.setattr(sys, "argv", ["slim_checkpoint", str(full), str(slim)])
+    slim_checkpoint.main()
+    assert slim.stat().st_size < 0.2 * full.stat().st_size
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    before, after = (Segmenter.from_checkpoint(file) for file in (full, slim))
+    assert (before.threshold, before.image_size) == (after.threshold, after.image_size)
+    one, other = (model(image, ["dog", "sky"]).probability for model in (before, after))
+    np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_a_slim_checkpoint_can_be_validated(trained, miniature, tmp_path):
+    slim = tmp_path / "slim.ckpt"
+    slim_checkpoint.slim(trained / "checkpoints" / "last.ckpt", slim)
+    run(*arguments("validate", miniature, tmp_path / "run", f"--ckpt_path={slim}"))
+    assert results(tmp_path / "run")["step"] == 3
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "text.ckpt").write_text("nothing")
+    with pytest.raises(ValueError, match=r"text.ckpt: not a checkpoint"):
+        slim_checkpoint.slim(tmp_path / "text.ckpt", tmp_path / "slim.ckpt")

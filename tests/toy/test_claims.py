@@ -1,0 +1,81 @@
+"""The toy world's claims are measured right: on models that know everything, or hear nothing."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from datamodules.toy.scenes import draw_scene
+from datamodules.toy.words import PROPERTIES
+from experiments import toy_claims
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [draw_scene(np.random.default_rng((5, index)), 64) for index in range(24)]
+
+
+def model(scenes, means):
+    """A segmenter that marks the things of which `means(thing, prompt)` is true."""
+    by_image = {scene.image.tobytes(): scene for scene in scenes}
+
+    def segment(image, prompts):
+        things = by_image[image.tobytes()].things
+        marked = [
+            np.any([t.mask for t in things if means(t, prompt)] or [things[0].mask * 0], 0)
+            for prompt in prompts
+        ]
+        return SimpleNamespace(probability=np.array(marked, np.float32))
+
+    return segment
+
+
+def own_phrase(thing, prompt):
+    return prompt == f"{thing.colour} {toy_claims._name(thing)}"
+
+
+def test_who_listens_loses_all_when_asked_for_another(scenes):
+    found = toy_claims.listening(model(scenes, own_phrase), scenes)
+    assert found["own phrase"]["miou@0.3"] > 0.97  # the metric's denominator has one pixel more
+    assert found["another's phrase"]["miou@0.3"] == 0
+    assert found["own phrase"]["prompts"] == found["another's phrase"]["prompts"] > 20
+
+
+def test_the_deaf_reach_the_floor_with_either_phrase(scenes):
+    found = toy_claims.listening(model(scenes, lambda *_: True), scenes)
+    assert len({numbers["miou@0.3"] for numbers in found.values()}) == 1
+    shares = [
+        thing.mask.sum() / (1 + sum(other.mask.sum() for other in scene.things))
+        for scene in scenes
+        if len(scene.things) > 1
+        for thing in scene.things
+        if len({(t.colour, toy_claims._name(t)) for t in scene.things}) == len(scene.things)
+    ]
+    assert found["own phrase"]["miou@0.3"] == pytest.approx(np.mean(shares), abs=1e-4)
+
+
+def test_kinds_are_told_apart_by_fold(scenes):
+    def only_others(thing, prompt):
+        name = toy_claims._kind_name(thing.kind)
+        return prompt == f"a photo of a {name}." and thing.kind not in toy_claims.UNSEEN
+
+    found = toy_claims.kinds(model(scenes, only_others), scenes)
+    assert found["fold 0"]["miou@0.3"] == 0 and found["fold 0"]["prompts"] > 3
+    assert found["other kinds"]["miou@0.3"] > 0.97
+    pairs = sum(len({thing.kind for thing in scene.things}) for scene in scenes)
+    assert found["fold 0"]["prompts"] + found["other kinds"]["prompts"] == pairs
+
+
+def test_properties_follow_the_papers_lists(scenes):
+    asked = {said: prompt for prompt, said in toy_claims.SAID.items()}
+    assert set(toy_claims.SAID) == set(PROPERTIES)
+    found = toy_claims.properties(
+        model(scenes, lambda thing, said: thing.kind in PROPERTIES[asked[said]]), scenes
+    )
+    for said in ("something to sit on", "it can fly", "has wheels"):
+        assert found[said]["miou@0.3"] > 0.97 > found[said]["all things (floor)"]
+
+
+def test_a_summary_holds_mean_and_spread():
+    found = toy_claims.summary([{"a": {"b": 1.0}}, {"a": {"b": 2.0}}, {"a": {"b": 6.0}}])
+    assert found == {"a": {"b": {"mean": 3.0, "min": 1.0, "max": 6.0}}}

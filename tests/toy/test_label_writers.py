@@ -1,0 +1,219 @@
+"""Toy VOC2012, COCO2014 and LVIS: what stands in the files is what was drawn."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from datamodules.toy.kinds import KINDS
+from datamodules.toy.writers.coco import COCO_CLASSES, draw_coco, write_coco
+from datamodules.toy.writers.lvis import LVIS_CATEGORIES, draw_lvis, write_lvis
+from datamodules.toy.writers.voc import LEAST_PIXELS, VOC_LABELS, draw_voc, voc_labels, write_voc
+
+COUNTS = {"train": 40, "val": 40}
+WRITERS = {"VOC2012": write_voc, "COCO2014": write_coco, "LVIS": write_lvis}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    for write in WRITERS.values():
+        write(root, COUNTS, seed=3, progress=False)
+    return root
+
+
+def lines(file):
+    return file.read_text().splitlines()
+
+
+def labels(file):
+    return np.array(Image.open(file))
+
+
+# ---- VOC2012
+
+
+def test_voc_labels_are_those_of_the_scene(world):
+    folder = world / "VOC2012"
+    for index in (0, 7, 39):
+        scene = draw_voc(3, "val", index, (240, 320))
+        name = lines(folder / "ImageSets" / "Segmentation" / "val.txt")[index]
+        found = labels(folder / "SegmentationClass" / f"{name}.png")
+        assert np.array_equal(found, voc_labels(scene))
+        assert np.array_equal(found, labels(folder / "SegmentationClassAug" / f"{name}.png"))
+        sure = found != 255
+        for thing in scene.things:
+            inside = found[thing.mask & sure]
+            assert (inside == 1 + KINDS.index(thing.kind)).all()
+        nothing = ~np.any([thing.mask for thing in scene.things], 0)
+        assert (found[nothing & sure] == 0).all() and (~sure).mean() < 0.15
+        photo = np.array(Image.open(folder / "JPEGImages" / f"{name}.jpg"), int)
+        assert np.abs(photo - scene.image).mean() < 6  # JPEG
+
+
+def test_voc_masks_have_the_modes_of_the_published_ones(world):
+    (first, *_) = sorted((world / "VOC2012" / "SegmentationClass").iterdir())
+    published = Image.open(first)
+    assert published.mode == "P"
+    palette = np.array(published.getpalette()).reshape(-1, 3)
+    # facts of the development kit: aeroplane dark red, bicycle dark green, tvmonitor, the border
+    assert palette[[0, 1, 2, 20, 255]].tolist() == [
+        [0, 0, 0], [128, 0, 0], [0, 128, 0], [0, 64, 128], [224, 224, 192],
+    ]  # fmt: skip
+    assert Image.open(world / "VOC2012" / "SegmentationClassAug" / first.name).mode == "L"
+
+
+def test_voc_lists_name_what_is_there(world):
+    folder, lists = world / "VOC2012", world / "lists"
+    sets = folder / "ImageSets" / "Segmentation"
+    train, val = lines(sets / "train.txt"), lines(sets / "val.txt")
+    assert len(train) == len(val) == 40 and not set(train) & set(val)
+    assert lines(sets / "trainval.txt") == sorted(train + val)
+    for row in lines(sets / "train_aug.txt"):
+        photo, mask = row.split()
+        assert (folder / photo.lstrip("/")).is_file() and (folder / mask.lstrip("/")).is_file()
+    for name, ids in (("voc_sbd_merge_noduplicate", train), ("val", val)):
+        rows = [row.split() for row in lines(lists / "pfenet" / f"{name}.txt")]
+        assert [photo.split("/")[1].removesuffix(".jpg") for photo, _ in rows] == ids
+        assert all((folder / mask).is_file() for _, mask in rows)
+
+
+def test_hsnets_lists_follow_the_rule_of_2048_pixels(world):
+    folder = world / "VOC2012"
+    for part, split in (("trn", "train"), ("val", "val")):
+        for fold in range(4):
+            expected = set()
+            for name in lines(folder / "ImageSets" / "Segmentation" / f"{split}.txt"):
+                found = labels(folder / "SegmentationClass" / f"{name}.png")
+                for label in range(5 * fold + 1, 5 * fold + 6):
+                    if (found == label).sum() >= LEAST_PIXELS:
+                        expected.add(f"{name}__{label:02d}")
+            rows = lines(world / "lists" / "hsnet" / "pascal" / part / f"fold{fold}.txt")
+            assert len(rows) == len(set(rows)) and set(rows) == expected
+            for label in range(5 * fold + 1, 5 * fold + 6):  # a query and a support of each class
+                assert sum(row.endswith(f"__{label:02d}") for row in rows) >= 2
+
+
+# ---- COCO-20i
+
+
+class NothingButData(pickle.Unpickler):
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def test_coco_masks_are_those_of_the_scene(world):
+    for split, first in (("train", 1), ("val", 41)):
+        scene = draw_coco(3, split, 5, (160, 200))
+        name = f"COCO_{split}2014_{first + 5:012d}"
+        file = world / "COCO2014" / "annotations" / f"{split}2014" / f"{name}.png"
+        assert Image.open(file).mode == "L"
+        expected = np.zeros((160, 200), int)
+        for thing in scene.things:
+            expected[thing.mask] = COCO_CLASSES[thing.kind] + 1
+        assert np.array_equal(labels(file), expected)
+
+
+@pytest.mark.parametrize("part", ["trn", "val"])
+def test_coco_folds_name_the_images_of_each_class(world, part):
+    split = "train" if part == "trn" else "val"
+    masks = world / "COCO2014" / "annotations" / f"{split}2014"
+    shown = {file.stem: set(np.unique(labels(file)).tolist()) for file in sorted(masks.iterdir())}
+    for fold in range(4):
+        with (world / "splits" / "coco" / part / f"fold{fold}.pkl").open("rb") as file:
+            listed = NothingButData(file).load()
+        assert list(listed) == list(range(80))
+        held_out = {place for place in range(80) if place % 4 == fold}
+        classes = held_out if part == "val" else set(range(80)) - held_out
+        for place, images in listed.items():
+            names = [
+                f"{split}2014/{name}.jpg" for name, found in shown.items() if place + 1 in found
+            ]
+            assert images == (names if place in classes else [])
+            assert all((world / "COCO2014" / image).is_file() for image in images)
+        drawn = {place for place in classes if place in COCO_CLASSES.values()}
+        assert drawn and all(len(listed[place]) >= 2 for place in drawn)
+
+
+# ---- LVIS
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
+def test_lvis_outlines_are_the_things(world, capsys):
+    annotated = COCO(str(world / "LVIS" / "lvis_v1_val.json"))
+    kind_of = {category.id: kind for kind, category in LVIS_CATEGORIES.items()}
+    for index, image in enumerate(annotated.loadImgs(annotated.getImgIds())[:12]):
+        scene = draw_lvis(3, "val", index, (160, 200))
+        anns = annotated.loadAnns(annotated.getAnnIds([image["id"]]))
+        assert [kind_of[ann["category_id"]] for ann in anns] == [t.kind for t in scene.things]
+        for ann, thing in zip(anns, scene.things, strict=True):
+            filled = annotated.annToMask(ann).astype(bool)
+            assert (filled & thing.mask).sum() > 0.9 * (filled | thing.mask).sum()
+            assert ann["area"] == thing.mask.sum() and ann["bbox"] == list(thing.box)
+        names = {category.id for category in LVIS_CATEGORIES.values()}
+        assert set(image["neg_category_ids"]) == names - {ann["category_id"] for ann in anns}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_lvis_has_the_keys_of_v1_and_its_photos(world, split):
+    content = json.loads((world / "LVIS" / f"lvis_v1_{split}.json").read_text())
+    assert set(content) == {"info", "licenses", "categories", "images", "annotations"}
+    for image in content["images"]:
+        folder, name = image["coco_url"].split("/")[-2:]
+        photo = Image.open(world / "LVIS" / folder / name)
+        assert photo.size == (image["width"], image["height"])
+    for category in content["categories"]:
+        anns = [a for a in content["annotations"] if a["category_id"] == category["id"]]
+        assert category["instance_count"] == len(anns) >= 2
+        assert category["image_count"] == len({a["image_id"] for a in anns})
+    folders = {image["coco_url"].split("/")[-2] for image in content["images"]}
+    assert folders == {"train2017"} if split == "train" else {"train2017", "val2017"}
+
+
+def test_lvis_categories_are_those_published(real_data):
+    (file,) = (real_data / "lvis_mini").glob("*categories*.json")
+    published = json.loads(file.read_text())
+    rows = published if isinstance(published, list) else published["categories"]
+    by_id = {row["id"]: row for row in rows}
+    for category in LVIS_CATEGORIES.values():
+        assert by_id[category.id]["name"] == category.name
+        assert by_id[category.id].get("synset", category.synset) == category.synset
+
+
+# ---- all
+
+
+def contents(folder):
+    return {
+        file.relative_to(folder): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_equal_seeds_write_equal_files_and_others_do_not(name, tmp_path):
+    counts = {"train": 2, "val": 1}
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        WRITERS[name](tmp_path / folder, counts, seed=seed, progress=False)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    first, other = (
+        next(iter(sorted((tmp_path / folder / name).rglob("*.jpg")))) for folder in ("a", "c")
+    )
+    assert first.read_bytes() != other.read_bytes()
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_real_data_is_never_touched(name, tmp_path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(FileExistsError, match="did not write"):
+        WRITERS[name](tmp_path, COUNTS, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert not list((tmp_path / name).iterdir())
+
+
+def test_every_kind_has_a_label():
+    assert set(VOC_LABELS) == set(COCO_CLASSES) == set(LVIS_CATEGORIES) == set(KINDS)
