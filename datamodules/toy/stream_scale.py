@@ -1,9 +1,9 @@
 """The scale of the tokens that a decoder taps, which contrastive pre-training leaves open.
 
 A pre-norm transformer normalises whatever it reads from its residual stream, so the stream's own
-scale is free. Pre-training from scratch lets it drift to a standard deviation of 8 to 11, and a
-decoder trained on that at the paper's learning rate hardly learns: with one toy CLIP of 11, 250
-steps gave mIoU 0.20 by text, and 0.35 after its stream had been scaled to 1.4 (seed 0).
+scale is free, and pre-training lets it drift. A decoder trained on it at the paper's learning rate
+cares: with one toy CLIP, 300 steps gave a best mIoU by text of 0.37, 0.39, 0.35 and 0.27 where the
+stream's standard deviation after block 9 was 1.1, 2.2, 4.4 and 8.7 (seed 0).
 """
 
 from collections.abc import Mapping

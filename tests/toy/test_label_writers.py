@@ -173,14 +173,42 @@ def test_lvis_has_the_keys_of_v1_and_its_photos(world, split):
     assert folders == {"train2017"} if split == "train" else {"train2017", "val2017"}
 
 
-def test_lvis_categories_are_those_published(real_data):
-    (file,) = (real_data / "lvis_mini").glob("*categories*.json")
-    published = json.loads(file.read_text())
-    rows = published if isinstance(published, list) else published["categories"]
-    by_id = {row["id"]: row for row in rows}
-    for category in LVIS_CATEGORIES.values():
-        assert by_id[category.id]["name"] == category.name
-        assert by_id[category.id].get("synset", category.synset) == category.synset
+# ---- beside real samples
+
+
+def test_categories_and_keys_are_lvis_own(world, real_data):
+    ours = json.loads((world / "LVIS" / "lvis_v1_val.json").read_text())
+    theirs = json.loads((real_data / "lvis_mini" / "lvis_val_100.json").read_text())
+    assert set(ours) == set(theirs)
+    # v0.5, which the sample is of, names the file as well
+    assert set(ours["images"][0]) == set(theirs["images"][0]) - {"file_name"}
+    for part in ("annotations", "categories"):
+        assert set(ours[part][0]) == set(theirs[part][0])
+    published = json.loads((real_data / "lvis_mini" / "lvis_v1_categories.json").read_text())
+    by_id = {category["id"]: category for category in published}
+    for category in ours["categories"]:
+        real = by_id[category["id"]]
+        for key in ("name", "synset", "frequency"):
+            assert category[key] == real[key]
+        assert set(category["synonyms"]) <= set(real["synonyms"])
+
+
+@pytest.mark.parametrize(
+    ("mini", "dataset", "lists", "pattern"),
+    [
+        ("voc2012_mini", "VOC2012", "lists", "*.txt"),
+        ("coco20i_mini", "COCO2014", "splits", "*.pkl"),
+    ],
+)
+def test_folders_and_lists_are_where_the_real_ones_are(
+    world, real_data, mini, dataset, lists, pattern
+):
+    def found(root, wanted):
+        paths = [path for part in (dataset, lists) for path in (root / part).rglob(wanted)]
+        return {str(p.relative_to(root)) for p in paths if p.is_dir() or pattern == wanted}
+
+    for wanted in (pattern, "*"):
+        assert found(world, wanted) == found(real_data / mini, wanted) != set()
 
 
 # ---- all

@@ -1,56 +1,120 @@
-"""The whole toy world under one root, by hand and by itself."""
+"""All toy datasets at once, by the function and by the verb."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from clipseg_pl.commands import toy
 from datamodules.phrasecut import PhraseCutDataModule
-from datamodules.toy import world
+from datamodules.toy.world import SCENES, scaled, toy_root, write_toy_world
+from datamodules.toy.writers.folder import WORLD
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toy") / "data"
-    toy.main(["--root", str(root), "--scenes", "3", "--seed", "5"])
-    return root
+SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "LVIS": 1}
+PARTS = {"VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS"}
 
 
-def test_the_verb_writes_all_datasets_and_says_what_next(root, capsys):
-    toy.main(["--root", str(root), "--scenes", "3", "--seed", "5"])  # again: nothing is drawn
-    told = capsys.readouterr().out
+@pytest.fixture
+def small(monkeypatch):
+    """Worlds of a few pictures a split."""
+    monkeypatch.setattr("datamodules.toy.world._LEAST", SMALL)
+
+
+def test_counts_are_in_proportion_and_never_tiny():
+    assert scaled(2000) == SCENES
+    assert scaled(4000)["COCO2014"] == {"train": 600, "val": 400}
+    assert scaled(1) == {
+        "PhraseCut": {"train": 1, "val": 20, "test": 20, "miniv": 20},
+        "VOC2012": {"train": 40, "val": 40},
+        "COCO2014": {"train": 40, "val": 40},
+        "LVIS": {"train": 40, "val": 40},
+    }
+    with pytest.raises(ValueError, match="at least 1 scene, not 0"):
+        scaled(0)
+
+
+def test_the_cache_carries_the_version():
+    assert toy_root().name == f"toy_world_{WORLD}"
+
+
+def test_all_datasets_are_written_once(tmp_path, small):
+    written = write_toy_world(tmp_path, scenes=3, seed=5, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == PARTS
+    assert {path.name: count for path, count in written.items()} == {
+        "VGPhraseCut_v0": 9,
+        "VOC2012": 2,
+        "COCO2014": 2,
+        "LVIS": 2,
+    }
+    for folder, count in written.items():
+        assert len(list(folder.rglob("*.jpg"))) == count
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert write_toy_world(tmp_path, scenes=3, seed=5, progress=False) == written
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_verb_writes_and_says_what_comes_next(tmp_path, small, capsys):
+    root = tmp_path / "my data"
+    toy.main(["--root", str(root), "--scenes", "2", "--seed", "4"])
+    out = capsys.readouterr().out
+    assert {path.name for path in root.iterdir()} == PARTS
     for name in ("VGPhraseCut_v0", "VOC2012", "COCO2014", "LVIS"):
-        assert (root / name / "toy_world.json").is_file() and name in told
-    assert f"--data.init_args.root {root}" in told
+        assert f"{root / name}: " in out
+    assert f"--data.init_args.root '{root}'" in out.splitlines()[-1]
 
 
-def test_a_datamodule_reads_it(root):
-    data = PhraseCutDataModule(str(root), image_size=64, batch_size=2, num_workers=0)
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        (["--scenes", "0"], "at least 1 scene, not 0"),
+        (["--scenes", "-3"], "at least 1 scene, not -3"),
+        (["--seed", "-1"], "0 or more, not -1"),
+    ],
+)
+def test_bad_numbers_are_one_line(tmp_path, change, answer):
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(["--root", str(tmp_path / "new"), *change])
+    assert answer in str(stopped.value) and "\n" not in str(stopped.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_the_verb_refuses_foreign_data_before_it_draws(tmp_path, small, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(["--root", str(tmp_path), "--scenes", "2"])
+    assert f"{tmp_path / name} holds data that the toy world did not write" in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    assert not list((tmp_path / name).iterdir())
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="clipseg_pl: "):
+        toy.main(["--root", str(tmp_path / "file")])
+
+
+def test_help_is_there_and_light():
+    code = (
+        "import sys; sys.argv[1:] = ['toy', '--help']\n"
+        "from clipseg_pl.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'cv2' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "example: python -m clipseg_pl toy --root" in " ".join(done.stdout.split())
+
+
+def test_a_datamodule_reads_it(tmp_path, small):
+    write_toy_world(tmp_path, scenes=3, progress=False)
+    data = PhraseCutDataModule(str(tmp_path), image_size=64, batch_size=2, num_workers=0)
     data.setup("fit")
-    assert data.sizes()["train"] >= 3 and data.sizes()["val"] >= 20
-    tasks = json.loads((root / "VGPhraseCut_v0" / "refer_train.json").read_text())
+    assert data.sizes()["val"] >= 2
+    tasks = json.loads((tmp_path / "VGPhraseCut_v0" / "refer_train.json").read_text())
     assert data.sizes()["train"] == len(tasks) and not any(data.skipped.values())
-
-
-def test_another_world_is_refused_in_one_line(root):
-    with pytest.raises(SystemExit) as stopped:
-        toy.main(["--root", str(root), "--scenes", "4", "--seed", "5"])
-    assert "Give another root" in str(stopped.value) and "\n" not in str(stopped.value)
-
-
-@pytest.mark.parametrize("option", ["--scenes=0", "--seed=-1"])
-def test_numbers_that_mean_nothing_are_refused(option, tmp_path):
-    with pytest.raises(SystemExit) as stopped:
-        toy.main(["--root", str(tmp_path / "data"), option])
-    assert "clipseg_pl: " in str(stopped.value) and not (tmp_path / "data").exists()
-
-
-def test_help_teaches(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        toy.main(["--help"])
-    told = capsys.readouterr().out
-    assert "example: python -m clipseg_pl toy" in told and "PhraseCut" in told
 
 
 def test_root_toy_is_written_on_first_use(monkeypatch, tmp_path):
@@ -59,20 +123,13 @@ def test_root_toy_is_written_on_first_use(monkeypatch, tmp_path):
     monkeypatch.setattr("datamodules.base.write_toy_world", lambda root: asked.append(root))
     monkeypatch.setattr(PhraseCutDataModule, "setup", lambda *_: None)
     PhraseCutDataModule("toy").prepare_data()
-    assert asked == [world.toy_root()] and tmp_path in asked[0].parents
+    assert asked == [toy_root()] and tmp_path in asked[0].parents
     PhraseCutDataModule(str(tmp_path)).prepare_data()
     assert len(asked) == 1
 
 
-def test_other_sizes_are_in_proportion():
-    assert world.scaled(2000) == world.SCENES
-    twice = world.scaled(4000)
-    assert twice["VOC2012"] == {"train": 600, "val": 300} and twice["PhraseCut"]["test"] == 160
-    assert world.scaled(1)["COCO2014"] == {"train": 40, "val": 40}
-
-
 def test_held_out_scenes_show_three_things_or_more_on_average():
-    counts = world.SCENES["PhraseCut"]
+    counts = SCENES["PhraseCut"]
     for split in ("val", "test"):
         scenes = [draw_phrasecut(0, split, index, (128, 128))[0] for index in range(counts[split])]
         assert sum(len(scene.things) for scene in scenes) >= 3 * len(scenes)
