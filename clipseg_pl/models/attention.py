@@ -11,13 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def self_attention(attention: nn.MultiheadAttention, tokens: Tensor, causal: bool) -> Tensor:
+def self_attention(
+    attention: nn.MultiheadAttention,
+    tokens: Tensor,
+    causal: bool,
+    dropout: nn.Dropout | None = None,
+) -> Tensor:
     """Attend within each sequence.
 
     Args:
-        attention: whose weights and dropout to use.
+        attention: whose weights to use.
         tokens: (B, N, width).
         causal: let tokens attend to themselves and earlier ones only.
+        dropout: of the attention's weights; none at all by default.
 
     Returns:
         (B, N, width).
@@ -27,10 +33,16 @@ def self_attention(attention: nn.MultiheadAttention, tokens: Tensor, causal: boo
     # B N 3W -> B N 3 heads W'; the last size is named, for batches of none
     heads = projected.view(batch, length, 3, attention.num_heads, attention.head_dim)
     query, key, value = heads.permute(2, 0, 3, 1, 4)  # 3 B heads N W'
-    dropout = attention.dropout if attention.training else 0.0
-    attended = F.scaled_dot_product_attention(
-        query, key, value, dropout_p=dropout, is_causal=causal
-    )
+    loses = dropout is not None and dropout.training and dropout.p > 0
+    if tokens.is_cpu and not causal and (loses or query.dtype == torch.bfloat16):
+        # a CPU's fused kernel is slower than its parts in bf16, and knows no dropout
+        weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
+        attended = (weights if dropout is None else dropout(weights)) @ value
+    else:
+        lost = dropout.p if dropout is not None and loses else 0.0
+        attended = F.scaled_dot_product_attention(
+            query, key, value, dropout_p=lost, is_causal=causal
+        )
     joined: Tensor = attention.out_proj(attended.transpose(1, 2).flatten(2))
     return joined
 
@@ -56,8 +68,10 @@ class Dropout(nn.Dropout):
         numbers = torch.empty((tokens.numel() + 3) // 4, dtype=torch.int64)
         draws = numbers.random_(-(2**63), None).view(torch.int16)[: tokens.numel()]
         lost = round(self.p * 2**16)
-        kept = draws.view(tokens.shape) >= lost - 2**15  # int16 starts at -2^15
-        return torch.where(kept, tokens * (2**16 / (2**16 - lost)), 0)
+        least = lost - 2**15  # of those kept: int16 starts at -2^15
+        # 1 where kept, else 0; a comparison's booleans would cost more than the random numbers
+        kept = draws.view(tokens.shape).clamp_(least - 1, least).sub_(least - 1)
+        return tokens * kept * (2**16 / (2**16 - lost))
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
@@ -67,10 +81,12 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         """Build torch's layer with our dropout between its parts."""
         super().__init__(width, heads, feedforward, dropout, batch_first=True)
         self.dropout, self.dropout1, self.dropout2 = (Dropout(dropout) for _ in range(3))
+        self.attention_dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]  # no masks
         """Map (B, N, width) to the same."""
-        tokens = self.norm1(tokens + self.dropout1(self_attention(self.self_attn, tokens, False)))
+        attended = self_attention(self.self_attn, tokens, False, self.attention_dropout)
+        tokens = self.norm1(tokens + self.dropout1(attended))
         hidden = self.dropout(F.relu(self.linear1(tokens)))
         advanced: Tensor = self.norm2(tokens + self.dropout2(self.linear2(hidden)))
         return advanced

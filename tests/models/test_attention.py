@@ -44,13 +44,10 @@ def test_gradients_equal_torchs_own():
 def test_every_dropout_acts_in_training_only():
     """Each of the four by itself: in the attention, the MLP and both residuals."""
     tokens = torch.randn(3, 7, 16)
-    for name in ("self_attn", "dropout", "dropout1", "dropout2"):
+    for name in ("attention_dropout", "dropout", "dropout1", "dropout2"):
         layer = own_layer(dropout=0.0)
         assert torch.equal(layer(tokens), layer(tokens))
-        if name == "self_attn":
-            layer.self_attn.dropout = 0.5
-        else:
-            getattr(layer, name).p = 0.5
+        getattr(layer, name).p = 0.5
         assert not torch.equal(layer(tokens), layer(tokens)), name
         layer.eval()
         assert torch.equal(layer(tokens), layer(tokens)), name
@@ -81,6 +78,30 @@ def test_dropout_of_nothing_and_of_everything():
     tokens = torch.randn(5, 3)
     assert torch.equal(Dropout(0.0)(tokens), tokens)
     assert torch.equal(Dropout(1.0)(tokens), torch.zeros(5, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_attention_product_by_product_equals_the_fused_one(dtype):
+    attention, tokens = (
+        nn.MultiheadAttention(16, 4, batch_first=True).to(dtype),
+        torch.randn(3, 7, 16),
+    )
+    never = Dropout(0.5).eval()
+    given = self_attention(attention, tokens.to(dtype), False, never).float()
+    fused = attention.float().eval()(tokens, tokens, tokens, need_weights=False)[0]
+    torch.testing.assert_close(
+        given, fused, rtol=0.05, atol=0.02 if dtype != torch.float32 else 1e-6
+    )
+
+
+def test_attention_dropout_keeps_the_mean():
+    """Weights are dropped after the softmax, as torch's own attention does it."""
+    attention, tokens = nn.MultiheadAttention(16, 4, batch_first=True), torch.randn(1, 9, 16)
+    tokens = tokens.expand(4000, -1, -1)
+    with torch.no_grad():
+        dropped = self_attention(attention, tokens, False, Dropout(0.3)).mean(0)
+        kept = self_attention(attention, tokens[:1], False)[0]
+    torch.testing.assert_close(dropped, kept, rtol=0, atol=0.02)
 
 
 def test_nothing_gives_nothing():
