@@ -166,7 +166,8 @@ def measure(seed: int, runs: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
         for name, folder in folders.items()
         if name != "untrained"
     }
-    wanted = ("text/miou@0.3", "text/ap", "text/iou_fg@best", "visual/miou@0.3", "visual/ap")
+    wanted = [f"text/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
+    wanted += [f"visual/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
     figures: dict[str, Any] = {}
     for name, folder in folders.items():
         (file,) = folder.glob("results/fit-*.json")

@@ -17,15 +17,16 @@ _COLOUR_NAMES = tuple(COLOURS)
 _GROUP = 8
 _POOLS = ((20, 10), (3, 4), (20, 1))  # numbers of kinds and colours of a group
 _REDRAWS = 3
+_MAGNIFIED = (0.35, 0.7)  # of the picture's side
 
 
 class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
     """Whole batches by step number, so that neither workers nor a resume change what is seen.
 
-    Half of the pictures show one magnified thing, one in fifty only stuff, the rest one to six
-    things. Pictures come in groups of 8. A third of the groups draws from three kinds and four
-    colours, a third from one colour, which makes hard negatives: the same kind in another colour,
-    another kind in the same colour.
+    A third of the pictures show one magnified thing, a third two or three that are as large as a
+    decoder sees them, one in fifty only stuff, the rest one to six things. Pictures come in groups
+    of 8. A third of the groups draws from three kinds and four colours, a third from one colour,
+    which makes hard negatives: the same kind in another colour, another kind in the same colour.
 
     Args:
         seed: First part of every generator's seed.
@@ -88,9 +89,15 @@ class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
         self, rng: np.random.Generator, kinds: Sequence[str], colours: Sequence[str]
     ) -> tuple[Scene, str]:
         choice = rng.random()
-        if choice < 0.5:
-            scene = draw_scene(rng, self.image_size, count=1, kinds=kinds, colours=colours)
-            return scene, thing_caption(scene, rng) if scene.things else scene_caption(scene, rng)
-        count = 0 if choice < 0.52 else None
-        scene = draw_scene(rng, self.image_size, count=count, kinds=kinds, colours=colours)
-        return scene, scene_caption(scene, rng)
+        count, lengths = None, None
+        if choice < 0.35:
+            count = 1
+        elif choice < 0.65:
+            count, lengths = int(rng.integers(2, 4)), _MAGNIFIED
+        elif choice < 0.67:
+            count = 0
+        scene = draw_scene(
+            rng, self.image_size, count=count, kinds=kinds, colours=colours, lengths=lengths
+        )
+        caption = thing_caption if count == 1 and scene.things else scene_caption
+        return scene, caption(scene, rng)

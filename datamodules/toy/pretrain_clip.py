@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.toy.pretrain_batches import CaptionedScenes
 from datamodules.toy.pretrain_settings import Settings
-from datamodules.toy.stream_scale import scale_stream
+from datamodules.toy.scales import rescaled
 from datamodules.toy.vocabulary import ToyTokenizer, toy_vocabulary
 from datamodules.toy.zero_shot import HeldOutPictures, normalised
 
@@ -114,7 +114,8 @@ class Pretraining:
     def export(self, folder: Path) -> None:
         """Writes model config, averaged weights in fp16, vocabulary and log, all named toy*."""
         folder.mkdir(parents=True, exist_ok=True)
-        scaled = scale_stream(self.average.state_dict(), self.settings.stream_scale)
+        settings, state = self.settings, self.average.state_dict()
+        scaled = rescaled(state, settings.stream_scale, settings.embedding_scale)
         weights = {key: value.to(torch.float16).contiguous().cpu() for key, value in scaled.items()}
         save_file(weights, folder / "toy.safetensors.part")
         (folder / "toy.safetensors.part").chmod(

@@ -12,7 +12,6 @@ ARCHITECTURE: dict[str, Any] = {
         "head_width": 64,
         "patch_size": 8,
         "image_size": 64,
-        "pool_type": "avg",
     },
     "text_cfg": {"context_length": 24, "width": 96, "heads": 3, "layers": 3},
     "quick_gelu": False,
@@ -34,7 +33,8 @@ class Settings:
         patch_dropout: Share of patches left out, which makes steps cheaper.
         whole_from: Share of the budget after which pictures are seen whole.
         ema_decay: Of the exported weights.
-        stream_scale: What the exported vision tower's tokens are scaled by.
+        stream_scale: What the exported vision tower's tokens are scaled by, see `scales`.
+        embedding_scale: What exported embeddings are scaled by.
         seed: Of weights and pictures.
         workers: Drawing processes.
         every: Steps between evaluations, checkpoints and exports.
@@ -54,6 +54,7 @@ class Settings:
     whole_from: float = 0.85
     ema_decay: float = 0.998
     stream_scale: float = 1 / 4
+    embedding_scale: float = 1 / 4
     seed: int = 0
     workers: int = 1
     every: int = 100

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from datamodules.toy.pretrain_batches import CaptionedScenes
 from datamodules.toy.pretrain_clip import Pretraining
 from datamodules.toy.pretrain_settings import Settings
+from datamodules.toy.scales import rescaled
 from datamodules.toy.sentences import all_words
-from datamodules.toy.stream_scale import scale_stream
 from datamodules.toy.vocabulary import UNKNOWN_ROW, ToyTokenizer, kept_tokens, toy_vocabulary
 
 TINY = {
@@ -48,15 +48,16 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
             assert torch.equal(value, other.state_dict()[key]), key
 
 
-def test_scaling_the_stream_scales_tokens_and_leaves_embeddings(settings):
+def test_rescaling_scales_tokens_and_embeddings_and_nothing_else(settings):
     model = Pretraining(settings).average.eval()
     images, stream = torch.rand(2, 3, 32, 32), []
     for block in model.visual.transformer.resblocks:
         block.register_forward_hook(lambda *call: stream.append(call[-1]))
-    before = model.encode_image(images)
-    model.load_state_dict(scale_stream(model.state_dict(), 4.0))
-    after = model.encode_image(images)
-    assert torch.allclose(after, before, rtol=1e-3, atol=1e-4)
+    rows = ToyTokenizer(toy_vocabulary(), model.context_length)(["a red dog", "grass"])
+    before, words = model.encode_image(images), model.encode_text(rows)
+    model.load_state_dict(rescaled(model.state_dict(), stream=4.0, embeddings=0.5))
+    assert torch.allclose(model.encode_image(images), before / 2, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(model.encode_text(rows), words / 2, rtol=1e-5)
     for tokens, scaled in zip(stream[:2], stream[2:], strict=True):
         assert torch.allclose(scaled, 4 * tokens, rtol=1e-3, atol=1e-3)
 

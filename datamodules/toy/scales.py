@@ -1,0 +1,37 @@
+"""The scales of a CLIP that contrastive pre-training leaves open, set to what a decoder likes.
+
+A pre-norm transformer normalises whatever it reads from its residual stream, and contrastive
+training normalises embeddings, so the scales of both are free and drift. A decoder trained on them
+at the paper's learning rate cares. With one toy CLIP, 300 steps and seed 0, the best mIoU by text
+was 0.37, 0.39, 0.35 and 0.27 where the stream's standard deviation after block 9 was 1.1, 2.2, 4.4
+and 8.7, and 0.35, 0.37 and 0.34 with embeddings of norm 26 (as trained), 6.6 and 1.6.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+_WRITERS = ("visual.ln_pre.", ".attn.out_proj.", ".mlp.c_proj.")
+"""what writes into the stream of the vision tower"""
+_PROJECTIONS = ("visual.proj", "text_projection")
+
+
+def rescaled(state: Mapping[str, Tensor], stream: float, embeddings: float) -> dict[str, Tensor]:
+    """Scale the vision tower's residual stream, and the embeddings of images and texts.
+
+    Args:
+        state: Of an open_clip CLIP with pre-norm blocks.
+        stream: Factor on the tokens; a power of two loses nothing in any float format.
+        embeddings: Factor on the embeddings, likewise.
+
+    Returns:
+        The same state with what writes into the stream, and the projections, multiplied.
+    """
+
+    def factor(key: str) -> float:
+        if key in _PROJECTIONS:
+            return embeddings
+        writes = key.startswith("visual.") and any(part in key for part in _WRITERS)
+        return stream if writes else 1.0
+
+    return {key: value * factor(key) for key, value in state.items()}
