@@ -54,7 +54,7 @@ class Settings:
     whole_from: float = 0.85
     ema_decay: float = 0.998
     stream_scale: float = 1 / 4
-    embedding_scale: float = 1 / 4
+    embedding_scale: float = 1 / 2
     seed: int = 0
     workers: int = 1
     every: int = 100
