@@ -17,6 +17,7 @@ def self_attention(
     tokens: Tensor,
     causal: bool,
     dropout: nn.Dropout | None = None,
+    queries: int | None = None,
 ) -> Tensor:
     """Attend within each sequence.
 
@@ -25,15 +26,17 @@ def self_attention(
         tokens: (B, N, width).
         causal: let tokens attend to themselves and earlier ones only.
         dropout: of the attention's weights; none at all by default.
+        queries: how many of the tokens, from the first, get an answer; all by default.
 
     Returns:
-        (B, N, width).
+        (B, queries, width).
     """
     projected = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
     batch, length, _ = tokens.shape
     # B N 3W -> B N 3 heads W'; the last size is named, for batches of none
     heads = projected.view(batch, length, 3, attention.num_heads, attention.head_dim)
     query, key, value = heads.permute(2, 0, 3, 1, 4)  # 3 B heads N W'
+    query = query[:, :, :queries]
     loses = dropout is not None and dropout.training and dropout.p > 0
     if tokens.is_cpu and not causal and (loses or query.dtype == torch.bfloat16):
         # a CPU's fused kernel is slower than its parts in bf16, and knows no dropout
@@ -48,9 +51,12 @@ def self_attention(
     return joined
 
 
-def run_block(block: ResidualAttentionBlock, tokens: Tensor, causal: bool = False) -> Tensor:
-    """Run one pre-norm block of open_clip: (B, N, width) to the same."""
-    tokens = tokens + block.ls_1(self_attention(block.attn, block.ln_1(tokens), causal))
+def run_block(
+    block: ResidualAttentionBlock, tokens: Tensor, causal: bool = False, queries: int | None = None
+) -> Tensor:
+    """Run one pre-norm block of open_clip: (B, N, width) to (B, queries, width), by default N."""
+    attended = self_attention(block.attn, block.ln_1(tokens), causal, queries=queries)
+    tokens = tokens[:, :queries] + block.ls_1(attended)
     advanced: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
     return advanced
 

@@ -24,6 +24,12 @@ def test_block_equals_open_clips_own(causal):
     torch.testing.assert_close(run_block(block, tokens, causal), block(tokens, attn_mask=mask))
 
 
+def test_a_block_answers_the_first_tokens_alone():
+    block, tokens = ResidualAttentionBlock(16, 4), torch.randn(3, 7, 16)
+    whole = run_block(block, tokens)
+    torch.testing.assert_close(run_block(block, tokens, queries=2), whole[:, :2])
+
+
 def test_encoder_layer_equals_torchs_own():
     own, torchs = own_layer().eval(), torchs_layer().eval()
     own.load_state_dict(torchs.state_dict(), strict=True)
