@@ -78,12 +78,10 @@ class CLIPBackbone(Backbone):
     def embed_image(self, images: Tensor) -> Tensor:
         """Embed (N, 3, H, W) uint8 images whole, raw (not L2-normalised): (N, C)."""
         visual, last = self.clip.visual, self.shape.depth - 1
-        if visual.pool_type == "avg":
-            tokens = self._run_blocks(images, [last])[0][:, 1:]
-        else:  # nothing but the CLS token is read, so the last block asks for nothing else
-            block = visual.transformer.resblocks[last]
-            tokens = run_block(block, self._run_blocks(images, [last - 1])[0], queries=1)
-        embeddings: Tensor = visual.ln_post(tokens).mean(1) @ visual.proj
+        (tokens,) = self._run_blocks(images, [last - 1])
+        # nothing but the CLS token is read, so the last block asks for nothing else
+        cls = run_block(visual.transformer.resblocks[last], tokens, queries=1)[:, 0]
+        embeddings: Tensor = visual.ln_post(cls) @ visual.proj
         return embeddings.float()
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # keys of the configurations that `CLIPBackbone` computes; others pool or tokenize differently
 _PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"}
 _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}
-_PLAIN_VISION = {"image_size", "patch_size", "head_width", "pool_type", *_TOWER}
+_PLAIN_VISION = {"image_size", "patch_size", "head_width", *_TOWER}
 _PLAIN_TEXT = {"context_length", "vocab_size", "heads", *_TOWER}
 _INITIAL_SEED = 211210003  # the paper's arXiv number; any constant would do
 
@@ -46,8 +46,7 @@ def find_config(name: str) -> dict[str, Any]:
         )
     vision, text = config["vision_cfg"], config["text_cfg"]
     plain = set(config) <= _PLAIN and set(vision) <= _PLAIN_VISION and set(text) <= _PLAIN_TEXT
-    pooled = vision.get("pool_type", "tok") in ("tok", "avg")
-    if not plain or not pooled or not vision.get("patch_size"):  # ResNets have null
+    if not plain or not vision.get("patch_size"):  # ResNets have null
         raise ValueError(f"{name} is not a plain ViT CLIP with CLIP's own tokenizer and pooling")
     return dict(config)
 
