@@ -3,8 +3,9 @@
     python experiments/toy_claims.py --runs runs/toy_claims
 
 Three fits a seed, of the length of `experiments/toy.yaml`: the README's first command, the same
-with an untrained CLIP, and the same without the kinds of fold 0. Finished runs are kept. The
-figures go to experiments/results/toy_claims.json.
+with an untrained CLIP, and the same without the kinds of fold 0. Finished runs are kept, whatever
+version made them: experiments/results/toy_claims.json has the commit and config of each beside the
+figures.
 """
 
 import argparse
@@ -54,7 +55,7 @@ SAID = {
     "has legs": "has legs",
     "has ears": "has ears",
 }
-"""generalised prompt of the paper -> how it is put here"""
+"""generalised prompt of the authors' -> how it is put here; "has ears" is in their code alone"""
 _DRAWN = 0xC1A15  # opens the generators' seeds: nobody else draws these scenes
 _AT = int((THRESHOLDS - PAPER_THRESHOLD).abs().argmin())
 
@@ -75,6 +76,13 @@ def fit(name: str, seed: int, runs: Path) -> Path:
     return folder
 
 
+def outcome(folder: Path) -> dict[str, Any]:
+    """Content of the results file of a run of `fit`."""
+    file = max(folder.glob("results/fit-*.json"), key=lambda file: file.stat().st_mtime)
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
 class Tally:
     """Mean IoU over prompts at the paper's threshold, best IoU_FG and AP over all pixels."""
 
@@ -92,7 +100,9 @@ class Tally:
         self.ious.append(float(iou_foreground(found)[0, _AT]))
 
     def numbers(self) -> dict[str, float]:
-        """Figures in [0, 1] and the number of prompts."""
+        """Figures in [0, 1] and the number of prompts; nothing else where there was none."""
+        if not self.ious:
+            return {"prompts": 0}
         total = Counts(*(torch.cat(values).sum(0) for values in zip(*self.counts, strict=True)))
         return {
             "prompts": len(self.ious),
@@ -133,7 +143,7 @@ def kinds(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 
 def properties(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """The paper's affordances, attributes and parts against its lists, where something fits."""
+    """Affordances, attributes and parts against the authors' lists, where something fits."""
     tallies = {said: Tally() for said in SAID.values()}
     floor = {said: Tally() for said in SAID.values()}
     for scene in track(scenes, "properties"):
@@ -145,7 +155,7 @@ def properties(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
                 tallies[said].add(probability, np.any(fitting, 0))
                 floor[said].add(everything.astype(np.float32), np.any(fitting, 0))
     return {
-        said: tally.numbers() | {"all things (floor)": floor[said].numbers()["miou@0.3"]}
+        said: tally.numbers() | {"all things (floor)": floor[said].numbers().get("miou@0.3", 0.0)}
         for said, tally in tallies.items()
     }
 
@@ -170,10 +180,9 @@ def measure(seed: int, runs: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
     wanted += [f"visual/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
     figures: dict[str, Any] = {}
     for name, folder in folders.items():
-        (file,) = folder.glob("results/fit-*.json")
-        result = json.loads(file.read_text())
+        result = outcome(folder)
         figures[name] = {key: round(result["metrics"][f"val/{key}"], 4) for key in wanted}
-        figures[name] |= {"seconds": result["seconds"], "steps": result["step"]}
+        figures[name]["seconds"] = result["seconds"]
     figures["listening"] = listening(models["toy"], scenes)
     figures["kinds, all named in training"] = kinds(models["toy"], scenes)
     figures["kinds, fold 0 never named"] = kinds(models["without_fold_0"], scenes)
@@ -205,12 +214,21 @@ def main() -> None:
         draw_scene(np.random.default_rng((_DRAWN, index)), 128) for index in range(given.scenes)
     ]
     seeds = {str(seed): measure(seed, given.runs, drawn) for seed in given.seeds}
+    made = {
+        f"{name}-{seed}": outcome(given.runs / f"{name}-{seed}")
+        for seed in given.seeds
+        for name in OVERLAYS
+    }
     content = {
         "command": " ".join(["python", "experiments/toy_claims.py", *sys.argv[1:]]),
         "scenes": given.scenes,
         "things_per_scene": statistics.fmean(len(scene.things) for scene in drawn),
         "over_seeds": summary(list(seeds.values())),
         "seeds": seeds,
+        "fits": {
+            name: {key: result[key] for key in ("commit", "dirty", "config_hash", "step")}
+            for name, result in made.items()
+        },
         **provenance(),
     }
     file = HERE / "results" / "toy_claims.json"

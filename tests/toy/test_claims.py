@@ -1,5 +1,6 @@
 """The toy world's claims are measured right: on models that know everything, or hear nothing."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,3 +80,32 @@ def test_properties_follow_the_papers_lists(scenes):
 def test_a_summary_holds_mean_and_spread():
     found = toy_claims.summary([{"a": {"b": 1.0}}, {"a": {"b": 2.0}}, {"a": {"b": 6.0}}])
     assert found == {"a": {"b": {"mean": 3.0, "min": 1.0, "max": 6.0}}}
+
+
+def test_figures_of_a_seed_are_those_of_its_fits_and_of_the_scenes(scenes, tmp_path, monkeypatch):
+    metrics = ("miou@0.3", "miou@best", "ap", "ap_exact")
+    asked = []
+
+    def fit(name, seed, runs):
+        folder = runs / f"{name}-{seed}"
+        (folder / "results").mkdir(parents=True)
+        numbers = {
+            f"val/{reading}/{m}": len(name) for reading in ("text", "visual") for m in metrics
+        }
+        content = {"metrics": numbers, "seconds": 7.0}
+        (folder / "results" / "fit-x.json").write_text(json.dumps(content))
+        return folder
+
+    def from_checkpoint(file):
+        asked.append(file)
+        return model(scenes, own_phrase)
+
+    monkeypatch.setattr(toy_claims, "fit", fit)
+    monkeypatch.setattr(toy_claims, "Segmenter", SimpleNamespace(from_checkpoint=from_checkpoint))
+    found = toy_claims.measure(4, tmp_path, scenes)
+    assert asked == [tmp_path / f"{n}-4/checkpoints/last.ckpt" for n in ("toy", "without_fold_0")]
+    assert found["untrained"] == {f"{r}/{m}": 9 for r in ("text", "visual") for m in metrics} | {
+        "seconds": 7.0
+    }
+    assert found["listening"]["own phrase"]["miou@0.3"] > 0.97
+    assert toy_claims.kinds(from_checkpoint(None), [])["fold 0"] == {"prompts": 0}
