@@ -1,14 +1,14 @@
 """The toy world on disk, written when it is first asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from datamodules.datasets.files import cache_folder
-from datamodules.toy.writers.coco import write_coco
-from datamodules.toy.writers.folder import WORLD
-from datamodules.toy.writers.lvis import write_lvis
-from datamodules.toy.writers.phrasecut import write_phrasecut
-from datamodules.toy.writers.voc import write_voc
+from datamodules.toy.writers.coco import coco_request
+from datamodules.toy.writers.folder import WORLD, Request, build_folders, is_built
+from datamodules.toy.writers.lvis import lvis_request
+from datamodules.toy.writers.phrasecut import phrasecut_request
+from datamodules.toy.writers.voc import voc_request
 
 SCENES: dict[str, dict[str, int]] = {
     "PhraseCut": {"train": 2000, "val": 80, "test": 80, "miniv": 20},
@@ -19,6 +19,12 @@ SCENES: dict[str, dict[str, int]] = {
 """dataset -> split -> pictures of the default world"""
 _LEAST = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40}
 """pictures of a split that a small world has all the same; forty show each kind twice"""
+_REQUESTS: dict[str, Callable[[Mapping[str, int], int], Request]] = {
+    "PhraseCut": phrasecut_request,
+    "VOC2012": voc_request,
+    "COCO2014": coco_request,
+    "LVIS": lvis_request,
+}
 
 
 def toy_root() -> Path:
@@ -62,13 +68,16 @@ def write_toy_world(
         Folder of each dataset -> number of its pictures.
 
     Raises:
-        FileExistsError: A folder holds something else: real data, or another toy world.
+        FileExistsError: A folder holds something else: real data, or another toy world. Nothing
+            has been written then.
         ValueError: Fewer than one scene, or a negative seed.
     """
     if seed < 0:
         raise ValueError(f"a seed is 0 or more, not {seed}")
-    writers = (write_phrasecut, write_voc, write_coco, write_lvis)
+    requests = [_REQUESTS[name](counts, seed) for name, counts in scaled(scenes).items()]
+    for request in requests:
+        is_built(root, request)  # all are checked before the first is drawn
     return {
-        writer(root, counts, seed=seed, progress=progress): sum(counts.values())
-        for writer, counts in zip(writers, scaled(scenes).values(), strict=True)
+        build_folders(root, request, progress): sum(request.manifest["scenes"].values())
+        for request in requests
     }

@@ -39,7 +39,7 @@ def labels(file):
 def test_voc_labels_are_those_of_the_scene(world):
     folder = world / "VOC2012"
     for index in (0, 7, 39):
-        scene = draw_voc(3, "val", index, (240, 320))
+        scene = draw_voc(3, "val", index)
         name = lines(folder / "ImageSets" / "Segmentation" / "val.txt")[index]
         found = labels(folder / "SegmentationClass" / f"{name}.png")
         assert np.array_equal(found, voc_labels(scene))
@@ -107,7 +107,7 @@ class NothingButData(pickle.Unpickler):
 
 def test_coco_masks_are_those_of_the_scene(world):
     for split, first in (("train", 1), ("val", 41)):
-        scene = draw_coco(3, split, 5, (160, 200))
+        scene = draw_coco(3, split, 5)
         name = f"COCO_{split}2014_{first + 5:012d}"
         file = world / "COCO2014" / "annotations" / f"{split}2014" / f"{name}.png"
         assert Image.open(file).mode == "L"
@@ -146,7 +146,7 @@ def test_lvis_outlines_are_the_things(world, capsys):
     annotated = COCO(str(world / "LVIS" / "lvis_v1_val.json"))
     kind_of = {category.id: kind for kind, category in LVIS_CATEGORIES.items()}
     for index, image in enumerate(annotated.loadImgs(annotated.getImgIds())[:12]):
-        scene = draw_lvis(3, "val", index, (160, 200))
+        scene = draw_lvis(3, "val", index)
         anns = annotated.loadAnns(annotated.getAnnIds([image["id"]]))
         assert [kind_of[ann["category_id"]] for ann in anns] == [t.kind for t in scene.things]
         for ann, thing in zip(anns, scene.things, strict=True):
@@ -170,7 +170,7 @@ def test_lvis_has_the_keys_of_v1_and_its_photos(world, split):
         assert category["instance_count"] == len(anns) >= 2
         assert category["image_count"] == len({a["image_id"] for a in anns})
     folders = {image["coco_url"].split("/")[-2] for image in content["images"]}
-    assert folders == {"train2017"} if split == "train" else {"train2017", "val2017"}
+    assert folders == ({"train2017"} if split == "train" else {"train2017", "val2017"})
 
 
 # ---- beside real samples

@@ -10,6 +10,7 @@ from clipseg_pl.commands import toy
 from datamodules.phrasecut import PhraseCutDataModule
 from datamodules.toy.world import SCENES, scaled, toy_root, write_toy_world
 from datamodules.toy.writers.folder import WORLD
+from datamodules.toy.writers.lvis import write_lvis
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
 SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "LVIS": 1}
@@ -87,7 +88,15 @@ def test_the_verb_refuses_foreign_data_before_it_draws(tmp_path, small, name):
         toy.main(["--root", str(tmp_path), "--scenes", "2"])
     assert f"{tmp_path / name} holds data that the toy world did not write" in str(stopped.value)
     assert "\n" not in str(stopped.value)
-    assert not list((tmp_path / name).iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == [name]
+
+
+def test_another_world_in_one_folder_is_refused_before_it_draws(tmp_path, small):
+    write_lvis(tmp_path, {"train": 1}, progress=False)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileExistsError, match="LVIS holds a toy world of"):
+        write_toy_world(tmp_path, scenes=2, progress=False)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_root_that_is_a_file_is_refused(tmp_path):

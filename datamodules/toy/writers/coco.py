@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.toy.scenes import Scene
-from datamodules.toy.writers.folder import build_folders, counts_of, describe
+from datamodules.toy.writers.folder import Request, build_folders, counts_of, describe
 from datamodules.toy.writers.pictures import draw_varied, label_map, write_jpeg, write_labels
 
 COCO_SPLITS: tuple[str, ...] = ("train", "val")
@@ -19,18 +19,13 @@ COCO_CLASSES: dict[str, int] = {
 }  # fmt: skip
 """Kind -> place of the same thing among COCO's 80 classes; a label is one more."""
 _FOLDER, _LISTS = "COCO2014", "splits"
+_SIZE = 160, 200  # height and width in pixels
 _COCO = 0xC0C020  # opens the generators' seeds: nobody else draws these scenes
 _FOLDS, _CLASSES = 4, 80
 _PROTOCOL = 4  # of the published pickles; fixed, so that files do not depend on Python's version
 
 
-def write_coco(
-    root: Path,
-    scenes: Mapping[str, int],
-    size: tuple[int, int] = (160, 200),
-    seed: int = 0,
-    progress: bool = True,
-) -> Path:
+def write_coco(root: Path, scenes: Mapping[str, int], seed: int = 0, progress: bool = True) -> Path:
     """Builds `<root>/COCO2014` and `<root>/splits/coco` unless they are there.
 
     Masks are PNG of mode L: 0 background, class + 1 elsewhere, nothing ignored. The list of fold f
@@ -40,7 +35,6 @@ def write_coco(
     Args:
         root: Folder of all datasets, made if missing.
         scenes: Split -> number of pictures; from 40 on, each kind's class is there twice.
-        size: Height and width of the pictures in pixels.
         seed: Equal seeds give equal files.
         progress: Show a bar.
 
@@ -51,24 +45,26 @@ def write_coco(
         FileExistsError: A folder holds something else: real data, or another toy world.
         ValueError: COCO has no such split.
     """
+    return build_folders(root, coco_request(scenes, seed), progress)
+
+
+def coco_request(scenes: Mapping[str, int], seed: int) -> Request:
+    """What `write_coco` builds."""
     counts = counts_of(scenes, COCO_SPLITS, "COCO2014")
-
-    fill = partial(_fill, counts=counts, shape=size, seed=seed)
-    manifest = describe(counts, size, seed)
-    return build_folders(root, (_LISTS, _FOLDER), manifest, fill, progress)
+    fill = partial(_fill, counts=counts, seed=seed)
+    return Request((_LISTS, _FOLDER), describe(counts, _SIZE, seed), fill)
 
 
-def draw_coco(seed: int, split: str, index: int, shape: tuple[int, int]) -> Scene:
+def draw_coco(seed: int, split: str, index: int) -> Scene:
     """The scene of an image: a function of the dataset's seed, the split and the index in it."""
     rng = np.random.default_rng((_COCO, seed, COCO_SPLITS.index(split), index))
-    return draw_varied(rng, shape, index)
+    return draw_varied(rng, _SIZE, index)
 
 
 def _fill(
     building: Path,
     advance: Callable[[], None],
     counts: Mapping[str, int],
-    shape: tuple[int, int],
     seed: int,
 ) -> None:
     """Draws every split and writes its lists."""
@@ -84,7 +80,7 @@ def _fill(
         for index in range(counts[split]):
             number += 1
             name = f"COCO_{year}_{number:012d}"
-            scene = draw_coco(seed, split, index, shape)
+            scene = draw_coco(seed, split, index)
             labels = label_map(scene, labels_of)
             write_jpeg(photos / f"{name}.jpg", scene.image)
             write_labels(masks / f"{name}.png", labels)

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
@@ -17,6 +17,20 @@ WORLD = 2
 
 Fill = Callable[[Path, Callable[[], None]], None]
 """Writes into a folder; the second argument is called after each picture."""
+
+
+class Request(NamedTuple):
+    """A dataset that is asked for.
+
+    Attributes:
+        parts: Names of its folders; the last is the dataset's own and appears last.
+        manifest: See `describe`.
+        fill: Writes all of it into a folder where the parts exist and are empty.
+    """
+
+    parts: tuple[str, ...]
+    manifest: Mapping[str, Any]
+    fill: Fill
 
 
 def describe(scenes: Mapping[str, int], shape: tuple[int, int], seed: int) -> dict[str, Any]:
@@ -45,9 +59,17 @@ def counts_of(scenes: Mapping[str, int], splits: Sequence[str], name: str) -> di
     return {split: int(scenes.get(split, 0)) for split in splits}
 
 
-def build_folders(
-    root: Path, parts: Sequence[str], manifest: Mapping[str, Any], fill: Fill, progress: bool
-) -> Path:
+def is_built(root: Path, request: Request) -> bool:
+    """Whether all folders of a dataset are there.
+
+    Raises:
+        FileExistsError: One of them holds something else: real data, or another toy world.
+    """
+    present = [_holds(root / part, request.manifest) for part in request.parts]
+    return all(present)
+
+
+def build_folders(root: Path, request: Request, progress: bool) -> Path:
     """Builds the folders of a dataset below `root` unless they are there.
 
     They are filled in a temporary sibling and renamed. Of several processes that build them, one
@@ -55,19 +77,17 @@ def build_folders(
 
     Args:
         root: Folder of all datasets, made if missing.
-        parts: Names of the folders; the last is the dataset's own and appears last.
-        manifest: See `describe`.
-        fill: Writes all of it into a folder where the parts exist and are empty.
+        request: The dataset.
         progress: Show a bar.
 
     Returns:
         The dataset's own folder.
 
     Raises:
-        FileExistsError: A part holds something else: real data, or another toy world.
+        FileExistsError: A folder holds something else: real data, or another toy world.
     """
-    present = [_holds(root / part, manifest) for part in parts]
-    if not all(present):
+    parts, manifest, fill = request
+    if not is_built(root, request):
         root.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{parts[-1]}.", dir=root))
         try:
@@ -82,8 +102,7 @@ def build_folders(
                 _rename(building / part, root / part)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-        for part in parts:
-            _holds(root / part, manifest)
+        is_built(root, request)
     return root / parts[-1]
 
 

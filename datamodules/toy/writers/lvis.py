@@ -9,11 +9,12 @@ import numpy as np
 
 from datamodules.toy.polygons import polygons_of
 from datamodules.toy.scenes import Scene
-from datamodules.toy.writers.folder import build_folders, counts_of, describe, write_json
+from datamodules.toy.writers.folder import Request, build_folders, counts_of, describe, write_json
 from datamodules.toy.writers.pictures import draw_varied, write_jpeg
 
 LVIS_SPLITS: tuple[str, ...] = ("train", "val")
 _FOLDER = "LVIS"
+_SIZE = 160, 200  # height and width in pixels
 _LVIS = 0x1715  # opens the generators' seeds: nobody else draws these scenes
 _URL = "http://images.cocodataset.org"
 _FROM_TRAIN = 4  # every fourth image of val lies with COCO's training images, as in LVIS itself
@@ -80,13 +81,7 @@ LVIS_CATEGORIES: dict[str, Category] = {
 """Kind -> category of the same thing, with its id and names in LVIS v1."""
 
 
-def write_lvis(
-    root: Path,
-    scenes: Mapping[str, int],
-    size: tuple[int, int] = (160, 200),
-    seed: int = 0,
-    progress: bool = True,
-) -> Path:
+def write_lvis(root: Path, scenes: Mapping[str, int], seed: int = 0, progress: bool = True) -> Path:
     """Builds `<root>/LVIS` unless it is there.
 
     As published, an image is found by the end of its `coco_url`, and images of val lie in
@@ -96,7 +91,6 @@ def write_lvis(
     Args:
         root: Folder of all datasets, made if missing.
         scenes: Split -> number of pictures; from 40 on, each kind is there twice.
-        size: Height and width of the pictures in pixels.
         seed: Equal seeds give equal files.
         progress: Show a bar.
 
@@ -107,23 +101,26 @@ def write_lvis(
         FileExistsError: The folder holds something else: real data, or another toy world.
         ValueError: LVIS has no such split.
     """
+    return build_folders(root, lvis_request(scenes, seed), progress)
+
+
+def lvis_request(scenes: Mapping[str, int], seed: int) -> Request:
+    """What `write_lvis` builds."""
     counts = counts_of(scenes, LVIS_SPLITS, "LVIS")
+    fill = partial(_fill, counts=counts, seed=seed)
+    return Request((_FOLDER,), describe(counts, _SIZE, seed), fill)
 
-    fill = partial(_fill, counts=counts, shape=size, seed=seed)
-    return build_folders(root, (_FOLDER,), describe(counts, size, seed), fill, progress)
 
-
-def draw_lvis(seed: int, split: str, index: int, shape: tuple[int, int]) -> Scene:
+def draw_lvis(seed: int, split: str, index: int) -> Scene:
     """The scene of an image: a function of the dataset's seed, the split and the index in it."""
     rng = np.random.default_rng((_LVIS, seed, LVIS_SPLITS.index(split), index))
-    return draw_varied(rng, shape, index)
+    return draw_varied(rng, _SIZE, index)
 
 
 def _fill(
     building: Path,
     advance: Callable[[], None],
     counts: Mapping[str, int],
-    shape: tuple[int, int],
     seed: int,
 ) -> None:
     """Draws every split."""
@@ -138,7 +135,7 @@ def _fill(
             image_id += 1
             of_train = split == "train" or index % _FROM_TRAIN == _FROM_TRAIN - 1
             file = f"{'train' if of_train else 'val'}2017/{image_id:012d}.jpg"
-            scene = draw_lvis(seed, split, index, shape)
+            scene = draw_lvis(seed, split, index)
             write_jpeg(folder / file, scene.image)
             images.append(_image(image_id, file, scene))
             annotations += _annotations(image_id, scene, len(annotations) + 1)

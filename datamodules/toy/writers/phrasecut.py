@@ -13,11 +13,18 @@ from datamodules.toy.captions import Phrase, draw_phrases
 from datamodules.toy.polygons import polygons_of
 from datamodules.toy.scenes import Scene, draw_scene
 from datamodules.toy.stuff import STUFF
-from datamodules.toy.writers.folder import build_folders, counts_of, describe, write_json
+from datamodules.toy.writers.folder import (
+    Request,
+    build_folders,
+    counts_of,
+    describe,
+    write_json,
+)
 from datamodules.toy.writers.pictures import write_jpeg
 
 PHRASECUT_SPLITS: tuple[str, ...] = ("train", "val", "test", "miniv")
 _FOLDER = "VGPhraseCut_v0"
+_SIDE = 128  # pixels
 _PHRASECUT = 0x9C0DE  # opens the generators' seeds: nobody else draws these scenes
 _MORE_THINGS = 5, 0.46  # beside the first one, on how many and how likely each: 3.3 on average
 _STUFF_ID, _RELATION_ID = 50, 90  # within the hundred ids of a picture, after its things
@@ -26,14 +33,11 @@ _STUFF_ID, _RELATION_ID = 50, 90  # within the hundred ids of a picture, after i
 def write_phrasecut(
     root: Path,
     scenes: Mapping[str, int],
-    size: int | tuple[int, int] = 128,
+    size: int | tuple[int, int] = _SIDE,
     seed: int = 0,
     progress: bool = True,
 ) -> Path:
     """Builds `<root>/VGPhraseCut_v0` unless it is there.
-
-    The folder appears at once and whole; of several processes that build it, one wins and the
-    others use its result.
 
     Args:
         root: Folder of all datasets, made if missing.
@@ -47,13 +51,19 @@ def write_phrasecut(
 
     Raises:
         FileExistsError: The folder holds something else: real data, or another toy world.
+        ValueError: PhraseCut has no such split.
     """
-    counts = counts_of(scenes, PHRASECUT_SPLITS, "PhraseCut")
-    height, width = (size, size) if isinstance(size, int) else size
-    shape = (height, width)
+    return build_folders(root, phrasecut_request(scenes, seed, size), progress)
 
+
+def phrasecut_request(
+    scenes: Mapping[str, int], seed: int, size: int | tuple[int, int] = _SIDE
+) -> Request:
+    """What `write_phrasecut` builds."""
+    counts = counts_of(scenes, PHRASECUT_SPLITS, "PhraseCut")
+    shape = (size, size) if isinstance(size, int) else size
     fill = partial(_fill, counts=counts, shape=shape, seed=seed)
-    return build_folders(root, (_FOLDER,), describe(counts, shape, seed), fill, progress)
+    return Request((_FOLDER,), describe(counts, shape, seed), fill)
 
 
 def _fill(

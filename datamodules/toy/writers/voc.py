@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from datamodules.toy.kinds import KINDS
 from datamodules.toy.scenes import Scene
-from datamodules.toy.writers.folder import build_folders, counts_of, describe, write_lines
+from datamodules.toy.writers.folder import Request, build_folders, counts_of, describe, write_lines
 from datamodules.toy.writers.pictures import (
     IGNORED,
     draw_varied,
@@ -25,17 +25,12 @@ VOC_LABELS: dict[str, int] = {kind: label for label, kind in enumerate(KINDS, 1)
 LEAST_PIXELS = 2 * 32 * 32
 """pixels of a class from which HSNet's lists name an image for it"""
 _FOLDER, _LISTS = "VOC2012", "lists"
+_SIZE = 240, 320  # height and width in pixels: large enough for 2048 of any class
 _VOC = 0x70C12  # opens the generators' seeds: nobody else draws these scenes
 _BLOCK = 5  # classes of a fold
 
 
-def write_voc(
-    root: Path,
-    scenes: Mapping[str, int],
-    size: tuple[int, int] = (240, 320),
-    seed: int = 0,
-    progress: bool = True,
-) -> Path:
+def write_voc(root: Path, scenes: Mapping[str, int], seed: int = 0, progress: bool = True) -> Path:
     """Builds `<root>/VOC2012` and `<root>/lists` unless they are there.
 
     `SegmentationClass` has mode P and Pascal's palette, as published; `SegmentationClassAug` has
@@ -46,7 +41,6 @@ def write_voc(
     Args:
         root: Folder of all datasets, made if missing.
         scenes: Split -> number of pictures; from 40 on, each class is in HSNet's lists twice.
-        size: Height and width of the pictures in pixels, large enough for 2048 pixels of a class.
         seed: Equal seeds give equal files.
         progress: Show a bar.
 
@@ -57,17 +51,20 @@ def write_voc(
         FileExistsError: A folder holds something else: real data, or another toy world.
         ValueError: VOC has no such split.
     """
+    return build_folders(root, voc_request(scenes, seed), progress)
+
+
+def voc_request(scenes: Mapping[str, int], seed: int) -> Request:
+    """What `write_voc` builds."""
     counts = counts_of(scenes, VOC_SPLITS, "VOC2012")
-
-    fill = partial(_fill, counts=counts, shape=size, seed=seed)
-    manifest = describe(counts, size, seed)
-    return build_folders(root, (_LISTS, _FOLDER), manifest, fill, progress)
+    fill = partial(_fill, counts=counts, seed=seed)
+    return Request((_LISTS, _FOLDER), describe(counts, _SIZE, seed), fill)
 
 
-def draw_voc(seed: int, split: str, index: int, shape: tuple[int, int]) -> Scene:
+def draw_voc(seed: int, split: str, index: int) -> Scene:
     """The scene of an image: a function of the dataset's seed, the split and the index in it."""
     rng = np.random.default_rng((_VOC, seed, VOC_SPLITS.index(split), index))
-    return draw_varied(rng, shape, index, _listed)
+    return draw_varied(rng, _SIZE, index, _listed)
 
 
 def voc_labels(scene: Scene) -> NDArray[np.uint8]:
@@ -94,7 +91,6 @@ def _fill(
     building: Path,
     advance: Callable[[], None],
     counts: Mapping[str, int],
-    shape: tuple[int, int],
     seed: int,
 ) -> None:
     """Draws every split and writes its lists."""
@@ -108,7 +104,7 @@ def _fill(
         for index in range(counts[split]):
             number += 1
             image_id = f"2007_{number:06d}"
-            scene = draw_voc(seed, split, index, shape)
+            scene = draw_voc(seed, split, index)
             labels = voc_labels(scene)
             write_jpeg(folder / "JPEGImages" / f"{image_id}.jpg", scene.image)
             write_labels(folder / "SegmentationClass" / f"{image_id}.png", labels, palette)
