@@ -71,13 +71,14 @@ class Dropout(nn.Dropout):
     def draw(self, tokens: Tensor) -> tuple[Tensor, float] | None:
         """Draw what is kept of a tensor: int16 of its shape, 1 or 0, and the factor due to it.
 
-        None where nothing is lost, or where torch's own dropout is quick.
+        None where torch's own dropout does it: outside training, off the CPU, and where 16 bits
+        round the probability to 0 or 1.
         """
-        if not self.training or self.p in (0, 1) or tokens.device.type != "cpu":
+        lost = round(self.p * 2**16)
+        if not self.training or lost in (0, 2**16) or tokens.device.type != "cpu":
             return None
         bits = np.random.SFC64(int(torch.randint(2**62, ())))  # three times as fast as torch's
         numbers = torch.from_numpy(bits.random_raw((tokens.numel() + 3) // 4).view(np.int16))
-        lost = round(self.p * 2**16)
         least = lost - 2**15  # of those kept: int16 starts at -2^15
         # a comparison's booleans would cost more than the random numbers
         kept = numbers[: tokens.numel()].view(tokens.shape).clamp_(least - 1, least)

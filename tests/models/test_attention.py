@@ -86,6 +86,15 @@ def test_dropout_of_nothing_and_of_everything():
     assert torch.equal(Dropout(1.0)(tokens), torch.zeros(5, 3))
 
 
+@pytest.mark.parametrize(("probability", "kept"), [(1e-6, 1), (1 - 1e-6, 0)])
+def test_a_probability_that_rounds_to_nothing_or_everything_is_torchs_own(probability, kept):
+    torch.manual_seed(0)
+    dropped = Dropout(probability)(torch.ones(100))
+    torch.testing.assert_close(dropped, torch.full((100,), float(kept)))
+    tokens = torch.randn(2, 3, 16)
+    assert own_layer(probability)(tokens).isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_attention_product_by_product_equals_the_fused_one(dtype):
     attention, tokens = (
