@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "clipseg_pl.models": ("clipseg_pl.models",),
     "clipseg_pl.metrics": ("clipseg_pl.metrics",),
     "datamodules.datasets": ("datamodules.datasets", *CONTRACT),
-    "datamodules.toy": ("datamodules.toy", "datamodules.datasets"),
+    "datamodules.toy": ("datamodules.toy", "datamodules.datasets", "clipseg_pl.prompts"),
     "datamodules": ("datamodules", *CONTRACT),
     "clipseg_pl": ("clipseg_pl",),
     "clipseg_pl.cli": ("clipseg_pl", "datamodules"),

@@ -64,12 +64,17 @@ RELATIONS: dict[str, tuple[int, int]] = {
 """Predicate -> axis (0 is x) and sign of the way from the thing to the relation's object."""
 
 
+def distance(thing: Thing, predicate: str, other: Thing) -> float:
+    """Pixels by which a relation such as "left of the" holds between centres; negative if not."""
+    axis, sign = RELATIONS[predicate]
+    return sign * (_centre(other)[axis] - _centre(thing)[axis])
+
+
 def _related(scene: Scene, thing: Thing, other: Thing, predicate: str) -> bool | None:
     """Whether `predicate` holds clearly, None where a person would hesitate."""
-    axis, sign = RELATIONS[predicate]
-    side = scene.image.shape[1 - axis]
-    way = sign * (_centre(other)[axis] - _centre(thing)[axis]) / side
-    return True if way > _CLEARLY else False if way < 0 else None
+    side = scene.image.shape[1 - RELATIONS[predicate][0]]
+    share = distance(thing, predicate, other) / side
+    return True if share > _CLEARLY else False if share < 0 else None
 
 
 def _is(thing: Thing, attribute: str) -> bool:

@@ -8,12 +8,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.toy.kinds import KINDS
-from datamodules.toy.paint import COLOURS
 from datamodules.toy.scenes import Scene, draw_scene
 from datamodules.toy.sentences import scene_caption, thing_caption
 from datamodules.toy.vocabulary import UNKNOWN_ROW, ToyTokenizer
+from datamodules.toy.words import COLOUR_WORDS
 
-_COLOUR_NAMES = tuple(COLOURS)
 _GROUP = 8
 _POOLS = ((20, 10), (3, 4), (20, 1))  # numbers of kinds and colours of a group
 _REDRAWS = 3
@@ -68,12 +67,12 @@ class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
         images: list[np.ndarray] = []
         captions: list[str] = []
         kinds: Sequence[str] = KINDS
-        colours: Sequence[str] = _COLOUR_NAMES
+        colours: Sequence[str] = COLOUR_WORDS
         while len(images) < self.batch_size:
             if len(images) % _GROUP == 0:
                 kind_count, colour_count = _POOLS[rng.integers(len(_POOLS))]
                 kinds = [str(kind) for kind in rng.permutation(KINDS)[:kind_count]]
-                colours = [str(name) for name in rng.permutation(_COLOUR_NAMES)[:colour_count]]
+                colours = [str(name) for name in rng.permutation(COLOUR_WORDS)[:colour_count]]
             for _ in range(_REDRAWS):
                 scene, caption = self._draw(rng, kinds, colours)
                 if caption not in captions:

@@ -7,15 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.toy.kinds import KINDS, VARIANTS
-from datamodules.toy.paint import COLOURS, TEXTURES, paint, palette
+from datamodules.toy.paint import TEXTURES, paint, palette
 from datamodules.toy.parts import Part
 from datamodules.toy.stuff import STUFF, draw_background
+from datamodules.toy.words import COLOUR_WORDS
 
 _COUNTS = (0.16, 0.24, 0.25, 0.18, 0.11, 0.06)  # of 1 to 6 things: 3.0 on average
 _SMALL, _LARGE = 0.035, 0.13
 _LEAST_VISIBLE = 0.45
 _TRIES = 5
-_COLOUR_NAMES = tuple(COLOURS)
+_LEAST_SIDE = 32  # pixels
+_PLAIN = 0.35  # of the things; the others draw from all textures, so half are plain
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,7 @@ def draw_scene(
     *,
     count: int | None = None,
     kinds: Sequence[str] = KINDS,
-    colours: Sequence[str] = _COLOUR_NAMES,
-    textures: Sequence[str] = TEXTURES,
+    colours: Sequence[str] = COLOUR_WORDS,
     lengths: tuple[float, float] | None = None,
 ) -> Scene:
     """Draws one scene; equal generators draw equal scenes.
@@ -152,14 +153,20 @@ def draw_scene(
             out with fewer.
         kinds: Kinds to choose from.
         colours: Colour names to choose from.
-        textures: Textures to choose from; plain is drawn as often as the others together.
         lengths: Least and greatest longer side of a thing, as a share of the picture's shorter
             side; by default it depends on the number of things.
 
     Returns:
         The scene.
+
+    Raises:
+        ValueError: A side has fewer than 32 pixels.
     """
     height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < _LEAST_SIDE:
+        raise ValueError(
+            f"a scene has at least {_LEAST_SIDE} pixels a side, not {height} x {width}"
+        )
     image, regions = draw_background(rng, (height, width))
     wanted = 1 + int(rng.choice(len(_COUNTS), p=_COUNTS)) if count is None else count
     shortest, longest = lengths or ((0.4, 0.85) if wanted <= 1 else (0.26, 0.72 - 0.06 * wanted))
@@ -169,8 +176,8 @@ def draw_scene(
     for _ in range(wanted):
         kind = str(kinds[int(rng.integers(len(kinds)))])
         variants = tuple(VARIANTS[kind])
-        texture = textures[int(rng.integers(len(textures)))]
-        if rng.random() < 0.35 and "plain" in textures:
+        texture = TEXTURES[int(rng.integers(len(TEXTURES)))]
+        if rng.random() < _PLAIN:
             texture = "plain"
         labels = (
             kind,

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from datamodules.toy.captions import RELATIONS, draw_phrases, names_of
+from clipseg_pl.prompts.text import PREFIXES
+from datamodules.toy.captions import RELATIONS, distance, draw_phrases, names_of
 from datamodules.toy.scenes import Scene, Thing
 from datamodules.toy.words import (
     COLOUR_WORDS,
     NAMES,
-    PREFIXES,
     PROPERTIES,
     PROPERTY_SENTENCES,
     SIZE_WORDS,
@@ -15,6 +15,7 @@ from datamodules.toy.words import (
     TEXTURE_WORDS,
 )
 
+_PREFIXES = PREFIXES["shuffle_plus"]  # those of the paper's training
 _MOST_NAMED = 4
 _EMPTY = ("background", "the background", "an empty background")
 
@@ -74,7 +75,7 @@ def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
         if stuff:
             ground = rng.choice(STUFF_NAMES[str(rng.choice(stuff))])
             return f"{words} {rng.choice(('and', 'on', 'before'))} {ground}"
-    return str(rng.choice(PREFIXES)).format(words) if choice < 0.8 else words
+    return str(rng.choice(_PREFIXES)).format(words) if choice < 0.8 else words
 
 
 def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
@@ -92,16 +93,13 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
     if choice < 0.12:
         phrases = draw_phrases(scene, rng)
         return (
-            str(rng.choice(PREFIXES)).format(phrases[0].text)
+            str(rng.choice(_PREFIXES)).format(phrases[0].text)
             if rng.random() < 0.3
             else phrases[0].text
         )
     if choice < 0.27 and len(things) > 1:
         first, second = things[:2]
-        x, y = ((b + e / 2) for b, e in zip(first.box[:2], first.box[2:], strict=True))
-        u, v = ((b + e / 2) for b, e in zip(second.box[:2], second.box[2:], strict=True))
-        ways = {"left of the": u - x, "right of the": x - u, "above the": v - y, "below the": y - v}
-        predicate = max(RELATIONS, key=lambda word: ways[word])
+        predicate = max(RELATIONS, key=lambda words: distance(first, words, second))
         return f"{describe(first, rng)} {predicate} {describe(second, rng)}"
     named = [
         _property_sentence(thing, rng)
@@ -119,7 +117,7 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def all_words() -> list[str]:
     """Every text that captions and phrases are made of, for pruning the tokeniser's vocabulary."""
-    texts: list[str] = [*COLOUR_WORDS, *TEXTURE_WORDS, *PREFIXES, *RELATIONS, *_EMPTY]
+    texts: list[str] = [*COLOUR_WORDS, *TEXTURE_WORDS, *_PREFIXES, *RELATIONS, *_EMPTY]
     texts += ["thing", "and", "on", "before", ",", "a photo of"]
     for table in (NAMES, STUFF_NAMES, SIZE_WORDS, PROPERTY_SENTENCES):
         texts += [word for words in table.values() for word in words]

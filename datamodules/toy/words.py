@@ -1,6 +1,6 @@
-"""The words of the toy world: names, prompt prefixes, affordances, attributes and parts."""
+"""The words of the toy world: names, affordances, attributes and parts."""
 
-from datamodules.toy.paint import COLOURS
+from datamodules.toy.paint import COLOURS, TEXTURES
 
 NAMES: dict[str, tuple[str, ...]] = {
     "aeroplane": ("aeroplane", "airplane", "plane"),
@@ -35,22 +35,9 @@ STUFF_NAMES: dict[str, tuple[str, ...]] = {
     "wall": ("wall",),
 }
 
-TEXTURE_WORDS: tuple[str, ...] = ("striped", "dotted", "checked")
+TEXTURE_WORDS: tuple[str, ...] = TEXTURES[1:]
 SIZE_WORDS: dict[str, tuple[str, ...]] = {"small": ("small", "little"), "large": ("large", "big")}
 COLOUR_WORDS: tuple[str, ...] = tuple(COLOURS)
-
-PREFIXES: tuple[str, ...] = (
-    "a photo of a {}.",
-    "a photograph of a {}.",
-    "an image of a {}.",
-    "{}.",
-    "a cropped photo of a {}.",
-    "a good photo of a {}.",
-    "a photo of one {}.",
-    "a bad photo of a {}.",
-    "a photo of the {}.",
-)
-"""The nine prefixes of the paper's training ("shuffle+")."""
 
 _LEGGED = frozenset(("bird", "cat", "chair", "cow", "dog", "horse", "person", "sheep", "sofa"))
 
@@ -65,7 +52,10 @@ PROPERTIES: dict[str, frozenset[str]] = {
     "has legs": _LEGGED,
     "has ears": frozenset(("cat", "cow", "dog", "horse", "person", "sheep")),
 }
-"""Generalised prompt -> kinds, as the paper maps them (LVIS names reduced to the twenty kinds)."""
+"""Generalised prompt -> kinds, as the paper maps them (LVIS names reduced to the twenty kinds).
+
+"has ears" is not in the paper, but in the authors' code.
+"""
 
 PROPERTY_SENTENCES: dict[str, tuple[str, ...]] = {
     "sit on": (
@@ -100,8 +90,7 @@ PROPERTY_SENTENCES: dict[str, tuple[str, ...]] = {
 }
 """Generalised prompt -> the ways it is said in pre-training; {} takes a colour."""
 
-PROPERTY_WORDS: frozenset[str] = frozenset(
-    "drink drinks drinking sit sits sitting ride rides riding fly flies flying "
-    "drive drives driving driven swim swims swimming wheels wheel legs leg ear ears".split()
-)
-"""Words that no phrase of the toy PhraseCut contains: the paper's list for this experiment."""
+
+def kind_name(kind: str) -> str:
+    """The commonest name of a kind; "person" where men and women are meant alike."""
+    return "person" if kind == "person" else NAMES[kind][0]

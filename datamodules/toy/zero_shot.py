@@ -14,7 +14,7 @@ from datamodules.toy.paint import COLOURS
 from datamodules.toy.scenes import draw_scene
 from datamodules.toy.sentences import describe
 from datamodules.toy.vocabulary import ToyTokenizer
-from datamodules.toy.words import NAMES
+from datamodules.toy.words import kind_name
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HELD_OUT = 2**31  # training seeds with (seed, step), steps stay far below
@@ -58,10 +58,7 @@ class HeldOutPictures:
             draw_scene(rng, image_size, count=int(rng.integers(2, 5))) for _ in range(scenes)
         ]
         self._scenes = _pictures([scene.image for scene in several])
-        names = [NAMES["man" if kind == "person" else kind][0] for kind in KINDS]
-        names = [
-            "person" if kind == "person" else name for kind, name in zip(KINDS, names, strict=True)
-        ]
+        names = [kind_name(kind) for kind in KINDS]
         self._kind_text = tokenize([f"a photo of a {name}." for name in names])
         self._colour_text = tokenize([f"{colour} thing" for colour in COLOURS])
         self._both_text = tokenize([f"{colour} {name}" for name in names for colour in COLOURS])

@@ -64,13 +64,23 @@ def test_one_to_six_things_about_three_on_average():
     assert 2.7 < np.mean(counts) < 3.4
 
 
+@pytest.mark.parametrize("size", [31, (64, 31), (31, 64), 0])
+def test_pictures_too_small_to_draw_in_are_refused(size):
+    with pytest.raises(ValueError, match="at least 32"):
+        draw_scene(np.random.default_rng(0), size)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_drawn_in_the_colour_that_it_is_named(kind):
     assert set(VARIANTS) == set(KINDS)
-    scene = draw_scene(
-        np.random.default_rng(0), 96, count=1, kinds=[kind], colours=["red"], textures=["plain"],
-        lengths=(0.7, 0.7),
+    drawn = (
+        draw_scene(
+            np.random.default_rng(seed), 96, count=1, kinds=[kind], colours=["red"],
+            lengths=(0.7, 0.7),
+        )
+        for seed in range(20)
     )  # fmt: skip
+    scene = next(scene for scene in drawn if scene.things[0].texture == "plain")
     (thing,) = scene.things
     distance = np.abs(scene.image[thing.mask].astype(int) - COLOURS["red"]).max(1)
     assert thing.kind == kind and thing.mask.mean() > 0.03
