@@ -38,6 +38,8 @@ def test_the_weights_that_it_holds_are_small(wheel):
     assert {Path(name).name for name in sizes} >= {
         "toy.safetensors",
         "toy.json",
+        "toy_vocabulary.json",
+        "toy_log.jsonl",
         "toy_pc_plus.ckpt",
     }
     assert sum(sizes.values()) < LARGEST

@@ -1,0 +1,58 @@
+"""The toy weights that come with the package fit the code that made them, and know the world."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import clipseg_pl.models
+from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from clipseg_pl.models.clip_weights import build_tokenizer
+from clipseg_pl.segmenter import TOY, Segmenter
+from datamodules.toy.pretrain_settings import ARCHITECTURE
+from datamodules.toy.scenes import draw_scene
+from datamodules.toy.sentences import all_words
+from datamodules.toy.vocabulary import ToyTokenizer, toy_vocabulary
+from datamodules.toy.words import NAMES
+from datamodules.toy.zero_shot import MEAN, STD
+
+FOLDER = Path(clipseg_pl.models.__file__).parent / "toy"
+
+
+def test_the_vocabulary_is_that_of_the_words():
+    assert json.loads((FOLDER / "toy_vocabulary.json").read_text()) == toy_vocabulary()
+
+
+def test_the_architecture_is_that_of_the_settings():
+    text = {**ARCHITECTURE["text_cfg"], "vocab_size": len(toy_vocabulary())}
+    assert json.loads((FOLDER / "toy.json").read_text()) == {**ARCHITECTURE, "text_cfg": text}
+
+
+def test_pictures_and_texts_are_read_as_in_pre_training():
+    assert (MEAN, STD) == (IMAGENET_MEAN, IMAGENET_STD)
+    length = ARCHITECTURE["text_cfg"]["context_length"]
+    texts = [*all_words(), "a zebra", "dog " * length, ""]
+    expected = ToyTokenizer(toy_vocabulary(), length)(texts)
+    assert torch.equal(build_tokenizer(TOY, length)(texts), expected)
+
+
+def iou(probability, mask):
+    found = probability > 0.3
+    return (found & mask).sum() / (found | mask).sum()
+
+
+def test_the_decoder_finds_what_it_is_asked_for():
+    segmenter, own, others = Segmenter.from_checkpoint(TOY), [], []
+    for index in range(20):
+        scene = draw_scene(np.random.default_rng((0x5817, index)), 128)
+        masks = [thing.mask for thing in scene.things]
+        phrases = [f"{thing.colour} {NAMES[thing.variant][0]}" for thing in scene.things]
+        if len(set(phrases)) < max(2, len(phrases)):
+            continue  # every phrase must mean one thing
+        answers = segmenter(scene.image, phrases).probability
+        own += map(iou, answers, masks)
+        others += map(iou, np.roll(answers, 1, 0), masks)
+    assert len(own) > 20
+    assert np.mean(own) > 0.35
+    assert np.mean(own) > np.mean(others) + 0.2
