@@ -36,11 +36,13 @@ def test_every_file_opens_with_what_it_is_and_how_to_run_it(overlay):
     assert any("python -m clipseg_pl" in line for line in comments)
 
 
-def test_every_config_that_is_named_exists():
+def test_every_file_that_is_named_exists():
     root = EXPERIMENTS.parent
     files = [*root.glob("*.md"), *EXPERIMENTS.rglob("*.yaml"), *root.glob("clipseg_pl/**/*.py")]
     named = {
-        name for file in files for name in re.findall(r"experiments/[\w/]+\.yaml", file.read_text())
+        name
+        for file in files
+        for name in re.findall(r"experiments/[\w/]+\.(?:yaml|json|png|py)", file.read_text())
     }
     assert len(named) > 8
     assert not [name for name in named if not (root / name).is_file()]
