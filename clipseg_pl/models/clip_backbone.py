@@ -55,7 +55,7 @@ class CLIPBackbone(Backbone):
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Embed texts, raw (not L2-normalised): (len(texts), C).
 
-        A text longer than CLIP's context (77 tokens) is cut, with a warning.
+        A text longer than CLIP's context (77 tokens, the toy CLIP's 24) is cut, with a warning.
         """
         cache = self._text_cache
         missing = list(dict.fromkeys(text for text in texts if text not in cache))

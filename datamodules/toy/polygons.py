@@ -12,10 +12,11 @@ def polygons_of(mask: NDArray[np.bool_]) -> list[list[list[float]]]:
 
     A vertex lies inside its boundary pixel, pushed outward by 0.4 pixels. So the mask comes back
     both from rasterisers that truncate vertices to pixels and draw outlines (PhraseCut's) and from
-    those that fill areas (COCO's).
+    those that fill areas (COCO's), but for the ends of lines that are one pixel wide and at least
+    three long: these have the vertex in the pixel's middle, and COCO's leaves them out.
 
     Args:
-        mask: (H, W) bool.
+        mask: (H, W) bool, at least one pixel.
 
     Returns:
         Polygons of [x, y] points in pixels, x in [0, W), y in [0, H); their union is the mask.

@@ -1,6 +1,6 @@
 """Contrastive pre-training of the toy CLIP on endless fresh scenes.
 
-python -m datamodules.toy.pretrain_clip --out runs/toy_clip --minutes 80
+python -m datamodules.toy.pretrain_clip --out runs/toy_clip --steps 7000 --every 250
 """
 
 import argparse
@@ -44,7 +44,7 @@ def _optimisers(model: CLIP, weight_decay: float) -> tuple[torch.optim.Optimizer
 
 
 class Pretraining:
-    """The state of a run: model, averaged model, optimiser, steps and seconds so far.
+    """The state of a run: model, averaged model, optimisers, steps and seconds so far.
 
     Args:
         settings: What to train, and for how long.
