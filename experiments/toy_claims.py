@@ -35,7 +35,7 @@ from clipseg_pl.metrics.functional import (
 from clipseg_pl.segmenter import Segmenter
 from datamodules.toy.kinds import KINDS
 from datamodules.toy.scenes import Scene, Thing, draw_scene
-from datamodules.toy.words import NAMES, PROPERTIES
+from datamodules.toy.words import NAMES, PROPERTIES, kind_name
 
 HERE = Path(__file__).parent
 OVERLAYS = {
@@ -134,7 +134,7 @@ def kinds(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
     fold, others = Tally(), Tally()
     for scene in track(scenes, "kinds"):
         present = sorted({thing.kind for thing in scene.things})
-        prompts = [f"a photo of a {_kind_name(kind)}." for kind in present]
+        prompts = [f"a photo of a {kind_name(kind)}." for kind in present]
         answers = segmenter(scene.image, prompts).probability if present else ()
         for kind, probability in zip(present, answers, strict=True):
             target = np.any([thing.mask for thing in scene.things if thing.kind == kind], 0)
@@ -162,10 +162,6 @@ def properties(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 def _name(thing: Thing) -> str:
     return NAMES[thing.variant][0]
-
-
-def _kind_name(kind: str) -> str:
-    return "person" if kind == "person" else NAMES[kind][0]
 
 
 def measure(seed: int, runs: Path, scenes: Sequence[Scene]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.toy.scenes import draw_scene
-from datamodules.toy.words import PROPERTIES
+from datamodules.toy.words import PROPERTIES, kind_name
 from experiments import toy_claims
 
 
@@ -57,7 +57,7 @@ def test_the_deaf_reach_the_floor_with_either_phrase(scenes):
 
 def test_kinds_are_told_apart_by_fold(scenes):
     def only_others(thing, prompt):
-        name = toy_claims._kind_name(thing.kind)
+        name = kind_name(thing.kind)
         return prompt == f"a photo of a {name}." and thing.kind not in toy_claims.UNSEEN
 
     found = toy_claims.kinds(model(scenes, only_others), scenes)
