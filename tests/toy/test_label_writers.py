@@ -9,19 +9,20 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from datamodules.toy.kinds import KINDS
-from datamodules.toy.writers.coco import COCO_CLASSES, draw_coco, write_coco
-from datamodules.toy.writers.lvis import LVIS_CATEGORIES, draw_lvis, write_lvis
-from datamodules.toy.writers.voc import LEAST_PIXELS, VOC_LABELS, draw_voc, voc_labels, write_voc
+from datamodules.toy.writers.coco import COCO_CLASSES, coco_request, draw_coco
+from datamodules.toy.writers.folder import build_folders
+from datamodules.toy.writers.lvis import LVIS_CATEGORIES, draw_lvis, lvis_request
+from datamodules.toy.writers.voc import LEAST_PIXELS, VOC_LABELS, draw_voc, voc_labels, voc_request
 
 COUNTS = {"train": 40, "val": 40}
-WRITERS = {"VOC2012": write_voc, "COCO2014": write_coco, "LVIS": write_lvis}
+REQUESTS = {"VOC2012": voc_request, "COCO2014": coco_request, "LVIS": lvis_request}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
-    for write in WRITERS.values():
-        write(root, COUNTS, seed=3, progress=False)
+    for request in REQUESTS.values():
+        build_folders(root, request(COUNTS, 3), progress=False)
     return root
 
 
@@ -222,11 +223,11 @@ def contents(folder):
     }
 
 
-@pytest.mark.parametrize("name", list(WRITERS))
+@pytest.mark.parametrize("name", list(REQUESTS))
 def test_equal_seeds_write_equal_files_and_others_do_not(name, tmp_path):
     counts = {"train": 2, "val": 1}
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-        WRITERS[name](tmp_path / folder, counts, seed=seed, progress=False)
+        build_folders(tmp_path / folder, REQUESTS[name](counts, seed), progress=False)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     first, other = (
         next(iter(sorted((tmp_path / folder / name).rglob("*.jpg")))) for folder in ("a", "c")
@@ -234,11 +235,11 @@ def test_equal_seeds_write_equal_files_and_others_do_not(name, tmp_path):
     assert first.read_bytes() != other.read_bytes()
 
 
-@pytest.mark.parametrize("name", list(WRITERS))
+@pytest.mark.parametrize("name", list(REQUESTS))
 def test_real_data_is_never_touched(name, tmp_path):
     (tmp_path / name).mkdir()
     with pytest.raises(FileExistsError, match="did not write"):
-        WRITERS[name](tmp_path, COUNTS, progress=False)
+        build_folders(tmp_path, REQUESTS[name](COUNTS, 0), progress=False)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert not list((tmp_path / name).iterdir())
 

@@ -11,9 +11,11 @@ from pycocotools import mask as coco
 from datamodules.toy.captions import draw_phrases
 from datamodules.toy.polygons import polygons_of
 from datamodules.toy.scenes import draw_scene
-from datamodules.toy.writers.phrasecut import PHRASECUT_SPLITS, write_phrasecut
+from datamodules.toy.writers.folder import build_folders
+from datamodules.toy.writers.phrasecut import PHRASECUT_SPLITS, phrasecut_request
 
 SCENES = {"train": 12, "val": 3, "test": 3, "miniv": 2}
+SIZE = (72, 96)
 KEYS = {
     "task_id",
     "image_id",
@@ -42,9 +44,8 @@ def fill_as_coco(polygons, shape):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_phrasecut(
-        tmp_path_factory.mktemp("world"), SCENES, size=(72, 96), seed=7, progress=False
-    )
+    root = tmp_path_factory.mktemp("world")
+    return build_folders(root, phrasecut_request(SCENES, 7, SIZE), progress=False)
 
 
 def load(folder, name):
@@ -117,32 +118,32 @@ def read_all(folder):
 
 
 def test_equal_seeds_write_equal_files_and_others_do_not(folder, tmp_path):
-    again = write_phrasecut(tmp_path / "a", SCENES, size=(72, 96), seed=7, progress=False)
-    other = write_phrasecut(tmp_path / "b", SCENES, size=(72, 96), seed=8, progress=False)
+    again = build_folders(tmp_path / "a", phrasecut_request(SCENES, 7, SIZE), progress=False)
+    other = build_folders(tmp_path / "b", phrasecut_request(SCENES, 8, SIZE), progress=False)
     assert read_all(again) == read_all(folder)
     assert (other / "images/1.jpg").read_bytes() != (folder / "images/1.jpg").read_bytes()
 
 
 def test_a_world_that_is_there_is_used_and_another_is_refused(folder):
     before = (folder / "refer_train.json").stat().st_mtime_ns
-    assert write_phrasecut(folder.parent, SCENES, size=(72, 96), seed=7, progress=False) == folder
+    same = phrasecut_request(SCENES, 7, SIZE)
+    assert build_folders(folder.parent, same, progress=False) == folder
     assert (folder / "refer_train.json").stat().st_mtime_ns == before
     with pytest.raises(FileExistsError, match="another root"):
-        write_phrasecut(folder.parent, SCENES, size=64, seed=7, progress=False)
+        build_folders(folder.parent, phrasecut_request(SCENES, 7, 64), progress=False)
 
 
 def test_real_data_is_never_touched(tmp_path):
     (tmp_path / "VGPhraseCut_v0").mkdir()
     with pytest.raises(FileExistsError, match="did not write"):
-        write_phrasecut(tmp_path, SCENES, progress=False)
+        build_folders(tmp_path, phrasecut_request(SCENES, 0), progress=False)
     assert not list((tmp_path / "VGPhraseCut_v0").iterdir())
 
 
 def test_two_processes_may_race(tmp_path):
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
-        jobs = [
-            pool.submit(write_phrasecut, tmp_path, {"train": 20}, 64, 0, False) for _ in range(2)
-        ]
+        request = phrasecut_request({"train": 20}, 0, 64)
+        jobs = [pool.submit(build_folders, tmp_path, request, False) for _ in range(2)]
         first, second = (job.result() for job in jobs)
     assert first == second and len(list((first / "images").iterdir())) == 20
     assert [path.name for path in tmp_path.iterdir()] == ["VGPhraseCut_v0"]
@@ -151,5 +152,5 @@ def test_two_processes_may_race(tmp_path):
 def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("datamodules.toy.writers.phrasecut._tasks", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_phrasecut(tmp_path, SCENES, size=64, progress=False)
+        build_folders(tmp_path, phrasecut_request(SCENES, 0, 64), progress=False)
     assert not list(tmp_path.iterdir())

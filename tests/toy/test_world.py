@@ -9,8 +9,8 @@ import pytest
 from clipseg_pl.commands import toy
 from datamodules.phrasecut import PhraseCutDataModule
 from datamodules.toy.world import SCENES, scaled, toy_root, write_toy_world
-from datamodules.toy.writers.folder import WORLD
-from datamodules.toy.writers.lvis import write_lvis
+from datamodules.toy.writers.folder import WORLD, build_folders
+from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
 SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "LVIS": 1}
@@ -92,7 +92,7 @@ def test_the_verb_refuses_foreign_data_before_it_draws(tmp_path, small, name):
 
 
 def test_another_world_in_one_folder_is_refused_before_it_draws(tmp_path, small):
-    write_lvis(tmp_path, {"train": 1}, progress=False)
+    build_folders(tmp_path, lvis_request({"train": 1}, 0), progress=False)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(FileExistsError, match="LVIS holds a toy world of"):
         write_toy_world(tmp_path, scenes=2, progress=False)

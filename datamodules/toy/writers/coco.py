@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.toy.scenes import Scene
-from datamodules.toy.writers.folder import Request, build_folders, counts_of, describe
+from datamodules.toy.writers.folder import Request, counts_of, describe
 from datamodules.toy.writers.pictures import draw_varied, label_map, write_jpeg, write_labels
 
 COCO_SPLITS: tuple[str, ...] = ("train", "val")
@@ -25,31 +25,20 @@ _FOLDS, _CLASSES = 4, 80
 _PROTOCOL = 4  # of the published pickles; fixed, so that files do not depend on Python's version
 
 
-def write_coco(root: Path, scenes: Mapping[str, int], seed: int = 0, progress: bool = True) -> Path:
-    """Builds `<root>/COCO2014` and `<root>/splits/coco` unless they are there.
+def coco_request(scenes: Mapping[str, int], seed: int) -> Request:
+    """Asks for `<root>/COCO2014` and `<root>/splits/coco`.
 
     Masks are PNG of mode L: 0 background, class + 1 elsewhere, nothing ignored. The list of fold f
     is a pickle of a dict, class 0 to 79 -> paths of the images with any pixel of it; val holds
     classes f, f + 4, ..., trn the others, and those left out have an empty list.
 
     Args:
-        root: Folder of all datasets, made if missing.
         scenes: Split -> number of pictures; from 40 on, each kind's class is there twice.
         seed: Equal seeds give equal files.
-        progress: Show a bar.
-
-    Returns:
-        The dataset's folder.
 
     Raises:
-        FileExistsError: A folder holds something else: real data, or another toy world.
         ValueError: COCO has no such split.
     """
-    return build_folders(root, coco_request(scenes, seed), progress)
-
-
-def coco_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """What `write_coco` builds."""
     counts = counts_of(scenes, COCO_SPLITS, "COCO2014")
     fill = partial(_fill, counts=counts, seed=seed)
     return Request((_LISTS, _FOLDER), describe(counts, _SIZE, seed), fill)

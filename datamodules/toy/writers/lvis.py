@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodules.toy.polygons import polygons_of
 from datamodules.toy.scenes import Scene
-from datamodules.toy.writers.folder import Request, build_folders, counts_of, describe, write_json
+from datamodules.toy.writers.folder import Request, counts_of, describe, write_json
 from datamodules.toy.writers.pictures import draw_varied, write_jpeg
 
 LVIS_SPLITS: tuple[str, ...] = ("train", "val")
@@ -81,31 +81,20 @@ LVIS_CATEGORIES: dict[str, Category] = {
 """Kind -> category of the same thing, with its id and names in LVIS v1."""
 
 
-def write_lvis(root: Path, scenes: Mapping[str, int], seed: int = 0, progress: bool = True) -> Path:
-    """Builds `<root>/LVIS` unless it is there.
+def lvis_request(scenes: Mapping[str, int], seed: int) -> Request:
+    """Asks for `<root>/LVIS`.
 
     As published, an image is found by the end of its `coco_url`, and images of val lie in
     train2017 as well. Everything drawn is annotated: the categories that an image does not name are
     its `neg_category_ids`, and none is `not_exhaustive`.
 
     Args:
-        root: Folder of all datasets, made if missing.
         scenes: Split -> number of pictures; from 40 on, each kind is there twice.
         seed: Equal seeds give equal files.
-        progress: Show a bar.
-
-    Returns:
-        The dataset's folder.
 
     Raises:
-        FileExistsError: The folder holds something else: real data, or another toy world.
         ValueError: LVIS has no such split.
     """
-    return build_folders(root, lvis_request(scenes, seed), progress)
-
-
-def lvis_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """What `write_lvis` builds."""
     counts = counts_of(scenes, LVIS_SPLITS, "LVIS")
     fill = partial(_fill, counts=counts, seed=seed)
     return Request((_FOLDER,), describe(counts, _SIZE, seed), fill)

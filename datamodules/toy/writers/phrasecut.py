@@ -13,13 +13,7 @@ from datamodules.toy.captions import Phrase, draw_phrases
 from datamodules.toy.polygons import polygons_of
 from datamodules.toy.scenes import Scene, draw_scene
 from datamodules.toy.stuff import STUFF
-from datamodules.toy.writers.folder import (
-    Request,
-    build_folders,
-    counts_of,
-    describe,
-    write_json,
-)
+from datamodules.toy.writers.folder import Request, counts_of, describe, write_json
 from datamodules.toy.writers.pictures import write_jpeg
 
 PHRASECUT_SPLITS: tuple[str, ...] = ("train", "val", "test", "miniv")
@@ -30,36 +24,19 @@ _MORE_THINGS = 5, 0.46  # beside the first one, on how many and how likely each:
 _STUFF_ID, _RELATION_ID = 50, 90  # within the hundred ids of a picture, after its things
 
 
-def write_phrasecut(
-    root: Path,
-    scenes: Mapping[str, int],
-    size: int | tuple[int, int] = _SIDE,
-    seed: int = 0,
-    progress: bool = True,
-) -> Path:
-    """Builds `<root>/VGPhraseCut_v0` unless it is there.
-
-    Args:
-        root: Folder of all datasets, made if missing.
-        scenes: Split -> number of pictures; splits left out are empty.
-        size: Side of the pictures in pixels, or height and width.
-        seed: Equal seeds give equal files.
-        progress: Show a bar.
-
-    Returns:
-        The dataset's folder.
-
-    Raises:
-        FileExistsError: The folder holds something else: real data, or another toy world.
-        ValueError: PhraseCut has no such split.
-    """
-    return build_folders(root, phrasecut_request(scenes, seed, size), progress)
-
-
 def phrasecut_request(
     scenes: Mapping[str, int], seed: int, size: int | tuple[int, int] = _SIDE
 ) -> Request:
-    """What `write_phrasecut` builds."""
+    """Asks for `<root>/VGPhraseCut_v0`.
+
+    Args:
+        scenes: Split -> number of pictures; splits left out are empty.
+        seed: Equal seeds give equal files.
+        size: Side of the pictures in pixels, or height and width.
+
+    Raises:
+        ValueError: PhraseCut has no such split.
+    """
     counts = counts_of(scenes, PHRASECUT_SPLITS, "PhraseCut")
     shape = (size, size) if isinstance(size, int) else size
     fill = partial(_fill, counts=counts, shape=shape, seed=seed)

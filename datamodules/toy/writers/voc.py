@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from datamodules.toy.kinds import KINDS
 from datamodules.toy.scenes import Scene
-from datamodules.toy.writers.folder import Request, build_folders, counts_of, describe, write_lines
+from datamodules.toy.writers.folder import Request, counts_of, describe, write_lines
 from datamodules.toy.writers.pictures import (
     IGNORED,
     draw_varied,
@@ -30,8 +30,8 @@ _VOC = 0x70C12  # opens the generators' seeds: nobody else draws these scenes
 _BLOCK = 5  # classes of a fold
 
 
-def write_voc(root: Path, scenes: Mapping[str, int], seed: int = 0, progress: bool = True) -> Path:
-    """Builds `<root>/VOC2012` and `<root>/lists` unless they are there.
+def voc_request(scenes: Mapping[str, int], seed: int) -> Request:
+    """Asks for `<root>/VOC2012` and `<root>/lists`.
 
     `SegmentationClass` has mode P and Pascal's palette, as published; `SegmentationClassAug` has
     the same labels in mode L, as PFENet and HSNet read them. Every training image stands in
@@ -39,23 +39,12 @@ def write_voc(root: Path, scenes: Mapping[str, int], seed: int = 0, progress: bo
     for each class of which it has at least 2048 pixels; fold file k holds classes 5k + 1 to 5k + 5.
 
     Args:
-        root: Folder of all datasets, made if missing.
         scenes: Split -> number of pictures; from 40 on, each class is in HSNet's lists twice.
         seed: Equal seeds give equal files.
-        progress: Show a bar.
-
-    Returns:
-        The dataset's folder.
 
     Raises:
-        FileExistsError: A folder holds something else: real data, or another toy world.
         ValueError: VOC has no such split.
     """
-    return build_folders(root, voc_request(scenes, seed), progress)
-
-
-def voc_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """What `write_voc` builds."""
     counts = counts_of(scenes, VOC_SPLITS, "VOC2012")
     fill = partial(_fill, counts=counts, seed=seed)
     return Request((_LISTS, _FOLDER), describe(counts, _SIZE, seed), fill)
