@@ -15,10 +15,19 @@ T     thresholds at which a mask is scored
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
+
+
+class Classes(NamedTuple):
+    """What the class ids of a dataset stand for."""
+
+    names: tuple[str, ...] = ()
+    """by class id; none where prompts have no class"""
+    unseen: frozenset[int] = frozenset()
+    """ids that a zero-shot benchmark reports apart"""
 
 
 class Prompt(TypedDict):
@@ -27,7 +36,8 @@ class Prompt(TypedDict):
     prompt_id: str
     """name of the annotation, unique in its split; predictions are filed under it"""
     query_mask: Tensor
-    """(1, H, W) bool, the target; all false where `negative`"""
+    """(1, H, W) bool, the target; all false where `negative`. Some benchmarks score at another
+    size than the query image's, see `target_size` of a batch"""
     valid_mask: Tensor
     """(1, H, W) bool, false where the annotation is to be ignored (VOC 255, padding)"""
     phrase: str
@@ -67,6 +77,9 @@ class Batch(TypedDict):
     """(P, 1, H, W) bool"""
     valid_mask: Tensor
     """(P, 1, H, W) bool"""
+    target_size: Tensor
+    """(P, 2) int64, height and width of each target: masks smaller than the largest of a batch are
+    padded below and to the right, invalid there"""
     prompt_id: list[str]
     """P names"""
     phrase: list[str]
@@ -102,12 +115,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
     counts = torch.tensor([len(sample["prompts"]) for sample in samples])
     supports = [support for prompt in prompts for support in prompt["supports"]]
     per_prompt = torch.tensor([len(prompt["supports"]) for prompt in prompts])
+    sizes = torch.tensor([prompt["query_mask"].shape[1:] for prompt in prompts])
     return Batch(
         query_image=images,
         query_size=torch.tensor([sample["query_size"] for sample in samples]),
         query_index=torch.arange(len(samples)).repeat_interleave(counts),
-        query_mask=torch.stack([prompt["query_mask"] for prompt in prompts]),
-        valid_mask=torch.stack([prompt["valid_mask"] for prompt in prompts]),
+        query_mask=_stack([prompt["query_mask"] for prompt in prompts], sizes),
+        valid_mask=_stack([prompt["valid_mask"] for prompt in prompts], sizes),
+        target_size=sizes,
         prompt_id=[prompt["prompt_id"] for prompt in prompts],
         phrase=[prompt["phrase"] for prompt in prompts],
         text_prompt=[prompt["text_prompt"] for prompt in prompts],
@@ -117,6 +132,15 @@ def collate(samples: Sequence[Sample]) -> Batch:
         class_id=torch.tensor([prompt["class_id"] for prompt in prompts]),
         negative=torch.tensor([prompt["negative"] for prompt in prompts]),
     )
+
+
+def _stack(masks: Sequence[Tensor], sizes: Tensor) -> Tensor:
+    """Lay masks (1, h, w) of given sizes into one (P, 1, H, W), with false around them."""
+    height, width = sizes.amax(0).tolist()
+    stacked = torch.zeros(len(masks), 1, height, width, dtype=torch.bool)
+    for place, mask in zip(stacked, masks, strict=True):
+        place[:, : mask.shape[1], : mask.shape[2]] = mask
+    return stacked
 
 
 def _empty_batch() -> Batch:
@@ -129,6 +153,7 @@ def _empty_batch() -> Batch:
         query_index=none,
         query_mask=no_mask,
         valid_mask=no_mask,
+        target_size=none.view(0, 2),
         prompt_id=[],
         phrase=[],
         text_prompt=[],

@@ -1,7 +1,7 @@
 """Loaders that all datamodules share: what is seen when, by which rank, and how it is read."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from clipseg_pl.sample import Batch, Sample, collate
+from clipseg_pl.sample import Batch, Classes, Sample, collate
 from datamodules.toy.world import toy_root, write_toy_world
 
 Split = Literal["train", "val", "test"]
@@ -135,13 +135,35 @@ class BaseDataModule(LightningDataModule):
         self.datasets: dict[Split, Dataset[Sample]] = {}
         self.skipped: dict[str, dict[str, int]] = {}
         """annotations left out of each split, by reason; `build` may fill it"""
+        self.held_out: Sequence[str] = ()
+        """what a benchmark holds out of its models' training, by the names of `excluded`"""
+        self.classes = Classes()
+        """what the class ids of samples stand for"""
+        self.whole_photos = True
+        """whether queries are whole photos, squashed, so that masks can be brought to their size"""
+
+    @property
+    def excluded(self) -> list[str]:
+        """What training was to leave out, by name: nothing, unless a datamodule says otherwise.
+
+        Plain strings, to be kept in checkpoints: a benchmark on held-out classes can refuse a
+        model whose training did not leave them out. Pascal's classes go by VOC's names
+        (`pascal_classes`); for affordances these are the words that no phrase holds.
+        """
+        return []
 
     @abstractmethod
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the dataset of a split; building it twice must cost little."""
 
     def setup(self, stage: str) -> None:
-        """Build what the stage ("fit", "validate", "test", "predict") reads."""
+        """Build what the stage ("fit", "validate", "test", "predict") reads.
+
+        Raises:
+            ValueError: `predict` on parts of photos.
+        """
+        if stage == "predict" and not self.whole_photos:
+            raise ValueError("predict needs whole photos; this benchmark crops or pads them")
         splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         for split in splits.get(stage, ("test",)):
             if split not in self.datasets:

@@ -1,18 +1,18 @@
 """PhraseCut and PhraseCut+ as training and validation data."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.exclusion import WithoutWords
+from datamodules.datasets.exclusion import Exclusion, WithoutPhrases, lone_phrases
 from datamodules.datasets.phrasecut import PhraseCut
 from datamodules.datasets.prompted import PhraseSource, PromptedDataset, Prompting
 from datamodules.datasets.transforms import Rasterizer
 
 _DEFAULT_PROMPTING = Prompting()
+_NOTHING = Exclusion()
 
 
 class PhraseCutDataModule(BaseDataModule):
@@ -27,7 +27,7 @@ class PhraseCutDataModule(BaseDataModule):
         prompting: negatives, supports, prefixes and mixing weights.
         val_split: what `validate` reads, and `fit` between steps; the paper's tables are on test.
         rasterizer: how polygons become masks in evaluation; training always uses "coco".
-        exclude_words: training leaves out the phrases that hold one of them, see `WithoutWords`.
+        exclusion: phrases that training leaves out; evaluation never does.
 
     Reference: paper section 4.
     """
@@ -42,12 +42,12 @@ class PhraseCutDataModule(BaseDataModule):
         prompting: Prompting = _DEFAULT_PROMPTING,
         val_split: Literal["val", "miniv", "test"] = "val",
         rasterizer: Rasterizer = "coco",
-        exclude_words: Sequence[str] = (),
+        exclusion: Exclusion = _NOTHING,
     ) -> None:
         """Keep the settings."""
         super().__init__(root, image_size, batch_size, num_workers, seed)
         self.prompting, self.val_split, self.rasterizer = prompting, val_split, rasterizer
-        self.exclude_words = exclude_words
+        self.exclusion = exclusion
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
@@ -55,11 +55,19 @@ class PhraseCutDataModule(BaseDataModule):
         every = PhraseCut(self.root, name, "coco" if train else self.rasterizer)
         source: PhraseSource = every
         skipped = {reason: len(ids) for reason, ids in every.index.skipped.items()}
-        if train and self.exclude_words:
-            source = WithoutWords(every, self.exclude_words)
-            skipped["whose phrases hold excluded words"] = len(every) - len(source)
+        if train and self.exclusion.held_out:
+            source = WithoutPhrases(every, self.exclusion.left_out())
+            skipped["whose phrases name what is held out"] = len(every) - len(source)
+        if train and not self.prompting.lone_phrases:
+            before, source = len(source), WithoutPhrases(source, lone_phrases(source).__contains__)
+            skipped["whose phrases have no partner"] = before - len(source)
         self.skipped[name] = skipped
         return PromptedDataset(source, self.prompting, self.image_size, train, self.seed)
+
+    @property
+    def excluded(self) -> list[str]:
+        """VOC's names of the classes held out, or the words of the affordances."""
+        return self.exclusion.names
 
     def split_name(self, split: Split) -> str:
         """Name on disk: validation may read another split."""

@@ -61,6 +61,7 @@ def test_shapes_and_types_of_the_contract(batch):
         "query_index": ((5,), torch.int64),
         "query_mask": ((5, 1, *SIZE), torch.bool),
         "valid_mask": ((5, 1, *SIZE), torch.bool),
+        "target_size": ((5, 2), torch.int64),
         "visual_prompt": ((3, 3, *SIZE), torch.uint8),
         "prompt_index": ((3,), torch.int64),
         "mix_weight": ((5,), torch.float32),
@@ -72,6 +73,20 @@ def test_shapes_and_types_of_the_contract(batch):
     assert batch["mix_weight"].tolist() == [0.25, 1, 0.25, 1, 1]
     assert batch["negative"].tolist() == [False, False, False, True, False]
     assert batch["class_id"].tolist() == [-1, -1, -1, -1, 7]
+
+
+def test_targets_of_different_sizes_are_padded_and_invalid_there():
+    small, large = prompt("a0"), prompt("b0")
+    small |= {"query_mask": torch.ones(1, 3, 9, dtype=torch.bool)}
+    small |= {"valid_mask": torch.ones(1, 3, 9, dtype=torch.bool)}
+    large |= {"query_mask": torch.ones(1, 6, 2, dtype=torch.bool)}
+    large |= {"valid_mask": torch.ones(1, 6, 2, dtype=torch.bool)}
+    batch = collate([sample(0, small), sample(1, large)])
+    assert batch["target_size"].tolist() == [[3, 9], [6, 2]]
+    for key in ("query_mask", "valid_mask"):
+        assert batch[key].shape == (2, 1, 6, 9)
+        assert batch[key][0, 0, :3].all() and not batch[key][0, 0, 3:].any()
+        assert batch[key][1, 0, :, :2].all() and not batch[key][1, 0, :, 2:].any()
 
 
 def test_batch_without_supports_keeps_the_shape_of_images():

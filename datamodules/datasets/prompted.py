@@ -67,11 +67,14 @@ class Prompting:
         negative_prob: how often a training phrase is replaced by another one, drawn uniformly
             from the different phrases, and its mask emptied (q_neg).
         supports: attach a visual prompt made from another task with the same phrase.
+        lone_phrases: train on phrases without a partner too, which only text can ask for.
         exclude_query: never take the query itself as its support. False is the paper's rule: any
             of the n tasks with the phrase if n > 1, the query with probability 1 / n.
         blank_support: evaluate phrases without a partner on a blank (mean grey) visual prompt,
             as the authors' visual test did by a mistyped key (trap T13); else on text alone.
-        prefixes: list of prefixes that training draws from; evaluation uses the bare phrase.
+        prefixes: list of prefixes that training draws from.
+        evaluation_form: what evaluation puts phrases into, "{}" standing for the phrase; the
+            paper's is the bare phrase.
         text_weight_min: training draws the weight of the text uniformly from here ...
         text_weight_max: ... to here. The paper says 1; the released weights had 0.5 (trap T6).
         visual_prompt: how support images are made.
@@ -81,9 +84,11 @@ class Prompting:
 
     negative_prob: float = 0.2
     supports: bool = True
+    lone_phrases: bool = True
     exclude_query: bool = True
     blank_support: bool = False
     prefixes: PrefixName = "shuffle_plus"
+    evaluation_form: str = "{}"
     text_weight_min: float = 0.0
     text_weight_max: float = 1.0
     visual_prompt: VisualPrompt = field(default_factory=VisualPrompt)
@@ -96,6 +101,10 @@ class Prompting:
         """
         if not 0 <= self.negative_prob <= 1:
             raise ValueError(f"prompting.negative_prob lies in [0, 1], not {self.negative_prob}")
+        if self.evaluation_form.count("{}") != 1:
+            raise ValueError(
+                f"prompting.evaluation_form holds one {{}}, not as in {self.evaluation_form!r}"
+            )
         if not 0 <= self.text_weight_min <= self.text_weight_max <= 1:
             raise ValueError(
                 "prompting needs 0 <= text_weight_min <= text_weight_max <= 1, not "
@@ -107,7 +116,7 @@ class PromptedDataset(Dataset[Sample]):
     """Samples of a phrase dataset; indexed by (epoch, task), both from 0.
 
     Training: one prompt an image, an object-aware crop, perhaps a negative, a random prefix.
-    Evaluation: the whole image, squashed to a square as the authors do; the bare phrase; and
+    Evaluation: the whole image, squashed to a square as the authors do; the phrase in its form; and
     beside it a second prompt, a phrase that is not annotated on the image, to measure what is
     marked for absent things.
 
@@ -159,13 +168,16 @@ class PromptedDataset(Dataset[Sample]):
         supports = self._supports(task, phrase, rng) if settings.supports else []
         weight = rng.uniform(settings.text_weight_min, settings.text_weight_max)
         target = torch.from_numpy(np.zeros_like(mask) if negative else mask)[None]
-        prefixes = settings.prefixes if self.train else "plain"
         return Prompt(
             prompt_id=self.source.name(task) + ("__absent" if negative else ""),
             query_mask=target,
             valid_mask=torch.ones_like(target),
             phrase=words,
-            text_prompt=draw_text_prompt(words, prefixes, rng),
+            text_prompt=(
+                draw_text_prompt(words, settings.prefixes, rng)
+                if self.train
+                else settings.evaluation_form.replace("{}", words)
+            ),
             supports=supports,
             mix_weight=float(weight) if supports else 1.0,
             class_id=-1,

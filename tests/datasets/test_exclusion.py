@@ -1,10 +1,16 @@
-"""Phrases that name a class are left out of training, and nothing else is."""
+"""Phrases that name what is held out are left out of training, and nothing else is."""
 
 import numpy as np
 import pytest
 
-from datamodules.datasets.exclusion import WithoutWords
+from datamodules.datasets.class_words import WholeWords
+from datamodules.datasets.exclusion import AFFORDANCE_WORDS, Exclusion, WithoutPhrases, lone_phrases
+from datamodules.phrasecut import PhraseCutDataModule
+from datamodules.toy.writers.folder import build_folders
+from datamodules.toy.writers.phrasecut import phrasecut_request
 from tests.datasets.numbered import Numbered, prompted, shown
+
+NO_BIKE = WholeWords(["bike"])
 
 
 class Phrased(Numbered):
@@ -18,20 +24,16 @@ class Phrased(Numbered):
 PHRASES = ["red bike", "Bike left of the dog", "biker", "dog", "dining table", "table", "dog"]
 
 
-def left(words: list[str]) -> list[str]:
-    kept = WithoutWords(Phrased(PHRASES), words)
-    return [kept.phrases[kept.phrase(task)] for task in range(len(kept))]
-
-
-def test_whole_words_count_in_either_case():
-    assert left(["bike"]) == ["biker", "dog", "dining table", "table", "dog"]
-    assert left(["dining  table"]) == [p for p in PHRASES if p != "dining table"]
-    assert left(["table", "biker"]) == ["red bike", "Bike left of the dog", "dog", "dog"]
-    assert left([]) == PHRASES
+def test_phrases_of_one_task_alone_have_no_partner():
+    source = Phrased(PHRASES)
+    assert lone_phrases(source) == {*PHRASES} - {"dog"}
+    kept = WithoutPhrases(source, lone_phrases(source).__contains__)
+    assert [kept.name(task) for task in range(len(kept))] == ["task 3", "task 6"]
 
 
 def test_tasks_keep_their_photo_name_and_phrase():
-    kept = WithoutWords(Phrased(PHRASES), ["bike"])
+    kept = WithoutPhrases(Phrased(PHRASES), NO_BIKE)
+    assert [kept.phrases[kept.phrase(task)] for task in range(len(kept))] == PHRASES[2:]
     assert [kept.name(task) for task in range(5)] == [f"task {k}" for k in (2, 3, 4, 5, 6)]
     assert [int(kept.image(task)[0, 0, 0]) for task in range(5)] == [2, 3, 4, 5, 6]
     assert kept.mask(0).any() and len(kept.phrases) == 4
@@ -40,7 +42,7 @@ def test_tasks_keep_their_photo_name_and_phrase():
 
 
 def test_phrases_of_a_photo_are_those_left():
-    kept = WithoutWords(Phrased(["bike", "dog", "cat", "bike", "sheep", "dog"], 3), ["bike"])
+    kept = WithoutPhrases(Phrased(["bike", "dog", "cat", "bike", "sheep", "dog"], 3), NO_BIKE)
     names = [kept.phrases[row] for row in kept.phrases_of_image(0)]
     assert names == ["dog", "cat"]
     assert [kept.phrases[row] for row in kept.phrases_of_image(3)] == ["sheep", "dog"]
@@ -48,7 +50,7 @@ def test_phrases_of_a_photo_are_those_left():
 
 def test_samples_hold_no_excluded_word_negatives_included():
     words = list(np.random.default_rng(0).permutation(["bike", "dog", "cat", "sheep"] * 5))
-    kept = WithoutWords(Numbered(" ".join(words)), ["bike"])
+    kept = WithoutPhrases(Numbered(" ".join(words)), NO_BIKE)
     samples = prompted(kept, negative_prob=0.5)
     for epoch in range(8):
         for task in range(len(samples)):
@@ -57,8 +59,42 @@ def test_samples_hold_no_excluded_word_negatives_included():
             assert all(words[shown_task] != "bike" for shown_task in shown(sample))
 
 
-def test_blank_words_and_nothing_left_are_refused():
-    with pytest.raises(ValueError, match="blank"):
-        WithoutWords(Numbered("dog cat"), ["dog", " "])
+def test_nothing_left_is_refused():
     with pytest.raises(ValueError, match="none of 2 tasks"):
-        WithoutWords(Numbered("dog cat"), ["dog", "cat"])
+        WithoutPhrases(Numbered("dog cat"), WholeWords(["dog", "cat"]))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match=r"exclusion\.held_out fold_4: there are fold_0, fold_1"):
+        Exclusion("fold_4")
+    with pytest.raises(ValueError, match=r"exclusion\.rule ours: there are mended, paper"):
+        Exclusion("fold_0", "ours")
+
+
+def test_a_datamodule_says_what_its_training_left_out():
+    def excluded(*exclusion):
+        return PhraseCutDataModule("nowhere", exclusion=Exclusion(*exclusion)).excluded
+
+    assert PhraseCutDataModule("nowhere").excluded == []
+    assert excluded("fold_1", "paper") == ["bus", "car", "cat", "chair", "cow"]
+    assert excluded("unseen_4") == ["cow", "motorbike", "aeroplane", "sofa"]
+    assert excluded("affordances") == list(AFFORDANCE_WORDS)
+
+
+@pytest.mark.parametrize(("rule", "plants"), [("paper", True), ("mended", False)])
+def test_training_leaves_out_a_fold_and_evaluation_does_not(tmp_path, rule, plants):
+    scenes = {"train": 12, "val": 3, "test": 1, "miniv": 1}
+    build_folders(tmp_path, phrasecut_request(scenes, 7, (72, 96)), progress=False)
+    whole = PhraseCutDataModule(str(tmp_path), image_size=32)
+    part = PhraseCutDataModule(str(tmp_path), image_size=32, exclusion=Exclusion("fold_3", rule))
+    for data in (whole, part):
+        data.setup("fit")
+    source = part.datasets["train"].source
+    phrases = " ".join(source.phrases[row] for row in range(len(source.phrases))).split()
+    assert not {"sheep", "sofa", "couch", "train", "tv", "television"} & set(phrases)
+    assert ("plant" in phrases) == plants and "car" in phrases
+    reasons = part.skipped["train"]
+    assert reasons["whose phrases name what is held out"] == (
+        len(whole.datasets["train"]) - len(source)
+    )
+    assert part.sizes()["val"] == whole.sizes()["val"]

@@ -134,3 +134,11 @@ def test_supports_are_cropped_around_another_thing_of_the_phrase(build):
             seen += int(coloured(middle, prompt["phrase"].split()[0]).float().mean() > 0.9)
     with_support = sum(len(dataset[0, task]["prompts"][0]["supports"]) for task in range(36))
     assert with_support > 25 and seen > 0.8 * with_support  # grey photos have no colours
+
+
+def test_evaluation_puts_phrases_into_the_form_given(build):
+    dataset = build("val", train=False, prompting=Prompting(evaluation_form="a photo of {}."))
+    (own, *_) = dataset[0, 0]["prompts"]
+    assert own["text_prompt"] == f"a photo of {own['phrase']}."
+    with pytest.raises(ValueError, match="evaluation_form holds one"):
+        Prompting(evaluation_form="a photo")
