@@ -17,8 +17,8 @@ from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import build_decoder, clip_state, read_checkpoint
 from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.clip_weights import read_state_dict
 from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.weights import read_state_dict
 from clipseg_pl.module import CLIPSegModule
 
 PAPER_SIZE = 352

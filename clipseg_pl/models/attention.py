@@ -5,11 +5,25 @@ that transposed input copies the weights once a token, and a ViT-B/16 at 352 px 
 slower than in fp32 instead of several times faster. Here tokens stay batch-first.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Attend = Callable[[nn.MultiheadAttention, Tensor], Tensor]
+"""Attends within sequences (B, N, width), on the weights of a layer."""
+
+
+def project_heads(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
+    """Queries, keys and values of each head: (B, N, width) to (3, B, heads, N, width / heads)."""
+    projected = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    batch, length, _ = tokens.shape
+    # B N 3W -> B N 3 heads W'; the last size is named, for batches of none
+    heads = projected.view(batch, length, 3, attention.num_heads, attention.head_dim)
+    return heads.permute(2, 0, 3, 1, 4)
 
 
 def self_attention(
@@ -31,11 +45,7 @@ def self_attention(
     Returns:
         (B, queries, width).
     """
-    projected = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
-    batch, length, _ = tokens.shape
-    # B N 3W -> B N 3 heads W'; the last size is named, for batches of none
-    heads = projected.view(batch, length, 3, attention.num_heads, attention.head_dim)
-    query, key, value = heads.permute(2, 0, 3, 1, 4)  # 3 B heads N W'
+    query, key, value = project_heads(attention, tokens)
     query = query[:, :, :queries]
     loses = dropout is not None and dropout.training and dropout.p > 0
     if tokens.is_cpu and not causal and (loses or query.dtype == torch.bfloat16):
@@ -52,10 +62,29 @@ def self_attention(
 
 
 def run_block(
-    block: ResidualAttentionBlock, tokens: Tensor, causal: bool = False, queries: int | None = None
+    block: ResidualAttentionBlock,
+    tokens: Tensor,
+    causal: bool = False,
+    queries: int | None = None,
+    attend: Attend | None = None,
 ) -> Tensor:
-    """Run one pre-norm block of open_clip: (B, N, width) to (B, queries, width), by default N."""
-    attended = self_attention(block.attn, block.ln_1(tokens), causal, queries=queries)
+    """Run one pre-norm block of open_clip.
+
+    Args:
+        block: whose weights to use.
+        tokens: (B, N, width).
+        causal: let tokens attend to themselves and earlier ones only.
+        queries: how many of the tokens, from the first, get an answer; all by default.
+        attend: attention to use in place of `self_attention`.
+
+    Returns:
+        (B, queries, width).
+    """
+    normed = block.ln_1(tokens)
+    if attend is None:
+        attended = self_attention(block.attn, normed, causal, queries=queries)
+    else:
+        attended = attend(block.attn, normed)
     tokens = tokens[:, :queries] + block.ls_1(attended)
     advanced: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
     return advanced

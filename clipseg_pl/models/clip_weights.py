@@ -9,7 +9,6 @@ So a checkpoint needs to remember a name only, no path.
 
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,21 @@ import open_clip
 import torch
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors.torch import load_file
 from torch import Tensor
 
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+from clipseg_pl.models.weights import (
+    find_file,
+    load_strictly,
+    repeatable_weights,
+    weight_folders,
+)
+
 # keys of the configurations that `CLIPBackbone` computes; others pool or tokenize differently
 _PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"}
 _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}
 _PLAIN_VISION = {"image_size", "patch_size", "head_width", *_TOWER}
 _PLAIN_TEXT = {"context_length", "vocab_size", "heads", *_TOWER}
-_INITIAL_SEED = 211210003  # the paper's arXiv number; any constant would do
+_SIZES = ("input_resolution", "context_length", "vocab_size")  # OpenAI's archives carry them
 
 
 def find_config(name: str) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def find_config(name: str) -> dict[str, Any]:
     Raises:
         ValueError: if neither a file nor open_clip knows the name, or if it is no plain ViT CLIP.
     """
-    file = _find_file(name, (".json",))
+    file = find_file(name, (".json",))
     config = json.loads(file.read_text()) if file else open_clip.get_model_config(name)
     if config is None:
         near = [known for known in open_clip.list_models() if known.lower().startswith("vit-b")]
@@ -66,22 +70,17 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
         FileNotFoundError: weights neither on disk nor to be had; says where they were looked for.
     """
     config = find_config(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(_INITIAL_SEED)  # torch.manual_seed reseeds GPUs too
+    with repeatable_weights():
         clip = CLIP(**config)
     if pretrained:
         file = _find_weights(name, tag, config)
-        try:
-            _load_strictly(clip, read_state_dict(file))
-        except RuntimeError as error:
-            first = str(error).splitlines()[1:2] or [str(error)]
-            raise ValueError(f"{file}: not the weights of {name} ({first[0].strip()})") from error
+        load_strictly(clip, name, file, ignored=_SIZES)
     return clip
 
 
 def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | SimpleTokenizer":
     """CLIP's byte-pair tokenizer, cut down where `<name>_vocabulary.json` lists the rows kept."""
-    file = _find_file(f"{name}_vocabulary", (".json",))
+    file = find_file(f"{name}_vocabulary", (".json",))
     tokenizer = SimpleTokenizer(context_length=context_length)
     return PrunedTokenizer(tokenizer, json.loads(file.read_text())) if file else tokenizer
 
@@ -116,53 +115,16 @@ class PrunedTokenizer:
         return self.row[self.tokenizer(texts)]
 
 
-def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """Read tensors from .safetensors, a torch file or OpenAI's TorchScript archives.
-
-    Nothing but tensors is unpickled (`weights_only`).
-
-    Raises:
-        ValueError: naming the file, if it is none of these.
-        FileNotFoundError: if there is no file.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        if zipfile.is_zipfile(file) and _is_torchscript(file):
-            archive = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
-            return dict(archive.state_dict())
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{file}: not a file of weights ({type(error).__name__})") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{file}: holds something else than named tensors")
-    return dict(state)
-
-
-def _is_torchscript(file: Path) -> bool:
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())
-
-
-def _load_strictly(clip: CLIP, state: dict[str, Tensor]) -> None:
-    sizes = ("input_resolution", "context_length", "vocab_size")  # OpenAI's archives carry them
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    clip.load_state_dict({key: value for key, value in state.items() if key not in sizes})
-
-
 def _find_weights(name: str, tag: str, config: dict[str, Any]) -> Path:
-    own = _find_file(name, (".json",)) is not None
+    own = find_file(name, (".json",)) is not None
     published = {} if own else open_clip.get_pretrained_cfg(name, tag)
     if not own:  # asked before a file is looked for, which would not tell
         _check_activation(name, tag, bool(config.get("quick_gelu")))
     stem = name if own else f"{name}-{tag}"
-    file = _find_file(stem, _SUFFIXES)
+    file = find_file(stem)
     if file:
         return file
-    folders = ", ".join(map(str, _folders()))
+    folders = ", ".join(map(str, weight_folders()))
     if own:
         raise FileNotFoundError(f"{name}.json has no weights beside it (looked in {folders})")
     if not published:
@@ -185,13 +147,3 @@ def _check_activation(name: str, tag: str, quick: bool) -> None:
     if published and bool(published.get("quick_gelu")) != quick:
         other = plain if quick else f"{plain}-quickgelu"
         raise ValueError(f"the weights {tag!r} belong to {other}: the activation differs")
-
-
-def _find_file(stem: str, suffixes: tuple[str, ...]) -> Path | None:
-    candidates = (folder / (stem + suffix) for folder in _folders() for suffix in suffixes)
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def _folders() -> list[Path]:
-    given = os.environ.get("CLIPSEG_WEIGHTS")
-    return [*([Path(given).expanduser()] if given else []), Path(__file__).parent / "toy"]

@@ -36,8 +36,8 @@ class VisualPrompt:
         blur: sigma in pixels of the Gaussian (15 x 15) laid over the background; 0 leaves it.
         background: intensity of the background, 1 (as it is) to 0 (the mean colour).
         context: crop to the object's box grown on every side by this part of its extent, padded
-            to a square with the mean colour and resized to the image's height by nearest
-            neighbour as the authors do; None does not crop.
+            to a square with the mean colour and resized by nearest neighbour as the authors do;
+            None does not crop.
     """
 
     dye: bool = False
@@ -59,15 +59,16 @@ class VisualPrompt:
         if self.context is not None and not self.context >= 0:
             raise ValueError(f"visual_prompt.context is None or >= 0, not {self.context}")
 
-    def __call__(self, image: RGB, mask: Mask) -> RGB:
+    def __call__(self, image: RGB, mask: Mask, side: int | None = None) -> RGB:
         """Make the visual prompt.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             mask: (H, W) bool, true on the object; where it is empty nothing is cropped.
+            side: to which a crop is resized, in pixels; the image's height by default.
 
         Returns:
-            (H, W, 3) uint8, or (H, H, 3) when cropped.
+            (H, W, 3) uint8, or (side, side, 3) when cropped.
         """
         if self.dye:
             image = _dye(image, mask)
@@ -76,7 +77,7 @@ class VisualPrompt:
         if self.blur > 0 or self.background < 1:
             image = _attenuate(image, mask, self.blur, self.background)
         if self.context is not None:
-            image = _crop(image, mask, self.context)
+            image = _crop(image, mask, self.context, side or len(image))
         return image
 
 
@@ -118,7 +119,7 @@ def _attenuate(image: RGB, mask: Mask, blur: float, background: float) -> RGB:
     return np.where(mask[..., None], image, behind).astype(np.uint8)
 
 
-def _crop(image: RGB, mask: Mask, context: float) -> RGB:
+def _crop(image: RGB, mask: Mask, context: float, wanted: int) -> RGB:
     top, bottom = _grown_extent(np.flatnonzero(mask.any(1)), mask.shape[0], context)
     left, right = _grown_extent(np.flatnonzero(mask.any(0)), mask.shape[1], context)
     cropped = image[top:bottom, left:right]
@@ -128,7 +129,7 @@ def _crop(image: RGB, mask: Mask, context: float) -> RGB:
     square[:] = np.round(MEAN_COLOUR).astype(np.uint8)
     square[above : above + cropped.shape[0], before : before + cropped.shape[1]] = cropped
     # torch's nearest neighbour, in float32; OpenCV's rounds otherwise now and then
-    scaled = np.arange(len(mask), dtype=np.float32) * np.float32(side / len(mask))
+    scaled = np.arange(wanted, dtype=np.float32) * np.float32(side / wanted)
     nearest = scaled.astype(np.intp)
     return square[nearest[:, None], nearest]
 

@@ -26,8 +26,8 @@ def require(name: str, folder: Path, parts: Mapping[str, bool], source: str) -> 
         found = [part for part, present in parts.items() if present]
         raise DatasetNotFoundError(
             f"{name}: looked in {folder}; found {', '.join(found) or 'nothing'}; missing "
-            f"{', '.join(missing)}. Get it from {source} and set --data.init_args.root to the "
-            f"folder that holds {folder.name}"
+            f"{', '.join(missing)}. Get it from {source} and set --data.init_args.root (--root of "
+            f"alignment) to the folder that holds {folder.name}"
         )
 
 

@@ -18,6 +18,7 @@ Points = npt.NDArray[np.float64]
 
 CROP_TRIES = 50
 CROP_SHARE = 0.05
+WINDOW_TRIES = 200
 
 
 class Square(NamedTuple):
@@ -71,15 +72,16 @@ def _encode(polygons: Sequence[Points], height: int, width: int) -> list[dict[st
     return encoded
 
 
-def object_aware_crop(mask: Mask, rng: np.random.Generator) -> Square:
+def object_aware_crop(mask: Mask, rng: np.random.Generator, share: float = CROP_SHARE) -> Square:
     """Draw a square of the image's short side that shows the object.
 
-    Of 50 random positions the first is taken in which more than 5 % of the whole image's area is
-    object; where none is (small objects), the one that shows most.
+    Of 50 random positions the first is taken in which more than a share of the whole image's area
+    is object; where none is (small objects), the one that shows most.
 
     Args:
         mask: (H, W) bool.
         rng: source of the draws.
+        share: of the image's area, 0 to 1.
 
     Reference: paper section 4 ("images are randomly cropped with object location in mind");
         numbers from the authors' code (paper.md 2.3).
@@ -91,9 +93,32 @@ def object_aware_crop(mask: Mask, rng: np.random.Generator) -> Square:
     before = np.concatenate([[0], np.cumsum(per_line)])
     starts = rng.integers(0, max(height, width) - side + 1, CROP_TRIES)
     visible = before[starts + side] - before[starts]
-    enough = np.flatnonzero(visible > CROP_SHARE * mask.size)
+    enough = np.flatnonzero(visible > share * mask.size)
     start = int(starts[enough[0] if len(enough) else visible.argmax()])
     return Square(0, start, side) if width >= height else Square(start, 0, side)
+
+
+def window_on_object(mask: Mask, side: int, share: float, rng: np.random.Generator) -> Square:
+    """Draw a square of a given side, at the image's own scale, that shows enough of the object.
+
+    Of 200 random positions the first is taken in which more than a share of the object can be seen
+    and more than that share of the square is object; where none is, the one that shows most.
+
+    Args:
+        mask: (H, W) bool, true on the object; no side is shorter than the square's.
+        side: of the square in pixels.
+        share: 0 to 1.
+        rng: source of the draws.
+
+    Reference: the authors' loader of LVIS (paper.md 4.3).
+    """
+    tops, lefts = (rng.integers(0, length - side + 1, WINDOW_TRIES) for length in mask.shape)
+    sums = cv2.integral(mask.astype(np.uint8))  # (H + 1, W + 1), of all above and to the left
+    bottoms, rights = tops + side, lefts + side
+    visible = sums[bottoms, rights] - sums[tops, rights] - sums[bottoms, lefts] + sums[tops, lefts]
+    enough = np.flatnonzero(visible > share * max(int(mask.sum()), side * side))
+    chosen = enough[0] if len(enough) else visible.argmax()
+    return Square(int(tops[chosen]), int(lefts[chosen]), side)
 
 
 class PairedResize:

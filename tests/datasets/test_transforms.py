@@ -5,7 +5,12 @@ from scipy import stats
 from torch.nn import functional as F
 
 from datamodules.datasets.phrasecut import PhraseCut
-from datamodules.datasets.transforms import PairedResize, Square, object_aware_crop
+from datamodules.datasets.transforms import (
+    PairedResize,
+    Square,
+    object_aware_crop,
+    window_on_object,
+)
 
 
 def mask_with(height, width, top, bottom, left, right):
@@ -70,6 +75,44 @@ def test_both_ends_are_reached():
 def test_square_images_are_taken_whole():
     crop = object_aware_crop(mask_with(30, 30, 2, 4, 2, 4), np.random.default_rng(0))
     assert crop == Square(0, 0, 30)
+
+
+def plain_window(mask, side, share, rng):
+    """The rule of the authors' LVIS loader: paper.md 4.3. Two hundred tries, one by one."""
+    best, most = None, -1
+    for _ in range(200):
+        top = int(rng.integers(mask.shape[0] - side + 1))
+        left = int(rng.integers(mask.shape[1] - side + 1))
+        visible = mask[top : top + side, left : left + side].sum()
+        if visible > share * mask.sum() and visible > share * side**2:
+            return Square(top, left, side)
+        if visible > most:
+            best, most = Square(top, left, side), visible
+    return best
+
+
+WINDOWS = {
+    "large": mask_with(40, 60, 3, 40, 10, 60),
+    "corner, little of it is enough": mask_with(40, 60, 0, 12, 48, 60),
+    "5 % of the window are too little": mask_with(40, 60, 20, 24, 30, 35),
+    "two things": mask_with(40, 60, 2, 8, 1, 8) | mask_with(40, 60, 25, 31, 40, 57),
+}
+
+
+@pytest.mark.parametrize("mask", WINDOWS.values(), ids=WINDOWS)
+def test_windows_are_distributed_as_by_a_plain_loop(mask):
+    draws = 1500
+    ours = [window_on_object(mask, 20, 0.05, np.random.default_rng([1, i])) for i in range(draws)]
+    plain = [plain_window(mask, 20, 0.05, np.random.default_rng([2, i])) for i in range(draws)]
+    for axis in range(2):
+        starts = [[square[axis] for square in squares] for squares in (ours, plain)]
+        assert stats.ks_2samp(*starts).pvalue > 1e-3
+    assert {square.side for square in ours} == {20}
+
+
+def test_a_window_may_be_the_whole_image():
+    mask = mask_with(30, 30, 2, 4, 2, 4)
+    assert window_on_object(mask, 30, 0.05, np.random.default_rng(0)) == Square(0, 0, 30)
 
 
 def authors_resize(image, mask, size):

@@ -200,7 +200,7 @@ def test_cache_is_bounded_and_forgets_the_least_recently_used():
 
 def test_cache_keeps_no_more_memory_than_its_rows(backbone):
     backbone.embed_text([f"number {index}" for index in range(8)])
-    for row in backbone._text_cache.values():
+    for row in backbone.text_encoder._cache.values():
         assert row.untyped_storage().nbytes() == row.numel() * row.element_size()
 
 

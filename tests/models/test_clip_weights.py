@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.clip_weights import build_clip, find_config, read_state_dict
+from clipseg_pl.models.clip_weights import build_clip, find_config
+from clipseg_pl.models.weights import read_state_dict
 from tests.conftest import TINY_CLIP
 
 OTHERS = [
@@ -224,7 +225,7 @@ def test_another_pooling_is_refused(folder):
 def test_pruned_vocabulary_gives_equal_embeddings(folder):
     full = CLIPBackbone(name="own", pretrained=False)
     words = ["a red dog", "grass"]
-    kept = sorted({0} | set(full.tokenizer(words).flatten().tolist()))
+    kept = sorted({0} | set(full.text_encoder.tokenizer(words).flatten().tolist()))
     text = {**TINY_CLIP["text_cfg"], "vocab_size": len(kept)}
     (folder / "pruned.json").write_text(json.dumps({**TINY_CLIP, "text_cfg": text}))
     (folder / "pruned_vocabulary.json").write_text(json.dumps(kept))

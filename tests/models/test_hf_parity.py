@@ -95,7 +95,7 @@ def cases(ours, theirs, images) -> dict[tuple[str, str], Case]:
     backbone = ours["simple"].backbone
     red_and_blue = torch.tensor([[255, 0, 0], [0, 0, 255]], dtype=torch.uint8)
     supports = red_and_blue[:, :, None, None].expand_as(images)
-    tokens = backbone.tokenizer(TEXTS)
+    tokens = backbone.text_encoder.tokenizer(TEXTS)
     attended = (torch.arange(77)[None] <= tokens.argmax(1, keepdim=True)).long()
     inputs = {
         "text": {"input_ids": tokens, "attention_mask": attended},

@@ -68,7 +68,7 @@ def reference(image: np.ndarray, mask: np.ndarray, prompt: VisualPrompt) -> np.n
     return (normalised * STD + MEAN) * 255
 
 
-def crop(normalised: np.ndarray, mask: np.ndarray, context: float) -> np.ndarray:
+def crop(normalised: np.ndarray, mask: np.ndarray, context: float, side: int = SIZE) -> np.ndarray:
     """The box of the object with its context, zero-padded, resized by torch's default."""
     bounds = []
     for occupied in (mask.any(1), mask.any(0)):
@@ -82,7 +82,7 @@ def crop(normalised: np.ndarray, mask: np.ndarray, context: float) -> np.ndarray
     across, down = max(0, height - width), max(0, width - height)
     padding = (across // 2, across - across // 2, down // 2, down - down // 2)
     square = F.pad(tensor, padding)
-    return F.interpolate(square[None], (SIZE, SIZE))[0].permute(1, 2, 0).numpy()
+    return F.interpolate(square[None], (side, side))[0].permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize("where", MASKS)
@@ -100,6 +100,16 @@ def test_crops_of_every_size_are_resized_as_torch_does(image, size):
     mask[: size // 2 + 1, SIZE - size :] = True
     prompt = VisualPrompt(blur=0, background=1, context=0.1)
     assert np.abs(prompt(image, mask) - reference(image, mask, prompt)).max() <= 1
+
+
+@pytest.mark.parametrize("side", [1, 61, 96, 150])
+def test_crops_are_resized_to_the_side_asked_for(image, side):
+    mask = MASKS["tall"]
+    made = VisualPrompt(blur=0, background=1, context=0.1)(image, mask, side)
+    normalised = ((image / 255 - MEAN) / STD).astype(np.float32)
+    wanted = (crop(normalised, mask, 0.1, side) * STD + MEAN) * 255
+    assert made.shape == (side, side, 3) and np.abs(made - wanted).max() <= 1
+    assert VisualPrompt(context=None)(image, mask, side).shape == image.shape
 
 
 def test_default_is_the_choice_of_the_paper():

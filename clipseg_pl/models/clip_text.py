@@ -1,0 +1,70 @@
+"""CLIP's text tower, with a memory for the texts that it has read."""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from open_clip.model import CLIP
+from torch import Tensor
+
+from clipseg_pl.models.attention import run_block
+from clipseg_pl.models.clip_weights import build_tokenizer
+
+
+class TextEncoder:
+    """Embeds texts with the text tower of a CLIP, whose weights stay where they are.
+
+    Args:
+        clip: its text tower is read; it may have lost the one for images.
+        name: of the CLIP, which says what vocabulary it has.
+        cache_size: how many embeddings to keep; training repeats its phrases.
+    """
+
+    def __init__(self, clip: CLIP, name: str, cache_size: int) -> None:
+        """Find the tokenizer."""
+        self.clip, self.cache_size = clip, cache_size
+        self.tokenizer = build_tokenizer(name, clip.context_length)
+        self._cache: OrderedDict[str, Tensor] = OrderedDict()
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts, raw (not L2-normalised): (len(texts), C).
+
+        A text longer than CLIP's context (77 tokens, the toy CLIP's 24) is cut, with a warning.
+        """
+        cache, device = self._cache, self.clip.positional_embedding.device
+        missing = list(dict.fromkeys(text for text in texts if text not in cache))
+        if missing:
+            self._warn_of_truncation(missing)
+            tokens = self.tokenizer(missing).to(device)
+            # what is kept must not depend on who asked first
+            with torch.autocast(tokens.device.type, enabled=False):
+                embedded = self._encode(tokens)
+            rows = [row.clone() for row in embedded]  # views would keep the whole batch alive
+            cache.update(zip(missing, rows, strict=True))
+        for text in texts:
+            cache.move_to_end(text)
+        embeddings = torch.stack([cache[text].to(device) for text in texts])
+        while len(cache) > self.cache_size:
+            cache.popitem(last=False)
+        return embeddings
+
+    def _encode(self, tokens: Tensor) -> Tensor:
+        """Embed token ids (N, context): (N, C)."""
+        clip = self.clip
+        states = clip.token_embedding(tokens) + clip.positional_embedding
+        for block in clip.transformer.resblocks:
+            states = run_block(block, states, causal=True)
+        # the end token has the largest id
+        last = states[torch.arange(len(tokens)), tokens.argmax(1)]  # N context width -> N width
+        embeddings: Tensor = clip.ln_final(last) @ clip.text_projection
+        return embeddings
+
+    def _warn_of_truncation(self, texts: Sequence[str]) -> None:
+        longest = self.clip.context_length - 2  # start and end token
+        for text in texts:
+            if len(self.tokenizer.encode(text)) > longest:
+                warnings.warn(
+                    f"CLIP reads the first {longest} tokens only of {text!r}", stacklevel=5
+                )

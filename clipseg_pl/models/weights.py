@@ -1,0 +1,79 @@
+"""Files of weights, where they lie and how they are read; random weights that never differ."""
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_INITIAL_SEED = 211210003  # the paper's arXiv number; any constant would do
+
+
+def weight_folders() -> list[Path]:
+    """Where files are looked for, in this order: CLIPSEG_WEIGHTS, the package."""
+    given = os.environ.get("CLIPSEG_WEIGHTS")
+    return [*([Path(given).expanduser()] if given else []), Path(__file__).parent / "toy"]
+
+
+def find_file(stem: str, suffixes: tuple[str, ...] = _SUFFIXES) -> Path | None:
+    """The first file of that name, by default one of weights, in `weight_folders`."""
+    candidates = (folder / (stem + suffix) for folder in weight_folders() for suffix in suffixes)
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """Read tensors from .safetensors, a torch file or OpenAI's TorchScript archives.
+
+    Nothing but tensors is unpickled (`weights_only`).
+
+    Raises:
+        ValueError: naming the file, if it is none of these.
+        FileNotFoundError: if there is no file.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        if zipfile.is_zipfile(file) and _is_torchscript(file):
+            archive = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
+            return dict(archive.state_dict())
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{file}: not a file of weights ({type(error).__name__})") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{file}: holds something else than named tensors")
+    return dict(state)
+
+
+def _is_torchscript(file: Path) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+@contextmanager
+def repeatable_weights() -> Iterator[None]:
+    """Have what is built inside draw the same random weights whenever it is built."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_INITIAL_SEED)  # torch.manual_seed reseeds GPUs too
+        yield
+
+
+def load_strictly(model: nn.Module, name: str, file: Path, ignored: tuple[str, ...]) -> None:
+    """Load a file of weights, whose every key must fit but for those with an ignored beginning.
+
+    Raises:
+        ValueError: naming the file, if it is unreadable or of another model.
+    """
+    state = {key.removeprefix("module."): value for key, value in read_state_dict(file).items()}
+    try:
+        model.load_state_dict({k: v for k, v in state.items() if not k.startswith(ignored)})
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"{file}: not the weights of {name} ({first[0].strip()})") from error

@@ -1,0 +1,130 @@
+"""LVIS: in each image every annotated category as one mask, and the names of all of them."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clipseg_pl.images import RGB, read_image
+from clipseg_pl.prompts.visual import Mask
+from datamodules.datasets.files import require
+from datamodules.datasets.transforms import Points, rasterise
+
+SOURCE = "https://www.lvisdataset.org/dataset (photos: https://cocodataset.org/#download, 2017)"
+_PHOTOS = ("train2017", "val2017")
+
+
+class Pair(NamedTuple):
+    """A category in an image, by their ids."""
+
+    image: int
+    category: int
+
+
+class _Image(NamedTuple):
+    file: str
+    height: int
+    width: int
+
+
+class LVIS:
+    """The annotations of LVIS v1; those of v0.5 under v1's file names are read as well.
+
+    Args:
+        root: folder that holds LVIS, with `lvis_v1_<split>.json`, train2017 and val2017.
+        splits: whose annotations to read; no image is in two of them.
+
+    Raises:
+        DatasetNotFoundError: if a file or a folder of photos is missing.
+        ValueError: if a file is not what it should be, naming it.
+    """
+
+    def __init__(self, root: Path, splits: Sequence[str] = ("train", "val")) -> None:
+        """Read the annotations; photos are read when they are asked for."""
+        self.folder = root / "LVIS"
+        files = [self.folder / f"lvis_v1_{split}.json" for split in splits]
+        parts = {file.name: file.is_file() for file in files}
+        parts |= {name: (self.folder / name).is_dir() for name in _PHOTOS}
+        require("LVIS", self.folder, parts, SOURCE)
+        self.names: dict[int, str] = {}
+        """category -> name, with blanks for underscores"""
+        self._images: dict[int, _Image] = {}
+        self._polygons: dict[Pair, list[Points]] = {}
+        for file in files:
+            self._read(file)
+        self.pairs = sorted(self._polygons)
+        """all categories annotated in all images"""
+        self._categories: defaultdict[int, list[int]] = defaultdict(list)
+        for pair in self.pairs:
+            self._categories[pair.image].append(pair.category)
+
+    def categories(self, image: int) -> Sequence[int]:
+        """The categories annotated in an image, by rising id."""
+        return self._categories.get(image, [])
+
+    def mask(self, pair: Pair) -> Mask:
+        """All instances of a category in an image: (H, W) bool, as large as the photo.
+
+        It may be empty: not every polygon covers a pixel.
+        """
+        image = self._images[pair.image]
+        return rasterise(self._polygons[pair], image.height, image.width)
+
+    def area(self, pair: Pair) -> float:
+        """Share of the photo that the polygons of a category cover, overlaps counted twice."""
+        image, total = self._images[pair.image], 0.0
+        for polygon in self._polygons[pair]:
+            (x, y), (next_x, next_y) = polygon.T, np.roll(polygon, -1, axis=0).T
+            total += abs(float(x @ next_y - y @ next_x)) / 2  # the shoelace formula
+        return total / (image.height * image.width)
+
+    def photo(self, image: int) -> RGB:
+        """Read a photo, (H, W, 3) uint8 RGB.
+
+        Raises:
+            UnreadableImageError: naming the file.
+            ValueError: if it has not the size that was annotated.
+        """
+        wanted = self._images[image]
+        places = [self.folder / wanted.file]
+        if "/" not in wanted.file:  # v0.5 may name the file alone
+            places = [self.folder / name / wanted.file for name in _PHOTOS]
+        file = next((place for place in places if place.is_file()), places[0])
+        photo = read_image(file)
+        if photo.shape[:2] != wanted[1:]:
+            found = f"{photo.shape[0]} x {photo.shape[1]}"
+            raise ValueError(f"{file}: {found}, annotated as {wanted.height} x {wanted.width}")
+        return photo
+
+    def _read(self, file: Path) -> None:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"), object_hook=_compact)
+            for category in content["categories"]:
+                self.names[category["id"]] = category["name"].replace("_", " ")
+            for image in content["images"]:
+                self._images[image["id"]] = _read_image_entry(image)
+            for pair, polygons in content["annotations"]:
+                self._images[pair.image], self.names[pair.category]  # both must be known
+                self._polygons.setdefault(pair, []).extend(polygons)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{file}: not LVIS's annotations ({error!r})") from error
+
+
+def _compact(entry: dict[str, Any]) -> object:
+    """Turn annotations into arrays while json is read; lists of numbers are four times larger."""
+    if "segmentation" not in entry:
+        return entry
+    polygons = [np.array(flat, np.float64).reshape(-1, 2) for flat in entry["segmentation"]]
+    return Pair(entry["image_id"], entry["category_id"]), polygons
+
+
+def _read_image_entry(entry: dict[str, Any]) -> _Image:
+    height, width = entry["height"], entry["width"]
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        raise ValueError(f"image {entry['id']} has no size but {height} x {width}")
+    if "coco_url" in entry:  # .../train2017/000000000030.jpg
+        return _Image("/".join(entry["coco_url"].split("/")[-2:]), height, width)
+    return _Image(entry["file_name"].rpartition("_")[2], height, width)  # COCO_val2014_0...30.jpg

@@ -1,0 +1,194 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipseg_pl.images import UnreadableImageError
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.lvis import LVIS, Pair
+from datamodules.toy.writers.folder import build_folders
+from datamodules.toy.writers.lvis import LVIS_CATEGORIES, draw_lvis, lvis_request
+
+URL = "http://images.cocodataset.org"
+SQUARE = [4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]
+BAR = [24.0, 0.0, 28.0, 0.0, 28.0, 24.0, 24.0, 24.0]
+
+
+def annotation(number, image, category, *polygons):
+    return {"id": number, "image_id": image, "category_id": category, "segmentation": [*polygons]}
+
+
+def image(number, folder="train2017", **more):
+    file = f"{URL}/{folder}/{number:012d}.jpg"
+    return {"id": number, "height": 24, "width": 32, "coco_url": file, **more}
+
+
+CATEGORIES = [{"id": 3, "name": "bus_(vehicle)"}, {"id": 9, "name": "dog"}]
+TRAIN = {
+    "categories": CATEGORIES,
+    "images": [image(1), image(2)],
+    "annotations": [
+        annotation(1, 1, 9, SQUARE),
+        annotation(2, 1, 3, BAR),
+        annotation(3, 1, 9, BAR, [0.0, 0.0, 2.0, 0.0]),  # a polygon of two points
+    ],
+}
+VAL = {
+    "categories": CATEGORIES,
+    "images": [image(5, "val2017"), image(6)],
+    "annotations": [annotation(1, 5, 3, SQUARE), annotation(2, 6, 9, SQUARE)],
+}
+
+
+def write(root, train=TRAIN, val=VAL):
+    folder = root / "LVIS"
+    for name, numbers in (("train2017", (1, 2, 6)), ("val2017", (5,))):
+        (folder / name).mkdir(parents=True)
+        for number in numbers:
+            photo = Image.new("RGB", (32, 24), (number, 0, 0))
+            photo.save(folder / name / f"{number:012d}.jpg", format="PNG")  # keeps the colour
+    (folder / "lvis_v1_train.json").write_text(json.dumps(train))
+    (folder / "lvis_v1_val.json").write_text(json.dumps(val))
+    return root
+
+
+@pytest.fixture
+def source(tmp_path):
+    return LVIS(write(tmp_path))
+
+
+def rectangle(top, bottom, left, right):
+    mask = np.zeros((24, 32), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def test_each_category_of_an_image_is_one_pair(source):
+    assert source.pairs == [Pair(1, 3), Pair(1, 9), Pair(5, 3), Pair(6, 9)]
+    assert [list(source.categories(number)) for number in (1, 2, 5, 77)] == [[3, 9], [], [3], []]
+
+
+def test_splits_may_be_read_alone(tmp_path):
+    assert LVIS(write(tmp_path), ["val"]).pairs == [Pair(5, 3), Pair(6, 9)]
+
+
+def test_masks_are_the_union_of_all_instances(source):
+    assert np.array_equal(source.mask(Pair(1, 3)), rectangle(0, 24, 24, 28))
+    both = rectangle(4, 20, 4, 20) | rectangle(0, 24, 24, 28)
+    assert np.array_equal(source.mask(Pair(1, 9)), both)
+
+
+def test_names_have_blanks(source):
+    assert source.names == {3: "bus (vehicle)", 9: "dog"}
+
+
+def test_photos_are_where_their_urls_say(source):
+    for number in (1, 5, 6):
+        photo = source.photo(number)
+        assert photo.shape == (24, 32, 3) and (photo[..., 0] == number).all()
+
+
+def test_version_0_5_may_name_the_file_alone(tmp_path):
+    images = [{"id": n, "height": 24, "width": 32} for n in (5, 6)]
+    for entry in images:
+        entry["file_name"] = f"COCO_val2014_{entry['id']:012d}.jpg"
+    source = LVIS(write(tmp_path, val=VAL | {"images": images}), ["val"])
+    assert [source.photo(number)[0, 0, 0] for number in (5, 6)] == [5, 6]
+    with pytest.raises(UnreadableImageError, match=r"000000000005.jpg: no such photo"):
+        (tmp_path / "LVIS" / "val2017" / f"{5:012d}.jpg").unlink()
+        source.photo(5)
+
+
+def test_what_is_missing_is_listed(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match=r"found nothing; missing lvis_v1_train.json, l"):
+        LVIS(tmp_path)
+    (write(tmp_path) / "LVIS" / "lvis_v1_val.json").unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"missing lvis_v1_val.json\. .*holds LVIS") as e:
+        LVIS(tmp_path)
+    assert "\n" not in str(e.value)
+
+
+def test_photos_of_another_size_are_refused(source):
+    Image.new("RGB", (30, 24)).save(source.folder / "val2017" / f"{5:012d}.jpg")
+    with pytest.raises(ValueError, match=r"005.jpg: 24 x 30, annotated as 24 x 32"):
+        source.photo(5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"annotations": [annotation(1, 77, 3, SQUARE)]},
+        {"annotations": [annotation(1, 5, 77, SQUARE)]},
+        {"annotations": [annotation(1, 5, 3, SQUARE[:-1])]},
+        {"annotations": [annotation(1, 5, 3, ["a", "b"])]},
+        {"annotations": [{"id": 1, "image_id": 5, "category_id": 3}]},
+        {"annotations": [{"segmentation": [SQUARE], "image_id": 5}]},
+        {"annotations": [annotation(1, 5, 3) | {"segmentation": {"counts": "", "size": [1, 1]}}]},
+        {"annotations": [annotation(1, [5], 3, SQUARE)]},
+        {"annotations": None},
+        {"images": [image(5, height=None)]},
+        {"images": [image(5, height=0)]},
+        {"images": [image(5, coco_url=None)]},
+        {"images": [{"id": 5, "height": 2, "width": 2}]},
+        {"categories": [{"id": 3}]},
+        {"categories": [{"id": 3, "name": None}]},
+        {"categories": {"id": 3}},
+    ],
+)
+def test_malformed_files_are_named_in_one_line(tmp_path, change):
+    with pytest.raises(ValueError, match=r"lvis_v1_val.json: not LVIS's annotations") as refused:
+        LVIS(write(tmp_path, val=VAL | change))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"images": [', b"\xff\xfe", b"[" * 100000])
+def test_what_is_no_json_of_lvis_is_named_in_one_line(tmp_path, content):
+    (write(tmp_path) / "LVIS" / "lvis_v1_val.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"lvis_v1_val.json: not LVIS's annotations") as refused:
+        LVIS(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_toy_world_is_read_as_it_was_drawn(tmp_path):
+    build_folders(tmp_path, lvis_request({"train": 3, "val": 4}, 3), progress=False)
+    source = LVIS(tmp_path)
+    number = 0
+    for split, count in (("train", 3), ("val", 4)):
+        for index in range(count):
+            scene, number = draw_lvis(3, split, index), number + 1
+            assert np.abs(source.photo(number).astype(int) - scene.image).mean() < 6  # JPEG
+            drawn = {}
+            for thing in scene.things:
+                category = LVIS_CATEGORIES[thing.kind].id
+                drawn[category] = drawn.get(category, False) | thing.mask
+            assert list(source.categories(number)) == sorted(drawn)
+            for category, mask in drawn.items():
+                read = source.mask(Pair(number, category))
+                assert (read & mask).sum() > 0.9 * (read | mask).sum()
+    assert source.names[207] == "car (automobile)"
+
+
+def test_real_annotations_are_read(real_data, tmp_path):
+    """100 images of LVIS v0.5 with three photos; areas are LVIS's own."""
+    mini, folder = real_data / "lvis_mini", tmp_path / "LVIS"
+    (folder / "train2017").mkdir(parents=True)
+    (folder / "val2017").symlink_to(mini / "val2017")
+    (folder / "lvis_v1_val.json").symlink_to(mini / "lvis_val_100.json")
+    source = LVIS(tmp_path, ["val"])
+    content = json.loads((mini / "lvis_val_100.json").read_text())
+    assert len(source.names) == 1230 and source.names[3] == "air conditioner"
+    areas, counts = {}, {}
+    for entry in content["annotations"]:
+        pair = Pair(entry["image_id"], entry["category_id"])
+        areas[pair] = areas.get(pair, 0) + entry["area"]
+        counts[pair] = counts.get(pair, 0) + 1
+    assert source.pairs == sorted(areas) and len(areas) == 299
+    alone = [pair for pair in source.pairs if counts[pair] == 1 and areas[pair] > 1000]
+    for pair in alone:
+        assert source.mask(pair).sum() == pytest.approx(areas[pair], rel=0.03)
+    assert len(alone) > 50
+    for file in sorted((mini / "val2017").glob("*.jpg")):
+        number = int(file.stem)
+        height, width = source.photo(number).shape[:2]
+        assert source.mask(Pair(number, source.categories(number)[0])).shape == (height, width)
