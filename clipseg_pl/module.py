@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,24 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.checkpoints import load_decoder
+from clipseg_pl.models.checkpoints import start_from
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.protocols import Protocol, Reading, ReferringProtocol
-from clipseg_pl.sample import Batch
+from clipseg_pl.protocols.base import Protocol, Reading
+from clipseg_pl.protocols.overlap import Report
+from clipseg_pl.protocols.referring import ReferringProtocol
+from clipseg_pl.sample import Batch, Classes
 
 Answers = Mapping[str, tuple[Tensor, Tensor]]
 
-_FROZEN = "model.backbone."
+_BACKBONE = "model.backbone."
 
 
 class CLIPSegModule(LightningModule):
     """Trains the decoder of CLIPSeg, and evaluates it under a protocol.
 
     Args:
-        backbone: frozen encoder; a checkpoint remembers its name, not its weights.
+        backbone: frozen; a checkpoint has its name and not its weights, but for its `kept_state`.
         decoder: builds the trained part for that backbone.
         optimizer: over the decoder's parameters; the paper's is AdamW, lr 1e-3.
         min_lr: what the cosine schedule comes down to at the last step.
@@ -60,8 +62,9 @@ class CLIPSegModule(LightningModule):
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
             self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
         self.model = CLIPSeg(backbone, decoder)
+        self._excluded_before: Sequence[str] | None = None
         if init_decoder:
-            load_decoder(self.model.decoder, Path(init_decoder).expanduser())
+            self._excluded_before = start_from(self.model, Path(init_decoder).expanduser())
         if compile:
             backbone.activations = torch.compile(backbone.activations)  # type: ignore[method-assign]
             self.model.decoder.compile()
@@ -72,6 +75,13 @@ class CLIPSegModule(LightningModule):
         self._steps_loaded = 0
         self.numbers: dict[str, float] = {}
         """what the last evaluation measured, by name"""
+        self.report: Report = {}
+        """the same broken down, see `Protocol.report`"""
+
+    def setup(self, stage: str) -> None:
+        """Tell the protocol what the data's class ids stand for."""
+        data = getattr(self.trainer, "datamodule", None)
+        self.protocol.classes = getattr(data, "classes", Classes())
 
     @property
     def steps_trained(self) -> int:
@@ -177,8 +187,9 @@ class CLIPSegModule(LightningModule):
         if self.trainer.state.fn == "fit":
             self.threshold = self.protocol.best_threshold()
         numbers = self.protocol.compute(self.threshold)
-        self.protocol.reset()
         self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
+        self.report = self.protocol.report(self.threshold)
+        self.protocol.reset()
         self.log_dict(self.numbers, sync_dist=True)  # equal on all ranks already
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of six types
@@ -193,16 +204,13 @@ class CLIPSegModule(LightningModule):
             share = min(1.0, step / steps)
             return lowest + (1 - lowest) * (1 + math.cos(math.pi * share)) / 2
 
-        schedule = LambdaLR(optimizer, cosine)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        schedule = {"scheduler": LambdaLR(optimizer, cosine), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen backbone out; add what using the model on photos needs."""
+        """Leave out what the backbone's name gives back; add what use on photos needs."""
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(_FROZEN)}
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if self._keeps(k)}
         given = checkpoint.get("hyper_parameters", {})
         # a model composed in Python has no description that could be read back without pickle
         plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
@@ -210,25 +218,33 @@ class CLIPSegModule(LightningModule):
         checkpoint["threshold"] = self.threshold
         data = getattr(self.trainer, "datamodule", None)
         checkpoint["image_size"] = getattr(data, "image_size", None)
+        excluded, before = getattr(data, "excluded", []), self._excluded_before
+        checkpoint["excluded"] = [name for name in excluded if before is None or name in before]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the threshold and the number of steps."""
+        """Take over the threshold, the number of steps and what was excluded so far."""
         self.threshold = checkpoint.get("threshold")
         self._steps_loaded = checkpoint.get("global_step", 0)
+        self._excluded_before = checkpoint.get("excluded", ())
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> _IncompatibleKeys:
-        """Load a checkpoint's weights; only the backbone's may be missing.
+        """Load a checkpoint's weights; only what the backbone's name gives back may be missing.
 
         Raises:
             RuntimeError: naming other missing keys, unexpected ones, or wrong shapes.
         """
         result: _IncompatibleKeys = super().load_state_dict(state_dict, strict=False, assign=assign)
-        lost = [key for key in result.missing_keys if not key.startswith(_FROZEN)]
+        lost = [key for key in result.missing_keys if self._keeps(key)]
         if strict and (lost or result.unexpected_keys):
             raise RuntimeError(
                 f"the checkpoint does not fit the model: missing {lost[:5]}, unexpected "
                 f"{result.unexpected_keys[:5]}"
             )
         return result
+
+    def _keeps(self, key: str) -> bool:
+        """Whether a checkpoint must hold the state of that name."""
+        kept = tuple(_BACKBONE + name for name in self.model.backbone.kept_state)
+        return key.startswith(kept) or not key.startswith(_BACKBONE)

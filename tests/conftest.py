@@ -14,6 +14,10 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
+from datamodules.toy.writers.coco import coco_request
+from datamodules.toy.writers.folder import build_folders
+from datamodules.toy.writers.lvis import lvis_request
+from datamodules.toy.writers.voc import voc_request
 from tests.command import arguments, run
 from tests.miniature import write_miniature
 
@@ -40,13 +44,15 @@ TINY_CLIP = {
         "layers": 2,
     },
 }
+TINY_VIT = {"img_size": 96, "patch_size": 16, "embed_dim": 48, "depth": 12, "num_heads": 4}
 
 
 @pytest.fixture(autouse=True, scope="session")
 def places(tmp_path_factory):
-    """Caches below the session's own folder and a tiny CLIP named "tiny", nothing else."""
+    """Caches below the session's own folder, a tiny CLIP and ViT named "tiny", nothing else."""
     weights = tmp_path_factory.mktemp("weights", numbered=False)
     (weights / "tiny.json").write_text(json.dumps(TINY_CLIP))
+    (weights / "tiny_vit.json").write_text(json.dumps(TINY_VIT))
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("CLIPSEG_WEIGHTS", str(weights))
         monkeypatch.setenv("CLIPSEG_CACHE", str(weights.parent / "cache"))
@@ -61,9 +67,14 @@ def seed():
 
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory) -> Path:
-    """Root folder of a small PhraseCut: 12 photos (36 tasks) to train on, 5 and 5 to evaluate."""
+    """Root folder of a small PhraseCut: 12 photos (36 tasks) to train on, 5 and 5 to evaluate.
+
+    Beside it lie toy versions of the other datasets, 40 pictures a split.
+    """
     root = tmp_path_factory.mktemp("miniature")
     write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
+    for request in (voc_request, coco_request, lvis_request):
+        build_folders(root, request({"train": 40, "val": 40}, 0), progress=False)
     return root
 
 

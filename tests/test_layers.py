@@ -33,9 +33,10 @@ ONLY_IN = {
     "open_clip": (
         "clipseg_pl.models.clip_weights",
         "clipseg_pl.models.attention",
+        "clipseg_pl.models.clip_text",
         "datamodules.toy",
     ),
-    "timm": ("clipseg_pl.models.vit_backbone",),
+    "timm": ("clipseg_pl.models.vit_backbone", "datamodules.toy.pretrain_vit"),
     "wandb": ("clipseg_pl.loggers",),
 }
 

@@ -11,7 +11,7 @@ from torch.optim import AdamW
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.module import CLIPSegModule
-from clipseg_pl.protocols import ReferringProtocol
+from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import collate
 from datamodules.phrasecut import PhraseCutDataModule
 

@@ -34,9 +34,13 @@ class Backbone(nn.Module, ABC):
 
     Images come as uint8 RGB and are normalised here, on the device, with ImageNet's constants as
     the authors' code does (not with CLIP's own; paper.md 1.3).
+
+    A checkpoint names a backbone and does not hold it, but for the state whose names begin with
+    one of `kept_state`: what was drawn at random, so that no name leads back to it.
     """
 
     shape: BackboneShape
+    kept_state: tuple[str, ...] = ()
     mean: Tensor
     std: Tensor
 

@@ -5,7 +5,7 @@ and Hugging Face keeps query, key and value of an attention apart and its projec
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from clipseg_pl.models.backbone import BackboneShape
-from clipseg_pl.models.clip_weights import read_state_dict
+from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.models.weights import read_state_dict
 
 # ours, authors', Hugging Face's
 _DECODER_KEYS = (
@@ -88,6 +89,23 @@ def load_decoder(decoder: nn.Module, file: Path) -> None:
         _load_strictly(decoder, decoder_state(read_state_dict(file)))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def start_from(model: CLIPSeg, file: Path) -> Sequence[str]:
+    """Load a decoder as `load_decoder` does, and what a checkpoint of ours has of its backbone.
+
+    Returns:
+        What its training had left out, by name (`BaseDataModule.excluded`): nothing that is known
+        of where it is not a checkpoint of this project.
+    """
+    load_decoder(model.decoder, file)
+    state, own = read_state_dict(file), "model.backbone."
+    kept = {key.removeprefix(own): value for key, value in state.items() if key.startswith(own)}
+    model.backbone.load_state_dict(kept, strict=False)
+    if file.suffix != ".ckpt":
+        return ()
+    excluded: Sequence[str] = read_checkpoint(file).get("excluded", ())
+    return excluded
 
 
 def build_decoder(state: Mapping[str, Tensor], shape: BackboneShape) -> FiLMDecoder:

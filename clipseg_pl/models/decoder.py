@@ -80,18 +80,9 @@ class FiLMDecoder(Decoder):
     ) -> None:
         """Build the decoder with torch's default initialisation."""
         super().__init__()
-        if (
-            not layers
-            or len(set(layers)) < len(layers)
-            or not set(layers) <= set(range(shape.depth))
-        ):
-            raise ValueError(
-                f"layers {list(layers)} must be different blocks of the backbone's 0 to "
-                f"{shape.depth - 1}"
-            )
         if dim % heads:
             raise ValueError(f"the {heads} heads do not divide the decoder's width dim = {dim}")
-        self.layers = tuple(sorted(layers, reverse=True))
+        self.layers = deepest_first(layers, shape)
         self.projections = nn.ModuleList(nn.Linear(shape.width, dim) for _ in layers)
         self.film_scale = nn.Linear(shape.embed_dim, dim)
         self.film_shift = nn.Linear(shape.embed_dim, dim)
@@ -114,16 +105,38 @@ class FiLMDecoder(Decoder):
         grid: tuple[int, int],
     ) -> Tensor:
         """Segment: (P, 1, H, W) logits. See `Decoder.forward`."""
-        # gamma * a + beta, not (1 + gamma) * a + beta
-        scale = self.film_scale(conditional)[:, None]  # P D -> P 1 D
-        shift = self.film_shift(conditional)[:, None]
-        tokens = scale * projected[0][query_index] + shift  # P 1+N D
-        tokens = self.blocks[0](tokens)
+        tokens = film(
+            projected[0][query_index], self.film_scale(conditional), self.film_shift(conditional)
+        )
+        tokens = self.blocks[0](tokens)  # P 1+N D
         for skipped, block in zip(projected[1:], self.blocks[1:], strict=True):
             tokens = block(tokens + skipped[query_index])
-        patches = tokens[:, 1:].transpose(1, 2).unflatten(2, grid)  # P 1+N D -> P D h w
-        logits: Tensor = self.head(patches)
+        logits: Tensor = self.head(patch_grid(tokens, grid))
         return logits
+
+
+def deepest_first(layers: Sequence[int], shape: BackboneShape) -> tuple[int, ...]:
+    """Sort the blocks that a decoder taps.
+
+    Raises:
+        ValueError: if there is none, one twice, or one that the backbone does not have.
+    """
+    if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(shape.depth)):
+        raise ValueError(
+            f"layers {list(layers)} must be different blocks of the backbone's 0 to "
+            f"{shape.depth - 1}"
+        )
+    return tuple(sorted(layers, reverse=True))
+
+
+def film(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Modulate tokens (P, 1 + N, D) by scale and shift (P, D): plain products, no 1 + scale."""
+    return scale[:, None] * tokens + shift[:, None]
+
+
+def patch_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Drop the CLS token and lay the others out: (P, 1 + N, D) to (P, D, height, width)."""
+    return tokens[:, 1:].transpose(1, 2).reshape(len(tokens), tokens.shape[2], *grid)
 
 
 def simple_head(dim: int, patch_size: int) -> nn.Module:

@@ -19,6 +19,7 @@ _KEPT = (
     "hyper_parameters",
     "threshold",
     "image_size",
+    "excluded",
 )
 
 
@@ -33,7 +34,7 @@ def slim(source: Path, target: Path) -> None:
         ValueError: naming the file, if it is no checkpoint.
     """
     content = read_checkpoint(source)
-    small = {key: content[key] for key in _KEPT}
+    small = {key: content[key] for key in _KEPT if key in content}
     small["state_dict"] = {key: value.half() for key, value in content["state_dict"].items()}
     torch.save(small, target)
 

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from clipseg_pl.models import slim_checkpoint
 from clipseg_pl.segmenter import Segmenter
@@ -27,6 +28,13 @@ def test_a_slim_checkpoint_can_be_validated(trained, miniature, tmp_path):
     slim_checkpoint.slim(trained / "checkpoints" / "last.ckpt", slim)
     run(*arguments("validate", miniature, tmp_path / "run", f"--ckpt_path={slim}"))
     assert results(tmp_path / "run")["step"] == 3
+
+
+def test_a_slim_checkpoint_knows_what_its_training_left_out(trained, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({**content, "excluded": ["dog"]}, tmp_path / "full.ckpt")
+    slim_checkpoint.slim(tmp_path / "full.ckpt", tmp_path / "slim.ckpt")
+    assert torch.load(tmp_path / "slim.ckpt", weights_only=True)["excluded"] == ["dog"]
 
 
 def test_other_files_are_refused(tmp_path):
