@@ -1,1 +1,1 @@
-"""The toy world: a drawn miniature of the real datasets, and the pre-training of its CLIP."""
+"""The toy world: a drawn miniature of the real datasets, with the pre-training of its encoders."""

@@ -1,4 +1,4 @@
-"""The scales of a CLIP that contrastive pre-training leaves open, set to what a decoder likes.
+"""The scales that pre-training leaves open, set to what a decoder likes.
 
 A pre-norm transformer normalises whatever it reads from its residual stream, and contrastive
 training normalises embeddings, so the scales of both are free and drift. A decoder trained on them
@@ -8,31 +8,29 @@ at the best threshold of .35, .395 and .32 where the stream's standard deviation
 13.7 (stream of 2).
 """
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-_WRITERS = ("visual.ln_pre.", ".attn.out_proj.", ".mlp.c_proj.")
-"""what writes into the stream of the vision tower"""
-_PROJECTIONS = ("visual.proj", "text_projection")
+# patterns of names; "stream" is what writes into the residual stream of an image tower
+CLIP_STREAM = r"visual\.(ln_pre|.*\.attn\.out_proj|.*\.mlp\.c_proj)\..*"
+CLIP_EMBEDDINGS = r"visual\.proj|text_projection"
+VIT_STREAM = r"cls_token|pos_embed|patch_embed\..*|blocks\..*\.(attn\.proj|mlp\.fc2)\..*"
 
 
-def rescaled(state: Mapping[str, Tensor], stream: float, embeddings: float) -> dict[str, Tensor]:
-    """Scale the vision tower's residual stream, and the embeddings of images and texts.
+def rescaled(state: Mapping[str, Tensor], factors: Mapping[str, float]) -> dict[str, Tensor]:
+    """Scale an image tower's residual stream, or the embeddings of images and texts.
 
     Args:
-        state: Of an open_clip CLIP with pre-norm blocks.
-        stream: Factor on the tokens; a power of two loses nothing in any float format.
-        embeddings: Factor on the embeddings, likewise.
+        state: Of an open_clip CLIP or a timm ViT, with pre-norm blocks.
+        factors: Pattern of whole names -> factor; a power of two loses nothing in any float format.
 
     Returns:
-        The same state with what writes into the stream, and the projections, multiplied.
+        The same state with what bears such a name multiplied.
     """
 
     def factor(key: str) -> float:
-        if key in _PROJECTIONS:
-            return embeddings
-        writes = key.startswith("visual.") and any(part in key for part in _WRITERS)
-        return stream if writes else 1.0
+        return next((f for pattern, f in factors.items() if re.fullmatch(pattern, key)), 1.0)
 
     return {key: value * factor(key) for key, value in state.items()}

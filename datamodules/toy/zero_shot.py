@@ -1,30 +1,19 @@
 """What a contrastive model has learned: zero-shot accuracy and retrieval on held-out pictures."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from datamodules.toy.kinds import KINDS
 from datamodules.toy.paint import COLOURS
+from datamodules.toy.pretrain_pictures import held_out, normalised, single_things, stacked
 from datamodules.toy.scenes import draw_scene
 from datamodules.toy.sentences import describe
 from datamodules.toy.vocabulary import ToyTokenizer
 from datamodules.toy.words import kind_name
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_HELD_OUT = 2**31  # training seeds with (seed, step), steps stay far below
 _CHUNK = 128
-
-
-def normalised(images: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) uint8 RGB to float32 with ImageNet's mean and deviation."""
-    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
-    return (images.float() / 255 - mean) / std
 
 
 class HeldOutPictures:
@@ -46,18 +35,14 @@ class HeldOutPictures:
         singles: int = 512,
         scenes: int = 256,
     ) -> None:
-        rng = np.random.default_rng((seed, _HELD_OUT))
-        drawn = [draw_scene(rng, image_size, count=1, lengths=(0.4, 0.85)) for _ in range(singles)]
-        drawn = [scene for scene in drawn if scene.things]
-        self._singles = _pictures([scene.image for scene in drawn])
-        self._kind = torch.tensor([KINDS.index(scene.things[0].kind) for scene in drawn])
-        self._colour = torch.tensor(
-            [list(COLOURS).index(scene.things[0].colour) for scene in drawn]
-        )
+        rng = held_out(seed)
+        self._singles, things = single_things(rng, image_size, singles)
+        self._kind = torch.tensor([KINDS.index(thing.kind) for thing in things])
+        self._colour = torch.tensor([list(COLOURS).index(thing.colour) for thing in things])
         several = [
             draw_scene(rng, image_size, count=int(rng.integers(2, 5))) for _ in range(scenes)
         ]
-        self._scenes = _pictures([scene.image for scene in several])
+        self._scenes = stacked([scene.image for scene in several])
         names = [kind_name(kind) for kind in KINDS]
         self._kind_text = tokenize([f"a photo of a {name}." for name in names])
         self._colour_text = tokenize([f"{colour} thing" for colour in COLOURS])
@@ -91,10 +76,6 @@ class HeldOutPictures:
             "image_to_text": _accuracy(similarity, pairs),
             "text_to_image": _accuracy(similarity.T, pairs),
         }
-
-
-def _pictures(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def _encode(model: CLIP, images: Tensor, device: torch.device) -> Tensor:

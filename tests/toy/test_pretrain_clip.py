@@ -7,9 +7,9 @@ from open_clip.model import CLIP
 from safetensors.torch import load_file
 
 from datamodules.toy.pretrain_batches import CaptionedScenes
-from datamodules.toy.pretrain_clip import Pretraining
-from datamodules.toy.pretrain_settings import Settings
-from datamodules.toy.scales import rescaled
+from datamodules.toy.pretrain_clip import CLIPPretraining
+from datamodules.toy.pretrain_settings import CLIPSettings
+from datamodules.toy.scales import CLIP_EMBEDDINGS, CLIP_STREAM, rescaled
 from datamodules.toy.sentences import all_words
 from datamodules.toy.vocabulary import UNKNOWN_ROW, ToyTokenizer, kept_tokens, toy_vocabulary
 
@@ -23,7 +23,7 @@ TINY = {
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(
+    return CLIPSettings(
         tmp_path / "whole",
         steps=3,
         batch_size=8,
@@ -36,11 +36,11 @@ def settings(tmp_path):
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
-    whole = Pretraining(settings)
+    whole = CLIPPretraining(settings)
     whole.fit()
     parts = replace(settings, out=tmp_path / "parts")
-    Pretraining(parts).fit(until=2)
-    resumed = Pretraining(parts, resume=True)
+    CLIPPretraining(parts).fit(until=2)
+    resumed = CLIPPretraining(parts, resume=True)
     assert resumed.step == 2
     resumed.fit()
     for one, other in ((whole.model, resumed.model), (whole.average, resumed.average)):
@@ -49,13 +49,14 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
 
 
 def test_rescaling_scales_tokens_and_embeddings_and_nothing_else(settings):
-    model = Pretraining(settings).average.eval()
+    model = CLIPPretraining(settings).average.eval()
     images, stream = torch.rand(2, 3, 32, 32), []
     for block in model.visual.transformer.resblocks:
         block.register_forward_hook(lambda *call: stream.append(call[-1]))
     rows = ToyTokenizer(toy_vocabulary(), model.context_length)(["a red dog", "grass"])
     before, words = model.encode_image(images), model.encode_text(rows)
-    model.load_state_dict(rescaled(model.state_dict(), stream=4.0, embeddings=0.5))
+    factors = {CLIP_STREAM: 4.0, CLIP_EMBEDDINGS: 0.5}
+    model.load_state_dict(rescaled(model.state_dict(), factors))
     assert torch.allclose(model.encode_image(images), before / 2, rtol=1e-3, atol=1e-4)
     assert torch.allclose(model.encode_text(rows), words / 2, rtol=1e-5)
     for tokens, scaled in zip(stream[:2], stream[2:], strict=True):
@@ -63,7 +64,7 @@ def test_rescaling_scales_tokens_and_embeddings_and_nothing_else(settings):
 
 
 def test_the_export_is_a_plain_open_clip_model(settings):
-    run = Pretraining(settings)
+    run = CLIPPretraining(settings)
     run.fit()
     folder = settings.out / "export"
     model = CLIP(**json.loads((folder / "toy.json").read_text()))
@@ -81,9 +82,28 @@ def test_the_export_is_a_plain_open_clip_model(settings):
 
 
 def test_a_finished_folder_is_not_overwritten(settings):
-    Pretraining(settings).fit(until=1)
+    CLIPPretraining(settings).fit(until=1)
     with pytest.raises(FileExistsError, match="--resume"):
-        Pretraining(settings)
+        CLIPPretraining(settings)
+
+
+def test_a_run_is_gone_on_with_as_it_was_begun(settings, tmp_path):
+    with pytest.raises(FileNotFoundError, match="leave out --resume"):
+        CLIPPretraining(settings, resume=True)
+    assert not settings.out.exists()
+    CLIPPretraining(settings).fit(until=2)
+    log = settings.out / "log.jsonl"
+    log.write_text(log.read_text() + '{"step": 4}\n')  # written just before it was stopped
+    with pytest.raises(ValueError, match="was made with batch_size 8, seed 0"):
+        CLIPPretraining(replace(settings, batch_size=4, seed=1), resume=True)
+    CLIPPretraining(replace(settings, every=1), resume=True).fit()
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 3]
+
+
+@pytest.mark.parametrize("wrong", [{"minutes": 0.0, "steps": 0}, {"batch_size": 0}, {"every": 0}])
+def test_budgets_of_nothing_are_refused(settings, wrong):
+    with pytest.raises(ValueError, match=r"minutes or steps|batch_size"):
+        replace(settings, **wrong)
 
 
 def test_batches_depend_on_seed_and_step_alone():

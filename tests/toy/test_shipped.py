@@ -10,12 +10,12 @@ import clipseg_pl.models
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_pl.models.clip_weights import build_tokenizer
 from clipseg_pl.segmenter import TOY, Segmenter
-from datamodules.toy.pretrain_settings import ARCHITECTURE
+from datamodules.toy.pretrain_pictures import MEAN, STD
+from datamodules.toy.pretrain_settings import CLIP_ARCHITECTURE
 from datamodules.toy.scenes import draw_scene
 from datamodules.toy.sentences import all_words
 from datamodules.toy.vocabulary import ToyTokenizer, toy_vocabulary
 from datamodules.toy.words import NAMES
-from datamodules.toy.zero_shot import MEAN, STD
 
 FOLDER = Path(clipseg_pl.models.__file__).parent / "toy"
 
@@ -25,13 +25,13 @@ def test_the_vocabulary_is_that_of_the_words():
 
 
 def test_the_architecture_is_that_of_the_settings():
-    text = {**ARCHITECTURE["text_cfg"], "vocab_size": len(toy_vocabulary())}
-    assert json.loads((FOLDER / "toy.json").read_text()) == {**ARCHITECTURE, "text_cfg": text}
+    text = {**CLIP_ARCHITECTURE["text_cfg"], "vocab_size": len(toy_vocabulary())}
+    assert json.loads((FOLDER / "toy.json").read_text()) == {**CLIP_ARCHITECTURE, "text_cfg": text}
 
 
 def test_pictures_and_texts_are_read_as_in_pre_training():
     assert (MEAN, STD) == (IMAGENET_MEAN, IMAGENET_STD)
-    length = ARCHITECTURE["text_cfg"]["context_length"]
+    length = CLIP_ARCHITECTURE["text_cfg"]["context_length"]
     texts = [*all_words(), "a zebra", "dog " * length, ""]
     expected = ToyTokenizer(toy_vocabulary(), length)(texts)
     assert torch.equal(build_tokenizer(TOY, length)(texts), expected)

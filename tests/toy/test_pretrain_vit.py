@@ -1,0 +1,87 @@
+"""Pre-training of the toy ViT, and what the shipped one knows."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.vit_backbone import ViTBackbone
+from clipseg_pl.models.weights import find_file
+from datamodules.toy.kinds import KINDS
+from datamodules.toy.pretrain_pictures import held_out, normalised, single_things
+from datamodules.toy.pretrain_settings import ViTSettings
+from datamodules.toy.pretrain_vit import LabelledThings, ViTPretraining
+
+TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return ViTSettings(
+        tmp_path / "whole",
+        steps=3,
+        batch_size=8,
+        workers=0,
+        every=2,
+        singles=16,
+        architecture=TINY,
+    )
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
+    whole = ViTPretraining(settings)
+    whole.fit()
+    parts = replace(settings, out=tmp_path / "parts")
+    ViTPretraining(parts).fit(until=2)
+    resumed = ViTPretraining(parts, resume=True)
+    assert resumed.step == 2
+    resumed.fit()
+    for one, other in ((whole.model, resumed.model), (whole.average, resumed.average)):
+        for key, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    first, second, other = (LabelledThings(seed, 8, 64) for seed in (0, 0, 1))
+    for images, kinds in (first[4], second[4]):
+        assert images.shape == (8, 3, 64, 64) and images.dtype == torch.uint8
+        assert kinds.shape == (8,) and 0 <= kinds.min() and kinds.max() < len(KINDS)
+    assert all(torch.equal(a, b) for a, b in zip(first[4], second[4], strict=True))
+    assert not torch.equal(first[4][0], first[5][0])
+    assert not torch.equal(first[4][0], other[4][0])
+
+
+def test_the_export_is_the_averaged_vit_with_another_scale_of_its_stream(settings):
+    run = ViTPretraining(settings)
+    run.fit()
+    folder = settings.out / "export"
+    model = VisionTransformer(**json.loads((folder / "toy_vit.json").read_text())).eval()
+    weights = load_file(folder / "toy_vit.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    model.load_state_dict(weights)
+    images = normalised(run.pictures)
+    with torch.no_grad():
+        own, exported = run.average.forward_features(images), model.forward_features(images)
+        assert torch.allclose(own, exported, atol=0.05 * own.std().item())
+        stream = model.forward_intermediates(images, [1], intermediates_only=True)[0]
+    assert 1.3 < stream.std() < 3
+    lines = [json.loads(line) for line in (folder / "toy_vit_log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 3] and {"loss", "kind"} <= set(lines[0])
+
+
+@torch.no_grad()
+def test_the_shipped_vit_knows_the_kinds_and_its_stream_suits_a_decoder():
+    pictures, things = single_things(held_out(1), 64, 200)
+    backbone = ViTBackbone("toy")
+    classifier = load_file(find_file("toy_vit"))
+    cls = backbone.vit.forward_features(backbone.normalise(pictures))[:, 0]
+    logits = cls @ classifier["head.weight"].float().T + classifier["head.bias"].float()
+    kinds = torch.tensor([KINDS.index(thing.kind) for thing in things])
+    assert (logits.argmax(1) == kinds).float().mean() > 0.9
+    assert 1.3 < backbone.activations(pictures, [9])[0].std() < 3
+    texts = ["a red dog", "grass"]
+    assert torch.equal(backbone.embed_text(texts), CLIPBackbone("toy").embed_text(texts))
