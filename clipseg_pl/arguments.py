@@ -4,15 +4,16 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.decoder import Decoder
 from clipseg_pl.prompts.visual import VisualPrompt
-from clipseg_pl.protocols import Protocol
+from clipseg_pl.protocols.base import Protocol
 from datamodules.base import BaseDataModule
 from datamodules.datasets.prompted import Prompting
 
@@ -56,6 +57,17 @@ def parser_options(meanings: Mapping[str, str]) -> dict[str, Any]:
 
 class Parser(LightningArgumentParser):
     """Says in one line what is wrong, and which key was probably meant."""
+
+    def parse_args(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        *more: Any,  # noqa: ANN401 - jsonargparse's signature
+        **options: Any,  # noqa: ANN401
+    ) -> Namespace:
+        """Read null for keys of a class too, to whose own parser jsonargparse hands it as None."""
+        if args is not None and getattr(self, "_inner_parser", False):
+            args = [re.sub("=None$", "=null", arg) for arg in args]
+        return super().parse_args(args, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message on one line and exit with status 2."""

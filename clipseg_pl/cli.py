@@ -24,7 +24,10 @@ from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.predictions import Predictions
 from clipseg_pl.callbacks.results import Results
 from clipseg_pl.commands import VERBS
-from clipseg_pl.models import clip_backbone  # noqa: F401 - so that short names resolve
+from clipseg_pl.models import (  # noqa: F401 - so that short names resolve
+    clip_backbone,
+    deconv_decoder,
+)
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.run_folder import CHECKPOINTS, claim, experiment_name, find_run_folder
@@ -147,6 +150,22 @@ class CLIPSegCLI(LightningCLI):
                 Checkpoint(folder, "last", enable_version_counter=False),
             ]
         return callbacks
+
+    def _refuse_seen(self) -> None:
+        """Refuse weights that were trained on what a benchmark holds out, or may have been."""
+        held_out = self.datamodule.held_out
+        config = self.config[self.subcommand]
+        weights = config.get("ckpt_path")
+        excluded = read_checkpoint(Path(weights)).get("excluded", ()) if weights else ()
+        seen = [name for name in held_out if name not in excluded]
+        if seen:
+            stop(
+                f"{weights or config.model.init_decoder} was not trained without "
+                f"{', '.join(seen)}, which the benchmark holds out: train with an overlay of "
+                "experiments/data that leaves them out, or set --data.init_args.allow_seen true"
+            )
+
+    before_validate = before_test = before_predict = _refuse_seen
 
     @rank_zero_only
     def before_fit(self) -> None:

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from clipseg_pl.module import CLIPSegModule
-from tests.command import EXPERIMENTS, arguments, results, run
+from tests.command import BASE, EXPERIMENTS, arguments, results, run
 
 
 def test_a_run_leaves_everything_in_its_folder(trained):
@@ -121,3 +121,12 @@ def test_what_was_not_measured_is_not_reported_as_zero(trained, miniature, tmp_p
     numbers = results(tmp_path)["metrics"]
     assert numbers["val/visual/prompts"] == 0 and "val/visual/miou@0.3" not in numbers
     assert numbers["val/text/prompts"] == 15 and "val/text/miou@0.3" in numbers
+
+
+def test_null_can_be_given_for_a_key_of_a_class(capsys):
+    key = "--data.init_args.prompting.visual_prompt.context"
+    with pytest.raises(SystemExit):
+        run("fit", f"--config={BASE}", f"{key}=null", "--print_config")
+    prompting = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["prompting"]
+    assert prompting["visual_prompt"]["context"] is None
+    assert prompting["visual_prompt"]["background"] == 0.1

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from tests.command import arguments, run
+from tests.command import EXPERIMENTS, arguments, results, run
 
 
 @pytest.mark.parametrize("verb", ["validate", "test", "predict"])
@@ -75,7 +75,7 @@ def test_a_photo_that_a_worker_cannot_read_is_named_in_one_line(
         ("--data.init_args.prompting.text_weight_max=2", "text_weight_min <= text_weight_max"),
         ("--trainer.max_steps=-1", "set --trainer.max_steps"),
         ("--model.decoder.init_args.heads=5", "heads do not divide"),
-        ("--trainer.limit_val_batches=-1", "invalid value -1 for limit_val_batches"),
+        ("--trainer.limit_val_batches=-1", "for limit_val_batches, it has to be in [0.0, 1.0]"),
     ],
 )
 def test_mistakes_are_one_line_that_says_what_to_do(miniature, tmp_path, capsys, option, answer):
@@ -92,3 +92,39 @@ def test_a_key_refused_in_a_file_is_named(miniature, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(*arguments("fit", miniature, tmp_path / "new", configs=(overlay,)))
     assert "not_pretrained" in capsys.readouterr().err
+
+
+def test_a_model_that_may_have_seen_what_is_held_out_is_refused(
+    trained, decoder_file, miniature, tmp_path, capsys
+):
+    overlay = EXPERIMENTS / "benchmarks" / "pascal_zero_shot.yaml"
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    for weights in (f"--ckpt_path={checkpoint}", f"--model.init_decoder={decoder_file}"):
+        with pytest.raises(SystemExit):
+            run(*arguments("validate", miniature, tmp_path / "new", weights, configs=(overlay,)))
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "was not trained without cow, motorbike" in said and "allow_seen true" in said
+
+
+@pytest.mark.parametrize("option", ["--ckpt_path", "--model.init_decoder"])
+def test_what_weights_have_seen_they_cannot_forget(option, trained, miniature, tmp_path):
+    """Gone on with, without the classes, from a run that named them."""
+    data, start = EXPERIMENTS / "data" / "without_unseen_2.yaml", trained / "checkpoints/last.ckpt"
+    more = (f"{option}={start}", "--trainer.max_steps=4")
+    run(*arguments("fit", miniature, tmp_path, *more, configs=(data,)))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["excluded"] == []
+
+
+def test_a_model_that_has_not_is_evaluated(miniature, tmp_path):
+    data = EXPERIMENTS / "data" / "without_unseen_10.yaml"
+    run(*arguments("fit", miniature, tmp_path, "--trainer.max_steps=1", configs=(data,)))
+    overlay = EXPERIMENTS / "benchmarks" / "pascal_zero_shot.yaml"
+    for unseen in (10, 4):
+        more = (
+            f"--ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}",
+            f"--data.init_args.unseen={unseen}",
+            "--trainer.limit_val_batches=1",
+        )
+        run(*arguments("validate", miniature, tmp_path, *more, configs=(overlay,)))
+        assert "val/text/miou_unseen" in results(tmp_path)["metrics"]

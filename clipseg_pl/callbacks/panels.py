@@ -9,6 +9,7 @@ import numpy.typing as npt
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn import functional as F
 
 from clipseg_pl.images import RGB
 from clipseg_pl.module import CLIPSegModule
@@ -86,12 +87,20 @@ def draw_panel(
         else:
             absent = " (absent)" if batch["negative"][prompt] else ""
             asked = _written(batch["text_prompt"][prompt] + absent, height, width)
-        target = batch["query_mask"][prompt, 0].cpu().numpy().astype(np.float32)
+        target = _target(batch, prompt)
         cells = (query, asked, tint(query, target), tint(query, answer[0]))
         for column, cell in enumerate(cells):
             place = (column * (width + _GAP), _CAPTION + row * step)
             canvas.paste(Image.fromarray(cell), place)
     return canvas
+
+
+def _target(batch: Batch, prompt: int) -> npt.NDArray[np.float32]:
+    """The target of a prompt at the size of the query image, 0 or 1."""
+    height, width = batch["target_size"][prompt].tolist()
+    mask = batch["query_mask"][prompt : prompt + 1, :, :height, :width].float()
+    fitted = F.interpolate(mask, batch["query_image"].shape[2:], mode="nearest")
+    return fitted[0, 0].cpu().numpy()
 
 
 def _written(words: str, height: int, width: int) -> RGB:

@@ -17,7 +17,8 @@ from rich.table import Table
 import clipseg_pl
 from clipseg_pl.module import CLIPSegModule
 
-_PLACES = ("default_root_dir", "root", "num_workers", "ckpt_path", "config")
+PLACES = ("default_root_dir", "root", "num_workers", "ckpt_path", "config")
+"""keys that say where a run lies, nothing of what it is"""
 _PACKAGES = ("clipseg_pl", "torch", "lightning", "torchmetrics", "open_clip_torch", "numpy")
 
 
@@ -65,6 +66,7 @@ class Results(Callback):
         data = getattr(trainer, "datamodule")  # noqa: B009 - not in Trainer's types
         content = {
             "metrics": numbers,
+            "report": pl_module.report,
             "config_hash": digest,
             "config": self.config,
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
@@ -89,7 +91,7 @@ def config_hash(config: dict[str, Any]) -> str:
 
     def meaning(value: object) -> object:
         if isinstance(value, dict):
-            return {k: meaning(v) for k, v in value.items() if k not in _PLACES}
+            return {k: meaning(v) for k, v in value.items() if k not in PLACES}
         return value
 
     return hashlib.sha256(json.dumps(meaning(config), sort_keys=True).encode()).hexdigest()[:16]
@@ -123,9 +125,9 @@ def _print_table(numbers: dict[str, float]) -> None:
     rows: dict[str, dict[str, float]] = {}
     readings: dict[str, None] = {}
     for key, value in numbers.items():
-        stage, reading, metric = key.split("/")
-        readings[f"{stage}/{reading}"] = None
-        rows.setdefault(metric, {})[f"{stage}/{reading}"] = value
+        reading, _, metric = key.rpartition("/")
+        readings[reading] = None
+        rows.setdefault(metric, {})[reading] = value
     table = Table("metric", *readings)
     for metric, values in rows.items():
         cells = (values.get(reading) for reading in readings)

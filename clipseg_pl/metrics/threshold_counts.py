@@ -4,7 +4,7 @@ All take what `functional.histograms` returns, so that a protocol counts pixels 
 every metric; the names say what is summed before the ratio is taken.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,27 +47,53 @@ class DatasetCounts(Metric):
         return counts_at_thresholds(Histograms(self.positives, self.negatives))
 
 
+class PromptIoU(NamedTuple):
+    """Means over prompts of their IoU."""
+
+    mean: Tensor
+    """(T,) float64"""
+    prompts: int
+    """number of prompts"""
+    of_groups: Tensor
+    """(G, T) float64, the same within each group"""
+    group_prompts: Tensor
+    """(G,) int64, number of prompts in each group"""
+
+
 class MeanIoUPerPrompt(Metric):
-    """Mean over prompts of their own IoU, what the paper calls mIoU on PhraseCut."""
+    """Mean over prompts of their own IoU, what the paper calls mIoU on PhraseCut.
+
+    Args:
+        num_groups: of prompts that are also looked at by themselves.
+    """
 
     iou_sum: Tensor
     count: Tensor
     full_state_update = False
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own options
+    def __init__(self, num_groups: int = 1, **kwargs: Any) -> None:  # noqa: ANN401 - the same
         """Create the states."""
         super().__init__(**kwargs)
-        self.add_state("iou_sum", torch.zeros(len(THRESHOLDS), dtype=torch.double), "sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), "sum")
+        zeros = torch.zeros(num_groups, len(THRESHOLDS), dtype=torch.double)
+        self.add_state("iou_sum", zeros, "sum")
+        self.add_state("count", torch.zeros(num_groups, dtype=torch.long), "sum")
 
-    def update(self, given: Histograms) -> None:
-        """Add prompts, (P, T + 1) each."""
-        self.iou_sum += iou_foreground(counts_at_thresholds(given)).sum(0)
-        self.count += len(given.positives)
+    def update(self, given: Histograms, group: Tensor | None = None) -> None:
+        """Add prompts, (P, T + 1) each, of groups (P,) in [0, num_groups); all 0 by default."""
+        iou = iou_foreground(counts_at_thresholds(given))
+        group = iou.new_zeros(len(iou), dtype=torch.long) if group is None else group
+        self.iou_sum.index_add_(0, group, iou)
+        self.count += torch.bincount(group, minlength=len(self.count))
 
-    def compute(self) -> tuple[Tensor, int]:
-        """(T,) float64, zeros where no prompt was seen; and the number of prompts."""
-        return self.iou_sum / self.count.clamp(min=1), int(self.count)
+    def compute(self) -> PromptIoU:
+        """Zeros where no prompt was seen."""
+        prompts, every = self.count, self.count.sum()
+        return PromptIoU(
+            mean=self.iou_sum.sum(0) / every.clamp(min=1),
+            prompts=int(every),
+            of_groups=self.iou_sum / prompts.clamp(min=1)[:, None],
+            group_prompts=prompts.clone(),
+        )
 
 
 class MeanIoUPerClass(Metric):
@@ -93,11 +119,11 @@ class MeanIoUPerClass(Metric):
         self.positives.index_add_(0, class_id, given.positives)
         self.negatives.index_add_(0, class_id, given.negatives)
 
-    def compute(self) -> Tensor:
-        """(T,) float64; zeros where no class was seen."""
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """IoU of each class, (num_classes, T) float64, and which were seen, (num_classes,) bool."""
         seen = (self.positives + self.negatives).sum(1) > 0
         counts = counts_at_thresholds(Histograms(self.positives, self.negatives))
-        return iou_foreground(counts)[seen].sum(0) / seen.sum().clamp(min=1)
+        return iou_foreground(counts), seen
 
 
 class AveragePrecision(Metric):

@@ -85,11 +85,23 @@ def test_orders_of_summing_by_hand():
     per_prompt.update(prompts)
     per_class.update(prompts, torch.tensor([0, 0, 1]))
     dataset.update(prompts)
-    mean, count = per_prompt.compute()
-    assert count == 3
-    assert float(mean[AT_HALF]) == pytest.approx((90 / 100 + 0 + 10 / 20) / 3)
-    assert float(per_class.compute()[AT_HALF]) == pytest.approx((90 / 104 + 10 / 20) / 2)
+    found = per_prompt.compute()
+    assert found.prompts == 3
+    assert float(found.mean[AT_HALF]) == pytest.approx((90 / 100 + 0 + 10 / 20) / 3)
+    iou, seen = per_class.compute()
+    assert iou[:, AT_HALF].tolist() == pytest.approx([90 / 104, 10 / 20, 0])
+    assert seen.tolist() == [True, True, False]
     assert float(iou_foreground(dataset.compute())[AT_HALF]) == pytest.approx(100 / 123)
+
+
+def test_groups_of_prompts_by_hand():
+    prompts = joined(pair(90, 4, 5, 0), pair(0, 2, 2, 95), pair(10, 9, 0, 80))
+    metric = MeanIoUPerPrompt(3)
+    metric.update(prompts, torch.tensor([2, 0, 2]))
+    found = metric.compute()
+    assert found.group_prompts.tolist() == [1, 0, 2] and found.prompts == 3
+    assert found.of_groups[:, AT_HALF].tolist() == pytest.approx([0, 0, (90 / 100 + 10 / 20) / 2])
+    assert float(found.mean[AT_HALF]) == pytest.approx((90 / 100 + 10 / 20) / 3)
 
 
 def test_mean_over_prompts_equals_a_loop(pixels):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clipseg_pl.metrics.functional import THRESHOLDS
-from clipseg_pl.protocols import ReferringProtocol
+from clipseg_pl.protocols.referring import ReferringProtocol
 
 # prompts 0 and 1 name what is there, with and without a support; 2 and 3 are absent, likewise
 SHAPE = (4, 1, 4, 5)
@@ -23,6 +23,7 @@ def batch() -> dict:
         "query_mask": mask,
         "valid_mask": valid,
         "negative": torch.tensor([False, False, True, True]),
+        "class_id": torch.full((4,), -1),
         "prompt_index": torch.tensor([0, 2, 2]),
     }
 

@@ -1,0 +1,68 @@
+"""What every protocol offers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from clipseg_pl.protocols.overlap import Report
+from clipseg_pl.sample import Batch, Classes, has_support
+
+Reading = Literal["text", "visual"]
+
+
+class Protocol(nn.Module, ABC):
+    """One way to evaluate.
+
+    Args:
+        readings: kinds of prompt that every batch is read with, each measured by itself; the
+            images are encoded once for all of them.
+    """
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        """Remember the readings.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        super().__init__()
+        if not readings:
+            raise ValueError("protocol.readings needs at least one of 'text', 'visual'")
+        self.readings = tuple(readings)
+        self.classes = Classes()
+        """of the data that is evaluated, set before it is"""
+
+    def selected(self, reading: Reading, batch: Batch) -> Tensor:
+        """Which prompts a reading is for: all for text, those with supports for visual: (P,)."""
+        present = has_support(batch)
+        return present if reading == "visual" else torch.ones_like(present)
+
+    @abstractmethod
+    def update(self, reading: Reading, logits: Tensor, batch: Batch, selected: Tensor) -> None:
+        """Measure the (K, 1, H, W) logits of the K selected of P prompts."""
+
+    @abstractmethod
+    def compute(self, kept_threshold: float | None) -> dict[str, float]:
+        """Return every number, named `<reading>/<metric>`.
+
+        Args:
+            kept_threshold: the checkpoint's own, adds `@kept` where it is known.
+        """
+
+    def report(self, kept_threshold: float | None) -> Report:
+        """Break the numbers down: title -> name -> number; by default there is nothing.
+
+        Args:
+            kept_threshold: as for `compute`.
+        """
+        return {}
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget what was measured."""
+
+    @abstractmethod
+    def best_threshold(self) -> float | None:
+        """The threshold that a checkpoint should keep after this evaluation, if there is one."""

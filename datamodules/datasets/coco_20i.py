@@ -1,0 +1,128 @@
+"""COCO-20i in HSNet's layout: pickled lists, classes, and tasks to train on."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from clipseg_pl.images import RGB
+from clipseg_pl.prompts.visual import Mask
+from datamodules.datasets.files import require
+from datamodules.datasets.labelled import COCO_SOURCE, LabelledPhotos
+
+FOLDS = 4
+COCO_CLASSES: tuple[str, ...] = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+    "traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog",
+    "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella",
+    "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite",
+    "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange",
+    "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant",
+    "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone",
+    "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
+    "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+"""COCO's 80 names in the order of their category ids; the label in a map is the position + 1."""
+
+
+def fold_classes(fold: int) -> list[int]:
+    """Ids of the 20 classes that a fold of COCO-20i holds out: every fourth.
+
+    Raises:
+        ValueError: for a fold outside 0 to 3.
+    """
+    if fold not in range(FOLDS):
+        raise ValueError(f"fold {fold}: there are 0 to {FOLDS - 1}")
+    return list(range(fold, len(COCO_CLASSES), FOLDS))
+
+
+def read_fold(root: Path, part: str, fold: int) -> dict[int, list[str]]:
+    """HSNet's list: class of the part -> names of the photos that show it, without endings.
+
+    Args:
+        root: folder that holds splits/coco.
+        part: "trn", the 60 classes that are not the fold's in train2014; or "val", the other 20 in
+            val2014.
+        fold: 0 to 3.
+
+    Raises:
+        DatasetNotFoundError: if the list is missing.
+        ValueError: if it is something else, or would run code when read.
+    """
+    file = root / "splits" / "coco" / part / f"fold{fold}.pkl"
+    require("COCO-20i", file.parent, {file.name: file.is_file()}, COCO_SOURCE)
+    try:
+        with file.open("rb") as stream:
+            content = _PlainUnpickler(stream).load()
+        held = {
+            int(key): [str(Path(name).with_suffix("")) for name in content[key]] for key in content
+        }
+    except (pickle.UnpicklingError, EOFError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{file}: not a list of photos by class ({error})") from error
+    if not set(held) <= set(range(len(COCO_CLASSES))):
+        raise ValueError(f"{file}: class ids lie in 0 to {len(COCO_CLASSES) - 1}")
+    wanted = set(fold_classes(fold))
+    return {key: held[key] for key in sorted(held) if (key in wanted) == (part == "val")}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads dicts, lists, strings and numbers; a pickle that names anything else is refused."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuse."""
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+class COCOTasks:
+    """The training part of a fold as tasks with phrases: each class in each photo that shows it.
+
+    Args:
+        photos: COCO2014.
+        listed: class -> names of photos.
+    """
+
+    def __init__(self, photos: LabelledPhotos, listed: dict[int, list[str]]) -> None:
+        """Count the tasks."""
+        self.photos = photos
+        self.classes = [class_id for class_id, names in listed.items() if names]
+        self.phrases: Sequence[str] = [COCO_CLASSES[class_id] for class_id in self.classes]
+        self.names = [name for class_id in self.classes for name in listed[class_id]]
+        sizes = [len(listed[class_id]) for class_id in self.classes]
+        self._phrase = np.repeat(np.arange(len(sizes)), sizes)
+        self._first = np.cumsum([0, *sizes])
+        _, self._photo = np.unique(np.array(self.names), return_inverse=True)
+
+    def __len__(self) -> int:
+        """Number of tasks."""
+        return len(self.names)
+
+    def name(self, task: int) -> str:
+        """Photo and class."""
+        return f"{self.names[task].replace('/', '_')}__{self.classes[self.phrase(task)] + 1:02}"
+
+    def phrase(self, task: int) -> int:
+        """Position of the task's class in `phrases`."""
+        return int(self._phrase[task])
+
+    def image(self, task: int) -> RGB:
+        """The photo, (H, W, 3) uint8; raises as `LabelledPhotos` does."""
+        return self.photos.image(self.names[task])
+
+    def mask(self, task: int) -> Mask:
+        """The class's pixels, (H, W) bool."""
+        return np.asarray(
+            self.photos.labels(self.names[task]) == self.classes[self.phrase(task)] + 1
+        )
+
+    def tasks_of_phrase(self, phrase: int) -> npt.NDArray[np.int64]:
+        """Tasks of the class."""
+        return np.arange(self._first[phrase], self._first[phrase + 1])
+
+    def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
+        """Positions of all classes that the photo shows."""
+        of_photo: npt.NDArray[np.int64] = self._phrase[self._photo == self._photo[task]]
+        return of_photo

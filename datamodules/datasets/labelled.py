@@ -1,0 +1,98 @@
+"""Photos labelled pixel by pixel: VOC2012 and COCO2014 in the layout of HSNet."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from clipseg_pl.images import RGB, UnreadableImageError, read_image
+from datamodules.datasets.files import require
+
+Labels = npt.NDArray[np.uint8]
+
+IGNORED = 255
+"""label of pixels that do not count"""
+VOC_SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012 (SegmentationClassAug: SBD's)"
+COCO_SOURCE = "https://github.com/juhongm999/hsnet (COCO2014 with its annotations folder)"
+
+
+class LabelledPhotos:
+    """Photos and their label maps: 0 is background, class + 1 an object's, 255 does not count.
+
+    Args:
+        photos: folder of `<name>.jpg`.
+        labels: folder of `<name>.png`, one channel of 8 bits: indices, whatever their palette.
+    """
+
+    def __init__(self, photos: Path, labels: Path) -> None:
+        """Remember the folders."""
+        self.photos, self.label_maps = photos, labels
+
+    def image(self, name: str) -> RGB:
+        """The photo, (H, W, 3) uint8.
+
+        Raises:
+            UnreadableImageError: naming the file.
+        """
+        return read_image(self.photos / f"{name}.jpg")
+
+    def labels(self, name: str) -> Labels:
+        """The label map, (H, W) uint8.
+
+        Raises:
+            UnreadableImageError: naming the file, also if it is no map of indices.
+        """
+        file = self.label_maps / f"{name}.png"
+        try:
+            with Image.open(file) as image:
+                if image.mode not in ("L", "P"):
+                    raise UnreadableImageError(f"{file}: has mode {image.mode}, not L or P")
+                return np.array(image)
+        except FileNotFoundError as error:
+            raise UnreadableImageError(f"{file}: no such label map") from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UnreadableImageError(
+                f"{file}: cannot be read as a label map ({error})"
+            ) from error
+
+
+def open_voc(root: Path, augmented: bool) -> LabelledPhotos:
+    """VOC2012 below `root`, names as in its lists ("2007_000033").
+
+    Args:
+        root: folder that holds VOC2012.
+        augmented: read SegmentationClassAug, else the original SegmentationClass.
+
+    Raises:
+        DatasetNotFoundError: if a part of it is missing.
+    """
+    folder, labels = root / "VOC2012", f"SegmentationClass{'Aug' if augmented else ''}"
+    parts = {part: (folder / part).is_dir() for part in ("JPEGImages", labels)}
+    require("Pascal VOC", folder, parts, VOC_SOURCE)
+    return LabelledPhotos(folder / "JPEGImages", folder / labels)
+
+
+def open_coco(root: Path) -> LabelledPhotos:
+    """COCO2014 below `root`, names with their folder ("val2014/COCO_val2014_000000000042").
+
+    Args:
+        root: folder that holds COCO2014.
+
+    Raises:
+        DatasetNotFoundError: if a part of it is missing.
+    """
+    folder = root / "COCO2014"
+    names = ("train2014", "val2014", "annotations/train2014", "annotations/val2014")
+    require("COCO-20i", folder, {name: (folder / name).is_dir() for name in names}, COCO_SOURCE)
+    return LabelledPhotos(folder, folder / "annotations")
+
+
+def read_list(file: Path, what: str) -> list[str]:
+    """Lines of a list file, blank ones left out.
+
+    Raises:
+        DatasetNotFoundError: saying what the file is for.
+    """
+    require(what, file.parent, {file.name: file.is_file()}, "the repository that publishes it")
+    return [line.strip() for line in file.read_text().splitlines() if line.strip()]

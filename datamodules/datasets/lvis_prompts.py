@@ -1,0 +1,95 @@
+"""Generalised prompts: what LVIS's categories are for, can do and have."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from clipseg_pl.sample import Prompt, Sample
+from datamodules.datasets.lvis import LVIS, Pair
+from datamodules.datasets.transforms import PairedResize, object_aware_crop
+
+_SEATS = (
+    "armchair", "sofa", "loveseat", "deck chair", "rocking chair", "highchair", "folding chair",
+    "chair", "recliner", "wheelchair",
+)  # fmt: skip
+_VEHICLES = (
+    "car (automobile)", "cab (taxi)", "minivan", "bus (vehicle)", "jeep", "ambulance",
+)  # fmt: skip
+_BIRDS = ("eagle", "bird", "duck", "gull", "owl", "seabird", "pigeon", "goose", "parakeet")
+_WALKERS = (
+    "dog", "cat", "flamingo", "penguin", "cow", "puppy", "sheep", "black sheep", "ostrich",
+    "ram (animal)", "chicken (animal)", "person",
+)  # fmt: skip
+
+FITTING: dict[str, tuple[str, ...]] = {
+    "sit on": _SEATS,
+    "drink from": ("bottle", "beer bottle", "water bottle", "wine bottle", "thermos bottle"),
+    "ride on": ("horse", "pony", "motorcycle"),
+    "can fly": (*_BIRDS, "jet plane", "airplane", "fighter jet"),
+    "can be driven": _VEHICLES,
+    "can swim": ("duck", "duckling", "water scooter", "penguin", "boat", "kayak", "canoe"),
+    "has wheels": (*_VEHICLES, "dirt bike", "wheelchair", "motorcycle", "bicycle"),
+    "has legs": (*_SEATS, *_BIRDS, *_WALKERS, "horse", "pony"),
+}
+"""Prompt -> LVIS categories it fits, the paper's lists (paper.md 7.1)."""
+
+_LEAST_AREA = 0.03  # of the photo
+_CROP_SHARE = 0.02
+
+
+class GeneralisedPrompts(Dataset[Sample]):
+    """One sample for each category in each photo; indexed by (epoch, sample), whatever the epoch.
+
+    It asks for all prompts that fit the category (the authors draw one of them). The target is
+    that category alone, as theirs, also where another thing in the photo fits a prompt.
+
+    Args:
+        lvis: annotations and photos.
+        image_size: side of the samples in pixels.
+        seed: of the crops.
+
+    Reference: paper section 5.4, Table 8 (paper.md 7.2).
+    """
+
+    def __init__(self, lvis: LVIS, image_size: int, seed: int) -> None:
+        """Find the pairs whose category fits a prompt and covers enough of its photo."""
+        self.lvis, self.seed, self.resize = lvis, seed, PairedResize(image_size)
+        self.prompts = {
+            category: [prompt for prompt, fitting in FITTING.items() if name in fitting]
+            for category, name in lvis.names.items()
+        }
+        fitting = [pair for pair in lvis.pairs if self.prompts[pair.category]]
+        self.pairs: list[Pair] = [pair for pair in fitting if lvis.mask(pair).mean() > _LEAST_AREA]
+        self.too_small = len(fitting) - len(self.pairs)
+        """categories in photos left out for covering 3 % of them at most"""
+
+    def __len__(self) -> int:
+        """Number of categories in photos."""
+        return len(self.pairs)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """Make the sample of a category in a photo."""
+        pair = self.pairs[key[1]]
+        photo, mask = self.lvis.photo(pair.image), self.lvis.mask(pair)
+        rng = np.random.default_rng([self.seed, key[1]])
+        image, mask = self.resize(photo, mask, object_aware_crop(mask, rng, _CROP_SHARE))
+        target = torch.from_numpy(mask)[None]
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1))  # H W 3 -> 3 H W
+        return Sample(
+            query_image=torch.from_numpy(pixels),
+            query_size=(photo.shape[0], photo.shape[1]),
+            prompts=[
+                Prompt(
+                    prompt_id=f"{pair.image}__{pair.category}__{prompt.replace(' ', '_')}",
+                    query_mask=target,
+                    valid_mask=torch.ones_like(target),
+                    phrase=prompt,
+                    text_prompt=prompt,
+                    supports=[],
+                    mix_weight=1.0,
+                    class_id=-1,
+                    negative=False,
+                )
+                for prompt in self.prompts[pair.category]
+            ],
+        )

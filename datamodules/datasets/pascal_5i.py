@@ -1,0 +1,69 @@
+"""Pascal-5i: the episodes of a fold, by PFENet's rule or HSNet's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.datasets.episodes import Drawn, hsnet_pascal_episodes, pfenet_episodes
+from datamodules.datasets.labelled import LabelledPhotos, read_list
+
+CLASSES_OF_FOLD = 5
+
+
+def read_pfenet(
+    root: Path, photos: LabelledPhotos, classes: Sequence[int], shots: int, seed: int
+) -> Drawn:
+    """Every photo of PFENet's validation list that shows enough of a class, once.
+
+    Counting the classes' pixels reads all label maps of the list, 1449 in VOC.
+
+    Args:
+        root: folder that holds `lists/pfenet/val.txt`.
+        photos: VOC2012.
+        classes: ids of the fold's, 0 to 19.
+        shots: supports an episode.
+        seed: of the draws.
+
+    Raises:
+        DatasetNotFoundError: if the list is missing.
+        ValueError: naming a malformed line.
+    """
+    file = root / "lists" / "pfenet" / "val.txt"
+    names = [_stem_of_pair(line, file) for line in read_list(file, "Pascal-5i (PFENet)")]
+    pixels = {}
+    for name in names:
+        counts = np.bincount(photos.labels(name).ravel(), minlength=256)
+        pixels[name] = {wanted: int(counts[wanted + 1]) for wanted in classes if counts[wanted + 1]}
+    return pfenet_episodes(pixels, classes, shots, seed)
+
+
+def read_hsnet(root: Path, fold: int, shots: int, seed: int) -> Drawn:
+    """HSNet's 1000 test episodes of a fold.
+
+    Args:
+        root: folder that holds `lists/hsnet/pascal/val/fold<fold>.txt`.
+        fold: 0 to 3.
+        shots: supports an episode.
+        seed: of the draws; HSNet's is 0.
+
+    Raises:
+        DatasetNotFoundError: if the list is missing.
+        ValueError: naming a malformed line.
+    """
+    file = root / "lists" / "hsnet" / "pascal" / "val" / f"fold{fold}.txt"
+    lines = []
+    for line in read_list(file, "Pascal-5i (HSNet)"):
+        name, _, label = line.rpartition("__")
+        if not name or not label.isdecimal():
+            raise ValueError(f"{file}: {line!r} is not <photo>__<class>")
+        lines.append((name, int(label) - 1))
+    return hsnet_pascal_episodes(lines, shots, seed)
+
+
+def _stem_of_pair(line: str, file: Path) -> str:
+    """Name of the photo in a line of two paths, photo and label map."""
+    parts = line.split()
+    if len(parts) != 2 or Path(parts[0]).stem != Path(parts[1]).stem:
+        raise ValueError(f"{file}: {line!r} is not a photo and its label map")
+    return Path(parts[0]).stem

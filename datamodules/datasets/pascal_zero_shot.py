@@ -1,0 +1,64 @@
+"""Photos of VOC with one prompt for each of the 21 classes."""
+
+from collections.abc import Sequence
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from clipseg_pl.sample import Prompt, Sample
+from datamodules.datasets.labelled import IGNORED, LabelledPhotos
+from datamodules.datasets.pascal_classes import ZERO_SHOT_CLASSES
+
+
+class ZeroShotDataset(Dataset[Sample]):
+    """Samples of 21 prompts each; indexed by (epoch, photo), whatever the epoch.
+
+    Args:
+        photos: VOC2012.
+        names: of the photos.
+        image_size: side of the samples in pixels; photos (bilinear) and labels (nearest) are
+            squashed to it.
+    """
+
+    def __init__(self, photos: LabelledPhotos, names: Sequence[str], image_size: int) -> None:
+        """Keep the parts; nothing is read."""
+        self.photos, self.names = photos, names
+        self.resize = A.Resize(
+            image_size,
+            image_size,
+            interpolation=cv2.INTER_LINEAR,
+            mask_interpolation=cv2.INTER_NEAREST,
+        )
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        return len(self.names)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """Make the sample of a photo."""
+        name = self.names[key[1]]
+        photo = self.photos.image(name)
+        resized = self.resize(image=photo, mask=self.photos.labels(name))
+        labels = torch.from_numpy(resized["mask"])[None]  # 1 H W
+        pixels = np.ascontiguousarray(resized["image"].transpose(2, 0, 1))  # H W 3 -> 3 H W
+        return Sample(
+            query_image=torch.from_numpy(pixels),
+            query_size=(photo.shape[0], photo.shape[1]),
+            prompts=[
+                Prompt(
+                    prompt_id=f"{name}__{label:02}",
+                    query_mask=labels == label,
+                    valid_mask=labels != IGNORED,
+                    phrase=words,
+                    text_prompt=words,
+                    supports=[],
+                    mix_weight=1.0,
+                    class_id=label,
+                    negative=False,
+                )
+                for label, words in enumerate(ZERO_SHOT_CLASSES)
+            ],
+        )

@@ -1,0 +1,50 @@
+"""Generalised prompts on LVIS as validation data."""
+
+from torch.utils.data import Dataset
+
+from clipseg_pl.sample import Sample
+from datamodules.base import BaseDataModule, Split
+from datamodules.datasets.exclusion import AFFORDANCE_WORDS
+from datamodules.datasets.lvis import LVIS
+from datamodules.datasets.lvis_prompts import GeneralisedPrompts
+
+
+class LVISPromptsDataModule(BaseDataModule):
+    """Affordances, attributes and parts ("sit on", "can fly", "has wheels") on LVIS val.
+
+    Args:
+        root: folder that holds LVIS, or "toy" for the embedded toy world.
+        image_size: side of the samples in pixels, a multiple of the backbone's patch.
+        batch_size: photos a step and device.
+        num_workers: processes that read and prepare samples; 0 does it in the main process.
+        seed: of the crops.
+        allow_seen: evaluate models too whose training may have read such words.
+
+    Reference: paper section 5.4, Table 8.
+    """
+
+    def __init__(
+        self,
+        root: str = "data",
+        image_size: int = 352,
+        batch_size: int = 8,
+        num_workers: int = 4,
+        seed: int = 0,
+        allow_seen: bool = False,
+    ) -> None:
+        """Keep the settings."""
+        super().__init__(root, image_size, batch_size, num_workers, seed)
+        self.held_out = () if allow_seen else AFFORDANCE_WORDS
+        self.whole_photos = False
+
+    def build(self, split: Split) -> Dataset[Sample]:
+        """Read the annotations; there are none to train on."""
+        if split == "train":
+            raise ValueError("generalised prompts are for validate: train on PhraseCut or LVIS")
+        dataset = GeneralisedPrompts(LVIS(self.root, ["val"]), self.image_size, self.seed)
+        self.skipped["val"] = {"that cover 3 % of their photo at most": dataset.too_small}
+        return dataset
+
+    def split_name(self, split: Split) -> str:
+        """The one that there is."""
+        return "val"

@@ -1,0 +1,60 @@
+"""Generalised zero-shot segmentation of Pascal VOC as validation data."""
+
+from torch.utils.data import Dataset
+
+from clipseg_pl.sample import Classes, Sample
+from datamodules.base import BaseDataModule, Split
+from datamodules.datasets.labelled import open_voc, read_list
+from datamodules.datasets.pascal_classes import VOC_CLASSES, ZERO_SHOT_CLASSES, unseen_classes
+from datamodules.datasets.pascal_zero_shot import ZeroShotDataset
+
+
+class PascalZeroShotDataModule(BaseDataModule):
+    """Every photo of VOC2012 val with 21 prompts: "background" and the 20 classes by JoEm's names.
+
+    Photos and labels are squashed to squares as the authors do.
+
+    Args:
+        root: folder that holds VOC2012, or "toy" for the embedded toy world.
+        image_size: side of the samples in pixels, a multiple of the backbone's patch.
+        batch_size: photos a step and device; each has 21 prompts.
+        num_workers: processes that read and prepare samples; 0 does it in the main process.
+        seed: not used, nothing is drawn.
+        unseen: number of classes that training left out: 2, 4, 6, 8 or 10.
+        allow_seen: evaluate models too whose training may have named those classes.
+
+    Reference: paper section 5.2, Table 4.
+    """
+
+    def __init__(
+        self,
+        root: str = "data",
+        image_size: int = 352,
+        batch_size: int = 8,
+        num_workers: int = 4,
+        seed: int = 0,
+        unseen: int = 10,
+        allow_seen: bool = False,
+    ) -> None:
+        """Keep the settings.
+
+        Raises:
+            ValueError: for a number of unseen classes that the benchmark does not have.
+        """
+        super().__init__(root, image_size, batch_size, num_workers, seed)
+        names = unseen_classes(unseen)
+        self.held_out = () if allow_seen else names
+        unseen_labels = frozenset(VOC_CLASSES.index(name) + 1 for name in names)
+        self.classes = Classes(ZERO_SHOT_CLASSES, unseen_labels)
+
+    def build(self, split: Split) -> Dataset[Sample]:
+        """List the photos; there are none to train on."""
+        if split == "train":
+            raise ValueError("Pascal zero-shot is for validate: train with PhraseCutDataModule")
+        file = self.root / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
+        photos = open_voc(self.root, augmented=False)
+        return ZeroShotDataset(photos, read_list(file, "Pascal VOC"), self.image_size)
+
+    def split_name(self, split: Split) -> str:
+        """The one that there is."""
+        return "val"

@@ -1,0 +1,103 @@
+"""Samples of episodes: framing, targets, supports."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipseg_pl.images import UnreadableImageError
+from clipseg_pl.prompts.visual import VisualPrompt
+from datamodules.datasets.episodes import Episode
+from datamodules.datasets.labelled import LabelledPhotos
+from datamodules.datasets.one_shot import OneShotDataset, letterbox
+
+PLAIN = VisualPrompt(blur=0, background=1, context=None)
+PROMPTS = ["a cat", "a dog"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos of 40 x 60 pixels: class 1 on the left half, one ignored column at its edge."""
+    for number in range(3):
+        pixels = np.full((40, 60, 3), 60 * number + 40, np.uint8)
+        labels = np.zeros((40, 60), np.uint8)
+        labels[:, :30], labels[:, 30] = 2, 255
+        labels[0, 59] = 1
+        Image.fromarray(pixels).save(tmp_path / f"p{number}.jpg", quality=95)
+        palette = Image.fromarray(labels).convert("P")
+        palette.putdata(labels.ravel().tolist())
+        palette.save(tmp_path / f"p{number}.png")
+    return LabelledPhotos(tmp_path, tmp_path)
+
+
+EPISODE = Episode("p0", 1, ("p1", "p2"))
+
+
+def sample(photos, framing, prompt=PLAIN):
+    return OneShotDataset(photos, [EPISODE], PROMPTS, 24, framing, prompt)[0, 0]
+
+
+def test_squash_fills_the_square_and_scores_there(photos):
+    made = sample(photos, "squash")
+    (prompt,) = made["prompts"]
+    assert made["query_image"].shape == (3, 24, 24) and made["query_size"] == (40, 60)
+    assert prompt["query_mask"].shape == (1, 24, 24)
+    assert prompt["query_mask"][0].any(0).nonzero()[:, 0].tolist() == list(range(12))
+    assert prompt["text_prompt"] == "a dog" and prompt["class_id"] == 1
+    assert len(prompt["supports"]) == 2 and not prompt["negative"]
+
+
+def test_letterbox_lays_the_photo_on_black_and_scores_on_its_own_pixels(photos):
+    made = sample(photos, "letterbox")
+    (prompt,) = made["prompts"]
+    seen = made["query_image"].float().mean(0) > 20
+    assert seen.any(1).nonzero().max() == 15  # 24 * 40 / 60 = 16 rows
+    assert seen[:16].all()
+    assert prompt["query_mask"].shape == prompt["valid_mask"].shape == (1, 60, 60)
+    assert prompt["query_mask"][0, :40, :30].all() and prompt["query_mask"].sum() == 40 * 30
+    assert not prompt["valid_mask"][0, 40:].any()  # below the photo
+    assert not prompt["valid_mask"][0, :, 30].any()  # labelled 255
+    assert prompt["valid_mask"].sum() == 40 * 59
+
+
+def test_supports_show_the_class_alone(photos):
+    darkened = VisualPrompt(blur=0, background=0, context=None)
+    made = sample(photos, "squash", prompt=darkened)
+    first, second = made["prompts"][0]["supports"]
+    assert first.dtype == torch.uint8 and first.shape == (3, 24, 24)
+    assert (first[:, :, :11].float() - 100).abs().max() < 6  # photo p1
+    assert (second[:, :, :11].float() - 160).abs().max() < 6  # photo p2
+    mean = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
+    assert (first[:, :, 13:].float() - mean).abs().max() <= 1
+
+
+def test_letterbox_sides_are_multiples_of_8_and_small_photos_are_not_enlarged():
+    labels = np.ones((333, 500), np.uint8)
+    image, fitted = letterbox(np.full((333, 500, 3), 200, np.uint8), labels, 352)
+    # 333 * 352 / 500 = 234.4 -> 232
+    assert (fitted[:232] == 1).all() and (fitted[232:] == 255).all()
+    assert (image[:232] == 200).all() and not image[232:].any()
+    _, small = letterbox(np.zeros((50, 44, 3), np.uint8), np.ones((50, 44), np.uint8), 352)
+    assert (small == 1).sum() == 48 * 40
+
+
+def test_names_of_prompts_are_unique_and_fit_file_systems(photos):
+    episodes = [Episode("p0", 1, ("p1",)), Episode("p0", 1, ("p2",))]
+    dataset = OneShotDataset(photos, episodes, PROMPTS, 24, "squash", PLAIN)
+    names = [dataset[0, number]["prompts"][0]["prompt_id"] for number in range(2)]
+    assert len(set(names)) == 2 and not any("/" in name for name in names)
+
+
+def test_label_maps_that_are_none_are_named(photos, tmp_path):
+    with pytest.raises(UnreadableImageError, match=r"nothing\.png: no such label map"):
+        photos.labels("nothing")
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(UnreadableImageError, match=r"text\.png: cannot be read"):
+        photos.labels("text")
+    Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
+    with pytest.raises(UnreadableImageError, match=r"colour\.png: has mode RGB"):
+        photos.labels("colour")
+
+
+def test_palette_maps_are_read_as_indices(photos):
+    assert set(np.unique(photos.labels("p0"))) == {0, 1, 2, 255}
