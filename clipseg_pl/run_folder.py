@@ -1,5 +1,6 @@
 """One run, one folder: where it lies, and that no other run writes into it."""
 
+import os
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -17,12 +18,19 @@ def experiment_name(config: Namespace) -> str:
 
 
 def find_run_folder(verb: str, config: Namespace) -> Path:
-    """The folder given, else that of the checkpoint to evaluate, else runs/<experiment name>."""
+    """The folder given, else that of the checkpoint to evaluate, else runs/<experiment name>.
+
+    A W&B agent starts the same configs again and again, and its command cannot name the run: what
+    it starts lies in runs/sweeps/<id of the sweep>/<id of the run>.
+    """
     if config.trainer.default_root_dir:
         return Path(config.trainer.default_root_dir)
     checkpoint = config.get("ckpt_path")
     if verb != "fit" and checkpoint and Path(checkpoint).parent.name == CHECKPOINTS:
         return Path(checkpoint).parent.parent
+    sweep_id, run_id = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
+    if sweep_id and run_id:
+        return Path("runs") / "sweeps" / sweep_id / run_id
     return Path("runs") / experiment_name(config)
 
 

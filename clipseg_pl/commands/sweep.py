@@ -1,0 +1,199 @@
+"""`sweep`: the runs of a W&B sweep file, without W&B."""
+
+import argparse
+import io
+import json
+import math
+import shlex
+import subprocess
+import sys
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipseg_pl.sweeps import Point, Sweep, leaves, read_sweep
+
+_OWN = ("trainer.default_root_dir", "ckpt_path")
+"""options that a sweep sets for each run"""
+_FREE = ("trainer.max_steps", "trainer.accelerator")
+"""settings that may differ when a run is gone on with: more steps, and what the machine settles"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One point of a sweep.
+
+    Args:
+        point: its parameters.
+        folder: where it lies.
+        arguments: of `python -m clipseg_pl`.
+        config: resolved.
+    """
+
+    point: Point
+    folder: Path
+    arguments: list[str]
+    config: dict[str, Any]
+
+
+def main(args: list[str]) -> None:
+    """Parse, run, compare; one line and status 1 for what a user can mend."""
+    parser = argparse.ArgumentParser(
+        prog="python -m clipseg_pl sweep",
+        description="Run what a W&B sweep file describes one after the other, without a server: "
+        "every combination of its values, each in a folder of its own. What is finished is not run "
+        "again, what was interrupted goes on. At the end a table compares the runs. (With a "
+        "server: `wandb sweep FILE`, then `wandb agent`.)",
+        usage="%(prog)s FILE [--config OVERLAY]... [--out FOLDER] [--dry-run] [--key value]...",
+        epilog="example: python -m clipseg_pl sweep sweeps/decoder_size.yaml --config "
+        "experiments/toy.yaml --dry-run",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the sweep, as of sweeps/")
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="OVERLAY",
+        help="config to lay over those of the sweep, such as experiments/toy.yaml; repeat for more",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the runs (default: runs/sweeps/<names of FILE and overlays>)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print every command and check that it can be parsed; run nothing",
+    )
+    parser.add_argument_group("any other option", "goes to every run: --trainer.max_steps 100")
+    given, options = parser.parse_known_args(args)
+    try:
+        _sweep(given, options)
+    except (OSError, ValueError) as error:
+        sys.exit(f"clipseg_pl: {error}")
+    except KeyboardInterrupt:
+        sys.exit("clipseg_pl: interrupted; the same command goes on")
+
+
+def _sweep(given: argparse.Namespace, options: list[str]) -> None:
+    sweep = read_sweep(given.file)
+    for option in options:
+        key = option.lstrip("-").partition("=")[0]
+        if key in sweep.parameters or key in _OWN:
+            raise ValueError(f"{sweep.file} sets {key} for each run by itself")
+    name = "+".join(Path(file).stem for file in (given.file, *given.config))
+    folder = given.out or Path("runs") / "sweeps" / name
+    runs = [_plan(sweep, point, folder, given.config, options) for point in sweep.points()]
+    for overlay in given.config:
+        for key, _ in leaves(yaml.safe_load(Path(overlay).read_text())):
+            if key in sweep.parameters:
+                raise ValueError(f"{overlay} sets {key}, which {sweep.file} varies")
+    if given.dry_run:
+        for run in runs:
+            print(shlex.join(_command(run)))
+        print(f"{len(runs)} runs, all of them understood, none started", file=sys.stderr)
+        return
+    for run in runs:  # before the first of them starts
+        _refuse_another(run)
+    failed = []
+    for number, run in enumerate(runs, 1):
+        done = _is_finished(run)
+        print(f"run {number} of {len(runs)}: {run.folder}{', done' if done else ''}", flush=True)
+        if not done and not _execute(run):
+            failed.append(str(run.folder))
+    _print_table(sweep, runs)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}")
+
+
+def _plan(sweep: Sweep, point: Point, folder: Path, overlays: list[str], options: list[str]) -> Run:
+    """Parse the command of a point, as `fit` would.
+
+    Raises:
+        ValueError: what the command line refuses, with the name of the sweep file.
+    """
+    from clipseg_pl.resolve import resolve  # lightning, only when there is something to parse
+
+    own = folder / sweep.folder_name(point)
+    arguments = [*sweep.arguments(point, overlays), f"--trainer.default_root_dir={own}", *options]
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            config = resolve(arguments)
+    except SystemExit as stopped:
+        reason = said.getvalue().strip().splitlines()[-1].removeprefix("clipseg_pl: ")
+        raise ValueError(f"{sweep.file}: {reason}") from stopped
+    return Run(point, own, arguments, config)
+
+
+def _command(run: Run) -> list[str]:
+    return [sys.executable, "-m", "clipseg_pl", *run.arguments]
+
+
+def _refuse_another(run: Run) -> None:
+    """Refuse a folder whose run had other settings than this one."""
+    from clipseg_pl.callbacks.results import PLACES
+
+    file = run.folder / "config.yaml"
+    if not file.exists():
+        return
+    before = dict(leaves(yaml.safe_load(file.read_text())))
+    for key, value in leaves(run.config):
+        free = key in _FREE or key.rpartition(".")[2] in PLACES or value is None  # nothing given
+        if not free and before.get(key) != value:
+            raise ValueError(
+                f"{run.folder} holds a run with {key} = {before.get(key)}, not {value}: give "
+                "another --out"
+            )
+
+
+def _is_finished(run: Run) -> bool:
+    results = _results(run)
+    return results is not None and results["step"] >= run.config["trainer"]["max_steps"]
+
+
+def _results(run: Run) -> dict[str, Any] | None:
+    """The newest that a run has left."""
+    files = list((run.folder / "results").glob("fit-*.json"))
+    newest = max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
+    return json.loads(newest.read_text()) if newest else None
+
+
+def _execute(run: Run) -> bool:
+    """Run it in a process of its own, from its last checkpoint if there is one."""
+    command = _command(run)
+    if (run.folder / "checkpoints" / "last.ckpt").exists():
+        command.append("--ckpt_path=last")
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait() == 0
+        except KeyboardInterrupt:
+            process.wait()  # it was interrupted as well, and tidies up
+            raise
+
+
+def _print_table(sweep: Sweep, runs: list[Run]) -> None:
+    """One row a run, the best first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    measured = [((_results(run) or {}).get("metrics", {}), run) for run in runs]
+    scores = [(numbers.get(sweep.metric), run) for numbers, run in measured]
+    sign = -1 if sweep.maximize else 1
+    scores.sort(key=lambda pair: math.inf if pair[0] is None else sign * pair[0])
+    table = Table(*sweep.labels().values(), sweep.metric, "folder")
+    for score, run in scores:
+        values = (str(value) for value in run.point.values())
+        table.add_row(*values, "-" if score is None else f"{score:.4g}", str(run.folder))
+    Console().print(table)
+    names = {name for numbers, _ in measured for name in numbers}
+    if names and sweep.metric not in names:
+        raise ValueError(
+            f"{sweep.file}: no run measures {sweep.metric}; they measure {', '.join(sorted(names))}"
+        )
