@@ -45,6 +45,11 @@ def test_the_weights_that_it_holds_are_small(wheel):
     assert sum(sizes.values()) < LARGEST
 
 
+def test_it_holds_the_words_of_the_classes_with_wordnets_licence(wheel):
+    text = zipfile.ZipFile(wheel).read("datamodules/datasets/class_words.json").decode()
+    assert "WordNet 3.0 Copyright 2006 by Princeton University" in text
+
+
 def test_installed_elsewhere_it_draws_a_world_and_segments_a_scene(wheel, tmp_path):
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()

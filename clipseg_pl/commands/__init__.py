@@ -6,5 +6,9 @@ VERBS = {
     "test": "the same on the test split",
     "predict": "write the masks of the test split",
     "segment": "segment your own photos by text",
+    "figure": "show what a model makes of the paper's prompts, as one picture",
+    "alignment": "measure visual prompt engineering on CLIP alone (Table 2)",
+    "sweep": "run a grid of values one after the other, from a W&B sweep file",
+    "tables": "fill in the tables of the paper, run by run",
     "toy": "write the toy world's datasets, in the layouts of the real ones",
 }
