@@ -12,7 +12,9 @@ from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.protocols.referring import ReferringProtocol
+from clipseg_pl.protocols.zero_shot import ZeroShotProtocol
 from clipseg_pl.sample import collate
+from datamodules.pascal_zero_shot import PascalZeroShotDataModule
 from datamodules.phrasecut import PhraseCutDataModule
 
 STEPS = 4
@@ -104,6 +106,22 @@ def test_images_are_encoded_once_for_all_readings(module, data):
     module.model.encode = lambda images: calls.append(len(images)) or encode(images)
     module.read(batch)
     assert calls == [len(batch["query_image"])]
+
+
+def test_zero_shot_runs_the_backbone_once_an_image_for_all_21_classes(miniature, tmp_path):
+    module = CLIPSegModule(
+        CLIPBackbone("tiny", pretrained=False), FiLMDecoder, protocol=ZeroShotProtocol()
+    )
+    data = PascalZeroShotDataModule(
+        str(miniature), image_size=64, batch_size=16, num_workers=0, unseen=4
+    )
+    clip = module.model.backbone.clip
+    images, texts = [], []
+    clip.visual.conv1.register_forward_hook(lambda _, given, __: images.append(len(given[0])))
+    clip.token_embedding.register_forward_hook(lambda _, given, __: texts.append(len(given[0])))
+    trainer(tmp_path).validate(module, data, verbose=False)
+    assert images == [16, 16, 8] and texts == [21]
+    assert 0 < module.numbers["val/text/miou"] < 1
 
 
 def test_the_best_threshold_is_kept_while_training_only(module, data, tmp_path):
