@@ -20,12 +20,14 @@ class World:
         title: for the reader.
         overlay: laid over every run, below experiments/.
         training_settings: of every training.
+        notes: what must be known of all its figures.
     """
 
     name: str
     title: str
     overlay: str | None = None
     training_settings: Settings = ()
+    notes: str = ""
 
     def configs(self, overlays: Sequence[str]) -> tuple[str, ...]:
         """Base, overlays, world."""

@@ -35,9 +35,9 @@ def read_plan(file: Path, world: str) -> Plan:
     """
     content = yaml.safe_load(file.read_text())
     given = content["worlds"][world]
-    chosen = World(
-        world, given["title"], given.get("overlay"), _settings(given.get("training_settings"))
-    )
+    settings = _settings(given.get("training_settings"))
+    notes = given.get("notes", "")
+    chosen = World(world, given["title"], given.get("overlay"), settings, notes)
     claims = (
         Claim(c["says"], tuple(c["left"]), tuple(c["right"]), c.get("allowance", 0.0))
         for c in content["claims"]

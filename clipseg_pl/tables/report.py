@@ -25,6 +25,7 @@ def results_page(plans: Sequence[tuple[Plan, Evidence]]) -> str:
     parts = [_HEAD]
     for plan, evidence in plans:
         parts.append(f"## On {plan.world.title}\n")
+        parts += [f"{plan.world.notes}\n"] if plan.world.notes else []
         if any(table.rows and _run(table, evidence) for table in plan.tables):
             parts.append("\n".join(_claims(plan, evidence)))
         parts += ["\n".join(_table(table, evidence)) for table in plan.tables]

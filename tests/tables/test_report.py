@@ -21,9 +21,8 @@ def plan():
         Claim("It matters", ("T9", "ours", "mIoU"), ("T9", "theirs", "mIoU")),
         Claim("Nobody knows", ("T9", "ours", "mIoU"), ("T9", "other", "mIoU")),
     )
-    return Plan(
-        World("toy", "the toy world"), (Table("T9", "Table 9", "Mind this.", rows),), claims
-    )
+    world = World("toy", "the toy world", notes="Mind the steps.")
+    return Plan(world, (Table("T9", "Table 9", "Mind this.", rows),), claims)
 
 
 FIGURES = {
@@ -42,7 +41,7 @@ def test_ours_stands_beside_the_papers():
     assert "| theirs | 11.0 (10.0 to 12.0) | 5.0 (5.0 to 5.0) | 13.1 | 12.6 |" in lines
     assert "| other | not run |  |  |  |" in lines
     assert "| old | stale: run again |  |  |  |" in lines
-    assert "Mind this." in lines and "`--only T9`" in lines
+    assert "Mind the steps." in lines and "Mind this." in lines and "`--only T9`" in lines
 
 
 def test_claims_come_with_both_figures():
