@@ -186,12 +186,12 @@ class _Tables:
         return of
 
     def _write(self) -> None:
-        """RESULTS.md, of both worlds, and the plots of this one."""
+        """The plots of this world, and RESULTS.md, of both, which shows them."""
         from clipseg_pl.tables.plots import draw_plots
         from clipseg_pl.tables.report import results_page
 
-        (self.folder / "RESULTS.md").write_text(results_page(self.pages))
         draw_plots(self.plan, self.evidence, self.evidence.folder)
+        (self.folder / "RESULTS.md").write_text(results_page(self.pages))
 
 
 def _world_version(plan: "Plan") -> str:

@@ -132,13 +132,13 @@ class Claim:
         says: the claim.
         left: table, row and column.
         right: table, row and column.
-        allowance: how far below, in points, the left figure may be.
+        share: of the right figure, that the left one must exceed.
     """
 
     says: str
     left: tuple[str, str, str]
     right: tuple[str, str, str]
-    allowance: float = 0.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def read_plan(file: Path, world: str) -> Plan:
     notes = given.get("notes", "")
     chosen = World(world, given["title"], given.get("overlay"), settings, notes)
     claims = (
-        Claim(c["says"], tuple(c["left"]), tuple(c["right"]), c.get("allowance", 0.0))
+        Claim(c["says"], tuple(c["left"]), tuple(c["right"]), c.get("share", 1.0))
         for c in content["claims"]
     )
     tables = (_table(key, table, chosen) for key, table in content["tables"].items())

@@ -28,6 +28,10 @@ def results_page(plans: Sequence[tuple[Plan, Evidence]]) -> str:
         parts += [f"{plan.world.notes}\n"] if plan.world.notes else []
         if any(table.rows and _run(table, evidence) for table in plan.tables):
             parts.append("\n".join(_claims(plan, evidence)))
+        parts += [
+            f"![{file.stem.replace('_', ' ')}](results/{file.parent.name}/{file.name})\n"
+            for file in sorted((*evidence.folder.glob("*.png"), *evidence.folder.glob("*.jpg")))
+        ]
         parts += ["\n".join(_table(table, evidence)) for table in plan.tables]
         parts.append("\n".join(_cost(plan, evidence)))
     return "\n".join(parts).rstrip() + "\n"
@@ -107,9 +111,9 @@ def _verdict(claim: Claim, left: Sequence[float], right: Sequence[float]) -> str
     """Whether every seed says so, their mean alone, or neither."""
     if not left or not right:
         return "not run"
-    if min(left) + claim.allowance > max(right):
+    if min(left) > claim.share * max(right):
         return "yes" if len(left) > 1 and len(right) > 1 else "yes (one seed)"
-    if statistics.fmean(left) + claim.allowance > statistics.fmean(right):
+    if statistics.fmean(left) > claim.share * statistics.fmean(right):
         return "in the mean, not for every seed"
     return "no"
 
@@ -118,8 +122,12 @@ def _cost(plan: Plan, evidence: Evidence) -> Iterator[str]:
     """How long it all took."""
     wanted = plan.evaluations()
     done = [e for e in wanted if evidence.state(e) == "valid"]
-    results = [(evaluation.training.name, evidence.result(evaluation)) for evaluation in done]
-    trainings = {name: result["training_seconds"] or 0 for name, result in results}
+    results = [(evaluation.training, evidence.result(evaluation)) for evaluation in done]
+    trainings = {  # the experiment on CLIP alone has none
+        training: result["training_seconds"] or 0
+        for training, result in results
+        if training.configs
+    }
     spent = sum(trainings.values()) + sum(result["seconds"] for _, result in results)
     devices = sorted({str(result["device"]) for _, result in results})
     yield (

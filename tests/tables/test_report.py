@@ -31,21 +31,29 @@ FIGURES = {
     "other": "missing",
     "old": "stale",
 }
-EVIDENCE = SimpleNamespace(figures=lambda row: FIGURES[row.name])
 
 
-def test_ours_stands_beside_the_papers():
-    lines = results_page([(plan(), EVIDENCE)]).splitlines()
+@pytest.fixture
+def evidence(tmp_path):
+    folder = tmp_path / "results" / "toy"
+    folder.mkdir(parents=True)
+    (folder / "precision_recall.png").touch()
+    return SimpleNamespace(figures=lambda row: FIGURES[row.name], folder=folder)
+
+
+def test_ours_stands_beside_the_papers(evidence):
+    lines = results_page([(plan(), evidence)]).splitlines()
     assert "|  | mIoU | AP | paper: mIoU | paper: AP |" in lines
     assert "| ours | 32.0 (30.0 to 34.0) | 51.0 (50.0 to 52.0) | 43.6 |  |" in lines
     assert "| theirs | 11.0 (10.0 to 12.0) | 5.0 (5.0 to 5.0) | 13.1 | 12.6 |" in lines
     assert "| other | not run |  |  |  |" in lines
     assert "| old | stale: run again |  |  |  |" in lines
+    assert "![precision recall](results/toy/precision_recall.png)" in lines
     assert "Mind the steps." in lines and "Mind this." in lines and "`--only T9`" in lines
 
 
-def test_claims_come_with_both_figures():
-    lines = results_page([(plan(), EVIDENCE)]).splitlines()
+def test_claims_come_with_both_figures(evidence):
+    lines = results_page([(plan(), evidence)]).splitlines()
     (line,) = (line for line in lines if line.startswith("| It matters"))
     assert line.endswith("| yes |") and "theirs, mIoU: 11.0 (10.0 to 12.0)" in line
     (line,) = (line for line in lines if line.startswith("| Nobody knows"))
@@ -53,19 +61,19 @@ def test_claims_come_with_both_figures():
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "allowance", "said"),
+    ("left", "right", "share", "said"),
     [
-        ([3, 4], [1, 2], 0, "yes"),
-        ([3], [2], 0, "yes (one seed)"),
-        ([2, 5], [1, 3], 0, "in the mean, not for every seed"),
-        ([1, 2], [3, 4], 0, "no"),
-        ([1, 2], [3, 4], 5, "yes"),
-        ([2], [2], 0, "no"),
-        ([], [2], 0, "not run"),
+        ([3, 4], [1, 2], 1, "yes"),
+        ([3], [2], 1, "yes (one seed)"),
+        ([2, 5], [1, 3], 1, "in the mean, not for every seed"),
+        ([1, 2], [3, 4], 1, "no"),
+        ([2, 3], [3, 4], 0.4, "yes"),
+        ([2], [2], 1, "no"),
+        ([], [2], 1, "not run"),
     ],
 )
-def test_verdicts(left, right, allowance, said):
-    assert _verdict(Claim("x", ("a", "b", "c"), ("a", "b", "c"), allowance), left, right) == said
+def test_verdicts(left, right, share, said):
+    assert _verdict(Claim("x", ("a", "b", "c"), ("a", "b", "c"), share), left, right) == said
 
 
 def test_one_seed_has_no_spread():
