@@ -84,9 +84,9 @@ class CLIPSegCLI(LightningCLI):
                 f"{self.config.subcommand} needs weights: --ckpt_path <a checkpoint of fit>, or "
                 "--model.init_decoder <a published decoder>"
             )
-        before = dict(_leaves(config.model))
+        before = dict(leaves(config.model))
         super()._parse_ckpt_path()
-        after = dict(_leaves(self.config[self.config.subcommand].model))
+        after = dict(leaves(self.config[self.config.subcommand].model))
         for key in before:
             if key in after and str(before[key]) != str(after[key]):
                 rank_zero_only(sys.stderr.write)(
@@ -226,9 +226,10 @@ def _as_list(given: object) -> list[object]:
     return given if isinstance(given, list) else [given]
 
 
-def _leaves(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+def leaves(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys and values of a config, whatever it is nested in."""
     for key, value in config.items() if isinstance(config, (Namespace, dict)) else ():
         if isinstance(value, (Namespace, dict)):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

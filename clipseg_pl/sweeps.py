@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -80,15 +80,6 @@ def read_sweep(file: Path) -> Sweep:
         return _understand(file, content)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-
-
-def leaves(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted keys and values of nested dictionaries."""
-    for key, value in node.items() if isinstance(node, dict) else ():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _understand(file: Path, content: object) -> Sweep:

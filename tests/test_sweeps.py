@@ -13,8 +13,9 @@ import pytest
 import yaml
 from wandb import wandb_agent
 
+from clipseg_pl.cli import leaves
 from clipseg_pl.commands.sweep import main
-from clipseg_pl.sweeps import leaves, read_sweep
+from clipseg_pl.sweeps import read_sweep
 from tests.command import BASE, EXPERIMENTS, arguments, launch, results, run
 
 ROOT = EXPERIMENTS.parent

@@ -64,7 +64,7 @@ def launched(monkeypatch):
             return False
         return True
 
-    monkeypatch.setattr(tables, "_launch", launch)
+    monkeypatch.setattr(tables, "launch", launch)
     monkeypatch.setattr(sys, "argv", ["clipseg_pl"])
     return verbs
 
@@ -118,7 +118,7 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_not_repeated(
     last = run_folder / "checkpoints" / "last.ckpt"
     torch.save({**torch.load(last, weights_only=True), "global_step": 1}, last)
     asked = []
-    monkeypatch.setattr(tables, "_launch", asked.append)
+    monkeypatch.setattr(tables, "launch", asked.append)
     with pytest.raises(SystemExit, match="pc_plus"):
         fill(listed)
     assert [options[0] for options in asked] == ["fit"] and "--ckpt_path=last" in asked[0]
@@ -148,7 +148,7 @@ def test_the_experiment_on_clip_alone_is_a_run_as_well(listed, monkeypatch):
         out.write_text(json.dumps({"metrics": metrics, "seconds": 1, **dict.fromkeys(keys)}))
         return True
 
-    monkeypatch.setattr(tables, "_launch", launch)
+    monkeypatch.setattr(tables, "launch", launch)
     fill(listed)
     fill(listed)
     assert asked == [["alignment", "--root=toy"]]

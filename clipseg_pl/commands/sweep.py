@@ -2,10 +2,8 @@
 
 import argparse
 import io
-import json
 import math
 import shlex
-import subprocess
 import sys
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -14,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from clipseg_pl.sweeps import Point, Sweep, leaves, read_sweep
+from clipseg_pl.launch import command_line, launch, newest_results
+from clipseg_pl.sweeps import Point, Sweep, read_sweep
 
 _OWN = ("trainer.default_root_dir", "ckpt_path")
 """options that a sweep sets for each run"""
@@ -82,6 +81,8 @@ def main(args: list[str]) -> None:
 
 
 def _sweep(given: argparse.Namespace, options: list[str]) -> None:
+    from clipseg_pl.cli import leaves  # lightning, only when there is something to parse
+
     sweep = read_sweep(given.file)
     for option in options:
         key = option.lstrip("-").partition("=")[0]
@@ -96,7 +97,7 @@ def _sweep(given: argparse.Namespace, options: list[str]) -> None:
                 raise ValueError(f"{overlay} sets {key}, which {sweep.file} varies")
     if given.dry_run:
         for run in runs:
-            print(shlex.join(_command(run)))
+            print(shlex.join(command_line(run.arguments)))
         print(f"{len(runs)} runs, all of them understood, none started", file=sys.stderr)
         return
     for run in runs:  # before the first of them starts
@@ -118,7 +119,7 @@ def _plan(sweep: Sweep, point: Point, folder: Path, overlays: list[str], options
     Raises:
         ValueError: what the command line refuses, with the name of the sweep file.
     """
-    from clipseg_pl.resolve import resolve  # lightning, only when there is something to parse
+    from clipseg_pl.resolve import resolve
 
     own = folder / sweep.folder_name(point)
     arguments = [*sweep.arguments(point, overlays), f"--trainer.default_root_dir={own}", *options]
@@ -132,13 +133,10 @@ def _plan(sweep: Sweep, point: Point, folder: Path, overlays: list[str], options
     return Run(point, own, arguments, config)
 
 
-def _command(run: Run) -> list[str]:
-    return [sys.executable, "-m", "clipseg_pl", *run.arguments]
-
-
 def _refuse_another(run: Run) -> None:
     """Refuse a folder whose run had other settings than this one."""
     from clipseg_pl.callbacks.results import PLACES
+    from clipseg_pl.cli import leaves
 
     file = run.folder / "config.yaml"
     if not file.exists():
@@ -154,28 +152,14 @@ def _refuse_another(run: Run) -> None:
 
 
 def _is_finished(run: Run) -> bool:
-    results = _results(run)
+    results = newest_results(run.folder, "fit")
     return results is not None and results["step"] >= run.config["trainer"]["max_steps"]
 
 
-def _results(run: Run) -> dict[str, Any] | None:
-    """The newest that a run has left."""
-    files = list((run.folder / "results").glob("fit-*.json"))
-    newest = max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
-    return json.loads(newest.read_text()) if newest else None
-
-
 def _execute(run: Run) -> bool:
-    """Run it in a process of its own, from its last checkpoint if there is one."""
-    command = _command(run)
-    if (run.folder / "checkpoints" / "last.ckpt").exists():
-        command.append("--ckpt_path=last")
-    with subprocess.Popen(command) as process:
-        try:
-            return process.wait() == 0
-        except KeyboardInterrupt:
-            process.wait()  # it was interrupted as well, and tidies up
-            raise
+    """Run it, from its last checkpoint if there is one."""
+    begun = (run.folder / "checkpoints" / "last.ckpt").exists()
+    return launch([*run.arguments, *(["--ckpt_path=last"] if begun else [])])
 
 
 def _print_table(sweep: Sweep, runs: list[Run]) -> None:
@@ -183,7 +167,7 @@ def _print_table(sweep: Sweep, runs: list[Run]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    measured = [((_results(run) or {}).get("metrics", {}), run) for run in runs]
+    measured = [((newest_results(run.folder, "fit") or {}).get("metrics", {}), run) for run in runs]
     scores = [(numbers.get(sweep.metric), run) for numbers, run in measured]
     sign = -1 if sweep.maximize else 1
     scores.sort(key=lambda pair: math.inf if pair[0] is None else sign * pair[0])

@@ -2,11 +2,12 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from clipseg_pl.launch import launch, newest_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,8 +126,10 @@ class _Tables:
             place = folder / "evaluations" / evaluation.name
             arguments = evaluation.arguments(self.folder)
             arguments += [f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
-            if _launch([*arguments, f"--trainer.default_root_dir={place}"]):
-                self.evidence.add(evaluation, _newest(place, "validate"), _seconds(folder))
+            if launch([*arguments, f"--trainer.default_root_dir={place}"]):
+                content = newest_results(place, "validate")
+                assert content is not None  # validate has just written it
+                self.evidence.add(evaluation, content, _seconds(folder))
             else:
                 failed.append(f"{training.name}, {evaluation.name}")
         return failed
@@ -149,7 +152,7 @@ class _Tables:
             if read_checkpoint(last)["global_step"] >= config["trainer"]["max_steps"]:
                 return folder
             arguments.append("--ckpt_path=last")
-        done = _launch([*arguments, f"--trainer.default_root_dir={folder}"])
+        done = launch([*arguments, f"--trainer.default_root_dir={folder}"])
         return folder if done else None
 
     def _run_alignment(self) -> list[str]:
@@ -158,7 +161,7 @@ class _Tables:
         out = self.runs / "alignment.json"
         out.unlink(missing_ok=True)
         root = "toy" if self.plan.world.name == "toy" else "data"
-        if not _launch(["alignment", f"--root={root}", f"--out={out}"]):
+        if not launch(["alignment", f"--root={root}", f"--out={out}"]):
             return [ALIGNMENT.name]
         content = json.loads(out.read_text())
         self.evidence.add(ALIGNMENT, content)
@@ -200,20 +203,7 @@ def _world_version(plan: "Plan") -> str:
     return f"toy world {WORLD}" if plan.world.name == "toy" else "published"
 
 
-def _launch(arguments: list[str]) -> bool:
-    """Run in a process of its own, which may start further ones; whether all went well."""
-    return subprocess.run([sys.executable, "-m", "clipseg_pl", *arguments]).returncode == 0
-
-
-def _newest(folder: Path, verb: str) -> dict[str, Any]:
-    """Content of the newest results file of a verb."""
-    files = folder.glob(f"results/{verb}-*.json")
-    newest = max(files, key=lambda file: file.stat().st_mtime_ns)
-    content: dict[str, Any] = json.loads(newest.read_text())
-    return content
-
-
 def _seconds(folder: Path) -> float | None:
     """That a training took, as far as it was not killed before it said so."""
-    said = list(folder.glob("results/fit-*.json"))
-    return float(_newest(folder, "fit")["seconds"]) if said else None
+    said = newest_results(folder, "fit")
+    return float(said["seconds"]) if said else None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +78,7 @@ class Evidence:
             content: of its results file.
             training_seconds: that its training took, if it is known.
         """
-        kept = self._read(evaluation.training.name)
+        kept = {**self._read(evaluation.training.name)}
         kept[evaluation.name] = {
             "digest": self.digest(evaluation),
             "metrics": {
@@ -89,6 +90,7 @@ class Evidence:
             **{key: content[key] for key in _KEPT},
         }
         write_json(self.file(evaluation.training.name), kept)
+        _content.cache_clear()  # the clock of files may be too coarse to tell
 
     def _mean(self, folds: Seed, metric: str) -> float:
         """Of the folds, in percent; raises KeyError if one has no such metric."""
@@ -103,8 +105,14 @@ class Evidence:
 
     def _read(self, training: str) -> dict[str, Any]:
         file = self.file(training)
-        content: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return content
+        return _content(file, file.stat().st_mtime_ns) if file.exists() else {}
+
+
+@cache
+def _content(file: Path, changed: int) -> dict[str, Any]:
+    """Of a file that many rows and plots ask for, read once as long as it stays as it is."""
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
