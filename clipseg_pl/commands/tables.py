@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,18 +174,23 @@ class _Tables:
         from clipseg_pl.tables.digest import backbone_digest, evaluation_digest, training_digest
         from clipseg_pl.tables.plan import ALIGNMENT
 
+        world = _world_version(plan)
+
+        @cache
+        def of_training(training: "Training") -> str:
+            return training_digest(resolve(training.arguments(self.folder)), world)
+
         def of(evaluation: "Evaluation") -> str:
-            world = _world_version(plan)
             try:
                 if evaluation == ALIGNMENT:  # on the backbone of the base experiment
                     files = (self.folder / name for name in plan.world.configs([]))
                     base = resolve(["fit", *(f"--config={file}" for file in files)])
                     return backbone_digest(base, f"{world}, {TOY_SCENES}")
-                trained = resolve(evaluation.training.arguments(self.folder))
+                trained = of_training(evaluation.training)
                 asked = resolve(evaluation.arguments(self.folder))
             except SystemExit:  # the reason has been said; no result is of what cannot be run
                 return "refused"
-            return evaluation_digest(training_digest(trained, world), asked)
+            return evaluation_digest(trained, asked)
 
         return of
 
