@@ -13,13 +13,15 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipseg_pl.models.linear import apply, linear
+
 Attend = Callable[[nn.MultiheadAttention, Tensor], Tensor]
 """Attends within sequences (B, N, width), on the weights of a layer."""
 
 
 def project_heads(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
     """Queries, keys and values of each head: (B, N, width) to (3, B, heads, N, width / heads)."""
-    projected = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    projected = linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
     batch, length, _ = tokens.shape
     # B N 3W -> B N 3 heads W'; the last size is named, for batches of none
     heads = projected.view(batch, length, 3, attention.num_heads, attention.head_dim)
@@ -57,8 +59,7 @@ def self_attention(
         attended = F.scaled_dot_product_attention(
             query, key, value, dropout_p=lost, is_causal=causal
         )
-    joined: Tensor = attention.out_proj(attended.transpose(1, 2).flatten(2))
-    return joined
+    return apply(attention.out_proj, attended.transpose(1, 2).flatten(2))
 
 
 def run_block(
@@ -86,7 +87,10 @@ def run_block(
     else:
         attended = attend(block.attn, normed)
     tokens = tokens[:, :queries] + block.ls_1(attended)
-    advanced: Tensor = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    hidden = block.ln_2(tokens)
+    for part in block.mlp:
+        hidden = apply(part, hidden)
+    advanced: Tensor = tokens + block.ls_2(hidden)
     return advanced
 
 
@@ -134,10 +138,10 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         """Map (B, N, width) to the same."""
         attended = self_attention(self.self_attn, tokens, False, self.attention_dropout)
         tokens = self.norm1(tokens + self.dropout1(attended))
-        hidden = F.relu(self.linear1(tokens), inplace=True)
+        hidden = F.relu(apply(self.linear1, tokens), inplace=True)
         drawn = self.dropout.draw(hidden)
         if drawn is None:
-            advanced = self.linear2(self.dropout(hidden))
+            advanced = apply(self.linear2, self.dropout(hidden))
         else:  # the factor costs less on the weights
             kept, factor = drawn
             advanced = F.linear(hidden * kept, self.linear2.weight * factor, self.linear2.bias)

@@ -52,12 +52,12 @@ class TextEncoder:
 
     def _encode(self, tokens: Tensor) -> Tensor:
         """Embed token ids (N, context): (N, C)."""
-        clip = self.clip
-        states = clip.token_embedding(tokens) + clip.positional_embedding
+        clip, ends = self.clip, tokens.argmax(1)  # the end token has the largest id
+        tokens = tokens[:, : int(ends.max()) + 1]  # causal: what follows the end changes nothing
+        states = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]
         for block in clip.transformer.resblocks:
             states = run_block(block, states, causal=True)
-        # the end token has the largest id
-        last = states[torch.arange(len(tokens)), tokens.argmax(1)]  # N context width -> N width
+        last = states[torch.arange(len(tokens)), ends]  # N context width -> N width
         embeddings: Tensor = clip.ln_final(last) @ clip.text_projection
         return embeddings
 

@@ -17,11 +17,14 @@ def torchs_layer(dropout=0.1):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_block_equals_open_clips_own(causal):
-    block = ResidualAttentionBlock(16, 4, ls_init_value=0.3)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_block_equals_open_clips_own(causal, frozen):
+    block = ResidualAttentionBlock(16, 4, ls_init_value=0.3).requires_grad_(not frozen)
     tokens = torch.randn(3, 7, 16)
     mask = torch.full((7, 7), float("-inf")).triu(1) if causal else None
-    torch.testing.assert_close(run_block(block, tokens, causal), block(tokens, attn_mask=mask))
+    with torch.set_grad_enabled(not frozen):
+        found, wanted = run_block(block, tokens, causal), block(tokens, attn_mask=mask)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_a_block_answers_the_first_tokens_alone():

@@ -27,7 +27,7 @@ def calls_per_block(backbone: CLIPBackbone) -> list[int]:
     blocks = backbone.clip.visual.transformer.resblocks
     counts = [0] * len(blocks)
     for index, block in enumerate(blocks):
-        block.mlp.register_forward_hook(
+        block.ln_2.register_forward_hook(
             lambda *_, index=index: counts.__setitem__(index, counts[index] + 1)
         )
     return counts
