@@ -14,6 +14,8 @@ import torch
 from scipy.integrate import simpson, trapezoid
 from torch import Tensor
 
+from clipseg_pl.metrics.cpu_histograms import ThresholdCounter
+
 THRESHOLDS = torch.from_numpy(np.linspace(0, 1, 51)[1:-1].astype(np.float32))
 """(T,) = (49,) float32: 0.02, 0.04, ... 0.98"""
 
@@ -21,6 +23,7 @@ PAPER_THRESHOLD = 0.3
 """the paper's on PhraseCut (Table 3), where a model has no better one of its own"""
 
 SCORE_LEVELS = 1 << 16
+_COUNT_ON_CPU = ThresholdCounter(THRESHOLDS.numpy())
 _LARGEST_LOGIT = 16.0  # float32 probabilities near 1 resolve no more
 
 
@@ -60,6 +63,11 @@ def histograms(probability: Tensor, target: Tensor, valid: Tensor | None = None)
     low, high = probability.aminmax() if probability.numel() else (torch.zeros(1), torch.ones(1))
     if not (low >= 0 and high <= 1):  # also true for NaN
         raise ValueError(f"probabilities lie in [0, 1], not in [{float(low)}, {float(high)}]")
+    if probability.is_cpu and probability.dtype == torch.float32:
+        scores, truth = probability.detach().flatten(1).numpy(), target.flatten(1).numpy()
+        counted = _COUNT_ON_CPU(scores, truth, None if valid is None else valid.flatten(1).numpy())
+        counts = torch.from_numpy(counted)
+        return Histograms(positives=counts[:, 1], negatives=counts[:, 0])
     # right=False counts the thresholds strictly below p
     passed = torch.bucketize(
         probability.flatten(1).contiguous(), THRESHOLDS.to(probability.device), out_int32=True

@@ -57,6 +57,22 @@ def test_random_probabilities_equal_the_loop():
     assert_equal_to_loop(probability, target, torch.rand(5, 1, 9, 11) > 0.3)
 
 
+def test_what_does_not_fit_the_cache_is_counted_in_parts(monkeypatch):
+    monkeypatch.setattr("clipseg_pl.metrics.cpu_histograms._CHUNK", 7)
+    probability, target = torch.rand(3, 1, 9, 11), torch.rand(3, 1, 9, 11) > 0.6
+    assert_equal_to_loop(probability, target, torch.rand(3, 1, 9, 11) > 0.3)
+
+
+def test_other_devices_count_the_same():
+    """Their way is taken for float64 on a CPU as well."""
+    near = [torch.nextafter(THRESHOLDS, torch.tensor(end)) for end in (0.0, 1.0)]
+    probability = torch.cat([THRESHOLDS, *near, torch.rand(500)]).expand(2, -1)
+    target, valid = (torch.rand(probability.shape) > 0.5 for _ in range(2))
+    ours = histograms(probability, target, valid)
+    for here, there in zip(ours, histograms(probability.double(), target, valid), strict=True):
+        assert torch.equal(here, there)
+
+
 def test_ties_with_thresholds_and_their_neighbours_equal_the_loop():
     below = torch.nextafter(THRESHOLDS, torch.tensor(0.0))
     above = torch.nextafter(THRESHOLDS, torch.tensor(1.0))
