@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 RGB = npt.NDArray[np.uint8]
 _PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
@@ -32,11 +34,16 @@ def read_image(file: Path, upright: bool = False) -> RGB:
             turned = ImageOps.exif_transpose(image) if upright else image
             if turned.mode.startswith(("I", "F")):  # PIL would clip at 255
                 turned = Image.fromarray(_eight_bits(np.asarray(turned)))
-            return np.array(turned.convert("RGB"))
+            return np.array(turned if turned.mode == "RGB" else turned.convert("RGB"))
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{file}: no such photo") from error
     except _PROBLEMS as error:
         raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
+
+
+def to_tensor(image: RGB) -> Tensor:
+    """(H, W, 3) as (3, H, W), where it lies: nothing is copied."""
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def _eight_bits(grey: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

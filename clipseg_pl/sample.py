@@ -19,6 +19,7 @@ from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 
 class Classes(NamedTuple):
@@ -110,7 +111,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """
     if not samples:
         return _empty_batch()
-    images = torch.stack([sample["query_image"] for sample in samples])
+    # unlike `torch.stack`, in a worker straight into memory that it shares
+    images: Tensor = default_collate([sample["query_image"] for sample in samples])
     prompts = [prompt for sample in samples for prompt in sample["prompts"]]
     counts = torch.tensor([len(sample["prompts"]) for sample in samples])
     supports = [support for prompt in prompts for support in prompt["supports"]]
@@ -126,7 +128,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
         prompt_id=[prompt["prompt_id"] for prompt in prompts],
         phrase=[prompt["phrase"] for prompt in prompts],
         text_prompt=[prompt["text_prompt"] for prompt in prompts],
-        visual_prompt=torch.stack(supports) if supports else images.new_empty(0, *images.shape[1:]),
+        visual_prompt=default_collate(supports)
+        if supports
+        else images.new_empty(0, *images.shape[1:]),
         prompt_index=torch.arange(len(prompts)).repeat_interleave(per_prompt),
         mix_weight=torch.tensor([prompt["mix_weight"] for prompt in prompts], dtype=torch.float32),
         class_id=torch.tensor([prompt["class_id"] for prompt in prompts]),

@@ -7,6 +7,7 @@ so the two differ by rounding alone.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,10 +16,11 @@ import numpy.typing as npt
 from clipseg_pl.images import RGB
 
 Mask = npt.NDArray[np.bool_]
+Part = tuple[slice, slice]
 
 MEAN_COLOUR = (123.675, 116.28, 103.53)
 """ImageNet's mean RGB on the 0-255 scale, the authors' zero"""
-_BLUR_KERNEL = (15, 15)
+_BLUR_KERNEL = 15
 _OUTLINE_THICKNESS = 5
 _RED = (255, 0, 0)
 _DYE = np.array((1.0, 0.2, 0.2), np.float32)
@@ -74,11 +76,13 @@ class VisualPrompt:
             image = _dye(image, mask)
         if self.outline:
             image = _outline(image, mask)
+        wanted = side or len(image)
+        part = _part_shown(mask, self.context)
         if self.blur > 0 or self.background < 1:
-            image = _attenuate(image, mask, self.blur, self.background)
-        if self.context is not None:
-            image = _crop(image, mask, self.context, side or len(image))
-        return image
+            image = _attenuate(image, mask, self.blur, self.background, part)
+        else:
+            image = image[part]
+        return image if self.context is None else _square(image, wanted)
 
 
 TABLE_2: dict[str, VisualPrompt] = {
@@ -111,27 +115,47 @@ def _outline(image: RGB, mask: Mask) -> RGB:
     return np.asarray(drawn, np.uint8)
 
 
-def _attenuate(image: RGB, mask: Mask, blur: float, background: float) -> RGB:
-    behind = cv2.GaussianBlur(image, _BLUR_KERNEL, blur) if blur > 0 else image
-    if background < 1:
-        grey = (1 - background) * np.array(MEAN_COLOUR, np.float32)
-        behind = (behind * np.float32(background) + grey).round()
-    return np.where(mask[..., None], image, behind).astype(np.uint8)
-
-
-def _crop(image: RGB, mask: Mask, context: float, wanted: int) -> RGB:
+def _part_shown(mask: Mask, context: float | None) -> Part:
+    """The object's box and its context, or everything."""
+    if context is None:
+        return slice(0, mask.shape[0]), slice(0, mask.shape[1])
     top, bottom = _grown_extent(np.flatnonzero(mask.any(1)), mask.shape[0], context)
     left, right = _grown_extent(np.flatnonzero(mask.any(0)), mask.shape[1], context)
-    cropped = image[top:bottom, left:right]
-    side = max(cropped.shape[:2])
-    above, before = (side - cropped.shape[0]) // 2, (side - cropped.shape[1]) // 2
+    return slice(top, bottom), slice(left, right)
+
+
+def _attenuate(image: RGB, mask: Mask, blur: float, background: float, part: Part) -> RGB:
+    """A part of the image, what is behind the object blurred and darkened."""
+    rows, columns = part
+    behind: npt.NDArray[Any] = image[part]
+    if blur > 0:
+        reach = _BLUR_KERNEL // 2  # pixels around the part that are mixed into it
+        above, before = min(reach, rows.start), min(reach, columns.start)
+        near = image[
+            rows.start - above : rows.stop + reach, columns.start - before : columns.stop + reach
+        ]
+        blurred = cv2.GaussianBlur(near, (_BLUR_KERNEL, _BLUR_KERNEL), blur)
+        behind = blurred[above : above + len(behind), before : before + behind.shape[1]]
+    if background < 1:
+        grey = (1 - background) * np.array(MEAN_COLOUR, np.float32)
+        darkened = np.arange(256, dtype=np.float32)[:, None] * np.float32(background) + grey
+        behind = cv2.LUT(behind, darkened.round().astype(np.uint8)[None])
+    return np.asarray(cv2.copyTo(image[part], mask[part].view(np.uint8), behind.copy()), np.uint8)
+
+
+def _square(part: RGB, wanted: int) -> RGB:
+    """Pad to a square, resize to the side wanted."""
+    side = max(part.shape[:2])
+    above, before = (side - part.shape[0]) // 2, (side - part.shape[1]) // 2
     square = np.empty((side, side, 3), np.uint8)
     square[:] = np.round(MEAN_COLOUR).astype(np.uint8)
-    square[above : above + cropped.shape[0], before : before + cropped.shape[1]] = cropped
+    square[above : above + part.shape[0], before : before + part.shape[1]] = part
     # torch's nearest neighbour, in float32; OpenCV's rounds otherwise now and then
     scaled = np.arange(wanted, dtype=np.float32) * np.float32(side / wanted)
-    nearest = scaled.astype(np.intp)
-    return square[nearest[:, None], nearest]
+    nearest = scaled.astype(np.int16)
+    places = np.stack(np.broadcast_arrays(nearest, nearest[:, None]), -1)  # x and y of each pixel
+    shown = cv2.remap(square, places, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
+    return np.asarray(shown, np.uint8)
 
 
 def _grown_extent(occupied: npt.NDArray[np.intp], length: int, context: float) -> tuple[int, int]:

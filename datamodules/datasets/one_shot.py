@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipseg_pl.images import RGB
+from clipseg_pl.images import RGB, to_tensor
 from clipseg_pl.prompts.visual import VisualPrompt
 from clipseg_pl.sample import Prompt, Sample
 from datamodules.datasets.episodes import Episode
@@ -77,14 +77,14 @@ class OneShotDataset(Dataset[Sample]):
             negative=False,
         )
         return Sample(
-            query_image=_to_tensor(image),
+            query_image=to_tensor(image),
             query_size=(photo.shape[0], photo.shape[1]),
             prompts=[prompt],
         )
 
     def _support(self, name: str, class_id: int) -> Tensor:
         image, labels = self._framed(self.photos.image(name), self.photos.labels(name))
-        return _to_tensor(self.visual_prompt(image, labels == class_id + 1))
+        return to_tensor(self.visual_prompt(image, labels == class_id + 1))
 
     def _framed(self, image: RGB, labels: Labels) -> tuple[RGB, Labels]:
         if self.framing == "letterbox":
@@ -122,7 +122,3 @@ def on_square(array: npt.NDArray[Any], size: int, around: int) -> npt.NDArray[np
     square = np.full((size, size, *array.shape[2:]), around, np.uint8)
     square[: array.shape[0], : array.shape[1]] = array
     return square
-
-
-def _to_tensor(image: RGB) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # H W 3 -> 3 H W

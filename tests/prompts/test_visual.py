@@ -112,6 +112,14 @@ def test_crops_are_resized_to_the_side_asked_for(image, side):
     assert VisualPrompt(context=None)(image, mask, side).shape == image.shape
 
 
+@pytest.mark.parametrize("where", MASKS)
+def test_a_crop_shows_what_the_whole_image_shows_there(image, where):
+    mask = MASKS[where]
+    whole = VisualPrompt(context=None)(image, mask)
+    crop_alone = VisualPrompt(blur=0, background=1, context=0.1)
+    assert np.array_equal(VisualPrompt(context=0.1)(image, mask), crop_alone(whole, mask))
+
+
 def test_default_is_the_choice_of_the_paper():
     assert VisualPrompt() == TABLE_2["crop + blur + intensity 10%"]
     assert VisualPrompt() == VisualPrompt(False, False, 3.0, 0.1, 0.1)
