@@ -28,6 +28,7 @@ class PhraseCutDataModule(BaseDataModule):
         val_split: what `validate` reads, and `fit` between steps; the paper's tables are on test.
         rasterizer: how polygons become masks in evaluation; training always uses "coco".
         exclusion: phrases that training leaves out; evaluation never does.
+        phrases_per_image: phrases of a photo that train on one encoding of it, at most.
 
     Reference: paper section 4.
     """
@@ -43,9 +44,17 @@ class PhraseCutDataModule(BaseDataModule):
         val_split: Literal["val", "miniv", "test"] = "val",
         rasterizer: Rasterizer = "coco",
         exclusion: Exclusion = _NOTHING,
+        phrases_per_image: int = 1,
     ) -> None:
-        """Keep the settings."""
+        """Keep the settings.
+
+        Raises:
+            ValueError: for numbers below 1.
+        """
         super().__init__(root, image_size, batch_size, num_workers, seed)
+        if phrases_per_image < 1:
+            raise ValueError(f"phrases_per_image is at least 1, not {phrases_per_image}")
+        self.phrases_per_image = phrases_per_image
         self.prompting, self.val_split, self.rasterizer = prompting, val_split, rasterizer
         self.exclusion = exclusion
 
@@ -62,7 +71,9 @@ class PhraseCutDataModule(BaseDataModule):
             before, source = len(source), WithoutPhrases(source, lone_phrases(source).__contains__)
             skipped["whose phrases have no partner"] = before - len(source)
         self.skipped[name] = skipped
-        return PromptedDataset(source, self.prompting, self.image_size, train, self.seed)
+        return PromptedDataset(
+            source, self.prompting, self.image_size, train, self.seed, self.phrases_per_image
+        )
 
     @property
     def excluded(self) -> list[str]:

@@ -122,7 +122,11 @@ class COCOTasks:
         """Tasks of the class."""
         return np.arange(self._first[phrase], self._first[phrase + 1])
 
+    def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
+        """Tasks about the task's photo, itself among them."""
+        return np.flatnonzero(self._photo == self._photo[task])
+
     def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of all classes that the photo shows."""
-        of_photo: npt.NDArray[np.int64] = self._phrase[self._photo == self._photo[task]]
+        of_photo: npt.NDArray[np.int64] = self._phrase[self.tasks_of_image(task)]
         return of_photo

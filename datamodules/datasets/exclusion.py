@@ -111,11 +111,12 @@ class WithoutPhrases:
         phrases = source.phrases
         stays = np.array([not left_out(phrases[row]) for row in range(len(phrases))])
         owner = np.array([source.phrase(task) for task in range(len(source))])
-        self._kept_phrases, self._kept_tasks = np.flatnonzero(stays), np.flatnonzero(stays[owner])
+        self._stays: npt.NDArray[np.bool_] = stays[owner]
+        self._kept_phrases, self._kept_tasks = np.flatnonzero(stays), np.flatnonzero(self._stays)
         if not len(self._kept_tasks):
             raise ValueError(f"the exclusion leaves none of {len(source)} tasks")
         self._phrase_row = np.cumsum(stays) - 1
-        self._task_row = np.cumsum(stays[owner]) - 1
+        self._task_row = np.cumsum(self._stays) - 1
 
     def __len__(self) -> int:
         """Number of tasks left."""
@@ -145,6 +146,11 @@ class WithoutPhrases:
     def tasks_of_phrase(self, phrase: int) -> npt.NDArray[np.int64]:
         """Tasks with exactly this phrase."""
         return self._task_row[self.source.tasks_of_phrase(int(self._kept_phrases[phrase]))]
+
+    def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
+        """Tasks left about the task's photo, itself among them."""
+        of_image = self.source.tasks_of_image(int(self._kept_tasks[task]))
+        return self._task_row[of_image[self._stays[of_image]]]
 
     def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of the phrases left that are annotated on the task's photo."""

@@ -33,6 +33,7 @@ class LVISNames:
             [pair.category for pair in self.pairs], return_inverse=True
         )
         self._categories = categories
+        self._images = np.array([pair.image for pair in self.pairs])
         self.phrases: Sequence[str] = [lvis.names[category] for category in categories.tolist()]
         self._order = np.argsort(self._phrase, kind="stable")
         self._first = np.searchsorted(self._phrase[self._order], np.arange(len(categories) + 1))
@@ -60,6 +61,10 @@ class LVISNames:
     def tasks_of_phrase(self, phrase: int) -> npt.NDArray[np.int64]:
         """Tasks of the name."""
         return self._order[self._first[phrase] : self._first[phrase + 1]]
+
+    def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
+        """Tasks about the task's photo, itself among them."""
+        return np.flatnonzero(self._images == self.pairs[task].image)
 
     def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of all names that the task's photo is annotated with, however small."""

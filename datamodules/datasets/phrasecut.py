@@ -99,6 +99,10 @@ class PhraseCut:
         """Tasks with exactly this phrase."""
         return self.index.tasks_of_phrase(phrase)
 
+    def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
+        """Tasks about the task's photo, itself among them."""
+        return self.index.tasks_of_image(self.index.task_image[task])
+
     def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of all phrases annotated on the task's photo."""
-        return self.index.task_phrase[self.index.tasks_of_image(self.index.task_image[task])]
+        return self.index.task_phrase[self.tasks_of_image(task)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipseg_pl.images import RGB
+from clipseg_pl.images import RGB, to_tensor
 from clipseg_pl.prompts.text import PrefixName, draw_text_prompt
 from clipseg_pl.prompts.visual import MEAN_COLOUR, Mask, VisualPrompt
 from clipseg_pl.sample import Prompt, Sample
@@ -44,6 +44,9 @@ class PhraseSource(Protocol):
 
     def tasks_of_phrase(self, phrase: int) -> npt.NDArray[np.int64]:
         """Tasks with exactly this phrase."""
+
+    def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
+        """Tasks about the task's photo, itself among them."""
 
     def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of all phrases annotated on the task's photo."""
@@ -115,7 +118,8 @@ class Prompting:
 class PromptedDataset(Dataset[Sample]):
     """Samples of a phrase dataset; indexed by (epoch, task), both from 0.
 
-    Training: one prompt an image, an object-aware crop, perhaps a negative, a random prefix.
+    Training: an object-aware crop, perhaps a negative, a random prefix. One prompt an image, or
+    several on one encoding: other tasks about the photo come along as far as the crop shows them.
     Evaluation: the whole image, squashed to a square as the authors do; the phrase in its form; and
     beside it a second prompt, a phrase that is not annotated on the image, to measure what is
     marked for absent things.
@@ -126,14 +130,22 @@ class PromptedDataset(Dataset[Sample]):
         image_size: side of the samples in pixels.
         train: which of the two.
         seed: of everything that is drawn.
+        phrases_per_image: prompts of a training sample, at most.
     """
 
     def __init__(
-        self, source: PhraseSource, prompting: Prompting, image_size: int, train: bool, seed: int
+        self,
+        source: PhraseSource,
+        prompting: Prompting,
+        image_size: int,
+        train: bool,
+        seed: int,
+        phrases_per_image: int = 1,
     ) -> None:
         """Keep the parts; nothing is read."""
         self.source, self.prompting = source, prompting
         self.train, self.seed = train, seed
+        self.phrases_per_image = phrases_per_image
         self.image_size, self.resize = image_size, PairedResize(image_size)
 
     def __len__(self) -> int:
@@ -145,22 +157,38 @@ class PromptedDataset(Dataset[Sample]):
         epoch, task = key
         # evaluation does not vary over epochs
         rng = np.random.default_rng([self.seed, epoch if self.train else 0, task, int(self.train)])
-        photo = self.source.image(task)
-        image, mask = self._framed(photo, self.source.mask(task), rng)
-        own = self.source.phrase(task)
+        photo, whole = self.source.image(task), self.source.mask(task)
+        crop = object_aware_crop(whole, rng) if self.train else None
+        image, mask = self.resize(photo, whole, crop)
         if self.train:
-            negative = self._draw_other_phrase(own, rng)
-            prompts = [self._prompt(task, own if negative is None else negative, mask, rng)]
+            prompts = [self._training_prompt(task, mask, rng)]
+            for other in self._company(task, rng):
+                mask = self.resize.mask(self.source.mask(other), crop)
+                if mask.any():
+                    prompts.append(self._training_prompt(other, mask, rng))
         else:
-            prompts = [self._prompt(task, own, mask, rng)]
+            prompts = [self._prompt(task, self.source.phrase(task), mask, rng)]
             absent = self._draw_absent_phrase(task, rng)
             if absent is not None:
                 prompts.append(self._prompt(task, absent, mask, rng))
         return Sample(
-            query_image=_to_tensor(image),
+            query_image=to_tensor(image),
             query_size=(photo.shape[0], photo.shape[1]),
             prompts=prompts,
         )
+
+    def _training_prompt(self, task: int, mask: Mask, rng: np.random.Generator) -> Prompt:
+        own = self.source.phrase(task)
+        negative = self._draw_other_phrase(own, rng)
+        return self._prompt(task, own if negative is None else negative, mask, rng)
+
+    def _company(self, task: int, rng: np.random.Generator) -> list[int]:
+        """Other tasks about the photo, in random order."""
+        if self.phrases_per_image == 1:
+            return []
+        others = self.source.tasks_of_image(task)
+        drawn: list[int] = rng.permutation(others[others != task]).tolist()
+        return drawn[: self.phrases_per_image - 1]
 
     def _prompt(self, task: int, phrase: int, mask: Mask, rng: np.random.Generator) -> Prompt:
         settings, words = self.prompting, self.source.phrases[phrase]
@@ -193,11 +221,9 @@ class PromptedDataset(Dataset[Sample]):
         if not len(partners):
             return [self._blank()] if self.prompting.blank_support and not self.train else []
         chosen = int(partners[rng.integers(len(partners))])
-        image, mask = self._framed(self.source.image(chosen), self.source.mask(chosen), rng)
-        return [_to_tensor(self.prompting.visual_prompt(image, mask))]
-
-    def _framed(self, image: RGB, mask: Mask, rng: np.random.Generator) -> tuple[RGB, Mask]:
-        return self.resize(image, mask, object_aware_crop(mask, rng) if self.train else None)
+        photo, mask = self.source.image(chosen), self.source.mask(chosen)
+        crop = object_aware_crop(mask, rng) if self.train else None
+        return [to_tensor(self.prompting.visual_prompt(*self.resize(photo, mask, crop)))]
 
     def _draw_other_phrase(self, own: int, rng: np.random.Generator) -> int | None:
         """With probability q_neg, a phrase other than the own; else None."""
@@ -220,7 +246,3 @@ class PromptedDataset(Dataset[Sample]):
     def _blank(self) -> Tensor:
         colour = torch.tensor(MEAN_COLOUR).round().to(torch.uint8)
         return colour[:, None, None].expand(3, self.image_size, self.image_size)
-
-
-def _to_tensor(image: RGB) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # H W 3 -> 3 H W

@@ -145,9 +145,18 @@ class PairedResize:
             mask: (H, W) bool.
             crop: part of both.
         """
-        if crop is not None:
-            rows = slice(crop.top, crop.top + crop.side)
-            columns = slice(crop.left, crop.left + crop.side)
-            image, mask = image[rows, columns], mask[rows, columns]
-        resized = self.resize(image=image, mask=mask.astype(np.uint8))
+        resized = self.resize(image=_part(image, crop), mask=_part(mask, crop).astype(np.uint8))
         return resized["image"], resized["mask"].astype(np.bool_)
+
+    def mask(self, mask: Mask, crop: Square | None = None) -> Mask:
+        """Cut and resize a further mask as the image's own."""
+        part = _part(mask, crop).astype(np.uint8)
+        size = self.resize.width, self.resize.height
+        resized = cv2.resize(part, size, interpolation=self.resize.mask_interpolation)
+        return resized.astype(np.bool_)
+
+
+def _part(image: npt.NDArray[Any], crop: Square | None) -> npt.NDArray[Any]:
+    if crop is None:
+        return image
+    return image[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]

@@ -38,9 +38,12 @@ class Numbered:
     def tasks_of_phrase(self, phrase: int) -> np.ndarray:
         return np.flatnonzero(np.array(self.rows) == phrase)
 
-    def phrases_of_image(self, task: int) -> np.ndarray:
+    def tasks_of_image(self, task: int) -> np.ndarray:
         first = task - task % self.per_photo
-        return np.array(self.rows[first : first + self.per_photo])
+        return np.arange(first, min(first + self.per_photo, len(self)))
+
+    def phrases_of_image(self, task: int) -> np.ndarray:
+        return np.array(self.rows)[self.tasks_of_image(task)]
 
 
 def prompted(source: Numbered, train: bool = True, seed: int = 0, **settings) -> PromptedDataset:

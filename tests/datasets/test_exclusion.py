@@ -46,6 +46,7 @@ def test_phrases_of_a_photo_are_those_left():
     names = [kept.phrases[row] for row in kept.phrases_of_image(0)]
     assert names == ["dog", "cat"]
     assert [kept.phrases[row] for row in kept.phrases_of_image(3)] == ["sheep", "dog"]
+    assert kept.tasks_of_image(0).tolist() == [0, 1] and kept.tasks_of_image(3).tolist() == [2, 3]
 
 
 def test_samples_hold_no_excluded_word_negatives_included():

@@ -63,8 +63,7 @@ def test_look_ups_equal_a_plain_loop(source_and_tasks):
         assert same.tolist() == by_phrase[plain["phrase"]]
         seen = {source.phrases[phrase] for phrase in source.phrases_of_image(position)}
         assert seen == {tasks[i]["phrase"] for i in by_image[plain["image_id"]]}
-        row = source.index.task_image[position]
-        assert source.index.tasks_of_image(row).tolist() == by_image[plain["image_id"]]
+        assert source.tasks_of_image(position).tolist() == by_image[plain["image_id"]]
 
 
 def test_phrases_that_differ_in_case_are_different(written):
