@@ -1,0 +1,99 @@
+"""Writes experiments/BENCHMARKS.md, and what stands in it as json, from pytest-benchmark's output.
+
+pytest tests/benchmarks -n 0 --benchmark-json=benchmarks.json
+python -m tests.benchmarks.page benchmarks.json
+"""
+
+import json
+import sys
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+PACKAGES = ("torch", "transformers", "lightning", "numpy", "opencv-python-headless", "scikit-image")
+HEAD = """\
+# Benchmarks
+
+Written by `python -m tests.benchmarks.page` from what `pytest tests/benchmarks -n 0` measured; do
+not edit. Ours and the peer take turns within one run, with the same threads; figures are medians,
+ratios those of medians. The peer is transformers' CLIPSeg on equal weights (ViT-B/16, random,
+352 px), except where another is named. What each change gave, and how to read a profile of one's
+own: [docs/speed.md](../docs/speed.md).
+"""
+
+
+def slim(raw: dict) -> dict:
+    """What is kept of a run: figures, curves, and where they were measured."""
+    curves: defaultdict[str, list] = defaultdict(list)
+    figures, where = [], {}
+    for benchmark in raw["benchmarks"]:
+        extra = benchmark["extra_info"]
+        figures += extra.get("figures", [])
+        where |= extra.get("where", {})
+        for name, point in extra.get("curve", {}).items():
+            curves[name].append(point)
+    return {
+        "commit": raw["commit_info"]["id"],
+        "dirty": raw["commit_info"]["dirty"],
+        "date": raw["datetime"][:10],
+        "machine": raw["machine_info"],
+        "versions": {package: version(package) for package in PACKAGES},
+        "figures": figures,
+        "where": where,
+        "curves": {name: sorted(points) for name, points in curves.items()},
+    }
+
+
+def write_page(found: dict) -> str:
+    """The page."""
+    where = ", ".join(found["machine"].values())
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    changed = " with changes" if found["dirty"] else ""
+    commit = f"commit {found['commit'][:10]}{changed}, {found['date']}"
+    lines = [HEAD, f"{where}; {versions}; {commit}.\n"]
+    lines += ["| work | found | goal | | rounds |", "|---|---:|---:|---|---:|"]
+    for row in found["figures"]:
+        measured = f"{row['figure']:.3g} {row['unit']}"
+        cells = [row["work"], measured, row["goal"], row["detail"], str(row["rounds"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    spent = (f"`{name}` {share:.0%}" for name, share in found["where"].items())
+    lines += [
+        "\nWhere the time of our training step goes, by torch's profiler: " + ", ".join(spent)
+    ]
+    lines += ["\n![Cost over prompts, sides, batches and tasks](results/benchmark_curves.png)\n"]
+    return "\n".join(lines)
+
+
+def draw_curves(curves: dict, file: Path) -> None:
+    """One panel a curve, both axes logarithmic."""
+    width = 4 * len(curves)
+    figure, panels = plt.subplots(1, len(curves), figsize=(width, 3.4), squeeze=False)
+    for axes, (name, points) in zip(panels[0], curves.items(), strict=True):
+        axes.loglog(*zip(*points, strict=True), marker="o")
+        axes.set(xlabel="tasks" if name.startswith("to the") else name, ylabel="seconds")
+        axes.set_title(name if name.startswith("to the") else "", fontsize=10)
+        axes.set_xticks([x for x, _ in points], [f"{x:,}" for x, _ in points], fontsize=7)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110, metadata={"Software": None})
+
+
+def main(file: Path) -> None:
+    """Write all three files."""
+    found = slim(json.loads(file.read_text()))
+    results = EXPERIMENTS / "results"
+    (results / "benchmarks.json").write_text(json.dumps(found, indent=1) + "\n")
+    if found["curves"]:
+        draw_curves(found["curves"], results / "benchmark_curves.png")
+    (EXPERIMENTS / "BENCHMARKS.md").write_text(write_page(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,82 @@
+"""Hugging Face's CLIPSeg, and ours on its weights: ViT-B/16, 352 px, random weights."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import CLIPSegForImageSegmentation
+
+from clipseg_pl.models.checkpoints import clip_state, decoder_state
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.sample import Batch, Prompt, Sample, collate
+from tests.models.test_hf_parity import config, randomise
+
+SIDE = 352
+
+
+class Pair(NamedTuple):
+    """The same model twice."""
+
+    ours: CLIPSeg
+    theirs: CLIPSegForImageSegmentation
+
+
+def build_pair() -> Pair:
+    """Both, on equal weights."""
+    theirs = CLIPSegForImageSegmentation(config("simple")).eval()
+    randomise(theirs)
+    backbone = CLIPBackbone(pretrained=False, text_cache=0)
+    backbone.clip.load_state_dict(clip_state(theirs.state_dict()))
+    ours = CLIPSeg(backbone, FiLMDecoder).eval()
+    ours.decoder.load_state_dict(decoder_state(theirs.state_dict()))
+    return Pair(ours, theirs)
+
+
+def draw_images(count: int, side: int = SIDE) -> Tensor:
+    """(count, 3, side, side) uint8."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
+
+
+def draw_batch(prompts: int, per_image: int = 1, supports: bool = True) -> Batch:
+    """Prompts about photos of noise, each with a phrase of its own."""
+    queries, shown = draw_images(prompts // per_image), draw_images(prompts)
+    mask = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
+    mask[:, 50:200, 80:300] = True
+    drawn = [
+        Prompt(
+            prompt_id=str(number),
+            query_mask=mask,
+            valid_mask=torch.ones_like(mask),
+            phrase="a thing",
+            text_prompt=f"a photo of thing number {number}.",
+            supports=[shown[number]] if supports else [],
+            mix_weight=0.5 if supports else 1.0,
+            class_id=-1,
+            negative=False,
+        )
+        for number in range(prompts)
+    ]
+    return collate(
+        [
+            Sample(
+                query_image=query,
+                query_size=(SIDE, SIDE),
+                prompts=drawn[per_image * place : per_image * (place + 1)],
+            )
+            for place, query in enumerate(queries)
+        ]
+    )
+
+
+def in_bf16(work: Callable[[], object]) -> Callable[[], object]:
+    """The same under autocast."""
+
+    def run() -> object:
+        with torch.autocast("cpu", torch.bfloat16):
+            return work()
+
+    return run

@@ -1,0 +1,12 @@
+"""How long one waits for the help."""
+
+import subprocess
+import sys
+
+
+def test_help(benchmark, record):
+    command = [sys.executable, "-m", "clipseg_pl", "segment", "--help"]
+    benchmark.pedantic(
+        subprocess.run, (command,), {"check": True, "capture_output": True}, rounds=7
+    )
+    record("segment --help", benchmark.stats.stats.median, "s", "<= 1")

@@ -1,0 +1,37 @@
+"""Several phrases of an image on one encoding, in training."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.module import CLIPSegModule
+from tests.benchmarks.peers import draw_batch
+
+PROMPTS = 8
+
+
+@pytest.mark.parametrize("supports", [False, True])
+def test_training_step(in_turn, record, supports):
+    module = CLIPSegModule(CLIPBackbone(pretrained=False), FiLMDecoder).train()
+    optimizer = torch.optim.AdamW(module.model.decoder.parameters())
+
+    def step(batch):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = module.loss(module(batch), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    ways = {f"{n} an image": partial(step, draw_batch(PROMPTS, n, supports)) for n in (4, 1)}
+    seconds = in_turn(ways, 5)
+    rates = {name: PROMPTS / found for name, found in seconds.items()}
+    record(
+        f"training on 4 phrases an image, {'each with a support' if supports else 'text alone'}",
+        rates["4 an image"] / rates["1 an image"],
+        "x",
+        ">= 2.5",
+        f"{rates['4 an image']:.1f} prompts a second against {rates['1 an image']:.1f}, bf16",
+    )
