@@ -76,9 +76,14 @@ def draw_curves(curves: dict, file: Path) -> None:
     figure, panels = plt.subplots(1, len(curves), figsize=(width, 3.4), squeeze=False)
     for axes, (name, points) in zip(panels[0], curves.items(), strict=True):
         axes.loglog(*zip(*points, strict=True), marker="o")
+        for place, seconds in points:
+            axes.annotate(f"{seconds:.2g}", (place, seconds * 1.2), ha="center", fontsize=8)
+        low, high = (limit(seconds for _, seconds in points) for limit in (min, max))
+        axes.set_ylim(low / 2, 2 * max(high, 2 * low))  # what hardly changes shall look so
         axes.set(xlabel="tasks" if name.startswith("to the") else name, ylabel="seconds")
         axes.set_title(name if name.startswith("to the") else "", fontsize=10)
         axes.set_xticks([x for x, _ in points], [f"{x:,}" for x, _ in points], fontsize=7)
+        axes.set_yticks([])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.tight_layout()
