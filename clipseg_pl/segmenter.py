@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from clipseg_pl.images import RGB, read_image
+from clipseg_pl.images import RGB, read_image, to_tensor
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import build_decoder, clip_state, read_checkpoint
@@ -132,7 +132,7 @@ class Segmenter:
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
             raise ValueError(f"an image is (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
         size = photo.shape[0], photo.shape[1]
-        pixels = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1)[None]
+        pixels = to_tensor(np.ascontiguousarray(photo))[None]
         encoding = self.model.encode(self._resized(pixels).to(self.device))
         conditional = self.model.backbone.embed_text(prompts)
         owner = torch.zeros(len(prompts), dtype=torch.long, device=self.device)

@@ -47,7 +47,7 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """
     cast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if cast else weight.dtype
-    if not (_by_onednn(tokens, weight, cast) and _has_kernel(dtype)):
+    if not (onednn_maps(dtype) and _is_plain(tokens, weight, cast)):
         return F.linear(tokens, weight, bias)
     if not (weight.requires_grad or weight.is_inference()):
         laid_out = _lay_out(weight, dtype)
@@ -60,20 +60,21 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return mapped
 
 
-def _by_onednn(tokens: Tensor, weight: Tensor, cast: bool) -> bool:
+def _is_plain(tokens: Tensor, weight: Tensor, cast: bool) -> bool:
     """Whether these tensors are maps of ours to run, and nobody looks on who would not know how."""
     kinds = {tokens.dtype, weight.dtype}
     equal = kinds <= {torch.float32, torch.bfloat16} if cast else len(kinds) == 1
-    usable = _ONEDNN and torch.backends.mkldnn.enabled and not torch.is_grad_enabled()
+    usable = torch.backends.mkldnn.enabled and not torch.is_grad_enabled()
     watched = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
     full = tokens.is_cpu and tokens.numel() > 0 and weight.numel() > 0
     return bool(usable and equal and full and not watched)
 
 
-def _has_kernel(dtype: torch.dtype) -> bool:
+def onednn_maps(dtype: torch.dtype) -> bool:
+    """Whether this torch and this CPU map such numbers quickly, by oneDNN."""
     if dtype == torch.bfloat16:
-        return bool(_OPS._is_mkldnn_bf16_supported())
-    return dtype == torch.float32
+        return _ONEDNN and bool(_OPS._is_mkldnn_bf16_supported())
+    return _ONEDNN and dtype == torch.float32
 
 
 def _lay_out(weight: Tensor, dtype: torch.dtype) -> Tensor:

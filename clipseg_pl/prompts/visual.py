@@ -78,10 +78,7 @@ class VisualPrompt:
             image = _outline(image, mask)
         wanted = side or len(image)
         part = _part_shown(mask, self.context)
-        if self.blur > 0 or self.background < 1:
-            image = _attenuate(image, mask, self.blur, self.background, part)
-        else:
-            image = image[part]
+        image = _attenuate(image, mask, self.blur, self.background, part)
         return image if self.context is None else _square(image, wanted)
 
 

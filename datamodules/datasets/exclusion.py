@@ -111,12 +111,10 @@ class WithoutPhrases:
         phrases = source.phrases
         stays = np.array([not left_out(phrases[row]) for row in range(len(phrases))])
         owner = np.array([source.phrase(task) for task in range(len(source))])
-        self._stays: npt.NDArray[np.bool_] = stays[owner]
-        self._kept_phrases, self._kept_tasks = np.flatnonzero(stays), np.flatnonzero(self._stays)
+        self._kept_phrases, self._kept_tasks = np.flatnonzero(stays), np.flatnonzero(stays[owner])
         if not len(self._kept_tasks):
             raise ValueError(f"the exclusion leaves none of {len(source)} tasks")
-        self._phrase_row = np.cumsum(stays) - 1
-        self._task_row = np.cumsum(self._stays) - 1
+        self._phrase_row, self._task_row = _rows_left(stays), _rows_left(stays[owner])
 
     def __len__(self) -> int:
         """Number of tasks left."""
@@ -150,12 +148,19 @@ class WithoutPhrases:
     def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Tasks left about the task's photo, itself among them."""
         of_image = self.source.tasks_of_image(int(self._kept_tasks[task]))
-        return self._task_row[of_image[self._stays[of_image]]]
+        rows = self._task_row[of_image]
+        return rows[rows >= 0]
 
     def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of the phrases left that are annotated on the task's photo."""
         of_image = self.source.phrases_of_image(int(self._kept_tasks[task]))
-        return self._phrase_row[of_image[np.isin(of_image, self._kept_phrases)]]
+        rows = self._phrase_row[of_image]
+        return rows[rows >= 0]
+
+
+def _rows_left(stays: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Position of each among those that stay; -1 for the others."""
+    return np.where(stays, np.cumsum(stays) - 1, -1)
 
 
 class _Kept:

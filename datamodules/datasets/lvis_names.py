@@ -33,7 +33,6 @@ class LVISNames:
             [pair.category for pair in self.pairs], return_inverse=True
         )
         self._categories = categories
-        self._images = np.array([pair.image for pair in self.pairs])
         self.phrases: Sequence[str] = [lvis.names[category] for category in categories.tolist()]
         self._order = np.argsort(self._phrase, kind="stable")
         self._first = np.searchsorted(self._phrase[self._order], np.arange(len(categories) + 1))
@@ -64,7 +63,8 @@ class LVISNames:
 
     def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Tasks about the task's photo, itself among them."""
-        return np.flatnonzero(self._images == self.pairs[task].image)
+        image = self.pairs[task].image
+        return np.flatnonzero([pair.image == image for pair in self.pairs])
 
     def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of all names that the task's photo is annotated with, however small."""

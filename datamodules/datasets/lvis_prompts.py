@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from clipseg_pl.images import to_tensor
 from clipseg_pl.sample import Prompt, Sample
 from datamodules.datasets.lvis import LVIS, Pair
 from datamodules.datasets.transforms import PairedResize, object_aware_crop
@@ -74,9 +75,8 @@ class GeneralisedPrompts(Dataset[Sample]):
         rng = np.random.default_rng([self.seed, key[1]])
         image, mask = self.resize(photo, mask, object_aware_crop(mask, rng, _CROP_SHARE))
         target = torch.from_numpy(mask)[None]
-        pixels = np.ascontiguousarray(image.transpose(2, 0, 1))  # H W 3 -> 3 H W
         return Sample(
-            query_image=torch.from_numpy(pixels),
+            query_image=to_tensor(image),
             query_size=(photo.shape[0], photo.shape[1]),
             prompts=[
                 Prompt(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import albumentations as A
 import cv2
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from clipseg_pl.images import to_tensor
 from clipseg_pl.sample import Prompt, Sample
 from datamodules.datasets.labelled import IGNORED, LabelledPhotos
 from datamodules.datasets.pascal_classes import ZERO_SHOT_CLASSES
@@ -43,9 +43,8 @@ class ZeroShotDataset(Dataset[Sample]):
         photo = self.photos.image(name)
         resized = self.resize(image=photo, mask=self.photos.labels(name))
         labels = torch.from_numpy(resized["mask"])[None]  # 1 H W
-        pixels = np.ascontiguousarray(resized["image"].transpose(2, 0, 1))  # H W 3 -> 3 H W
         return Sample(
-            query_image=torch.from_numpy(pixels),
+            query_image=to_tensor(resized["image"]),
             query_size=(photo.shape[0], photo.shape[1]),
             prompts=[
                 Prompt(

@@ -133,9 +133,7 @@ class PairedResize:
 
     def __init__(self, size: int) -> None:
         """Build the transform once; it has no random state."""
-        self.resize = A.Resize(
-            size, size, interpolation=cv2.INTER_LINEAR, mask_interpolation=cv2.INTER_NEAREST
-        )
+        self.size, self.resize = size, A.Resize(size, size, interpolation=cv2.INTER_LINEAR)
 
     def __call__(self, image: RGB, mask: Mask, crop: Square | None = None) -> tuple[RGB, Mask]:
         """Cut out the crop (all of it by default) and resize.
@@ -145,15 +143,12 @@ class PairedResize:
             mask: (H, W) bool.
             crop: part of both.
         """
-        resized = self.resize(image=_part(image, crop), mask=_part(mask, crop).astype(np.uint8))
-        return resized["image"], resized["mask"].astype(np.bool_)
+        return self.resize(image=_part(image, crop))["image"], self.mask(mask, crop)
 
     def mask(self, mask: Mask, crop: Square | None = None) -> Mask:
-        """Cut and resize a further mask as the image's own."""
-        part = _part(mask, crop).astype(np.uint8)
-        size = self.resize.width, self.resize.height
-        resized = cv2.resize(part, size, interpolation=self.resize.mask_interpolation)
-        return resized.astype(np.bool_)
+        """Cut and resize a mask alone."""
+        part, size = _part(mask, crop).astype(np.uint8), (self.size, self.size)
+        return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST).astype(np.bool_)
 
 
 def _part(image: npt.NDArray[Any], crop: Square | None) -> npt.NDArray[Any]:

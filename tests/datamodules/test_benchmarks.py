@@ -107,6 +107,10 @@ def test_lvis_names_are_phrases_of_things_that_cover_enough(miniature):
         share = source.mask(task).mean()
         assert share > 0.03 and abs(share - source.lvis.area(source.pairs[task])) < 0.02
         assert task in source.tasks_of_phrase(source.phrase(task))
+        beside = [
+            k for k, pair in enumerate(source.pairs) if pair.image == source.pairs[task].image
+        ]
+        assert source.tasks_of_image(task).tolist() == beside and task in beside
         present = {source.phrases[row] for row in source.phrases_of_image(task)}
         annotated = source.lvis.categories(source.pairs[task].image)  # the small ones too
         names = {source.lvis.names[category] for category in annotated}
