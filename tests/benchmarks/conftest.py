@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
@@ -17,6 +18,17 @@ Work = Callable[[], object]
 def threads():
     """As many for the peers as for us."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+@pytest.fixture
+def one_core():
+    """Neither torch nor OpenCV runs on more."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
 
 
 @pytest.fixture

@@ -62,10 +62,9 @@ def write_page(found: dict) -> str:
         measured = f"{row['figure']:.3g} {row['unit']}"
         cells = [row["work"], measured, row["goal"], row["detail"], str(row["rounds"])]
         lines.append(f"| {' | '.join(cells)} |")
-    spent = (f"`{name}` {share:.0%}" for name, share in found["where"].items())
-    lines += [
-        "\nWhere the time of our training step goes, by torch's profiler: " + ", ".join(spent)
-    ]
+    if found["where"]:
+        spent = ", ".join(f"`{name}` {share:.0%}" for name, share in found["where"].items())
+        lines += [f"\nWhere the time of our training step goes, by torch's profiler: {spent}"]
     lines += ["\n![Cost over prompts, sides, batches and tasks](results/benchmark_curves.png)\n"]
     return "\n".join(lines)
 

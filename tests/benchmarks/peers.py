@@ -11,6 +11,7 @@ from clipseg_pl.models.checkpoints import clip_state, decoder_state
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.sample import Batch, Prompt, Sample, collate
 from tests.models.test_hf_parity import config, randomise
 
@@ -70,6 +71,16 @@ def draw_batch(prompts: int, per_image: int = 1, supports: bool = True) -> Batch
             for place, query in enumerate(queries)
         ]
     )
+
+
+def train_step(module: CLIPSegModule, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+    """As Lightning runs it under bf16 autocast; the loss."""
+    with torch.autocast(module.device.type, torch.bfloat16):
+        loss = module.loss(module(batch), batch)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
 
 
 def in_bf16(work: Callable[[], object]) -> Callable[[], object]:

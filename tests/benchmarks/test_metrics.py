@@ -24,7 +24,7 @@ def counts_by_sorting(probability, target, kind="stable"):
     return np.stack(counts)
 
 
-def test_update_of_a_batch(in_turn, record):
+def test_update_of_a_batch(one_core, in_turn, record):
     generator = torch.Generator().manual_seed(0)
     probability = torch.rand(32, 1, 352, 352, generator=generator)
     flat = probability.view(-1)
@@ -42,8 +42,6 @@ def test_update_of_a_batch(in_turn, record):
         return counts_by_sorting(probability.numpy(), target.numpy())
 
     assert np.array_equal(torch.stack(our_way(), -1).numpy(), their_way())
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     seconds = in_turn(
         {
             "ours": our_way,
@@ -52,7 +50,6 @@ def test_update_of_a_batch(in_turn, record):
         },
         7,
     )
-    torch.set_num_threads(threads)
     record(
         "metric update, 32 x 352 x 352 at 49 thresholds, one core",
         seconds["sorting"] / seconds["ours"],

@@ -8,7 +8,7 @@ import torch
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.module import CLIPSegModule
-from tests.benchmarks.peers import draw_batch
+from tests.benchmarks.peers import draw_batch, train_step
 
 PROMPTS = 8
 
@@ -18,13 +18,7 @@ def test_training_step(in_turn, record, supports):
     module = CLIPSegModule(CLIPBackbone(pretrained=False), FiLMDecoder).train()
     optimizer = torch.optim.AdamW(module.model.decoder.parameters())
 
-    def step(batch):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = module.loss(module(batch), batch)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
+    step = partial(train_step, module, optimizer)
     ways = {f"{n} an image": partial(step, draw_batch(PROMPTS, n, supports)) for n in (4, 1)}
     seconds = in_turn(ways, 5)
     rates = {name: PROMPTS / found for name, found in seconds.items()}

@@ -2,9 +2,7 @@
 
 import itertools
 
-import cv2
 import numpy as np
-import torch
 from scipy.stats import ks_2samp
 
 from datamodules.datasets.phrasecut import PhraseCut
@@ -15,7 +13,7 @@ from tests.benchmarks.published import SIDE, Published, find_crop
 BATCH = 60
 
 
-def test_training_samples_on_one_core(photos, in_turn, record, monkeypatch, tmp_path):
+def test_training_samples_on_one_core(photos, one_core, in_turn, record, monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
     source = PhraseCut(photos, "train")
     ours = PromptedDataset(source, Prompting(), SIDE, train=True, seed=0)
@@ -29,12 +27,7 @@ def test_training_samples_on_one_core(photos, in_turn, record, monkeypatch, tmp_
     def their_way():
         return [published.sample(task, rng) for task in tasks]
 
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     seconds = in_turn({"ours": our_way, "published": their_way}, 5)
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
     rates = {name: BATCH / found for name, found in seconds.items()}
     record(
         "PC+ training samples, one core",

@@ -15,7 +15,7 @@ from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipseg_pl.module import CLIPSegModule
-from tests.benchmarks.peers import build_pair, draw_batch
+from tests.benchmarks.peers import build_pair, draw_batch, train_step
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -49,21 +49,12 @@ def on_device(batch):
 
 
 def our_step(pair, batches) -> Step:
-    """As Lightning runs it; batches come as uint8."""
+    """Batches come as uint8."""
     ours = copy.deepcopy(pair.ours)
     module = CLIPSegModule(ours.backbone, lambda shape: ours.decoder).to(DEVICE).train()
     optimizer = torch.optim.AdamW(module.model.decoder.parameters(), lr=1e-3, fused=CUDA)
 
-    def step():
-        moved = on_device(next(batches))
-        with torch.autocast(DEVICE.type, torch.bfloat16):
-            loss = module.loss(module(moved), moved)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return lambda: train_step(module, optimizer, on_device(next(batches)))
 
 
 def published_step(pair, batches) -> Step:
