@@ -29,7 +29,7 @@ from clipseg_pl.models import (  # noqa: F401 - so that short names resolve
     deconv_decoder,
 )
 from clipseg_pl.models.checkpoints import read_checkpoint
-from clipseg_pl.models.linear import onednn_maps
+from clipseg_pl.models.precision import best_dtype
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.run_folder import CHECKPOINTS, claim, experiment_name, find_run_folder
 from datamodules.base import BaseDataModule
@@ -215,10 +215,11 @@ def main(args: list[str] | None = None) -> None:
 
 
 def best_precision(accelerator: str) -> str:
-    """The fastest training precision that the device does well: bf16, else fp16, else 32."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
-    return "bf16-mixed" if onednn_maps(torch.bfloat16) else "32-true"
+    """The fastest training precision that the device does well, as lightning calls it."""
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    dtype = best_dtype(torch.device("cuda" if gpu else "cpu"))
+    names = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
+    return names.get(dtype, "32-true")
 
 
 def _as_list(given: object) -> list[object]:

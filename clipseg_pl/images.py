@@ -1,5 +1,8 @@
-"""Reading photos."""
+"""Photos of all kinds as uint8 RGB."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +13,129 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 RGB = npt.NDArray[np.uint8]
+Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
+"""a file; or an image of PIL; or numbers, see `from_numbers`"""
+
+MOST_PIXELS = 89_478_485
+"""of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
 _PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
 """what PIL raises for files that are no image, or only the beginning of one"""
 
 
 class UnreadableImageError(OSError):
-    """A photo is missing, truncated or no image at all."""
+    """A photo is missing, truncated, too large or no image at all."""
 
 
-def read_image(file: Path, upright: bool = False) -> RGB:
-    """Read a photo as (H, W, 3) uint8 RGB, whatever its mode (grey photos become RGB).
-
-    Args:
-        file: any format that PIL knows.
-        upright: turn it as its EXIF orientation says, as viewers do. Datasets are annotated on
-            the pixels as stored.
+@contextmanager
+def open_image(file: Path) -> Iterator[Image.Image]:
+    """Open an image file; what goes wrong until it is closed names the file.
 
     Raises:
-        UnreadableImageError: naming the file; also for greys of unknown range (32 bits, floats).
+        UnreadableImageError: naming the file.
     """
     try:
         with Image.open(file) as image:
-            turned = ImageOps.exif_transpose(image) if upright else image
-            if turned.mode.startswith(("I", "F")):  # PIL would clip at 255
-                turned = Image.fromarray(_eight_bits(np.asarray(turned)))
-            return np.array(turned if turned.mode == "RGB" else turned.convert("RGB"))
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(
+                    f"{image.width} x {image.height} are more than {MOST_PIXELS // 10**6} "
+                    "megapixels: make it smaller first"
+                )
+            yield image
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{file}: no such photo") from error
     except _PROBLEMS as error:
         raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
 
 
+def read_image(file: Path) -> RGB:
+    """Read a photo of a dataset, as stored: (H, W, 3) uint8 RGB, whatever its mode.
+
+    Its EXIF orientation is left alone: datasets are annotated on the pixels as stored.
+
+    Raises:
+        UnreadableImageError: naming the file; also for greys of unknown range (32 bits, floats).
+    """
+    with open_image(file) as image:
+        return _to_rgb(image)
+
+
+def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
+    """Bring what somebody hands in to RGB, upright as viewers show it.
+
+    Returns:
+        (H, W, 3) uint8, and the alpha channel (H, W) uint8 where there is one; what is transparent
+        keeps the colour that it has below.
+
+    Raises:
+        UnreadableImageError: naming the file.
+        ValueError: numbers that are no image.
+        TypeError: something else.
+    """
+    if isinstance(picture, str | PathLike):
+        with open_image(Path(picture).expanduser()) as image:
+            return _load_pil(image)
+    if isinstance(picture, Image.Image):
+        return _load_pil(picture)
+    if isinstance(picture, Tensor):
+        numbers = picture.detach().cpu()
+        if numbers.dtype == torch.bfloat16:  # numpy has none
+            numbers = numbers.float()
+        return from_numbers(
+            numbers.movedim(0, -1).numpy() if numbers.ndim == 3 else numbers.numpy()
+        )
+    if isinstance(picture, np.ndarray):
+        return from_numbers(picture)
+    raise TypeError(f"a photo is a file, a PIL image, an array or a tensor, not {type(picture)}")
+
+
+def load_photo(picture: Picture) -> RGB:
+    """Bring what somebody hands in to RGB as viewers show it: what is transparent lies on white.
+
+    Returns and raises what `load_picture` does, without alpha.
+    """
+    colours, alpha = load_picture(picture)
+    if alpha is None:
+        return colours
+    opaque = alpha[..., None] / np.float32(255)
+    return (colours * opaque + 255 * (1 - opaque)).round().astype(np.uint8)
+
+
+def from_numbers(numbers: npt.NDArray[Any]) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
+    """RGB, and alpha where there is one, of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) numbers.
+
+    Tensors come here from (H, W) and (1, 3 or 4, H, W).
+
+    Args:
+        numbers: whole, of 8 or 16 bits; floats from 0 to 1; or booleans.
+
+    Raises:
+        ValueError: other shapes, other ranges, NaN.
+    """
+    image = numbers[..., None] if numbers.ndim == 2 else numbers
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+        raise ValueError(
+            "an image is an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W), not "
+            f"{tuple(numbers.shape)}"
+        )
+    if image.dtype.kind == "f":
+        if not (image.min() >= 0 and image.max() <= 1):  # NaN compares false
+            raise ValueError(
+                f"an image of floats lies in [0, 1]; this one has {image.min():g} to "
+                f"{image.max():g}"
+            )
+        image = (image * 255).round().astype(np.uint8)
+    elif image.dtype.kind == "b":
+        image = image.astype(np.uint8) * 255
+    elif image.dtype != np.uint8:
+        image = _eight_bits(image)
+    alpha = image[..., 3] if image.shape[2] == 4 else None
+    colours = image[..., :3] if image.shape[2] > 1 else image.repeat(3, 2)
+    return np.ascontiguousarray(colours), alpha
+
+
 def to_tensor(image: RGB) -> Tensor:
     """(H, W, 3) as (3, H, W), where it lies: nothing is copied."""
     return torch.from_numpy(image).permute(2, 0, 1)
-
-
-def _eight_bits(grey: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Bring whole numbers of 8 or 16 bits to 8; others have no range that could be known."""
-    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() >= 1 << 16:
-        raise ValueError("its numbers are not those of 8 or 16 bits")
-    deep = grey.dtype == np.uint16 or grey.max() > 255
-    return (grey >> 8 if deep else grey).astype(np.uint8)
 
 
 def image_size(file: Path) -> tuple[int, int] | None:
@@ -61,3 +145,24 @@ def image_size(file: Path) -> tuple[int, int] | None:
             return image.height, image.width
     except _PROBLEMS:
         return None
+
+
+def _load_pil(image: Image.Image) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
+    upright = ImageOps.exif_transpose(image)
+    if not upright.has_transparency_data:
+        return _to_rgb(upright), None
+    return from_numbers(np.asarray(upright.convert("RGBA")))
+
+
+def _to_rgb(image: Image.Image) -> RGB:
+    if image.mode.startswith(("I", "F")):  # PIL would clip at 255
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _eight_bits(grey: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Bring whole numbers of 8 or 16 bits to 8; others have no range that could be known."""
+    if grey.dtype.kind not in "iu" or grey.min() < 0 or grey.max() >= 1 << 16:
+        raise ValueError("its numbers are not those of 8 or 16 bits")
+    deep = grey.dtype == np.uint16 or grey.max() > 255
+    return (grey >> 8 if deep else grey).astype(np.uint8)

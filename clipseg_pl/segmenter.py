@@ -1,103 +1,130 @@
 """Masks for photos of one's own, at their own size."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Self
 
-from clipseg_pl.images import RGB, read_image, to_tensor
+from clipseg_pl.embedding import EmbeddedPrompts, embed_prompts
+from clipseg_pl.images import RGB, Picture, load_photo, to_tensor
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
+from clipseg_pl.metrics.presence import presence
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.checkpoints import build_decoder, clip_state, read_checkpoint
-from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.clipseg import CLIPSeg
-from clipseg_pl.models.weights import read_state_dict
+from clipseg_pl.models.checkpoints import read_checkpoint
+from clipseg_pl.models.clipseg import CLIPSeg, Encoding
+from clipseg_pl.models.precision import best_dtype
+from clipseg_pl.models.published import load_published
 from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
+from clipseg_pl.prompts.text import PrefixName
+from clipseg_pl.segmentation import Segmentation
+from clipseg_pl.tiles import Window, cut, merge
+
+__all__ = ["Blend", "EmbeddedPrompts", "EncodedPhoto", "ImagePrompt", "Segmentation", "Segmenter"]
 
 PAPER_SIZE = 352
 TOY = "toy"
 _TOY_CHECKPOINT = Path(__file__).parent / "models" / "toy" / "toy_pc_plus.ckpt"
+_AT_ONCE = 8  # images that are encoded together, on a GPU
+_PROMPTS_AT_ONCE = 64  # that are decoded together: 4 MB each
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """What a photo shows of each prompt.
+class EncodedPhoto(NamedTuple):
+    """A photo, seen: its height and width, and what was kept of each part of it."""
 
-    Args:
-        prompts: P of them.
-        probability: (P, H, W) float32 at the photo's own size, 0 to 1.
-        threshold: above which a pixel belongs to the mask.
-    """
-
-    prompts: Sequence[str]
-    probability: npt.NDArray[np.float32]
-    threshold: float
-
-    @property
-    def masks(self) -> npt.NDArray[np.bool_]:
-        """(P, H, W) bool."""
-        return self.probability > self.threshold
+    size: tuple[int, int]
+    parts: list[tuple[Window, Encoding]]
 
 
 class Segmenter:
-    """Segments photos by text.
+    """Segments photos by text, by example, or by both.
 
         segmenter = Segmenter.from_checkpoint("runs/pc_plus/checkpoints/best.ckpt")
-        result = segmenter("photo.jpg", ["a dog", "grass"])
+        result = segmenter("photo.jpg", ["a dog", ImagePrompt("cat.jpg", mask="cat_mask.png")])
         result.masks  # (2, H, W) bool, at the photo's own size
+
+    A photo that is asked about again and again is encoded once, as prompts for many photos are:
+
+        encoded, prompts = segmenter.encode("photo.jpg"), segmenter.embed(["a dog"])
+        segmenter.segment(encoded, prompts)
 
     Args:
         model: with its weights.
         image_size: what photos are brought to before the model sees them: their aspect is kept,
             their area becomes about the square of it.
         threshold: above which a pixel belongs to a mask.
+        absent_cut: presence below which a prompt is taken to be absent; 0 never.
+        prefixes: sentences that words are put into, whose embeddings are averaged; "plain" reads
+            the words alone, as evaluation does.
+        tile: cut photos into squares of this side in pixels, which overlap, and look at each as at
+            a photo; finds things that are small in large photos. None looks at the photo whole.
+        device: by default the GPU, where there is one of CUDA.
+        precision: "auto" is the fastest that the device does well; masks differ by rounding.
     """
 
     def __init__(
-        self, model: CLIPSeg, image_size: int = PAPER_SIZE, threshold: float = PAPER_THRESHOLD
+        self,
+        model: CLIPSeg,
+        *,
+        image_size: int = PAPER_SIZE,
+        threshold: float = PAPER_THRESHOLD,
+        absent_cut: float = 0.0,
+        prefixes: PrefixName = "plain",
+        tile: int | None = None,
+        device: str | torch.device = "auto",
+        precision: Precision = "auto",
     ) -> None:
-        """Move the model to the fastest device there is."""
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        """Move the model to its device."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
         self.model = model.eval().to(self.device)
-        self.image_size, self.threshold = image_size, threshold
+        self.image_size, self.threshold, self.absent_cut = image_size, threshold, absent_cut
+        self.prefixes, self.tile = prefixes, tile
+        best = precision == "auto"
+        self.dtype: torch.dtype = best_dtype(self.device) if best else getattr(torch, precision)
 
     @classmethod
-    def from_checkpoint(cls, file: str | Path, backbone: Backbone | None = None) -> Self:
+    def from_checkpoint(
+        cls,
+        file: str | Path,
+        backbone: Backbone | None = None,
+        *,
+        device: str | torch.device = "auto",
+        precision: Precision = "auto",
+    ) -> Self:
         """Load a checkpoint of this project, a decoder of the authors or Hugging Face's CLIPSeg.
 
         Args:
             file: "toy" for the weights that come with the package and know drawn scenes only. A
-                `.ckpt` remembers its backbone, decoder, image size and best threshold. A
-                published decoder (`.pth`) or whole CLIPSeg (`model.safetensors`,
-                `pytorch_model.bin`) is taken for one on layers 3, 7 and 9.
+                `.ckpt` remembers its backbone, decoder, image size, best threshold and cut for
+                absent prompts. What is published is read by `load_published`: a decoder (`.pth`),
+                a whole CLIPSeg (`model.safetensors`, `pytorch_model.bin`), a folder of Hugging
+                Face's.
             backbone: for a published file. By default the CLIP that the file holds, as Hugging
                 Face's do, else OpenAI's ViT-B/16.
+            device: see `Segmenter`.
+            precision: see `Segmenter`.
 
         Raises:
             ValueError: naming the file, if it is none of these.
             FileNotFoundError: naming the file, or where CLIP's weights were looked for.
         """
         file = _TOY_CHECKPOINT if file == TOY else Path(file).expanduser()
-        if not file.is_file():
+        if not file.exists():
             raise FileNotFoundError(f"no checkpoint {file}")
-        if file.suffix == ".ckpt":
-            return cls._from_lightning(file)
-        state = read_state_dict(file)
-        backbone = backbone or _published_backbone(state, file)
-        try:
-            return cls(CLIPSeg(backbone, partial(build_decoder, state)))
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from error
-
-    @classmethod
-    def _from_lightning(cls, file: Path) -> Self:
+        if file.suffix != ".ckpt":
+            published = load_published(file, backbone)
+            size = published.image_size
+            return cls(published.model, image_size=size, device=device, precision=precision)
         content = read_checkpoint(file)
         if "backbone" not in content["hyper_parameters"]:
             raise ValueError(
@@ -105,57 +132,117 @@ class Segmenter:
                 "compose the model in Python and give it to Segmenter(model)"
             )
         module = CLIPSegModule.load_from_checkpoint(file, map_location="cpu", weights_only=True)
+        threshold = content["threshold"]
         return cls(
             module.model,
-            content["image_size"] or PAPER_SIZE,
-            PAPER_THRESHOLD if content["threshold"] is None else content["threshold"],
+            image_size=content["image_size"] or PAPER_SIZE,
+            threshold=PAPER_THRESHOLD if threshold is None else threshold,
+            absent_cut=content.get("absent_cut") or 0.0,
+            device=device,
+            precision=precision,
         )
 
-    @torch.inference_mode()
-    def __call__(self, image: str | Path | RGB, prompts: Sequence[str]) -> Segmentation:
+    def __call__(self, image: Picture, prompts: Sequence[Prompt] | EmbeddedPrompts) -> Segmentation:
         """Segment a photo by all prompts, encoding it once.
 
         Args:
-            image: a file (turned as its EXIF orientation says), or (H, W, 3) uint8 RGB.
-            prompts: a list of what to look for, at least one, none of them empty.
+            image: of any size: a file (turned as its EXIF orientation says), a PIL image, an array
+                or a tensor, grey, RGB or with transparency (see `load_picture`).
+            prompts: a list of what to look for: words, an `ImagePrompt`, a list of those, which
+                are averaged, or a `Blend` of words and examples.
 
         Raises:
-            ValueError: for no prompt, an empty one or a bare string; for an array that is no
-                (H, W, 3) uint8 RGB.
+            ValueError: for no prompt, an empty one or a bare string; for numbers that are no
+                image; for what `ImagePrompt.load` refuses.
             UnreadableImageError: naming the file.
         """
-        if isinstance(prompts, str):
-            raise ValueError(f"prompts is a list of texts: [{prompts!r}]")
-        if not prompts or not all(prompt.strip() for prompt in prompts):
-            raise ValueError("give at least one prompt, none of them empty")
-        photo = read_image(Path(image), upright=True) if isinstance(image, str | Path) else image
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-            raise ValueError(f"an image is (H, W, 3) uint8, not {photo.shape} {photo.dtype}")
-        size = photo.shape[0], photo.shape[1]
-        pixels = to_tensor(np.ascontiguousarray(photo))[None]
-        encoding = self.model.encode(self._resized(pixels).to(self.device))
-        conditional = self.model.backbone.embed_text(prompts)
-        owner = torch.zeros(len(prompts), dtype=torch.long, device=self.device)
-        probability = self.model.decode(encoding, conditional, owner).sigmoid()
-        at_size = F.interpolate(probability, size, mode="bilinear", align_corners=False)
-        return Segmentation(prompts, at_size[:, 0].float().cpu().numpy(), self.threshold)
+        return next(self.many([image], prompts))
 
-    def _resized(self, pixels: Tensor) -> Tensor:
-        """(1, 3, H, W) uint8 with sides that are multiples of the patch."""
+    def many(
+        self, images: Iterable[Picture], prompts: Sequence[Prompt] | EmbeddedPrompts
+    ) -> Iterator[Segmentation]:
+        """Segment photos one after the other by the same prompts, which are read once.
+
+        On a GPU, a few photos are encoded together where their sizes allow it.
+        """
+        embedded, remaining = self.embed(prompts), iter(images)
+        while some := list(islice(remaining, self._at_once)):
+            for photo in self._encode(some):
+                yield self.segment(photo, embedded)
+
+    def encode(self, image: Picture) -> EncodedPhoto:
+        """See a photo, to be asked about by `segment`; takes what `Segmenter.__call__` does."""
+        return self._encode([image])[0]
+
+    @torch.inference_mode()
+    def embed(self, prompts: Sequence[Prompt] | EmbeddedPrompts) -> EmbeddedPrompts:
+        """Read prompts, to ask about photos by `segment`; takes what `Segmenter.__call__` does."""
+        if isinstance(prompts, EmbeddedPrompts):
+            return prompts
+        with self._autocast():
+            return embed_prompts(self.model, prompts, self.image_size, self.prefixes)
+
+    @torch.inference_mode()
+    def segment(
+        self, photo: EncodedPhoto, prompts: Sequence[Prompt] | EmbeddedPrompts
+    ) -> Segmentation:
+        """Ask about a photo that `encode` has seen."""
+        names, conditional = self.embed(prompts)
+        answers = [(window, self._decode(part, conditional)) for window, part in photo.parts]
+        found = torch.stack([presence(answer) for _, answer in answers]).amax(0)
+        return Segmentation(
+            names,
+            merge(answers, *photo.size).numpy(),
+            found.cpu().numpy(),
+            self.threshold,
+            self.absent_cut,
+        )
+
+    @property
+    def _at_once(self) -> int:
+        """How many images are encoded together; a CPU gains nothing by it."""
+        return 1 if self.device.type == "cpu" else _AT_ONCE
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
+
+    @torch.inference_mode()
+    def _encode(self, images: Sequence[Picture]) -> list[EncodedPhoto]:
+        photos = [load_photo(image) for image in images]
+        encoded = [EncodedPhoto((len(photo), photo.shape[1]), []) for photo in photos]
+        alike: dict[tuple[int, int], list[tuple[int, Window]]] = {}
+        for row, (size, _) in enumerate(encoded):
+            for window in cut(*size, self.tile or max(size)):
+                alike.setdefault(self._sides(window), []).append((row, window))
+        for sides, windows in alike.items():
+            for first in range(0, len(windows), self._at_once):
+                several = windows[first : first + self._at_once]
+                pixels = [_resized(photos[row][window.part], sides) for row, window in several]
+                with self._autocast():
+                    encoding = self.model.encode(torch.cat(pixels).to(self.device))
+                for place, (row, window) in enumerate(several):
+                    own = [tokens[place : place + 1] for tokens in encoding.projected]
+                    encoded[row].parts.append((window, Encoding(own, encoding.grid)))
+        return encoded
+
+    def _decode(self, encoding: Encoding, conditional: Tensor) -> Tensor:
+        """(P, 1, h, w) float32 probabilities, at the size that the model saw."""
+        answers = []
+        for some in torch.split(conditional, _PROMPTS_AT_ONCE):
+            owner = torch.zeros(len(some), dtype=torch.long, device=self.device)
+            with self._autocast():
+                answers.append(self.model.decode(encoding, some, owner).float().sigmoid())
+        return torch.cat(answers)
+
+    def _sides(self, window: Window) -> tuple[int, int]:
+        """Height and width at which the model sees a part of a photo: multiples of the patch."""
         patch = self.model.backbone.shape.patch_size
-        height, width = pixels.shape[2:]
-        scale = self.image_size / (height * width) ** 0.5
-        sides = [max(1, round(side * scale / patch)) * patch for side in (height, width)]
-        return F.interpolate(pixels, sides, mode="bilinear", antialias=True)
+        scale = self.image_size / (window.height * window.width) ** 0.5
+        height, width = (max(1, round(side * scale / patch)) * patch for side in window[2:])
+        return height, width
 
 
-def _published_backbone(state: Mapping[str, Tensor], file: Path) -> CLIPBackbone:
-    """The CLIP that the file holds beside its decoder, else OpenAI's."""
-    clip = clip_state(state)
-    backbone = CLIPBackbone(pretrained=not clip)
-    if clip:
-        try:
-            backbone.clip.load_state_dict(clip)
-        except RuntimeError as error:
-            raise ValueError(f"{file}: its CLIP is no ViT-B/16 of OpenAI's kind") from error
-    return backbone
+def _resized(photo: RGB, sides: tuple[int, int]) -> Tensor:
+    """(1, 3, H, W) uint8."""
+    pixels = to_tensor(np.ascontiguousarray(photo))[None]
+    return F.interpolate(pixels, sides, mode="bilinear", antialias=True)

@@ -62,13 +62,13 @@ def _draw(photos: list[Path], prompts: list[str], checkpoint: str) -> "Image":
     from PIL import Image
     from rich.progress import track
 
-    from clipseg_pl.images import read_image
+    from clipseg_pl.images import load_photo
     from clipseg_pl.segmenter import Segmenter
 
     segmenter = Segmenter.from_checkpoint(checkpoint)
     blocks = []
     for file in track(photos, "segmenting"):
-        photo = read_image(file, upright=True)
+        photo = load_photo(file)
         blocks.append(_block(photo, prompts, segmenter(photo, prompts).probability))
     canvas = Image.new("RGB", (blocks[0].width, sum(block.height for block in blocks)), "white")
     top = 0

@@ -64,7 +64,7 @@ def _segment(given: argparse.Namespace) -> None:
     # torch and what hangs on it, only when there is something to do
     from PIL import Image
 
-    from clipseg_pl.images import read_image
+    from clipseg_pl.images import load_photo
     from clipseg_pl.overlay import draw_overlay
     from clipseg_pl.segmenter import Segmenter
 
@@ -73,7 +73,7 @@ def _segment(given: argparse.Namespace) -> None:
     segmenter = Segmenter.from_checkpoint(given.checkpoint)
     if given.threshold is not None:
         segmenter.threshold = given.threshold
-    photo = read_image(given.photo, upright=True)
+    photo = load_photo(given.photo)
     result = segmenter(photo, given.prompt)
     given.out.mkdir(parents=True, exist_ok=True)
     for (prompt, file), mask in zip(files.items(), result.masks, strict=True):

@@ -89,15 +89,29 @@ class CLIPSeg(nn.Module):
 
         Returns:
             (P, C) conditional vectors.
-
-        Reference: paper section 3.1, "image-text interpolation".
         """
         text = self.backbone.embed_text(text_prompt)
         if not len(visual_prompt):
             return text
-        supports = self.backbone.embed_image(visual_prompt).to(text.dtype)
-        count = torch.bincount(prompt_index, minlength=len(text))
-        visual = torch.zeros_like(text).index_add_(0, prompt_index, supports)
-        visual = visual / count.clamp(min=1)[:, None]
-        weight = mix_weight.to(text.dtype).masked_fill(count == 0, 1)[:, None]
-        return weight * text + (1 - weight) * visual
+        return blend(text, self.backbone.embed_image(visual_prompt), prompt_index, mix_weight)
+
+
+def blend(text: Tensor, supports: Tensor, prompt_index: Tensor, mix_weight: Tensor) -> Tensor:
+    """Blend raw embeddings of texts and supports.
+
+    Args:
+        text: (P, C).
+        supports: (S, C); those of a prompt are averaged.
+        prompt_index: (S,) int64, the prompt that each support belongs to.
+        mix_weight: (P,) weight of the text, 0 to 1; a prompt without supports is its text alone.
+
+    Returns:
+        (P, C) conditional vectors.
+
+    Reference: paper section 3.1, "image-text interpolation".
+    """
+    count = torch.bincount(prompt_index, minlength=len(text))
+    visual = torch.zeros_like(text).index_add_(0, prompt_index, supports.to(text.dtype))
+    visual = visual / count.clamp(min=1)[:, None]
+    weight = mix_weight.to(text.dtype).masked_fill(count == 0, 1)[:, None]
+    return weight * text + (1 - weight) * visual

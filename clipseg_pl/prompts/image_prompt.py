@@ -1,0 +1,170 @@
+"""Prompts that show what is meant, alone or blended with words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from clipseg_pl.images import RGB, Picture, load_picture
+from clipseg_pl.prompts.visual import Mask, VisualPrompt
+
+Box = tuple[float, float, float, float]
+_ENGINEERING = VisualPrompt()
+_LEAST_SHARE = 1 / 4  # of a side; training's crops show objects of 5 % of the area
+
+
+@dataclass(frozen=True)
+class ImagePrompt:
+    """An example of what to look for: a support image, and what is meant in it.
+
+        ImagePrompt("cat.jpg", mask="cat_mask.png")
+        ImagePrompt("cat.jpg", box=(40, 30, 200, 180))
+        ImagePrompt("cat_cut_out.png")
+
+    Args:
+        image: the support image: a file, PIL image, array or tensor (see `load_picture`).
+        mask: an image of its size, the object bright (above half of the brightest).
+        box: left, top, right and bottom of the object in pixels, in place of a mask.
+            With neither, the image's alpha channel says what is meant; an image that is nowhere
+            transparent is meant as a whole.
+    """
+
+    image: Picture
+    mask: Picture | None = None
+    box: Box | None = None
+
+    def __str__(self) -> str:
+        """How results call it: the name of its file, if it has one."""
+        return Path(self.image).stem if isinstance(self.image, str | PathLike) else "image prompt"
+
+    def load(self) -> tuple[RGB, Mask]:
+        """The support image, (H, W, 3) uint8, and what is meant in it, (H, W) bool.
+
+        Raises:
+            UnreadableImageError: naming the file.
+            ValueError: mask and box together; a mask of another size, or empty; a box that holds
+                no pixel of the image.
+        """
+        image, alpha = load_picture(self.image)
+        if self.mask is not None and self.box is not None:
+            raise ValueError(f"{self}: give a mask or a box, not both")
+        if self.mask is not None:
+            mask = load_mask(self.mask)
+            if mask.shape != image.shape[:2]:
+                raise ValueError(
+                    f"{self}: the mask is {_size(mask)} pixels, its image {_size(image)}: they "
+                    "must be equal"
+                )
+        elif self.box is not None:
+            mask = _fill(self.box, image)
+        elif alpha is not None:
+            mask = alpha >= 128
+        else:
+            mask = np.ones(image.shape[:2], np.bool_)
+        if not mask.any():
+            what = "box holds no pixel of the image" if self.box else "mask is empty"
+            raise ValueError(f"{self}: the {what}: say what is meant in it")
+        return image, mask
+
+    def engineered(self, side: int) -> RGB:
+        """What CLIP is shown: the object cropped, all else blurred and darkened (`VisualPrompt`).
+
+        As in training, the short side is brought to `side` first, so that the blur has its width;
+        of an object much smaller than its photo, a square around it is.
+
+        Args:
+            side: of the result in pixels.
+
+        Returns:
+            (side, side, 3) uint8.
+        """
+        image, mask = _around_object(*self.load())
+        scale = side / min(mask.shape)
+        size = round(mask.shape[1] * scale), round(mask.shape[0] * scale)  # width, height
+        smooth = cv2.INTER_AREA if scale < 1 / 2 else cv2.INTER_LINEAR  # the second skips pixels
+        resized = np.asarray(cv2.resize(image, size, interpolation=smooth), np.uint8)
+        nearest = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        return _ENGINEERING(resized, nearest.astype(np.bool_), side)
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Words and examples together.
+
+        Blend("a cat", ImagePrompt("cat.jpg", mask="cat_mask.png"), weight=0.5)
+
+    Args:
+        text: the words.
+        image: one example, or several, which are averaged.
+        weight: of the text, 0 (examples alone) to 1 (words alone).
+
+    Raises:
+        ValueError: a weight out of range.
+    """
+
+    text: str
+    image: ImagePrompt | Sequence[ImagePrompt]
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse a weight out of range."""
+        if not 0 <= self.weight <= 1:  # NaN is refused too
+            raise ValueError(f"the weight of the text lies in [0, 1], not {self.weight}")
+
+    def __str__(self) -> str:
+        """How results call it."""
+        return f"{self.text} + {describe(self.image)}"
+
+
+Prompt = str | ImagePrompt | Sequence[ImagePrompt] | Blend
+"""words; an example; several examples, averaged; both"""
+
+
+def describe(prompt: Prompt) -> str:
+    """How results call a prompt."""
+    if isinstance(prompt, str | ImagePrompt | Blend):
+        return str(prompt)
+    return ", ".join(map(str, prompt))
+
+
+def load_mask(picture: Picture) -> Mask:
+    """What is bright in an image, above half of its brightest: (H, W) bool.
+
+    Where a part of it is transparent, what is not; painted layers are such images.
+    """
+    colours, alpha = load_picture(picture)
+    if alpha is not None and not alpha.all():
+        return alpha >= 128
+    bright = colours.max(2)
+    return np.asarray(bright > bright.max() / 2)
+
+
+def _fill(box: Box, image: RGB) -> Mask:
+    left, top, right, bottom = box
+    height, width = image.shape[:2]
+    mask = np.zeros((height, width), np.bool_)
+    rows = slice(round(min(max(top, 0), height)), round(min(max(bottom, 0), height)))
+    mask[rows, round(min(max(left, 0), width)) : round(min(max(right, 0), width))] = True
+    return mask
+
+
+def _around_object(image: RGB, mask: Mask) -> tuple[RGB, Mask]:
+    """Cut out a square around an object that is small for its photo; else all of it."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    side = int(extent / _LEAST_SHARE)
+    if side >= min(mask.shape):
+        return image, mask
+    starts = [
+        min(max((int(places[0]) + int(places[-1]) + 1 - side) // 2, 0), length - side)
+        for places, length in ((rows, mask.shape[0]), (columns, mask.shape[1]))
+    ]
+    part = slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+    return np.ascontiguousarray(image[part]), np.ascontiguousarray(mask[part])
+
+
+def _size(image: RGB | Mask) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"
