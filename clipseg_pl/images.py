@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 RGB = npt.NDArray[np.uint8]
 Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
@@ -136,6 +137,25 @@ def from_numbers(numbers: npt.NDArray[Any]) -> tuple[RGB, npt.NDArray[np.uint8] 
 def to_tensor(image: RGB) -> Tensor:
     """(H, W, 3) as (3, H, W), where it lies: nothing is copied."""
     return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def sides_seen(image: RGB, area_side: int, patch: int) -> tuple[int, int]:
+    """Height and width at which a model sees an image: its aspect kept, multiples of the patch.
+
+    Args:
+        image: (H, W, 3).
+        area_side: of a square of about the same area, in pixels.
+        patch: side of a patch in pixels.
+    """
+    scale = area_side / (image.shape[0] * image.shape[1]) ** 0.5
+    height, width = (max(1, round(side * scale / patch)) * patch for side in image.shape[:2])
+    return height, width
+
+
+def resize(image: RGB, sides: tuple[int, int]) -> Tensor:
+    """Bring an image to a height and width, smoothly: (3, height, width) uint8."""
+    pixels = to_tensor(np.ascontiguousarray(image))[None]
+    return F.interpolate(pixels, sides, mode="bilinear", antialias=True)[0]
 
 
 def image_size(file: Path) -> tuple[int, int] | None:

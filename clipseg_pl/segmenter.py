@@ -5,14 +5,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Self
 
 from clipseg_pl.embedding import EmbeddedPrompts, embed_prompts
-from clipseg_pl.images import RGB, Picture, load_photo, to_tensor
+from clipseg_pl.images import RGB, Picture, load_photo, resize, sides_seen
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.metrics.presence import presence
 from clipseg_pl.models.backbone import Backbone
@@ -24,7 +22,7 @@ from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
 from clipseg_pl.prompts.text import PrefixName
 from clipseg_pl.segmentation import Segmentation
-from clipseg_pl.tiles import Window, cut, merge
+from clipseg_pl.tiles import Window, merge, views
 
 __all__ = ["Blend", "EmbeddedPrompts", "EncodedPhoto", "ImagePrompt", "Segmentation", "Segmenter"]
 
@@ -38,7 +36,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class EncodedPhoto(NamedTuple):
-    """A photo, seen: its height and width, and what was kept of each part of it."""
+    """A photo, seen: its height and width, what was kept of the whole of it and of its tiles."""
 
     size: tuple[int, int]
     parts: list[tuple[Window, Encoding]]
@@ -64,8 +62,9 @@ class Segmenter:
         absent_cut: presence below which a prompt is taken to be absent; 0 never.
         prefixes: sentences that words are put into, whose embeddings are averaged; "plain" reads
             the words alone, as evaluation does.
-        tile: cut photos into squares of this side in pixels, which overlap, and look at each as at
-            a photo; finds things that are small in large photos. None looks at the photo whole.
+        tile: look also at squares of this side in pixels, which overlap and cover the photo, each
+            as at a photo, and average: finds what is small in large photos. None looks at the
+            photo whole only.
         device: by default the GPU, where there is one of CUDA.
         precision: "auto" is the fastest that the device does well; masks differ by rounding.
     """
@@ -192,7 +191,7 @@ class Segmenter:
         found = torch.stack([presence(answer) for _, answer in answers]).amax(0)
         return Segmentation(
             names,
-            merge(answers, *photo.size).numpy(),
+            merge(answers[0][1], answers[1:], photo.size).numpy(),
             found.cpu().numpy(),
             self.threshold,
             self.absent_cut,
@@ -209,21 +208,31 @@ class Segmenter:
     @torch.inference_mode()
     def _encode(self, images: Sequence[Picture]) -> list[EncodedPhoto]:
         photos = [load_photo(image) for image in images]
-        encoded = [EncodedPhoto((len(photo), photo.shape[1]), []) for photo in photos]
-        alike: dict[tuple[int, int], list[tuple[int, Window]]] = {}
-        for row, (size, _) in enumerate(encoded):
-            for window in cut(*size, self.tile or max(size)):
-                alike.setdefault(self._sides(window), []).append((row, window))
-        for sides, windows in alike.items():
-            for first in range(0, len(windows), self._at_once):
-                several = windows[first : first + self._at_once]
-                pixels = [_resized(photos[row][window.part], sides) for row, window in several]
+        windows = [views(len(photo), photo.shape[1], self.tile) for photo in photos]
+        looks = list(zip(photos, windows, strict=True))
+        seen = iter(self._see([photo[part.part] for photo, parts in looks for part in parts]))
+        return [
+            EncodedPhoto((len(photo), photo.shape[1]), [(part, next(seen)) for part in parts])
+            for photo, parts in looks
+        ]
+
+    def _see(self, images: Sequence[RGB]) -> list[Encoding]:
+        """Encode images of any sizes, those together that the model sees at one size."""
+        patch = self.model.backbone.shape.patch_size
+        alike: dict[tuple[int, int], list[int]] = {}
+        for place, image in enumerate(images):
+            sides = sides_seen(image, self.image_size, patch)
+            alike.setdefault(sides, []).append(place)
+        seen = {}
+        for sides, places in alike.items():
+            for first in range(0, len(places), self._at_once):
+                some = places[first : first + self._at_once]
+                pixels = torch.stack([resize(images[place], sides) for place in some])
                 with self._autocast():
-                    encoding = self.model.encode(torch.cat(pixels).to(self.device))
-                for place, (row, window) in enumerate(several):
-                    own = [tokens[place : place + 1] for tokens in encoding.projected]
-                    encoded[row].parts.append((window, Encoding(own, encoding.grid)))
-        return encoded
+                    projected, grid = self.model.encode(pixels.to(self.device))
+                for row, place in enumerate(some):
+                    seen[place] = Encoding([tokens[row : row + 1] for tokens in projected], grid)
+        return [seen[place] for place in range(len(images))]
 
     def _decode(self, encoding: Encoding, conditional: Tensor) -> Tensor:
         """(P, 1, h, w) float32 probabilities, at the size that the model saw."""
@@ -233,16 +242,3 @@ class Segmenter:
             with self._autocast():
                 answers.append(self.model.decode(encoding, some, owner).float().sigmoid())
         return torch.cat(answers)
-
-    def _sides(self, window: Window) -> tuple[int, int]:
-        """Height and width at which the model sees a part of a photo: multiples of the patch."""
-        patch = self.model.backbone.shape.patch_size
-        scale = self.image_size / (window.height * window.width) ** 0.5
-        height, width = (max(1, round(side * scale / patch)) * patch for side in window[2:])
-        return height, width
-
-
-def _resized(photo: RGB, sides: tuple[int, int]) -> Tensor:
-    """(1, 3, H, W) uint8."""
-    pixels = to_tensor(np.ascontiguousarray(photo))[None]
-    return F.interpolate(pixels, sides, mode="bilinear", antialias=True)

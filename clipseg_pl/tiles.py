@@ -1,7 +1,7 @@
 """Large photos in parts: where the parts lie, and how their masks become one."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,23 +26,23 @@ class Window(NamedTuple):
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
-def cut(height: int, width: int, side: int) -> list[Window]:
-    """Cover a photo with tiles of one size, evenly spread.
+def views(height: int, width: int, side: int | None) -> list[Window]:
+    """What to look at: the photo whole and, where it is larger, tiles that cover it.
 
     Args:
         height: of the photo.
         width: of the photo.
-        side: of the tiles; where the photo is shorter, its own.
+        side: of the tiles, which are spread evenly; None for none.
 
     Returns:
-        Row by row; one of the photo's size where it is no larger than a tile.
+        The whole first, then the tiles row by row, all of one size.
     """
+    whole = Window(0, 0, height, width)
+    if side is None or max(height, width) <= side:
+        return [whole]
     tall, wide = min(side, height), min(side, width)
-    return [
-        Window(top, left, tall, wide)
-        for top in _starts(height, tall)
-        for left in _starts(width, wide)
-    ]
+    tops, lefts = _starts(height, tall), _starts(width, wide)
+    return [whole, *(Window(top, left, tall, wide) for top in tops for left in lefts)]
 
 
 def resize(probability: Tensor, size: Sequence[int]) -> Tensor:
@@ -51,34 +51,36 @@ def resize(probability: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(probability.float(), tuple(size), mode="bilinear", antialias=True)
 
 
-def merge(parts: Sequence[tuple[Window, Tensor]], height: int, width: int) -> Tensor:
-    """Average tiles where they overlap, the nearer to a tile's edge the less it counts.
+def merge(whole: Tensor, tiles: Sequence[tuple[Window, Tensor]], size: Sequence[int]) -> Tensor:
+    """Bring all looks at a photo to its size: the mean of the whole and the tiles.
+
+    Where tiles overlap they are averaged, the nearer to a tile's edge the less it counts. The whole
+    knows what tiles cannot, what surrounds them and what is larger than they are.
 
     Args:
-        parts: tiles and their (P, 1, h, w) probabilities, at any size.
-        height: of the photo.
-        width: of the photo.
+        whole: (P, 1, h, w) probabilities.
+        tiles: that cover the photo, with theirs; none at all leaves the whole.
+        size: height and width of the photo.
 
     Returns:
-        (P, height, width) float32.
+        (P, height, width) float32, on the CPU.
     """
-    weighted = torch.zeros(len(parts[0][1]), height, width)
-    weights = torch.zeros(height, width)
-    for window, probability in parts:
-        at_size = resize(probability, window[2:])[:, 0].cpu()
-        weight = _ramp(window.height)[:, None] * _ramp(window.width)
+    merged = resize(whole, size)[:, 0].cpu()
+    if not tiles:
+        return merged
+    weighted, weights = torch.zeros_like(merged), torch.zeros_like(merged[0])
+    for window, probability in tiles:
         rows, columns = window.part
-        weighted[:, rows, columns] += at_size * weight
+        weight = _ramp(window.height)[:, None] * _ramp(window.width)
+        weighted[:, rows, columns] += resize(probability, window[2:])[:, 0].cpu() * weight
         weights[rows, columns] += weight
-    return weighted.div_(weights)
+    return merged.add_(weighted.div_(weights)).div_(2)
 
 
-def _starts(length: int, side: int) -> Iterator[int]:
+def _starts(length: int, side: int) -> list[int]:
     """First pixels of tiles along one axis."""
-    step = side * (1 - OVERLAP)
-    gaps = math.ceil((length - side) / step)
-    for number in range(gaps + 1):
-        yield round(number * (length - side) / gaps) if gaps else 0
+    gaps = math.ceil((length - side) / (side * (1 - OVERLAP)))
+    return [round(number * (length - side) / max(gaps, 1)) for number in range(gaps + 1)]
 
 
 def _ramp(length: int) -> Tensor:

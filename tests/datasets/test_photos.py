@@ -6,7 +6,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from clipseg_pl.images import UnreadableImageError, image_size, read_image
+from clipseg_pl.images import UnreadableImageError, image_size, load_photo, read_image
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut import PhraseCut
 from tests.datasets.written import task, write_phrasecut
@@ -132,4 +132,4 @@ def test_turned_by_exif_only_where_asked(tmp_path):
     exif[274] = 6  # the camera was held upright
     COLOURED.save(tmp_path / "photo.png", exif=exif)
     assert read_image(tmp_path / "photo.png").shape == (48, 64, 3)  # as annotated
-    assert read_image(tmp_path / "photo.png", upright=True).shape == (64, 48, 3)
+    assert load_photo(tmp_path / "photo.png").shape == (64, 48, 3)  # as viewers show it
