@@ -1,5 +1,6 @@
 """Photos of all kinds as uint8 RGB."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -35,7 +36,10 @@ def open_image(file: Path) -> Iterator[Image.Image]:
         UnreadableImageError: naming the file.
     """
     try:
-        with Image.open(file) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+            opened = Image.open(file)
+        with opened as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(
                     f"{image.width} x {image.height} are more than {MOST_PIXELS // 10**6} "

@@ -1,5 +1,6 @@
 """Prompts that show what is meant, alone or blended with words."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -144,6 +145,8 @@ def load_mask(picture: Picture) -> Mask:
 
 def _fill(box: Box, image: RGB) -> Mask:
     left, top, right, bottom = box
+    if not all(map(math.isfinite, box)):
+        raise ValueError(f"a box is four finite numbers of pixels, not {box}")
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.bool_)
     rows = slice(round(min(max(top, 0), height)), round(min(max(bottom, 0), height)))

@@ -9,7 +9,7 @@ import torch
 import clipseg_pl.models
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_pl.models.clip_weights import build_tokenizer
-from clipseg_pl.segmenter import TOY, Segmenter
+from clipseg_pl.segmenter import TOY, ImagePrompt, Segmenter
 from datamodules.toy.pretrain_pictures import MEAN, STD
 from datamodules.toy.pretrain_settings import CLIP_ARCHITECTURE
 from datamodules.toy.scenes import draw_scene
@@ -55,4 +55,28 @@ def test_the_decoder_finds_what_it_is_asked_for():
         others += map(iou, np.roll(answers, 1, 0), masks)
     assert len(own) > 20
     assert np.mean(own) > 0.35
+    assert np.mean(own) > np.mean(others) + 0.2
+
+
+def test_the_decoder_finds_what_it_is_shown():
+    """By a thing of the same kind and colour in another scene, by its mask or its box."""
+    segmenter, own, others = Segmenter.from_checkpoint(TOY), [], []
+    shown, other = {}, None
+    for index in range(300):
+        scene = draw_scene(np.random.default_rng((0x5818, index)), 128)
+        for thing in scene.things:
+            name = thing.colour, thing.variant
+            rows, columns = np.flatnonzero(thing.mask.any(1)), np.flatnonzero(thing.mask.any(0))
+            box = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+            if name in shown and len(own) < 40:
+                examples = [
+                    ImagePrompt(*shown[name][:2]),
+                    ImagePrompt(shown[name][0], box=shown[name][2]),
+                ]
+                answers = segmenter(scene.image, [*examples, ImagePrompt(*other[:2])]).probability
+                own += [iou(answer, thing.mask) for answer in answers[:2]]
+                others.append(iou(answers[2], thing.mask))
+            other = shown[name] = scene.image, thing.mask, box
+    assert len(own) >= 40
+    assert np.mean(own) > 0.3
     assert np.mean(own) > np.mean(others) + 0.2

@@ -1,0 +1,148 @@
+"""Pictures of all kinds that people hand in."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipseg_pl.images import (
+    MOST_PIXELS,
+    UnreadableImageError,
+    load_photo,
+    load_picture,
+    read_image,
+    resize,
+    sides_seen,
+)
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+GREY = COLOURS[..., 0]
+ALPHA = np.where(GREY > 100, 255, 0).astype(np.uint8)
+
+
+def test_all_kinds_of_one_picture_are_equal(tmp_path):
+    Image.fromarray(COLOURS).save(tmp_path / "photo.png")
+    kinds = [
+        tmp_path / "photo.png",
+        str(tmp_path / "photo.png"),
+        Image.fromarray(COLOURS),
+        COLOURS,
+        COLOURS.astype(np.int64),
+        COLOURS.astype(np.uint16) << 8,
+        COLOURS / 255,
+        torch.from_numpy(COLOURS).permute(2, 0, 1),
+        torch.from_numpy(COLOURS).permute(2, 0, 1) / 255,
+    ]
+    for kind in kinds:
+        image, alpha = load_picture(kind)
+        assert np.array_equal(image, COLOURS) and image.dtype == np.uint8 and alpha is None
+
+
+@pytest.mark.parametrize(
+    "grey", [GREY, GREY[..., None], Image.fromarray(GREY), torch.from_numpy(GREY.copy())]
+)
+def test_greys_become_three_channels(grey):
+    assert np.array_equal(load_picture(grey)[0], np.stack([GREY] * 3, 2))
+
+
+def test_booleans_are_black_and_white():
+    assert set(np.unique(load_picture(GREY > 100)[0])) == {0, 255}
+
+
+def test_sixteen_bits_keep_their_highest_eight(tmp_path):
+    deep = np.arange(54, dtype=np.uint16).reshape(6, 9) * 1200
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    for kind in (tmp_path / "deep.png", deep):
+        assert np.array_equal(load_picture(kind)[0][..., 0], deep >> 8)
+
+
+@pytest.mark.parametrize("kind", ["file", "pil", "array", "tensor", "palette", "grey with alpha"])
+def test_transparency_is_kept_apart_and_shown_on_white(tmp_path, kind):
+    both = np.dstack([COLOURS, ALPHA])
+    if kind == "palette":  # one entry is transparent
+        indices = Image.fromarray((ALPHA == 0).astype(np.uint8), mode="P")
+        indices.putpalette([10, 20, 30, 40, 50, 60])
+        indices.save(tmp_path / "photo.png", transparency=1)
+        given, colour = tmp_path / "photo.png", (10, 20, 30)
+    elif kind == "grey with alpha":
+        given = Image.merge("LA", [Image.new("L", (9, 6), 70), Image.fromarray(ALPHA)])
+        colour = (70, 70, 70)
+    else:
+        both[..., :3] = colour = (1, 2, 3)
+        Image.fromarray(both).save(tmp_path / "photo.png")
+        given = {
+            "file": tmp_path / "photo.png",
+            "pil": Image.fromarray(both),
+            "array": both,
+            "tensor": torch.from_numpy(both).permute(2, 0, 1),
+        }[kind]
+    image, alpha = load_picture(given)
+    assert np.array_equal(alpha, ALPHA)
+    assert (image[ALPHA > 0] == colour).all()
+    shown = load_photo(given)
+    assert (shown[ALPHA == 0] == 255).all() and (shown[ALPHA > 0] == colour).all()
+
+
+def test_a_photo_is_turned_as_viewers_show_it_and_a_dataset_is_not(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(COLOURS).save(tmp_path / "turned.png", exif=exif)
+    upright = np.rot90(COLOURS, -1)
+    assert np.array_equal(load_photo(tmp_path / "turned.png"), upright)
+    with Image.open(tmp_path / "turned.png") as opened:
+        assert np.array_equal(load_photo(opened), upright)
+    assert np.array_equal(read_image(tmp_path / "turned.png"), COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "complaint"),
+    [
+        (np.full((4, 4, 3), np.nan), r"lies in \[0, 1\]; this one has nan"),
+        (np.full((4, 4, 3), 1.5), r"lies in \[0, 1\]; this one has 1.5"),
+        (np.full((4, 4, 3), -1), "8 or 16 bits"),
+        (np.full((4, 4), 1 << 16), "8 or 16 bits"),
+        (np.zeros((3, 4, 5), np.uint8), r"\(3, 4, 5\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
+        (np.zeros(4, np.uint8), r"\(4,\)"),
+        (torch.zeros(2, 3, 4, 5), r"\(2, 3, 4, 5\)"),
+        (torch.full((3, 4, 4), float("nan"), dtype=torch.bfloat16), "nan"),
+        (np.zeros((4, 4), np.complex64), "8 or 16 bits"),
+    ],
+)
+def test_numbers_that_are_no_image_are_refused_in_one_line(numbers, complaint):
+    with pytest.raises(ValueError, match=complaint) as refused:
+        load_picture(numbers)
+    assert "\n" not in str(refused.value)
+
+
+def test_other_things_are_no_photo():
+    with pytest.raises(TypeError, match="list"):
+        load_picture([1, 2])
+
+
+def test_a_photo_of_a_hundred_megapixels_is_refused_by_its_header(tmp_path, recwarn):
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
+    assert 10_000**2 > MOST_PIXELS
+    with pytest.raises(UnreadableImageError, match=r"large.png: .*10000 x 10000.*smaller first"):
+        load_photo(tmp_path / "large.png")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("shape", "sides"),
+    [
+        ((352, 352), (352, 352)),
+        ((480, 640), (304, 400)),
+        ((1, 1), (352, 352)),
+        ((1, 400), (16, 7040)),
+    ],
+)
+def test_a_model_sees_the_aspect_and_the_area_asked_for(shape, sides):
+    assert sides_seen(np.zeros((*shape, 3), np.uint8), 352, 16) == sides
+
+
+def test_resizing_is_that_of_pillow():
+    photo = np.random.default_rng(1).integers(0, 256, (60, 90, 3), np.uint8)
+    pillow = Image.fromarray(photo).resize((40, 32), Image.Resampling.BILINEAR)
+    ours = resize(photo, (32, 40)).permute(1, 2, 0).numpy()
+    assert np.abs(ours.astype(int) - np.asarray(pillow).astype(int)).max() <= 1
