@@ -45,14 +45,17 @@ class EncodedPhoto(NamedTuple):
 class Segmenter:
     """Segments photos by text, by example, or by both.
 
-        segmenter = Segmenter.from_checkpoint("runs/pc_plus/checkpoints/best.ckpt")
-        result = segmenter("photo.jpg", ["a dog", ImagePrompt("cat.jpg", mask="cat_mask.png")])
-        result.masks  # (2, H, W) bool, at the photo's own size
+    >>> segmenter = Segmenter.from_checkpoint("toy")
+    >>> cat = ImagePrompt("cat.jpg", mask="cat_mask.png")
+    >>> result = segmenter("photo.jpg", ["a dog", cat, Blend("a cat", cat, weight=0.5)])
+    >>> result.masks.shape  # at the photo's own size
+    (3, 128, 128)
 
     A photo that is asked about again and again is encoded once, as prompts for many photos are:
 
-        encoded, prompts = segmenter.encode("photo.jpg"), segmenter.embed(["a dog"])
-        segmenter.segment(encoded, prompts)
+    >>> encoded, prompts = segmenter.encode("photo.jpg"), segmenter.embed(["a dog", "grass"])
+    >>> segmenter.segment(encoded, prompts).argmax().shape
+    (128, 128)
 
     Args:
         model: with its weights.

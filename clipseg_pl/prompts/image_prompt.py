@@ -21,9 +21,11 @@ _LEAST_SHARE = 1 / 4  # of a side; training's crops show objects of 5 % of the a
 class ImagePrompt:
     """An example of what to look for: a support image, and what is meant in it.
 
-        ImagePrompt("cat.jpg", mask="cat_mask.png")
-        ImagePrompt("cat.jpg", box=(40, 30, 200, 180))
-        ImagePrompt("cat_cut_out.png")
+    >>> by_mask = ImagePrompt("cat.jpg", mask="cat_mask.png")
+    >>> by_box = ImagePrompt("cat.jpg", box=(40, 30, 100, 90))
+    >>> by_transparency = ImagePrompt("cat_cut_out.png")
+    >>> by_mask.engineered(96).shape
+    (96, 96, 3)
 
     Args:
         image: the support image: a file, PIL image, array or tensor (see `load_picture`).
@@ -95,7 +97,8 @@ class ImagePrompt:
 class Blend:
     """Words and examples together.
 
-        Blend("a cat", ImagePrompt("cat.jpg", mask="cat_mask.png"), weight=0.5)
+    >>> print(Blend("a cat", ImagePrompt("cat.jpg", mask="cat_mask.png"), weight=0.5))
+    a cat + cat
 
     Args:
         text: the words.
