@@ -1,6 +1,5 @@
 """The LightningModule: one step for training and evaluation, decoder-only checkpoints."""
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.module import _IncompatibleKeys
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import start_from
@@ -23,6 +21,7 @@ from clipseg_pl.protocols.base import Protocol, Reading
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
+from clipseg_pl.schedule import cosine_schedule
 
 Answers = Mapping[str, tuple[Tensor, Tensor]]
 
@@ -72,6 +71,8 @@ class CLIPSegModule(LightningModule):
         self.protocol = protocol or ReferringProtocol()
         self.threshold: float | None = None
         """best threshold of the last validation while training; kept in checkpoints"""
+        self.absent_cut: float | None = None
+        """the same of the presence below which a prompt is judged absent from a photo"""
         self._steps_loaded = 0
         self.numbers: dict[str, float] = {}
         """what the last evaluation measured, by name"""
@@ -173,7 +174,7 @@ class CLIPSegModule(LightningModule):
         return self.model.decode(encoding, conditional[selected], batch["query_index"][selected])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the numbers, and while training keep the best threshold."""
+        """Log the numbers, and while training keep the best threshold and cut."""
         self._report("val")
 
     def on_test_epoch_end(self) -> None:
@@ -186,7 +187,8 @@ class CLIPSegModule(LightningModule):
             return
         if self.trainer.state.fn == "fit":
             self.threshold = self.protocol.best_threshold()
-        numbers = self.protocol.compute(self.threshold)
+            self.absent_cut = self.protocol.best_cut()
+        numbers = self.protocol.compute(self.threshold, self.absent_cut)
         self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
         self.report = self.protocol.report(self.threshold)
         self.protocol.reset()
@@ -196,16 +198,11 @@ class CLIPSegModule(LightningModule):
         """The optimizer over what is trained, and a cosine over the steps of the run."""
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        lowest: float = self.min_lr / optimizer.param_groups[0]["lr"]
-
-        def cosine(step: int) -> float:
-            # torch's CosineAnnealingLR would keep the old length where a run is prolonged, and
-            # rise after it; this one goes on along the cosine of the new length
-            share = min(1.0, step / steps)
-            return lowest + (1 - lowest) * (1 + math.cos(math.pi * share)) / 2
-
-        schedule = {"scheduler": LambdaLR(optimizer, cosine), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        schedule = cosine_schedule(optimizer, self.min_lr, steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what the backbone's name gives back; add what use on photos needs."""
@@ -215,15 +212,16 @@ class CLIPSegModule(LightningModule):
         # a model composed in Python has no description that could be read back without pickle
         plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
         checkpoint["hyper_parameters"] = plain
-        checkpoint["threshold"] = self.threshold
+        checkpoint["threshold"], checkpoint["absent_cut"] = self.threshold, self.absent_cut
         data = getattr(self.trainer, "datamodule", None)
         checkpoint["image_size"] = getattr(data, "image_size", None)
         excluded, before = getattr(data, "excluded", []), self._excluded_before
         checkpoint["excluded"] = [name for name in excluded if before is None or name in before]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the threshold, the number of steps and what was excluded so far."""
+        """Take over the threshold and cut, the number of steps and what was excluded so far."""
         self.threshold = checkpoint.get("threshold")
+        self.absent_cut = checkpoint.get("absent_cut")  # older checkpoints have none
         self._steps_loaded = checkpoint.get("global_step", 0)
         self._excluded_before = checkpoint.get("excluded", ())
 

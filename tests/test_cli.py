@@ -40,6 +40,7 @@ def test_checkpoints_hold_the_decoder_alone_and_no_path(trained):
     content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
     assert all(key.startswith("model.decoder.") for key in content["state_dict"])
     assert content["image_size"] == 64 and 0 < content["threshold"] < 1
+    assert 0 <= content["absent_cut"] < 1
     description = json.dumps(content["hyper_parameters"])
     assert "/" not in description and "protocol" not in content["hyper_parameters"]
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "tiny"
@@ -110,6 +111,19 @@ def test_predict_writes_masks_at_the_size_of_the_photos(trained, miniature, tmp_
     made = results(tmp_path)
     assert made["metrics"] == {"predict/text/masks": 15}
     assert made["checkpoint"].endswith("best.ckpt")
+
+
+def test_no_phrase_of_a_benchmark_is_judged_absent(trained, miniature, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    masks = []
+    for name, cut in (("without", None), ("high", 1.0)):
+        torch.save({**content, "absent_cut": cut}, tmp_path / f"{name}.ckpt")
+        checkpoint = f"--ckpt_path={tmp_path / name}.ckpt"
+        run(*arguments("predict", miniature, tmp_path / name, checkpoint))
+        files = sorted((tmp_path / name / "predictions" / f"pc_plus-{name}").glob("*.png"))
+        masks.append([np.array(Image.open(file)) for file in files])
+    assert len(masks[0]) == len(masks[1]) == 15
+    assert all(map(np.array_equal, *masks)) and any(mask.any() for mask in masks[0])
 
 
 def test_what_was_not_measured_is_not_reported_as_zero(trained, miniature, tmp_path):

@@ -1,11 +1,17 @@
 """Two processes do what one does."""
 
 import pytest
+import torch
 
 from tests.command import arguments, launch, results, run
 
 TWO = ("--trainer.devices=2", "--trainer.strategy=ddp")
 EQUAL = ("--model.decoder.init_args.dropout=0",)  # ranks draw different dropout
+
+
+def saved(folder) -> tuple[float, float]:
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return content["threshold"], content["absent_cut"]
 
 
 def test_fit_on_two_processes_learns_what_one_learns(miniature, tmp_path):
@@ -15,6 +21,7 @@ def test_fit_on_two_processes_learns_what_one_learns(miniature, tmp_path):
     one, two = results(tmp_path / "one"), results(tmp_path / "two")
     assert two["processes"] == 2 and one["processes"] == 1
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-5)
+    assert saved(tmp_path / "two") == pytest.approx(saved(tmp_path / "one"), abs=1e-5)
 
 
 def test_validate_counts_every_prompt_once_on_any_number_of_processes(
@@ -27,4 +34,5 @@ def test_validate_counts_every_prompt_once_on_any_number_of_processes(
     launch(*arguments("validate", miniature, tmp_path / "three", *three))
     one, three = results(tmp_path / "one"), results(tmp_path / "three")
     assert one["metrics"]["val/text/prompts"] == three["metrics"]["val/text/prompts"] == 15
+    assert "val/visual/presence_accuracy@best" in one["metrics"]
     assert three["metrics"] == pytest.approx(one["metrics"], abs=1e-6)

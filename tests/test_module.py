@@ -11,9 +11,11 @@ from torch.optim import AdamW
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.protocols.one_shot import OneShotProtocol
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.protocols.zero_shot import ZeroShotProtocol
 from clipseg_pl.sample import collate
+from datamodules.coco_20i import COCO20iDataModule
 from datamodules.pascal_zero_shot import PascalZeroShotDataModule
 from datamodules.phrasecut import PhraseCutDataModule
 
@@ -133,6 +135,31 @@ def test_the_best_threshold_is_kept_while_training_only(module, data, tmp_path):
     trainer(tmp_path).validate(module, data, verbose=False)
     assert module.threshold == 0.5
     assert "val/text/miou@kept" in module.numbers
+
+
+def test_the_absent_cut_is_kept_in_checkpoints(module, data, tmp_path):
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    assert module.absent_cut == module.numbers["val/text/absent_cut@best"]
+    fit.save_checkpoint(tmp_path / "own.ckpt")
+    content = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert isinstance(content["absent_cut"], float) and content["absent_cut"] == module.absent_cut
+    module.on_load_checkpoint({**content, "absent_cut": 0.625})
+    trainer(tmp_path).validate(module, data, verbose=False)
+    assert module.absent_cut == 0.625  # an evaluation keeps no other
+    assert "val/text/presence_accuracy@kept" in module.numbers
+    module.on_load_checkpoint({k: v for k, v in content.items() if k != "absent_cut"})
+    assert module.absent_cut is None  # an older checkpoint
+
+
+def test_training_without_absent_phrases_in_validation_keeps_no_cut(module, miniature, tmp_path):
+    module.protocol = OneShotProtocol(80, ["visual"])
+    data = COCO20iDataModule(str(miniature), image_size=64, batch_size=8, num_workers=0)
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    fit.save_checkpoint(tmp_path / "own.ckpt")
+    content = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert content["threshold"] is not None and content["absent_cut"] is None
 
 
 def test_a_module_composed_in_python_saves_no_pickled_parts(module, data, tmp_path):

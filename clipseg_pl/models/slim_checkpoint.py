@@ -18,6 +18,7 @@ _KEPT = (
     "global_step",
     "hyper_parameters",
     "threshold",
+    "absent_cut",
     "image_size",
     "excluded",
 )

@@ -44,11 +44,14 @@ class Protocol(nn.Module, ABC):
         """Measure the (K, 1, H, W) logits of the K selected of P prompts."""
 
     @abstractmethod
-    def compute(self, kept_threshold: float | None) -> dict[str, float]:
+    def compute(
+        self, kept_threshold: float | None, kept_cut: float | None = None
+    ) -> dict[str, float]:
         """Return every number, named `<reading>/<metric>`.
 
         Args:
             kept_threshold: the checkpoint's own, adds `@kept` where it is known.
+            kept_cut: the same of the cut below which a prompt is judged absent.
         """
 
     def report(self, kept_threshold: float | None) -> Report:
@@ -66,3 +69,7 @@ class Protocol(nn.Module, ABC):
     @abstractmethod
     def best_threshold(self) -> float | None:
         """The threshold that a checkpoint should keep after this evaluation, if there is one."""
+
+    def best_cut(self) -> float | None:
+        """The score below which use on photos should judge a prompt absent; by default unknown."""
+        return None

@@ -40,7 +40,9 @@ class GeneralisedProtocol(Protocol):
                     batch["class_id"][rows],
                 )
 
-    def compute(self, kept_threshold: float | None) -> dict[str, float]:
+    def compute(
+        self, kept_threshold: float | None, kept_cut: float | None = None
+    ) -> dict[str, float]:
         """Return every number, named `text/<group>/<metric>`."""
         return self.metrics.compute(kept_threshold)
 

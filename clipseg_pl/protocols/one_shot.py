@@ -51,7 +51,9 @@ class OneShotProtocol(Protocol):
                 batch["class_id"][selected][same],
             )
 
-    def compute(self, kept_threshold: float | None) -> dict[str, float]:
+    def compute(
+        self, kept_threshold: float | None, kept_cut: float | None = None
+    ) -> dict[str, float]:
         """Return every number, named `<reading>/<metric>`."""
         return self.metrics.compute(kept_threshold)
 

@@ -49,7 +49,9 @@ class ZeroShotProtocol(Protocol):
         target = masks.int().argmax(1).masked_fill(~valid, -1)
         self.confusion.update(probability.argmax(1), target)
 
-    def compute(self, kept_threshold: float | None) -> dict[str, float]:
+    def compute(
+        self, kept_threshold: float | None, kept_cut: float | None = None
+    ) -> dict[str, float]:
         """Return every number, named `text/<metric>`; no threshold is involved."""
         found = generalised_iou(self.confusion.compute(), self.classes.unseen)
         return {

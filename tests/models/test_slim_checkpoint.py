@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clipseg_pl.models import slim_checkpoint
+from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.segmenter import Segmenter
 from tests.command import arguments, results, run
 
@@ -35,6 +36,23 @@ def test_a_slim_checkpoint_knows_what_its_training_left_out(trained, tmp_path):
     torch.save({**content, "excluded": ["dog"]}, tmp_path / "full.ckpt")
     slim_checkpoint.slim(tmp_path / "full.ckpt", tmp_path / "slim.ckpt")
     assert torch.load(tmp_path / "slim.ckpt", weights_only=True)["excluded"] == ["dog"]
+
+
+def test_a_slim_checkpoint_keeps_threshold_and_cut(trained, tmp_path):
+    source, slim = trained / "checkpoints" / "last.ckpt", tmp_path / "slim.ckpt"
+    slim_checkpoint.slim(source, slim)
+    full, small = (torch.load(file, weights_only=True) for file in (source, slim))
+    for key in ("threshold", "absent_cut"):
+        assert small[key] == full[key] is not None
+
+
+def test_an_older_checkpoint_is_cut_down_without_a_cut(trained, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    del content["absent_cut"]
+    torch.save(content, tmp_path / "old.ckpt")
+    slim_checkpoint.slim(tmp_path / "old.ckpt", tmp_path / "slim.ckpt")
+    module = CLIPSegModule.load_from_checkpoint(tmp_path / "slim.ckpt", weights_only=True)
+    assert module.absent_cut is None and module.threshold == content["threshold"]
 
 
 def test_other_files_are_refused(tmp_path):

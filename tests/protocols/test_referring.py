@@ -57,14 +57,17 @@ def test_no_reading_is_refused():
 
 @pytest.mark.parametrize("readings", [("text",), ("visual",), ("text", "visual")])
 @pytest.mark.parametrize("kept", [None, 0.44])
-def test_names_of_the_numbers(logits, batch, readings, kept):
+@pytest.mark.parametrize("cut", [None, 0.25])
+def test_names_of_the_numbers(logits, batch, readings, kept, cut):
     protocol = ReferringProtocol(readings)
     read(protocol, logits, batch)
     labels = ["0.1", "0.2", "0.3", "0.5"] + ["kept"] * (kept is not None)
     names = {f"{metric}@{label}" for metric in METRICS for label in labels}
     names |= {"miou@best", "iou_fg@best", "iou_bin@best", "threshold@best"}
     names |= {"ap", "ap_exact", "prompts", "absent_prompts"}
-    numbers = protocol.compute(kept)
+    names |= {"presence_auc", "presence_accuracy@best", "absent_cut@best"}
+    names |= {"presence_accuracy@kept"} if cut is not None else set()
+    numbers = protocol.compute(kept, cut)
     assert numbers.keys() == {f"{reading}/{name}" for reading in readings for name in names}
     assert all(isinstance(value, float | int) for value in numbers.values())
 
@@ -114,6 +117,51 @@ def test_best_threshold_without_text_is_that_of_the_visual_reading(batch):
     probability[batch["query_mask"]] = 0.75
     read(protocol, probability.logit(), batch)
     assert protocol.best_threshold() == 0.7
+
+
+def test_presence_by_hand(logits, batch):
+    # by text 0.9, 0.9 and, absent, 0.4, 0.01; by visual prompt 0.9 and, absent, 0.4
+    protocol = ReferringProtocol()
+    read(protocol, logits, batch)
+    numbers = protocol.compute(None, 0.25)
+    for reading in protocol.readings:
+        assert numbers[f"{reading}/presence_auc"] == 1
+        assert numbers[f"{reading}/presence_accuracy@best"] == 1
+        assert numbers[f"{reading}/absent_cut@best"] == pytest.approx(0.4, abs=2e-3)
+    assert numbers["text/presence_accuracy@kept"] == 0.75
+    assert numbers["visual/presence_accuracy@kept"] == 0.5
+    assert protocol.best_cut() == numbers["text/absent_cut@best"]
+
+
+def test_best_cut_is_that_of_the_text_where_text_is_read(logits, batch):
+    found = {}
+    for readings in (("text",), ("visual",), ("visual", "text")):
+        protocol = ReferringProtocol(readings)
+        for reading in readings:
+            selected = protocol.selected(reading, batch)
+            by_reading = logits if reading == "text" else torch.full_like(logits, NEAR_LOGIT[0.4])
+            protocol.update(reading, by_reading[selected], batch, selected)
+        found[readings] = protocol.best_cut()
+    assert found["visual", "text"] == found["text",] > 0
+    assert found["visual",] == 0
+
+
+def test_no_negatives_no_cut(logits, batch):
+    protocol = ReferringProtocol()
+    batch["negative"] = torch.zeros(4, dtype=torch.bool)
+    read(protocol, logits, batch)
+    assert protocol.best_cut() is None
+    assert not any("presence" in name or "cut" in name for name in protocol.compute(0.3, 0.4))
+
+
+def test_a_cut_leaves_all_other_numbers_as_they_are(logits, batch):
+    protocol = ReferringProtocol()
+    read(protocol, logits, batch)
+    without, dropping = protocol.compute(0.3), protocol.compute(0.3, 1.0)
+    assert dropping.keys() - without.keys() == {
+        f"{reading}/presence_accuracy@kept" for reading in protocol.readings
+    }
+    assert all(dropping[name] == value for name, value in without.items())
 
 
 def test_batches_add_up_and_reset_forgets(logits, batch):
