@@ -4,7 +4,7 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Classes, Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.labelled import open_voc, read_list
+from datamodules.datasets.labelled import open_voc, read_voc_list
 from datamodules.datasets.pascal_classes import VOC_CLASSES, ZERO_SHOT_CLASSES, unseen_classes
 from datamodules.datasets.pascal_zero_shot import ZeroShotDataset
 
@@ -51,9 +51,8 @@ class PascalZeroShotDataModule(BaseDataModule):
         """List the photos; there are none to train on."""
         if split == "train":
             raise ValueError("Pascal zero-shot is for validate: train with PhraseCutDataModule")
-        file = self.root / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
         photos = open_voc(self.root, augmented=False)
-        return ZeroShotDataset(photos, read_list(file, "Pascal VOC"), self.image_size)
+        return ZeroShotDataset(photos, read_voc_list(self.root, "val"), self.image_size)
 
     def split_name(self, split: Split) -> str:
         """The one that there is."""

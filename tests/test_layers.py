@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "clipseg_pl.cli": ("clipseg_pl", "datamodules"),
     "clipseg_pl.arguments": ("clipseg_pl", "datamodules"),
     "clipseg_pl.commands": ("clipseg_pl", "datamodules"),
+    "clipseg_pl.doctor": ("clipseg_pl", "datamodules"),
 }
 OWN = ("clipseg_pl", "datamodules")
 WITHOUT_LIGHTNING = (

@@ -10,5 +10,6 @@ VERBS = {
     "alignment": "measure visual prompt engineering on CLIP alone (Table 2)",
     "sweep": "run a grid of values one after the other, from a W&B sweep file",
     "tables": "fill in the tables of the paper, run by run",
+    "doctor": "look at datasets, weights and checkpoints: what is missing, what cannot be used",
     "toy": "write the toy world's datasets, in the layouts of the real ones",
 }

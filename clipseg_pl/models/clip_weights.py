@@ -14,13 +14,16 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from clipseg_pl.models.weights import (
+    find_downloaded,
     find_file,
     load_strictly,
+    no_weights_beside,
     repeatable_weights,
     weight_folders,
 )
@@ -30,6 +33,7 @@ _PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale
 _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}
 _PLAIN_VISION = {"image_size", "patch_size", "head_width", *_TOWER}
 _PLAIN_TEXT = {"context_length", "vocab_size", "heads", *_TOWER}
+_HUB_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # OpenAI's archives carry them
 
 
@@ -85,6 +89,29 @@ def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | Simple
     return PrunedTokenizer(tokenizer, json.loads(file.read_text())) if file else tokenizer
 
 
+def weights_on_disk(name: str, tag: str) -> Path | None:
+    """The file that `build_clip` would read; None where it would have to download one.
+
+    Raises:
+        ValueError: unknown name or tag; weights trained with another activation function.
+        FileNotFoundError: no weights beside a `<name>.json`.
+    """
+    config, own = find_config(name), find_file(name, (".json",)) is not None
+    if not own:
+        _check_activation(name, tag, bool(config.get("quick_gelu")))
+    file = find_file(name if own else f"{name}-{tag}")
+    if file:
+        return file
+    if own:
+        raise no_weights_beside(name)
+    return find_downloaded(_repository(_published(name, tag)), _HUB_NAMES)
+
+
+def published_at(name: str, tag: str) -> str:
+    """Address that weights are downloaded from; raises as `build_clip` does."""
+    return f"https://huggingface.co/{_repository(_published(name, tag))}"
+
+
 class PrunedTokenizer:
     """Maps CLIP's token ids to the rows of a smaller embedding table.
 
@@ -117,19 +144,16 @@ class PrunedTokenizer:
 
 def _find_weights(name: str, tag: str, config: dict[str, Any]) -> Path:
     own = find_file(name, (".json",)) is not None
-    published = {} if own else open_clip.get_pretrained_cfg(name, tag)
     if not own:  # asked before a file is looked for, which would not tell
         _check_activation(name, tag, bool(config.get("quick_gelu")))
     stem = name if own else f"{name}-{tag}"
     file = find_file(stem)
     if file:
         return file
-    folders = ", ".join(map(str, weight_folders()))
     if own:
-        raise FileNotFoundError(f"{name}.json has no weights beside it (looked in {folders})")
-    if not published:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise ValueError(f"open_clip knows no weights {tag!r} for {name} (known: {known})")
+        raise no_weights_beside(name)
+    published = _published(name, tag)
+    folders = ", ".join(map(str, weight_folders()))
     try:
         return Path(open_clip.download_pretrained(published))
     except Exception as error:
@@ -138,6 +162,24 @@ def _find_weights(name: str, tag: str, config: dict[str, Any]) -> Path:
             f"open_clip's cache, and the download failed ({type(error).__name__}). Put the file "
             f"there as {stem}.safetensors or {stem}.pt"
         ) from error
+
+
+def _published(name: str, tag: str) -> dict[str, Any]:
+    """open_clip's entry of weights.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    published: dict[str, Any] = open_clip.get_pretrained_cfg(name, tag)
+    if not published:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise ValueError(f"open_clip knows no weights {tag!r} for {name} (known: {known})")
+    return published
+
+
+def _repository(published: dict[str, Any]) -> str:
+    """Where Hugging Face has weights: all plain ViTs of open_clip are there ("owner/name/")."""
+    return os.path.dirname(str(published["hf_hub"]))
 
 
 def _check_activation(name: str, tag: str, quick: bool) -> None:

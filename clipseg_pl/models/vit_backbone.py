@@ -17,13 +17,16 @@ from clipseg_pl.models.clip_backbone import resize_position_embedding
 from clipseg_pl.models.clip_text import TextEncoder
 from clipseg_pl.models.clip_weights import build_clip
 from clipseg_pl.models.weights import (
+    find_downloaded,
     find_file,
     load_strictly,
+    no_weights_beside,
     repeatable_weights,
     weight_folders,
 )
 
 _PAPERS_CLIP = "ViT-B-16-quickgelu"
+_HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 class ViTBackbone(Backbone):
@@ -63,7 +66,7 @@ class ViTBackbone(Backbone):
         """Build both encoders, load their weights, draw the head and freeze everything."""
         super().__init__()
         self.vit = build_vit(name, pretrained=pretrained)
-        clip = clip or (name if _own_config(name) else _PAPERS_CLIP)
+        clip = clip or clip_beside(name)
         self.clip = build_clip(clip, tag=tag, pretrained=pretrained)
         del self.clip.visual  # only texts are embedded by it
         self.text_encoder = TextEncoder(self.clip, clip, text_cache)
@@ -145,6 +148,47 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
     return vit
 
 
+def clip_beside(name: str) -> str:
+    """The CLIP whose text encoder stands beside a ViT unless another is named."""
+    return name if _own_config(name) else _PAPERS_CLIP
+
+
+def weights_on_disk(name: str) -> Path | None:
+    """The file that `build_vit` would read; None where it would have to download one.
+
+    Raises:
+        FileNotFoundError: no weights beside a `<name>_vit.json`.
+    """
+    stem = f"{name}_vit" if _own_config(name) else name
+    file = find_file(stem)
+    if file:
+        return file
+    if stem != name:
+        raise no_weights_beside(stem)
+    return find_downloaded(_repository(name), _HUB_NAMES)
+
+
+def published_at(name: str) -> str:
+    """Address that the weights of a name of timm are downloaded from."""
+    return f"https://huggingface.co/{_repository(name)}"
+
+
+def _repository(name: str) -> str:
+    """Where timm has the weights of a name.
+
+    Raises:
+        ValueError: nowhere.
+    """
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag
+        config = None
+    if not (config and config.has_weights):
+        known = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")) or "none"
+        raise ValueError(f"timm knows no weights {name} (known: {known})")
+    return str(config.hf_hub_id)
+
+
 def _own_config(name: str) -> Path | None:
     return find_file(f"{name}_vit", (".json",))
 
@@ -170,12 +214,10 @@ def _load(vit: VisionTransformer, name: str, own: Path | None) -> None:
     if file:
         load_strictly(vit, name, file, ignored=("head.",))  # the classifier
         return
-    folders = ", ".join(map(str, weight_folders()))
     if own:
-        raise FileNotFoundError(f"{stem}.json has no weights beside it (looked in {folders})")
-    if not _is_published(name):
-        known = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")) or "none"
-        raise ValueError(f"timm knows no weights {name} (known: {known})")
+        raise no_weights_beside(stem)
+    folders = ", ".join(map(str, weight_folders()))
+    _repository(name)  # refuses names without one
     try:
         published = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:
@@ -185,11 +227,3 @@ def _load(vit: VisionTransformer, name: str, own: Path | None) -> None:
             f"{stem}.safetensors or {stem}.pt"
         ) from error
     vit.load_state_dict(published.state_dict())
-
-
-def _is_published(name: str) -> bool:
-    try:
-        config = timm.get_pretrained_cfg(name)
-    except RuntimeError:  # an unknown tag
-        return False
-    return bool(config and config.has_weights)

@@ -2,11 +2,12 @@
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,6 +25,18 @@ def find_file(stem: str, suffixes: tuple[str, ...] = _SUFFIXES) -> Path | None:
     """The first file of that name, by default one of weights, in `weight_folders`."""
     candidates = (folder / (stem + suffix) for folder in weight_folders() for suffix in suffixes)
     return next((file for file in candidates if file.is_file()), None)
+
+
+def no_weights_beside(stem: str) -> FileNotFoundError:
+    """The error for a configuration of one's own that has no weights."""
+    folders = ", ".join(map(str, weight_folders()))
+    return FileNotFoundError(f"{stem}.json has no weights beside it (looked in {folders})")
+
+
+def find_downloaded(repository: str, names: Iterable[str]) -> Path | None:
+    """The first of some files of a repository in Hugging Face's cache; nothing is downloaded."""
+    found = (try_to_load_from_cache(repository, name) for name in names)
+    return next((Path(file) for file in found if isinstance(file, str)), None)
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:

@@ -1,12 +1,19 @@
 """What lies on disk, and what should."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
 class DatasetNotFoundError(FileNotFoundError):
     """A dataset is absent, or half of it is."""
+
+    missing: Sequence[str] = ()
+    """its parts that are not there"""
+    folder = Path()
+    """where they were looked for"""
+    source: str = ""
+    """where to get them"""
 
 
 def require(name: str, folder: Path, parts: Mapping[str, bool], source: str) -> None:
@@ -24,11 +31,13 @@ def require(name: str, folder: Path, parts: Mapping[str, bool], source: str) -> 
     missing = [part for part, present in parts.items() if not present]
     if missing:
         found = [part for part, present in parts.items() if present]
-        raise DatasetNotFoundError(
+        error = DatasetNotFoundError(
             f"{name}: looked in {folder}; found {', '.join(found) or 'nothing'}; missing "
             f"{', '.join(missing)}. Get it from {source} and set --data.init_args.root (--root of "
             f"alignment) to the folder that holds {folder.name}"
         )
+        error.missing, error.folder, error.source = missing, folder, source
+        raise error
 
 
 def cache_folder() -> Path:

@@ -29,13 +29,21 @@ class LabelledPhotos:
         """Remember the folders."""
         self.photos, self.label_maps = photos, labels
 
+    def photo_file(self, name: str) -> Path:
+        """Where a photo lies."""
+        return self.photos / f"{name}.jpg"
+
+    def label_file(self, name: str) -> Path:
+        """Where its label map lies."""
+        return self.label_maps / f"{name}.png"
+
     def image(self, name: str) -> RGB:
         """The photo, (H, W, 3) uint8.
 
         Raises:
             UnreadableImageError: naming the file.
         """
-        return read_image(self.photos / f"{name}.jpg")
+        return read_image(self.photo_file(name))
 
     def labels(self, name: str) -> Labels:
         """The label map, (H, W) uint8.
@@ -43,18 +51,19 @@ class LabelledPhotos:
         Raises:
             UnreadableImageError: naming the file, also if it is no map of indices.
         """
-        file = self.label_maps / f"{name}.png"
+        file = self.label_file(name)
         try:
             with Image.open(file) as image:
-                if image.mode not in ("L", "P"):
-                    raise UnreadableImageError(f"{file}: has mode {image.mode}, not L or P")
-                return np.array(image)
+                mode, labels = image.mode, np.array(image)
         except FileNotFoundError as error:
             raise UnreadableImageError(f"{file}: no such label map") from error
         except (OSError, SyntaxError, ValueError) as error:
             raise UnreadableImageError(
                 f"{file}: cannot be read as a label map ({error})"
             ) from error
+        if mode not in ("L", "P"):
+            raise UnreadableImageError(f"{file}: has mode {mode}, not L or P")
+        return labels
 
 
 def open_voc(root: Path, augmented: bool) -> LabelledPhotos:
@@ -73,6 +82,16 @@ def open_voc(root: Path, augmented: bool) -> LabelledPhotos:
     return LabelledPhotos(folder / "JPEGImages", folder / labels)
 
 
+def read_voc_list(root: Path, split: str) -> list[str]:
+    """Names of the photos of VOC2012's own list for segmentation (train, val).
+
+    Raises:
+        DatasetNotFoundError: if it is missing.
+    """
+    file = root / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
+    return read_list(file, "Pascal VOC", VOC_SOURCE)
+
+
 def open_coco(root: Path) -> LabelledPhotos:
     """COCO2014 below `root`, names with their folder ("val2014/COCO_val2014_000000000042").
 
@@ -88,11 +107,11 @@ def open_coco(root: Path) -> LabelledPhotos:
     return LabelledPhotos(folder, folder / "annotations")
 
 
-def read_list(file: Path, what: str) -> list[str]:
+def read_list(file: Path, what: str, source: str) -> list[str]:
     """Lines of a list file, blank ones left out.
 
     Raises:
-        DatasetNotFoundError: saying what the file is for.
+        DatasetNotFoundError: saying what the file is for, and where to get it.
     """
-    require(what, file.parent, {file.name: file.is_file()}, "the repository that publishes it")
+    require(what, file.parent, {file.name: file.is_file()}, source)
     return [line.strip() for line in file.read_text().splitlines() if line.strip()]

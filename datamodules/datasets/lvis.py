@@ -81,6 +81,19 @@ class LVIS:
             total += abs(float(x @ next_y - y @ next_x)) / 2  # the shoelace formula
         return total / (image.height * image.width)
 
+    @property
+    def images(self) -> Sequence[int]:
+        """Ids of all images, those without annotations among them."""
+        return list(self._images)
+
+    def photo_file(self, image: int) -> Path:
+        """Where a photo lies, or should."""
+        name = self._images[image].file
+        places = [self.folder / name]
+        if "/" not in name:  # v0.5 may name the file alone
+            places = [self.folder / folder / name for folder in _PHOTOS]
+        return next((place for place in places if place.is_file()), places[0])
+
     def photo(self, image: int) -> RGB:
         """Read a photo, (H, W, 3) uint8 RGB.
 
@@ -88,11 +101,7 @@ class LVIS:
             UnreadableImageError: naming the file.
             ValueError: if it has not the size that was annotated.
         """
-        wanted = self._images[image]
-        places = [self.folder / wanted.file]
-        if "/" not in wanted.file:  # v0.5 may name the file alone
-            places = [self.folder / name / wanted.file for name in _PHOTOS]
-        file = next((place for place in places if place.is_file()), places[0])
+        wanted, file = self._images[image], self.photo_file(image)
         photo = read_image(file)
         if photo.shape[:2] != wanted[1:]:
             found = f"{photo.shape[0]} x {photo.shape[1]}"

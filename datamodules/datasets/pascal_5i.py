@@ -9,6 +9,8 @@ from datamodules.datasets.episodes import Drawn, hsnet_pascal_episodes, pfenet_e
 from datamodules.datasets.labelled import LabelledPhotos, read_list
 
 CLASSES_OF_FOLD = 5
+PFENET = "https://github.com/Jia-Research-Lab/PFENet (lists/pascal)"
+HSNET = "https://github.com/juhongm999/hsnet (data/splits/pascal)"
 
 
 def read_pfenet(
@@ -29,10 +31,8 @@ def read_pfenet(
         DatasetNotFoundError: if the list is missing.
         ValueError: naming a malformed line.
     """
-    file = root / "lists" / "pfenet" / "val.txt"
-    names = [_stem_of_pair(line, file) for line in read_list(file, "Pascal-5i (PFENet)")]
     pixels = {}
-    for name in names:
+    for name in read_pfenet_list(root):
         counts = np.bincount(photos.labels(name).ravel(), minlength=256)
         pixels[name] = {wanted: int(counts[wanted + 1]) for wanted in classes if counts[wanted + 1]}
     return pfenet_episodes(pixels, classes, shots, seed)
@@ -51,14 +51,25 @@ def read_hsnet(root: Path, fold: int, shots: int, seed: int) -> Drawn:
         DatasetNotFoundError: if the list is missing.
         ValueError: naming a malformed line.
     """
+    return hsnet_pascal_episodes(read_hsnet_list(root, fold), shots, seed)
+
+
+def read_pfenet_list(root: Path) -> list[str]:
+    """Names of the photos of PFENet's validation list; raises as `read_pfenet` does."""
+    file = root / "lists" / "pfenet" / "val.txt"
+    return [_stem_of_pair(line, file) for line in read_list(file, "Pascal-5i (PFENet)", PFENET)]
+
+
+def read_hsnet_list(root: Path, fold: int) -> list[tuple[str, int]]:
+    """Photos and class ids of HSNet's list of a fold; raises as `read_hsnet` does."""
     file = root / "lists" / "hsnet" / "pascal" / "val" / f"fold{fold}.txt"
     lines = []
-    for line in read_list(file, "Pascal-5i (HSNet)"):
+    for line in read_list(file, "Pascal-5i (HSNet)", HSNET):
         name, _, label = line.rpartition("__")
         if not name or not label.isdecimal():
             raise ValueError(f"{file}: {line!r} is not <photo>__<class>")
         lines.append((name, int(label) - 1))
-    return hsnet_pascal_episodes(lines, shots, seed)
+    return lines
 
 
 def _stem_of_pair(line: str, file: Path) -> str:

@@ -43,14 +43,7 @@ class PhraseCut:
 
     def __init__(self, root: Path, split: str, rasterizer: Rasterizer = "coco") -> None:
         """Find the files, build the index if need be, map it."""
-        folder = root / FOLDER
-        self.images = folder / "images"
-        tables = [folder / f"image_data_split{suffix}.json" for suffix in ("", "3000")]
-        table = next((file for file in tables if file.is_file()), tables[0])
-        tasks = folder / f"refer_{split}.json"
-        photos = self.images.is_dir() and any(self.images.iterdir())
-        files = {"photos in images/": photos, table.name: table.is_file()}
-        require("PhraseCut", folder, {**files, tasks.name: tasks.is_file()}, SOURCE)
+        tasks, table, self.images = find_files(root, split)
         index = build_index(tasks, table, self.images)
         self.index = PhraseCutIndex(index)
         if self.index.skipped:
@@ -106,3 +99,19 @@ class PhraseCut:
     def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of all phrases annotated on the task's photo."""
         return self.index.task_phrase[self.tasks_of_image(task)]
+
+
+def find_files(root: Path, split: str) -> tuple[Path, Path, Path]:
+    """The tasks of a split, the image table and the folder of photos, see `PhraseCut`.
+
+    Raises:
+        DatasetNotFoundError: if one of them is missing.
+    """
+    folder = root / FOLDER
+    images, tasks = folder / "images", folder / f"refer_{split}.json"
+    tables = [folder / f"image_data_split{suffix}.json" for suffix in ("", "3000")]
+    table = next((file for file in tables if file.is_file()), tables[0])
+    photos = images.is_dir() and any(images.iterdir())
+    files = {"photos in images/": photos, table.name: table.is_file()}
+    require("PhraseCut", folder, {**files, tasks.name: tasks.is_file()}, SOURCE)
+    return tasks, table, images

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -34,6 +34,10 @@ BAD_IMAGES = frozenset(
     )
 )
 """images whose annotated size is not that of the file, as the authors list them (paper.md 2.2)"""
+ON_BAD_IMAGES = "on images with wrong sizes (published list)"
+
+Usable = tuple[str, int, str, list[Points]]
+"""a task: id, image id, phrase, polygons"""
 
 
 def build_index(tasks: Path, table: Path, images: Path) -> Path:
@@ -107,29 +111,9 @@ def stream_tasks(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
-    sizes = _read_table(table)
+    sizes = read_table(table)
     skipped: defaultdict[str, list[str]] = defaultdict(list)
-    kept: list[tuple[str, int, str, list[Points]]] = []
-    seen: set[str] = set()
-    for task in stream_tasks(tasks):
-        name, image, phrase = task.get("task_id"), task.get("image_id"), task.get("phrase")
-        if not _is_text(name) or not _FILE_NAME.fullmatch(name):
-            skipped["without an id that can name a file"].append(repr(name))
-        elif name in seen:
-            skipped["with an id that came before"].append(name)
-        elif isinstance(image, int) and image in BAD_IMAGES:
-            skipped["on images with wrong sizes (published list)"].append(name)
-        elif not isinstance(image, int) or image not in sizes:
-            skipped["on images that the image table lacks"].append(name)
-        elif not _is_text(phrase):
-            skipped["without a phrase"].append(name)
-        elif (polygons := _read_polygons(task.get("Polygons"))) is None:
-            skipped["with malformed polygons"].append(name)
-        elif covers_nothing(polygons, *sizes[image]):
-            skipped["whose polygons cover no pixel"].append(name)
-        else:
-            seen.add(name)
-            kept.append((name, image, phrase, polygons))
+    kept = list(usable_tasks(tasks, sizes, skipped))
     wrong = photos_that_differ(images, {image: sizes[image] for _, image, _, _ in kept})
     for name, image, _, _ in kept:
         if image in wrong:
@@ -141,11 +125,42 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
     (draft / "skipped.json").write_text(json.dumps(skipped))
 
 
-def _save_arrays(
-    draft: Path,
-    kept: list[tuple[str, int, str, list[Points]]],
-    sizes: dict[int, tuple[int, int]],
-) -> None:
+def usable_tasks(
+    file: Path, sizes: Mapping[int, tuple[int, int]], skipped: defaultdict[str, list[str]]
+) -> Iterator[Usable]:
+    """Read the tasks of a split that can serve, as far as their photos do.
+
+    Args:
+        file: `refer_<split>.json`.
+        sizes: height and width by image id.
+        skipped: takes the ids of the others, by reason.
+
+    Raises:
+        ValueError: if the file is not a list of tasks, naming it.
+    """
+    seen: set[str] = set()
+    for task in stream_tasks(file):
+        name, image, phrase = task.get("task_id"), task.get("image_id"), task.get("phrase")
+        if not _is_text(name) or not _FILE_NAME.fullmatch(name):
+            skipped["without an id that can name a file"].append(repr(name))
+        elif name in seen:
+            skipped["with an id that came before"].append(name)
+        elif isinstance(image, int) and image in BAD_IMAGES:
+            skipped[ON_BAD_IMAGES].append(name)
+        elif not isinstance(image, int) or image not in sizes:
+            skipped["on images that the image table lacks"].append(name)
+        elif not _is_text(phrase):
+            skipped["without a phrase"].append(name)
+        elif (polygons := _read_polygons(task.get("Polygons"))) is None:
+            skipped["with malformed polygons"].append(name)
+        elif covers_nothing(polygons, *sizes[image]):
+            skipped["whose polygons cover no pixel"].append(name)
+        else:
+            seen.add(name)
+            yield name, image, phrase, polygons
+
+
+def _save_arrays(draft: Path, kept: list[Usable], sizes: dict[int, tuple[int, int]]) -> None:
     image_ids = list(dict.fromkeys(image for _, image, _, _ in kept))
     phrases = list(dict.fromkeys(phrase for _, _, phrase, _ in kept))
     image_row = {image: row for row, image in enumerate(image_ids)}
@@ -174,8 +189,12 @@ def _save_arrays(
         np.save(draft / f"{name}.npy", values)
 
 
-def _read_table(table: Path) -> dict[int, tuple[int, int]]:
-    """Height and width by image id."""
+def read_table(table: Path) -> dict[int, tuple[int, int]]:
+    """Height and width by image id.
+
+    Raises:
+        ValueError: naming the file, if it is something else.
+    """
     try:
         rows = json.loads(table.read_text(encoding="utf-8"))
         sizes = {row["image_id"]: (row["height"], row["width"]) for row in rows}

@@ -1,0 +1,1 @@
+"""Checks of what the commands read: datasets, weights, checkpoints, the machine."""

@@ -1,0 +1,127 @@
+"""What a checkpoint is, and whether it can be used."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from clipseg_pl.doctor.findings import Finding
+from clipseg_pl.doctor.weights import PAPERS_CLIP, PAPERS_TAG, backbone_found
+from clipseg_pl.models.checkpoints import clip_state, decoder_state, read_checkpoint
+from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.models.weights import find_file, read_state_dict
+from clipseg_pl.segmenter import TOY, Segmenter
+
+_HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")
+_LAYERS = inspect.signature(FiLMDecoder).parameters["layers"].default
+"""what a decoder taps whose file does not say so"""
+
+
+def check_checkpoint(file: Path) -> Iterator[Finding]:
+    """Say what a file is, find its backbone and load it as `segment` does.
+
+    Args:
+        file: a checkpoint of `fit`, a published decoder, a Hugging Face CLIPSeg or its folder; or
+            "toy", the decoder of the package.
+    """
+    if str(file) == TOY:
+        file = find_file("toy_pc_plus", (".ckpt",)) or file
+    if file.is_dir():
+        held = [file / name for name in _HUGGING_FACE if (file / name).is_file()]
+        if not held:
+            yield Finding("wrong", "file", f"a folder without {' or '.join(_HUGGING_FACE)}")
+            return
+        file = held[0]
+    try:
+        if not file.is_file():
+            raise FileNotFoundError(f"no checkpoint {file}")
+        found = list(_ours(file) if file.suffix == ".ckpt" else _published(file))
+    except FileNotFoundError as error:
+        yield Finding("missing", "file", str(error))
+        return
+    except (OSError, ValueError) as error:
+        yield Finding("wrong", "file", str(error))
+        return
+    yield from found
+    if any(finding.state in ("missing", "wrong") for finding in found):
+        return
+    try:
+        Segmenter.from_checkpoint(file)
+    except (OSError, ValueError, RuntimeError) as error:
+        yield Finding("wrong", "loading", " ".join(str(error).split()))
+    else:
+        yield Finding("ok", "loading", "fits its backbone")
+
+
+def _ours(file: Path) -> Iterator[Finding]:
+    """A checkpoint of `fit`.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    content = read_checkpoint(file)
+    given = content["hyper_parameters"]
+    decoder = given.get("decoder", {})
+    options = decoder.get("init_args", {})
+    kind = decoder.get("class_path", "FiLMDecoder").rpartition(".")[2]
+    layers = [options["layer"]] if "layer" in options else options.get("layers", _LAYERS)
+    sizes = _sizes(decoder_state(content["state_dict"]))
+    step = f"step {content.get('global_step', 0):,} of `fit`"
+    says = f"{kind} at {step}: {sizes}, layers {_listed(layers)}"
+    yield Finding("ok", "decoder", says)
+    threshold, size = content["threshold"], content["image_size"]
+    kept = "no threshold kept" if threshold is None else f"threshold {threshold:g} kept"
+    excluded = ", ".join(content.get("excluded", ()))
+    without = f"trained without {excluded}" if excluded else "no class or word left out of training"
+    yield Finding("ok", "settings", f"{kept}; {size or 'no'} px; {without}")
+    if "backbone" in given:
+        yield from backbone_found(given["backbone"])
+    else:
+        yield Finding("wrong", "backbone", "not named, as it was not made by the command line")
+
+
+def _published(file: Path) -> Iterator[Finding]:
+    """A file of weights alone.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    state = read_state_dict(file)
+    decoder, clip = decoder_state(state), clip_state(state)
+    if "film_scale.weight" not in decoder:
+        yield Finding("wrong", "file", _no_decoder(state))
+        return
+    taps = f"layers taken to be {_listed(_LAYERS)}, which the file does not say"
+    yield Finding("ok", "decoder", f"{_origin(state)}: {_sizes(decoder)}, {taps}")
+    if clip:
+        yield Finding("ok", "backbone", "the CLIP in the file")
+    else:
+        yield from backbone_found({"class_path": "CLIPBackbone"})
+
+
+def _origin(state: Mapping[str, Tensor]) -> str:
+    """Whose names the weights of a decoder have."""
+    if any(key.startswith("decoder.") for key in state):
+        return "Hugging Face's CLIPSeg"
+    return "authors' file" if any("film_mul." in key for key in state) else "bare decoder"
+
+
+def _sizes(state: Mapping[str, Tensor]) -> str:
+    """Width and head of a decoder with our names."""
+    head = "refined" if "head.0.weight" in state else "simple"
+    return f"D = {len(state['film_scale.weight'])}, {head} head"
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(layers)))
+
+
+def _no_decoder(state: Mapping[str, Tensor]) -> str:
+    """What weights without a decoder are."""
+    if "visual.conv1.weight" in state:
+        return (
+            "weights of a CLIP, no decoder: they belong into the folder that CLIPSEG_WEIGHTS "
+            f"names, as <name>-<tag>, such as {PAPERS_CLIP}-{PAPERS_TAG}.safetensors"
+        )
+    return "holds no CLIPSeg decoder"

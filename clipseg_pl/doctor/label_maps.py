@@ -1,0 +1,191 @@
+"""Whether VOC2012, COCO2014 and the lists of their benchmarks can be read."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from clipseg_pl.doctor import published
+from clipseg_pl.doctor.findings import (
+    Finding,
+    State,
+    beside_published,
+    missing_parts,
+    no_folder,
+    read_of,
+    spread,
+    sum_up,
+)
+from clipseg_pl.images import UnreadableImageError, image_size
+from datamodules.datasets.coco_20i import COCO_CLASSES, FOLDS, read_fold
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.labelled import (
+    COCO_SOURCE,
+    IGNORED,
+    VOC_SOURCE,
+    LabelledPhotos,
+    open_coco,
+    open_voc,
+    read_voc_list,
+)
+from datamodules.datasets.pascal_5i import read_hsnet_list, read_pfenet_list
+from datamodules.toy.writers.folder import MANIFEST
+
+_TRAIN_AUG = "train_aug"
+_INDICES = "label maps are PNGs of class indices (mode P or L), never RGB or greys of a palette"
+
+
+def check_voc2012(root: Path, every: bool) -> Iterator[Finding]:
+    """VOC2012 itself, which generalised zero-shot segmentation reads.
+
+    Args:
+        root: folder that holds VOC2012.
+        every: open all label maps, not `SAMPLE` of them.
+    """
+    folder = root / "VOC2012"
+    if not folder.is_dir():
+        yield no_folder(folder, VOC_SOURCE)
+        return
+    drawn = _drawn(root, folder.name)
+    missing = missing_parts(
+        root, partial(open_voc, root, augmented=False), partial(read_voc_list, root, "val")
+    )
+    yield from missing
+    if not missing:
+        photos, names = open_voc(root, augmented=False), read_voc_list(root, "val")
+        count = beside_published([len(names)], [published.VOC2012["val"]], "{:,} photos", drawn)
+        maps = _maps(photos, names, published.VOC_CLASSES, VOC_SOURCE, every)
+        yield sum_up("val.txt", [count, *maps])
+    for split, whole in (("train", published.VOC2012["train"]), (_TRAIN_AUG, published.TRAIN_AUG)):
+        try:
+            listed = len(read_voc_list(root, split))
+        except DatasetNotFoundError:
+            continue  # no benchmark reads them
+        count = beside_published([listed], [whole], "{:,} photos", drawn)
+        yield sum_up(f"{split}.txt", [count, ("ok", "no benchmark here reads it")])
+
+
+def check_pascal_5i(root: Path, every: bool) -> Iterator[Finding]:
+    """SBD's label maps and PFENet's list; arguments as of `check_voc2012`."""
+    voc, listed = partial(open_voc, root, augmented=True), partial(read_pfenet_list, root)
+    missing = missing_parts(root, voc, listed)
+    if missing:
+        yield from missing
+        return
+    try:
+        photos, names = voc(), listed()
+    except ValueError as error:
+        yield Finding("wrong", "lists/pfenet", str(error))
+        return
+    drawn = _drawn(root, "lists")
+    count = beside_published([len(names)], [published.PFENET_VAL], "{:,} photos", drawn)
+    maps = _maps(photos, names, published.VOC_CLASSES, VOC_SOURCE, every)
+    yield sum_up("lists/pfenet", [count, *maps])
+
+
+def check_pascal_5i_hsnet(root: Path, every: bool) -> Iterator[Finding]:
+    """SBD's label maps and HSNet's lists; arguments as of `check_voc2012`."""
+    voc = partial(open_voc, root, augmented=True)
+    lists = [partial(read_hsnet_list, root, fold) for fold in range(FOLDS)]
+    missing = missing_parts(root, voc, *lists)
+    if missing:
+        yield from missing
+        return
+    try:
+        photos, folds = voc(), [read() for read in lists]
+    except ValueError as error:
+        yield Finding("wrong", "lists/hsnet", str(error))
+        return
+    what = "folds of {}, {}, {} and {} entries"
+    drawn = _drawn(root, "lists")
+    count = beside_published([len(fold) for fold in folds], published.HSNET_PASCAL, what, drawn)
+    names = sorted({name for fold in folds for name, _ in fold})
+    maps = _maps(photos, names, published.VOC_CLASSES, VOC_SOURCE, every)
+    yield sum_up("lists/hsnet", [count, *maps])
+
+
+def check_coco_20i(root: Path, every: bool) -> Iterator[Finding]:
+    """COCO2014 and HSNet's lists of photos by class.
+
+    Args:
+        root: folder that holds COCO2014 and splits.
+        every: open all label maps, not `SAMPLE` of them.
+    """
+    folder = root / "COCO2014"
+    if not folder.is_dir():
+        yield no_folder(folder, COCO_SOURCE)
+        return
+    missing = missing_parts(root, partial(open_coco, root))
+    if missing:
+        yield from missing
+        return
+    listed, drawn = set[str](), _drawn(root, "splits")
+    for part, whole in published.HSNET_COCO.items():
+        for fold in range(FOLDS):
+            thing = f"splits/coco/{part}/fold{fold}.pkl"
+            try:
+                entries = [name for names in read_fold(root, part, fold).values() for name in names]
+            except DatasetNotFoundError as error:
+                yield Finding("missing", thing, f"get it from {error.source}")
+                continue
+            except ValueError as error:
+                yield Finding("wrong", thing, f"{error}; get it anew from {COCO_SOURCE}")
+                continue
+            counts = len(set(entries)), len(entries)
+            what = "{:,} photos, {:,} entries"
+            yield sum_up(thing, [beside_published(counts, whole[fold], what, drawn)])
+            listed.update(entries)
+    if listed:
+        maps = _maps(open_coco(root), sorted(listed), len(COCO_CLASSES), COCO_SOURCE, every)
+        yield sum_up("photos and maps", list(maps))
+
+
+def _drawn(root: Path, part: str) -> bool:
+    """Whether a folder is the toy world's."""
+    return (root / part / MANIFEST).is_file()
+
+
+def _maps(
+    photos: LabelledPhotos, names: Sequence[str], classes: int, source: str, every: bool
+) -> Iterator[tuple[State, str]]:
+    """Whether photos and label maps of a list are there, and what some of the maps hold."""
+    whole = set(names)
+    for kind, place in (("photos", photos.photo_file), ("label maps", photos.label_file)):
+        absent = [name for name in names if not place(name).is_file()]
+        whole.difference_update(absent)
+        if absent:
+            says = f"{len(absent):,} of {len(names):,} {kind} are missing ({place(absent[0]).name})"
+            yield "wrong", f"{says}: get them from {source}"
+    present = sorted(whole)
+    opened, problems = spread(present, every), defaultdict[str, list[str]](list)
+    for name in track(
+        opened,
+        description="reading label maps",
+        transient=True,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    ):
+        problem = _problem(photos, name, classes)
+        if problem:
+            problems[problem].append(photos.label_file(name).name)
+    if opened:
+        yield "ok", f"{read_of(opened, present)} label maps read"
+    for problem, files in problems.items():
+        yield "wrong", f"{len(files):,} of them {problem}, {files[0]} the first: {_INDICES}"
+
+
+def _problem(photos: LabelledPhotos, name: str, classes: int) -> str:
+    """What is wrong with a label map; empty if nothing is."""
+    file = photos.label_file(name)
+    try:
+        labels = photos.labels(name)
+    except UnreadableImageError as error:
+        return str(error).removeprefix(f"{file}: ")
+    if ((labels > classes) & (labels != IGNORED)).any():
+        return f"has labels above {classes}"
+    same = image_size(photos.photo_file(name)) == labels.shape
+    return "" if same else "has not the size of its photo"
