@@ -125,8 +125,13 @@ class Segmenter:
             raise FileNotFoundError(f"no checkpoint {file}")
         if file.suffix != ".ckpt":
             published = load_published(file, backbone)
-            size = published.image_size
-            return cls(published.model, image_size=size, device=device, precision=precision)
+            return cls(
+                published.model,
+                image_size=published.image_size,
+                threshold=published.threshold or PAPER_THRESHOLD,
+                device=device,
+                precision=precision,
+            )
         content = read_checkpoint(file)
         if "backbone" not in content["hyper_parameters"]:
             raise ValueError(

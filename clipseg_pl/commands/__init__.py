@@ -6,6 +6,7 @@ VERBS = {
     "test": "the same on the test split",
     "predict": "write the masks of the test split",
     "segment": "segment your own photos by text",
+    "export": "write a model for Hugging Face, the authors' code or ONNX, or take one over",
     "figure": "show what a model makes of the paper's prompts, as one picture",
     "alignment": "measure visual prompt engineering on CLIP alone (Table 2)",
     "sweep": "run a grid of values one after the other, from a W&B sweep file",

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from clipseg_pl.doctor.findings import Finding
 from clipseg_pl.doctor.weights import PAPERS_CLIP, PAPERS_TAG, backbone_found
-from clipseg_pl.models.checkpoints import clip_state, decoder_state, read_checkpoint
+from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.models.key_map import clip_state, decoder_state
 from clipseg_pl.models.weights import find_file, read_state_dict
 from clipseg_pl.segmenter import TOY, Segmenter
 

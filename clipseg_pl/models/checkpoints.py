@@ -1,13 +1,8 @@
-"""Decoders on disk: this project's, the authors' and Hugging Face's CLIPSeg, by one key map.
+"""Decoders on disk: this project's, the authors' and Hugging Face's, read strictly."""
 
-The authors' names are the middle ground: ours and Hugging Face's differ from them by prefixes,
-and Hugging Face keeps query, key and value of an attention apart and its projections transposed.
-"""
-
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,42 +10,11 @@ from torch import Tensor, nn
 from clipseg_pl.models.backbone import BackboneShape
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.models.key_map import decoder_state
 from clipseg_pl.models.weights import read_state_dict
 
-# ours, authors', Hugging Face's
-_DECODER_KEYS = (
-    ("film_scale.", "film_mul.", "decoder.film_mul."),
-    ("film_shift.", "film_add.", "decoder.film_add."),
-    ("projections.", "reduces.", "decoder.reduces."),
-    ("head.", "trans_conv.", "decoder.transposed_convolution."),
-    ("blocks.", "blocks.", "decoder.layers."),
-)
-_UNUSED = "reduce."  # a layer of the authors' base class that CLIPSeg never calls
-# open_clip's, Hugging Face's; within a tower
-_BLOCK_KEYS = (
-    (".attn.in_proj_", ".self_attn.in_proj_"),
-    (".attn.out_proj.", ".self_attn.out_proj."),
-    (".mlp.c_fc.", ".mlp.fc1."),
-    (".mlp.c_proj.", ".mlp.fc2."),
-    (".ln_1.", ".layer_norm1."),
-    (".ln_2.", ".layer_norm2."),
-)
-_CLIP_KEYS = (
-    ("visual.class_embedding", "vision_model.embeddings.class_embedding"),
-    ("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"),
-    ("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight"),
-    ("visual.ln_pre.", "vision_model.pre_layrnorm."),
-    ("visual.ln_post.", "vision_model.post_layernorm."),
-    ("visual.transformer.resblocks.", "vision_model.encoder.layers."),
-    ("visual.proj", "visual_projection.weight"),
-    ("transformer.resblocks.", "text_model.encoder.layers."),
-    ("token_embedding.weight", "text_model.embeddings.token_embedding.weight"),
-    ("positional_embedding", "text_model.embeddings.position_embedding.weight"),
-    ("ln_final.", "text_model.final_layer_norm."),
-    ("text_projection", "text_projection.weight"),
-    ("logit_scale", "logit_scale"),
-)
-_TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
+PAPER_LAYERS = (3, 7, 9)
+"""taken where a file does not say which blocks its decoder taps"""
 # what `CLIPSegModule` puts into a checkpoint
 _CHECKPOINT = {"hyper_parameters", "state_dict", "threshold", "image_size"}
 
@@ -108,86 +72,39 @@ def start_from(model: CLIPSeg, file: Path) -> Sequence[str]:
     return excluded
 
 
-def build_decoder(state: Mapping[str, Tensor], shape: BackboneShape) -> FiLMDecoder:
+def build_decoder(
+    state: Mapping[str, Tensor],
+    shape: BackboneShape,
+    *,
+    layers: Sequence[int] = PAPER_LAYERS,
+    heads: int = 4,
+) -> FiLMDecoder:
     """Build the decoder that a state dict of any known origin holds.
 
-    Width and head are read off the weights. The tapped blocks are not in them: they are taken to
-    be 3, 7 and 9, as the paper says (the authors' Quickstart has 3, 6 and 9, trap T4).
+    Width, hidden width and head are read off the weights; what is not in them is given.
+
+    Args:
+        state: see `decoder_state`.
+        shape: sizes of the backbone.
+        layers: tapped blocks; by default 3, 7 and 9, as the paper says (trap T4).
+        heads: attention heads, 4 in all that was published.
 
     Raises:
-        ValueError: if it holds none, or one for another backbone.
+        ValueError: if it holds none, or one for another backbone or number of layers.
     """
     decoder = decoder_state(state)
-    if "film_scale.weight" not in decoder:
+    if not decoder.keys() >= {"film_scale.weight", "blocks.0.linear1.weight"}:
         raise ValueError("holds no CLIPSeg decoder")
-    head: Literal["simple", "refined"]
-    head = "refined" if "head.0.weight" in decoder else "simple"
-    built = FiLMDecoder(shape, dim=len(decoder["film_scale.weight"]), head=head)
+    built = FiLMDecoder(
+        shape,
+        layers=layers,
+        dim=len(decoder["film_scale.weight"]),
+        heads=heads,
+        feedforward=len(decoder["blocks.0.linear1.weight"]),
+        head="refined" if "head.0.weight" in decoder else "simple",
+    )
     _load_strictly(built, decoder)
     return built
-
-
-def decoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Pick the decoder out of a state dict of any known origin and give it our names."""
-    own = "model.decoder."
-    if any(key.startswith(own) for key in state):
-        return {key.removeprefix(own): v for key, v in state.items() if key.startswith(own)}
-    if any(key.startswith("decoder.") for key in state):
-        merged = _merge_attention({k: v for k, v in state.items() if k.startswith("decoder.")})
-        return {_from_authors(_to_authors(key)): value for key, value in merged.items()}
-    known = tuple(authors for _, authors, _ in _DECODER_KEYS)
-    kept = {key: value for key, value in state.items() if not key.startswith(_UNUSED)}
-    if not any(key.startswith(known) for key in kept):
-        return {}
-    towers = ("clip_model.", "model.")  # whole models of the authors carry CLIP twice
-    return {_from_authors(k): v for k, v in kept.items() if not k.startswith(towers)}
-
-
-def clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the `clip.` part of a Hugging Face CLIPSeg into an open_clip state dict."""
-    clip = {key.removeprefix("clip."): v for key, v in state.items() if key.startswith("clip.")}
-    renamed = {}
-    for key, value in _merge_attention(clip).items():
-        if key.endswith("position_ids"):
-            continue
-        name = _with_prefix(key, ((theirs, ours) for ours, theirs in _CLIP_KEYS))
-        for open_clip_name, hf_name in _BLOCK_KEYS:
-            name = name.replace(hf_name, open_clip_name)
-        renamed[name] = value.T.contiguous() if key in _TRANSPOSED else value
-    return renamed
-
-
-def _with_prefix(key: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """Exchange the first old prefix that the key has for the new one; without any it stays."""
-    for old, new in pairs:
-        if key.startswith(old):
-            return new + key.removeprefix(old)
-    return key
-
-
-def _from_authors(key: str) -> str:
-    """From the authors' name of a decoder key to ours."""
-    return _with_prefix(key, ((authors, ours) for ours, authors, _ in _DECODER_KEYS))
-
-
-def _to_authors(key: str) -> str:
-    """From Hugging Face's name of a decoder key to the authors'."""
-    key = _with_prefix(key, ((theirs, authors) for _, authors, theirs in _DECODER_KEYS))
-    key = key.replace(".mlp.fc1.", ".linear1.").replace(".mlp.fc2.", ".linear2.")
-    return key.replace(".layer_norm", ".norm")
-
-
-def _merge_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Join q, k and v projections, in that order, into torch's `in_proj`."""
-    merged: dict[str, Tensor] = {}
-    for key, value in state.items():
-        match = re.fullmatch(r"(.*\.self_attn\.)([qkv])_proj\.(weight|bias)", key)
-        if not match:
-            merged[key] = value
-        elif match[2] == "q":
-            parts = [state[f"{match[1]}{name}_proj.{match[3]}"] for name in "qkv"]
-            merged[f"{match[1]}in_proj_{match[3]}"] = torch.cat(parts)
-    return merged
 
 
 def _load_strictly(decoder: nn.Module, state: Mapping[str, Tensor]) -> None:

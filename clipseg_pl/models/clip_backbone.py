@@ -1,16 +1,21 @@
 """Frozen CLIP of any plain-ViT name of open_clip."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from clipseg_pl.models.attention import run_block
 from clipseg_pl.models.backbone import Backbone, BackboneShape
 from clipseg_pl.models.clip_text import TextEncoder
-from clipseg_pl.models.clip_weights import build_clip
+from clipseg_pl.models.clip_weights import build_clip, new_clip
+from clipseg_pl.models.weights import first_mismatch
+
+_WHOLE_VOCABULARY = "ViT-B-16-quickgelu"  # a name whose tokenizer is CLIP's own
 
 
 class CLIPBackbone(Backbone):
@@ -38,6 +43,31 @@ class CLIPBackbone(Backbone):
         """Build CLIP, load its weights and freeze them."""
         super().__init__()
         self.clip = build_clip(name, tag=tag, pretrained=pretrained)
+        self._settle(name, text_cache)
+
+    @classmethod
+    def holding(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
+        """Build a CLIP of which everything is given, with CLIP's whole vocabulary.
+
+        Args:
+            config: an open_clip configuration of a plain ViT CLIP.
+            state: its weights, by open_clip's names.
+
+        Raises:
+            ValueError: if they are of another CLIP.
+        """
+        backbone = cls.__new__(cls)
+        Backbone.__init__(backbone)
+        backbone.clip = new_clip(config)
+        try:
+            backbone.clip.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"its CLIP is another one: {first_mismatch(error)}") from error
+        backbone._settle(_WHOLE_VOCABULARY, text_cache=16384)
+        return backbone
+
+    def _settle(self, name: str, text_cache: int) -> None:
+        """Find the tokenizer, read off the sizes and freeze."""
         self.text_encoder = TextEncoder(self.clip, name, text_cache)
         visual = self.clip.visual
         self.shape = BackboneShape(
@@ -47,6 +77,11 @@ class CLIPBackbone(Backbone):
             depth=len(visual.transformer.resblocks),
         )
         self.freeze()
+
+    @property
+    def quick_gelu(self) -> bool:
+        """Whether its activation is OpenAI's x * sigmoid(1.702 x), not the exact GELU."""
+        return not isinstance(self.clip.visual.transformer.resblocks[0].mlp.gelu, nn.GELU)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Embed texts, raw (not L2-normalised): (len(texts), C). See `TextEncoder`."""
@@ -71,7 +106,7 @@ class CLIPBackbone(Backbone):
         patches = visual.conv1(self.normalise(images))  # B 3 H W -> B width h w
         positions = resize_position_embedding(visual.positional_embedding, patches.shape[2:])
         tokens = patches.flatten(2).transpose(1, 2)  # B width h w -> B N width
-        cls = visual.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
+        cls = visual.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         embedded: Tensor = visual.ln_pre(torch.cat([cls, tokens], 1) + positions.to(tokens.dtype))
         return embedded
 

@@ -9,6 +9,7 @@ So a checkpoint needs to remember a name only, no path.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,17 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
         FileNotFoundError: weights neither on disk nor to be had; says where they were looked for.
     """
     config = find_config(name)
-    with repeatable_weights():
-        clip = CLIP(**config)
+    clip = new_clip(config)
     if pretrained:
         file = _find_weights(name, tag, config)
         load_strictly(clip, name, file, ignored=_SIZES)
     return clip
+
+
+def new_clip(config: Mapping[str, Any]) -> CLIP:
+    """Build a CLIP of random weights, drawn from a fixed seed, by an open_clip configuration."""
+    with repeatable_weights():
+        return CLIP(**config)
 
 
 def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | SimpleTokenizer":

@@ -136,7 +136,7 @@ def film(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 def patch_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """Drop the CLS token and lay the others out: (P, 1 + N, D) to (P, D, height, width)."""
-    return tokens[:, 1:].transpose(1, 2).reshape(len(tokens), tokens.shape[2], *grid)
+    return tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
 
 
 def simple_head(dim: int, patch_size: int) -> nn.Module:

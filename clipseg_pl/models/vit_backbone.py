@@ -102,7 +102,7 @@ class ViTBackbone(Backbone):
         patches = vit.patch_embed.proj(self.normalise(images))  # B 3 H W -> B width h w
         positions = resize_position_embedding(vit.pos_embed[0], patches.shape[2:])
         tokens = patches.flatten(2).transpose(1, 2)  # B width h w -> B N width
-        cls = vit.cls_token.to(tokens.dtype).expand(len(tokens), -1, -1)
+        cls = vit.cls_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         tokens = vit.norm_pre(torch.cat([cls, tokens], 1) + positions.to(tokens.dtype))
         tapped = {}
         for index, block in enumerate(vit.blocks[: max(layers) + 1]):

@@ -2,13 +2,13 @@
 
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -65,6 +65,15 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def write_tensors(file: Path, state: Mapping[str, Tensor]) -> None:
+    """Write `.safetensors` that everything reads: contiguous, on the CPU, marked as torch's."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    file.touch()
+    mode = file.stat().st_mode
+    save_file(plain, file, metadata={"format": "pt"})
+    file.chmod(mode)  # safetensors lets nobody but the owner read
+
+
 def _is_torchscript(file: Path) -> bool:
     with zipfile.ZipFile(file) as archive:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
@@ -88,5 +97,11 @@ def load_strictly(model: nn.Module, name: str, file: Path, ignored: tuple[str, .
     try:
         model.load_state_dict({k: v for k, v in state.items() if not k.startswith(ignored)})
     except RuntimeError as error:
-        first = str(error).splitlines()[1:2] or [str(error)]
-        raise ValueError(f"{file}: not the weights of {name} ({first[0].strip()})") from error
+        reason = first_mismatch(error)
+        raise ValueError(f"{file}: not the weights of {name} ({reason})") from error
+
+
+def first_mismatch(error: RuntimeError) -> str:
+    """The first of the reasons, a line each, for which `load_state_dict` refused."""
+    first = str(error).splitlines()[1:2] or [str(error)]
+    return first[0].strip()

@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from clipseg_pl.models.backbone import BackboneShape
-from clipseg_pl.models.checkpoints import clip_state, decoder_state, load_decoder
+from clipseg_pl.models.checkpoints import load_decoder
 from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.models.key_map import clip_state, decoder_state
 
 VIT_B16 = BackboneShape(width=768, embed_dim=512, patch_size=16, depth=12)
 SMALL = BackboneShape(width=12, embed_dim=10, patch_size=16, depth=12)
