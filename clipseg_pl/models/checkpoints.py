@@ -104,7 +104,9 @@ def start_from(model: CLIPSeg, file: Path) -> Sequence[str]:
     model.backbone.load_state_dict(kept, strict=False)
     if file.suffix != ".ckpt":
         return ()
-    excluded: Sequence[str] = read_checkpoint(file).get("excluded", ())
+    content = read_checkpoint(file)
+    model.decoder.check_layers(content.get("layers"))
+    excluded: Sequence[str] = content.get("excluded", ())
     return excluded
 
 
@@ -112,7 +114,8 @@ def build_decoder(state: Mapping[str, Tensor], shape: BackboneShape) -> FiLMDeco
     """Build the decoder that a state dict of any known origin holds.
 
     Width and head are read off the weights. The tapped blocks are not in them: they are taken to
-    be 3, 7 and 9, as the paper says (the authors' Quickstart has 3, 6 and 9, trap T4).
+    be 3, 7 and 9 of 12, as the paper says (the authors' Quickstart has 3, 6 and 9, trap T4), or
+    their like in another depth (`default_layers`).
 
     Raises:
         ValueError: if it holds none, or one for another backbone.

@@ -19,6 +19,7 @@ _KEPT = (
     "hyper_parameters",
     "threshold",
     "image_size",
+    "layers",
     "excluded",
 )
 
