@@ -155,7 +155,7 @@ def _own_config(name: str) -> dict[str, Any] | None:
 
 def _is_plain(config: dict[str, Any]) -> bool:
     """Whether `CLIPBackbone` computes what a model of that configuration does."""
-    vision, text = config["vision_cfg"], config["text_cfg"]
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     plain = set(config) <= _PLAIN and set(vision) <= _PLAIN_VISION and set(text) <= _PLAIN_TEXT
     return plain and bool(vision.get("patch_size"))  # ResNets have null
 

@@ -220,6 +220,12 @@ def test_other_architectures_are_refused(name):
         find_config(name)
 
 
+def test_a_configuration_of_transformers_is_refused(folder):
+    (folder / "own.json").write_text(json.dumps({"model_type": "clip", "vision_config": {}}))
+    with pytest.raises(ValueError, match="own is not a plain ViT"):
+        find_config("own")
+
+
 def test_another_pooling_is_refused(folder):
     vision = {**TINY_CLIP["vision_cfg"], "pool_type": "avg"}
     (folder / "own.json").write_text(json.dumps({**TINY_CLIP, "vision_cfg": vision}))
