@@ -89,7 +89,8 @@ class CLIPSegCLI(LightningCLI):
         super()._parse_ckpt_path()
         after = dict(leaves(self.config[self.config.subcommand].model))
         for key in before:
-            if key in after and str(before[key]) != str(after[key]):
+            given = before[key] is not None  # null leaves it to the model
+            if given and key in after and str(before[key]) != str(after[key]):
                 rank_zero_only(sys.stderr.write)(
                     f"clipseg_pl: the checkpoint was trained with model.{key} = {after[key]}, "
                     f"which replaces {before[key]}\n"
@@ -115,6 +116,18 @@ class CLIPSegCLI(LightningCLI):
             claim(self.run_folder, config.get("ckpt_path"))
         else:
             trainer.enable_checkpointing = False
+
+    def instantiate_classes(self) -> None:
+        """Refuse images that the backbone cannot take before anything is read or written."""
+        super().instantiate_classes()
+        size, patch = self.datamodule.image_size, self.model.model.backbone.shape.patch_size
+        if size % patch:
+            fitting = [side for side in (size // patch * patch, -(-size // patch) * patch) if side]
+            stop(
+                f"images of {size} pixels are not whole patches of {patch}, the backbone's: set "
+                f"--data.init_args.image_size {' or '.join(map(str, fitting))}, or other "
+                f"multiples of {patch}"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - lightning's signature
         """Add what every run has: loggers, checkpoints, panels, results, progress."""

@@ -92,10 +92,7 @@ class CLIPSegModule(LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         """Segment a batch as it was drawn: (P, 1, H, W) logits."""
         conditional = self.model.conditional(
-            batch["text_prompt"],
-            batch["visual_prompt"],
-            batch["prompt_index"],
-            batch["mix_weight"],
+            batch["text_prompt"], batch["visual_prompt"], batch["prompt_index"], batch["mix_weight"]
         )
         return self.model(batch["query_image"], conditional, batch["query_index"])  # type: ignore[no-any-return]
 
@@ -213,6 +210,7 @@ class CLIPSegModule(LightningModule):
         plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
         checkpoint["hyper_parameters"] = plain
         checkpoint["threshold"], checkpoint["absent_cut"] = self.threshold, self.absent_cut
+        checkpoint["layers"] = sorted(self.model.decoder.layers)
         data = getattr(self.trainer, "datamodule", None)
         checkpoint["image_size"] = getattr(data, "image_size", None)
         excluded, before = getattr(data, "excluded", []), self._excluded_before
@@ -220,6 +218,7 @@ class CLIPSegModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the threshold and cut, the number of steps and what was excluded so far."""
+        self.model.decoder.check_layers(checkpoint.get("layers"))
         self.threshold = checkpoint.get("threshold")
         self.absent_cut = checkpoint.get("absent_cut")  # older checkpoints have none
         self._steps_loaded = checkpoint.get("global_step", 0)

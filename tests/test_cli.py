@@ -22,7 +22,7 @@ def test_a_run_leaves_everything_in_its_folder(trained):
     assert sum(bool(row["train/loss"]) for row in rows) == 3
     assert sum(bool(row["val/text/miou@0.3"]) for row in rows) == 3  # every 0.1 of 3 steps
     config = yaml.safe_load((trained / "config.yaml").read_text())
-    assert config["model"]["decoder"]["init_args"]["layers"] == [3, 7, 9]
+    assert config["model"]["decoder"]["init_args"]["layers"] is None  # in words: of any depth
 
 
 def test_results_hold_what_is_needed_to_trust_them(trained):
@@ -41,6 +41,7 @@ def test_checkpoints_hold_the_decoder_alone_and_no_path(trained):
     assert all(key.startswith("model.decoder.") for key in content["state_dict"])
     assert content["image_size"] == 64 and 0 < content["threshold"] < 1
     assert 0 <= content["absent_cut"] < 1
+    assert content["layers"] == [3, 7, 9]
     description = json.dumps(content["hyper_parameters"])
     assert "/" not in description and "protocol" not in content["hyper_parameters"]
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "tiny"

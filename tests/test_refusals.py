@@ -71,7 +71,8 @@ def test_a_photo_that_a_worker_cannot_read_is_named_in_one_line(
         ("--model.decoder.init_args.layers=[3,77]", "0 to 11"),
         ("--model.backbone.init_args.name=nothing", "unknown CLIP 'nothing'"),
         ("--data.init_args.root=/nowhere", "missing photos in images/, image_data_split.json"),
-        ("--data.init_args.image_size=60", "multiples of 16"),
+        ("--data.init_args.image_size=60", "image_size 48 or 64, or other multiples of 16"),
+        ("--data.init_args.image_size=9", "image_size 16, or other"),
         ("--data.init_args.prompting.text_weight_max=2", "text_weight_min <= text_weight_max"),
         ("--trainer.max_steps=-1", "set --trainer.max_steps"),
         ("--model.decoder.init_args.heads=5", "heads do not divide"),
@@ -84,6 +85,24 @@ def test_mistakes_are_one_line_that_says_what_to_do(miniature, tmp_path, capsys,
     assert stopped.value.code
     lines = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
     assert len(lines) == 1 and answer in lines[0]
+
+
+@pytest.mark.parametrize("option", ["--ckpt_path", "--model.init_decoder"])
+def test_weights_that_were_trained_on_other_layers_are_refused(
+    option, trained, miniature, tmp_path, capsys
+):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    files = {name: tmp_path / f"{name}.ckpt" for name in ("other", "older")}
+    torch.save({**content, "layers": [7, 15, 19]}, files["other"])  # the backbone was deeper
+    del content["layers"]  # before there was a default, the hyper-parameters named them
+    content["hyper_parameters"]["decoder"]["init_args"]["layers"] = [3, 7, 9]
+    torch.save(content, files["older"])
+    with pytest.raises(SystemExit):
+        run(*arguments("validate", miniature, tmp_path, f"{option}={files['other']}"))
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "taps layers [7, 15, 19], the one built here [3, 7, 9]" in said
+    run(*arguments("validate", miniature, tmp_path, f"{option}={files['older']}"))
+    assert "layers" not in capsys.readouterr().err
 
 
 def test_a_key_refused_in_a_file_is_named(miniature, tmp_path, capsys):

@@ -156,12 +156,12 @@ def _left_behind(source: str) -> Iterator[str]:
 
 def _not_in_a_pth(source: "Published") -> Iterator[str]:
     """What the authors' format has no place for, where it is not what readers assume."""
-    from clipseg_pl.models.checkpoints import PAPER_LAYERS
+    from clipseg_pl.models.decoder import default_layers
     from clipseg_pl.models.from_hugging_face import is_imagenets
 
     layers = sorted(source.model.decoder.layers)
     backbone = source.model.backbone
-    if tuple(layers) != PAPER_LAYERS:
+    if tuple(layers) != default_layers(backbone.shape):
         listed = " ".join(map(str, layers))
         yield f"a .pth does not say its layers: whatever reads this one needs {listed} (--layers)"
     if (backbone.shape.width, backbone.shape.embed_dim) != _AUTHORS_WIDTHS:

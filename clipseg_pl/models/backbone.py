@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+RGB = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -32,8 +33,8 @@ class BackboneShape:
 class Backbone(nn.Module, ABC):
     """A frozen encoder of images and text: no gradients, always in evaluation mode.
 
-    Images come as uint8 RGB and are normalised here, on the device, with ImageNet's constants as
-    the authors' code does (not with CLIP's own; paper.md 1.3).
+    Images come as uint8 RGB and are normalised here, on the device, by default with ImageNet's
+    constants as the authors' code does (not with CLIP's own; paper.md 1.3).
 
     A checkpoint names a backbone and does not hold it, but for the state whose names begin with
     one of `kept_state`: what was drawn at random, so that no name leads back to it.
@@ -44,11 +45,11 @@ class Backbone(nn.Module, ABC):
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
-        """Register the normalisation constants."""
+    def __init__(self, mean: RGB = IMAGENET_MEAN, std: RGB = IMAGENET_STD) -> None:
+        """Register what images are normalised with, on the scale 0 to 1."""
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     @abstractmethod
     def embed_text(self, texts: Sequence[str]) -> Tensor:
@@ -80,7 +81,7 @@ class Backbone(nn.Module, ABC):
         return super().train(False)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Scale uint8 images to ImageNet's statistics.
+        """Scale uint8 images to the statistics that the encoder is given.
 
         Raises:
             TypeError: for anything but uint8: a float image has an unknown range.

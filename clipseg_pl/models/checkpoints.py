@@ -13,7 +13,6 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.models.key_map import decoder_state
 from clipseg_pl.models.weights import read_state_dict
 
-PAPER_LAYERS = (3, 7, 9)
 """taken where a file does not say which blocks its decoder taps"""
 # what `CLIPSegModule` puts into a checkpoint
 _CHECKPOINT = {"hyper_parameters", "state_dict", "threshold", "image_size"}
@@ -68,7 +67,9 @@ def start_from(model: CLIPSeg, file: Path) -> Sequence[str]:
     model.backbone.load_state_dict(kept, strict=False)
     if file.suffix != ".ckpt":
         return ()
-    excluded: Sequence[str] = read_checkpoint(file).get("excluded", ())
+    content = read_checkpoint(file)
+    model.decoder.check_layers(content.get("layers"))
+    excluded: Sequence[str] = content.get("excluded", ())
     return excluded
 
 
@@ -76,7 +77,7 @@ def build_decoder(
     state: Mapping[str, Tensor],
     shape: BackboneShape,
     *,
-    layers: Sequence[int] = PAPER_LAYERS,
+    layers: Sequence[int] | None = None,
     heads: int = 4,
 ) -> FiLMDecoder:
     """Build the decoder that a state dict of any known origin holds.
@@ -86,7 +87,8 @@ def build_decoder(
     Args:
         state: see `decoder_state`.
         shape: sizes of the backbone.
-        layers: tapped blocks; by default 3, 7 and 9, as the paper says (trap T4).
+        layers: tapped blocks; by default the paper's 3, 7 and 9 of 12 (trap T4), or
+            their like in another depth (`default_layers`).
         heads: attention heads, 4 in all that was published.
 
     Raises:

@@ -12,7 +12,7 @@ from typing_extensions import Self
 from clipseg_pl.models.attention import run_block
 from clipseg_pl.models.backbone import Backbone, BackboneShape
 from clipseg_pl.models.clip_text import TextEncoder
-from clipseg_pl.models.clip_weights import build_clip, new_clip
+from clipseg_pl.models.clip_weights import build_clip, find_normalisation, new_clip
 from clipseg_pl.models.weights import first_mismatch
 
 _WHOLE_VOCABULARY = "ViT-B-16-quickgelu"  # a name whose tokenizer is CLIP's own
@@ -24,8 +24,8 @@ class CLIPBackbone(Backbone):
     Rectangular images of any size work, by resizing the grid of position embeddings.
 
     Args:
-        name: a name of open_clip whose vision tower is a plain ViT, or of a `<name>.json` in the
-            folder that the environment variable CLIPSEG_WEIGHTS names.
+        name: a name of open_clip whose vision tower is a plain ViT (docs/backbones.md), or of a
+            `<name>.json` in the folder that the environment variable CLIPSEG_WEIGHTS names.
         tag: which weights of that name; "openai" are the paper's.
         pretrained: false for random weights (always the same ones).
         text_cache: how many text embeddings to keep; training repeats its phrases.
@@ -41,7 +41,7 @@ class CLIPBackbone(Backbone):
         text_cache: int = 16384,
     ) -> None:
         """Build CLIP, load its weights and freeze them."""
-        super().__init__()
+        super().__init__(*find_normalisation(name, tag))
         self.clip = build_clip(name, tag=tag, pretrained=pretrained)
         self._settle(name, text_cache)
 

@@ -1,12 +1,14 @@
 """Where CLIP's configuration, weights and vocabulary come from.
 
-A name is looked up as a file first (`<name>.json`, an open_clip model configuration, with
-`<name>.safetensors` or `.pt` beside it) in the folder that `CLIPSEG_WEIGHTS` names and in the
-package, which holds the CLIP of the toy world ("toy"). Then it is one of open_clip's, whose
-weights are looked for as `<name>-<tag>.*` in the same folders and in open_clip's download cache.
-So a checkpoint needs to remember a name only, no path.
+A name is looked up as a file first (`<name>.json`, an open_clip model configuration or the
+`open_clip_config.json` of a model on Hugging Face, with `<name>.safetensors` or `.pt` beside it)
+in the folder that `CLIPSEG_WEIGHTS` names and in the package, which holds the CLIP of the toy
+world ("toy"). Then it is one of open_clip's, whose weights are looked for as `<name>-<tag>.*` in
+the same folders and in open_clip's download cache. So a checkpoint needs to remember a name only,
+no path.
 """
 
+import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -20,6 +22,7 @@ from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
+from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD, RGB
 from clipseg_pl.models.weights import (
     find_downloaded,
     find_file,
@@ -44,20 +47,48 @@ def find_config(name: str) -> dict[str, Any]:
     Raises:
         ValueError: if neither a file nor open_clip knows the name, or if it is no plain ViT CLIP.
     """
-    file = find_file(name, (".json",))
-    config = json.loads(file.read_text()) if file else open_clip.get_model_config(name)
+    own = _own_config(name)
+    config = own.get("model_cfg", own) if own else open_clip.get_model_config(name)
     if config is None:
-        near = [known for known in open_clip.list_models() if known.lower().startswith("vit-b")]
+        near = difflib.get_close_matches(name, plain_names(), 4, cutoff=0)
         raise ValueError(
-            f"unknown CLIP {name!r}: give a name of open_clip ({', '.join(near[:6])}, ...) or put "
+            f"unknown CLIP {name!r}: give a name of open_clip ({', '.join(near)}, ...) or put "
             f"{name}.json and its weights into the folder that CLIPSEG_WEIGHTS names "
             f"({os.environ.get('CLIPSEG_WEIGHTS', 'not set')})"
         )
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    plain = set(config) <= _PLAIN and set(vision) <= _PLAIN_VISION and set(text) <= _PLAIN_TEXT
-    if not plain or not vision.get("patch_size"):  # ResNets have null
-        raise ValueError(f"{name} is not a plain ViT CLIP with CLIP's own tokenizer and pooling")
+    if not _is_plain(config):
+        raise ValueError(
+            f"{name} is not a plain ViT CLIP with CLIP's own tokenizer and pooling; "
+            "docs/backbones.md lists those that are"
+        )
     return dict(config)
+
+
+def plain_names() -> list[str]:
+    """open_clip's names that `CLIPBackbone` computes."""
+    return [name for name in open_clip.list_models() if _is_plain(open_clip.get_model_config(name))]
+
+
+def usable_tags(name: str) -> list[str]:
+    """Tags of open_clip's weights that were trained with the activation function of that name."""
+    quick = bool(open_clip.get_model_config(name).get("quick_gelu"))
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    known = ((tag, open_clip.get_pretrained_cfg(name, tag)) for tag in tags)
+    return [tag for tag, published in known if bool(published.get("quick_gelu")) == quick]
+
+
+def find_normalisation(name: str, tag: str) -> tuple[RGB, RGB]:
+    """Mean and standard deviation, on the scale 0 to 1, of the pixels that a CLIP is given.
+
+    Where it was trained with OpenAI's they are ImageNet's, which the authors give OpenAI's CLIP
+    (paper.md 1.3) and which are close; where with others, they are its own. Those of
+    ViT-L-14's laion2b_s32b_b82k are 0.5: ImageNet's would double the contrast it has learned on.
+    """
+    own = _own_config(name)
+    published = own.get("preprocess_cfg", {}) if own else open_clip.get_pretrained_cfg(name, tag)
+    openai = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    mean, std = tuple(published.get("mean", openai[0])), tuple(published.get("std", openai[1]))
+    return (IMAGENET_MEAN, IMAGENET_STD) if (mean, std) == openai else (mean, std)
 
 
 def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
@@ -148,6 +179,20 @@ class PrunedTokenizer:
         return self.row[self.tokenizer(texts)]
 
 
+def _own_config(name: str) -> dict[str, Any] | None:
+    """What `<name>.json` says, if there is one."""
+    file = find_file(name, (".json",))
+    own: dict[str, Any] | None = json.loads(file.read_text()) if file else None
+    return own
+
+
+def _is_plain(config: dict[str, Any]) -> bool:
+    """Whether `CLIPBackbone` computes what a model of that configuration does."""
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    plain = set(config) <= _PLAIN and set(vision) <= _PLAIN_VISION and set(text) <= _PLAIN_TEXT
+    return plain and bool(vision.get("patch_size"))  # ResNets have null
+
+
 def _find_weights(name: str, tag: str, config: dict[str, Any]) -> Path:
     own = find_file(name, (".json",)) is not None
     if not own:  # asked before a file is looked for, which would not tell
@@ -178,7 +223,7 @@ def _published(name: str, tag: str) -> dict[str, Any]:
     """
     published: dict[str, Any] = open_clip.get_pretrained_cfg(name, tag)
     if not published:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        known = ", ".join(usable_tags(name)) or "none"
         raise ValueError(f"open_clip knows no weights {tag!r} for {name} (known: {known})")
     return published
 

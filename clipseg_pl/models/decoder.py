@@ -19,6 +19,22 @@ class Decoder(nn.Module, ABC):
 
     layers: tuple[int, ...]
 
+    def check_layers(self, trained: Sequence[int] | None) -> None:
+        """Refuse weights that read other blocks in training: they would fit all the same.
+
+        Args:
+            trained: the blocks, rising; None where a file does not say.
+
+        Raises:
+            ValueError: naming both.
+        """
+        own = sorted(self.layers)
+        if trained is not None and list(trained) != own:
+            raise ValueError(
+                f"the checkpoint's decoder taps layers {list(trained)}, the one built here {own}: "
+                "build it with those, on the backbone of its training"
+            )
+
     @abstractmethod
     def project(self, activations: Sequence[Tensor]) -> list[Tensor]:
         """Map activations (B, 1 + N, width), one a layer, to what does not depend on a prompt."""
@@ -53,7 +69,8 @@ class FiLMDecoder(Decoder):
 
     Args:
         shape: sizes of the backbone.
-        layers: tapped blocks, counted from 0 (paper: 3, 7, 9); the order does not matter.
+        layers: tapped blocks, counted from 0; the order does not matter. By default the paper's 3,
+            7 and 9 of 12, or their like in another depth (`default_layers`).
         dim: width D of the decoder's tokens.
         heads: attention heads.
         feedforward: hidden width of the blocks' MLP.
@@ -71,7 +88,7 @@ class FiLMDecoder(Decoder):
         self,
         shape: BackboneShape,
         *,
-        layers: Sequence[int] = (3, 7, 9),
+        layers: Sequence[int] | None = None,
         dim: int = 64,
         heads: int = 4,
         feedforward: int = 2048,
@@ -82,11 +99,13 @@ class FiLMDecoder(Decoder):
         super().__init__()
         if dim % heads:
             raise ValueError(f"the {heads} heads do not divide the decoder's width dim = {dim}")
-        self.layers = deepest_first(layers, shape)
-        self.projections = nn.ModuleList(nn.Linear(shape.width, dim) for _ in layers)
+        self.layers = deepest_first(default_layers(shape) if layers is None else layers, shape)
+        self.projections = nn.ModuleList(nn.Linear(shape.width, dim) for _ in self.layers)
         self.film_scale = nn.Linear(shape.embed_dim, dim)
         self.film_shift = nn.Linear(shape.embed_dim, dim)
-        self.blocks = nn.ModuleList(EncoderLayer(dim, heads, feedforward, dropout) for _ in layers)
+        self.blocks = nn.ModuleList(
+            EncoderLayer(dim, heads, feedforward, dropout) for _ in self.layers
+        )
         build_head = {"simple": simple_head, "refined": refined_head}[head]
         self.head = build_head(dim, shape.patch_size)
 
@@ -115,6 +134,15 @@ class FiLMDecoder(Decoder):
         return logits
 
 
+def default_layers(shape: BackboneShape) -> tuple[int, ...]:
+    """The paper's blocks 3, 7 and 9 of 12, or those that end as far up a tower of another depth.
+
+    Where no block ends there, the next one does: 7, 15, 19 of 24; 10, 21, 26 of 32. They differ
+    from three blocks on.
+    """
+    return tuple(((block + 1) * shape.depth - 1) // 12 for block in (3, 7, 9))
+
+
 def deepest_first(layers: Sequence[int], shape: BackboneShape) -> tuple[int, ...]:
     """Sort the blocks that a decoder taps.
 
@@ -124,7 +152,7 @@ def deepest_first(layers: Sequence[int], shape: BackboneShape) -> tuple[int, ...
     if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(shape.depth)):
         raise ValueError(
             f"layers {list(layers)} must be different blocks of the backbone's 0 to "
-            f"{shape.depth - 1}"
+            f"{shape.depth - 1}: set those of the decoder"
         )
     return tuple(sorted(layers, reverse=True))
 

@@ -93,6 +93,8 @@ def write_checkpoint(
         "hyper_parameters": {**described, "min_lr": 1e-4, **instantiator},
         "state_dict": state,
         "threshold": threshold,
+        "absent_cut": None,
+        "layers": sorted(decoder.layers),
         "image_size": image_size,
     }
     torch.save(content, file)

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from clipseg_pl.models.backbone import BackboneShape
-from clipseg_pl.models.decoder import Decoder, deepest_first, film, patch_grid, simple_head
+from clipseg_pl.models.decoder import (
+    Decoder,
+    deepest_first,
+    default_layers,
+    film,
+    patch_grid,
+    simple_head,
+)
 
 
 class DeconvDecoder(Decoder):
@@ -16,7 +23,8 @@ class DeconvDecoder(Decoder):
 
     Args:
         shape: sizes of the backbone.
-        layer: the tapped block, counted from 0.
+        layer: the tapped block, counted from 0. By default the authors' 9 of 12, or its like in
+            another depth (`default_layers`).
         dim: width D of the decoder's tokens.
         hidden: hidden width of the MLP.
 
@@ -27,11 +35,11 @@ class DeconvDecoder(Decoder):
     """
 
     def __init__(
-        self, shape: BackboneShape, *, layer: int = 9, dim: int = 64, hidden: int = 64
+        self, shape: BackboneShape, *, layer: int | None = None, dim: int = 64, hidden: int = 64
     ) -> None:
         """Build the decoder with torch's default initialisation."""
         super().__init__()
-        self.layers = deepest_first([layer], shape)
+        self.layers = deepest_first([default_layers(shape)[-1] if layer is None else layer], shape)
         self.projection = nn.Linear(shape.width, dim)
         self.film_scale = nn.Linear(shape.embed_dim, dim)
         self.film_shift = nn.Linear(shape.embed_dim, dim)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.checkpoints import PAPER_LAYERS, build_decoder
+from clipseg_pl.models.checkpoints import build_decoder
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clip_weights import find_config
 from clipseg_pl.models.clipseg import CLIPSeg
@@ -73,7 +73,7 @@ def load_published(
             backbone = CLIPBackbone.holding(config, held)
         elif backbone is None:
             backbone = CLIPBackbone(_PAPERS_CLIP)
-        taps = described.layers if described else layers or PAPER_LAYERS
+        taps = described.layers if described else layers
         heads = described.heads if described else _HEADS
         build = partial(build_decoder, state, layers=taps, heads=heads)
         model = CLIPSeg(backbone, build).eval()
@@ -83,9 +83,10 @@ def load_published(
     if described:
         _normalise_as(described, backbone, path)
     elif layers is None:
+        taken = ", ".join(map(str, sorted(model.decoder.layers)))
         _warn(
-            f"{path} does not say which blocks of CLIP its decoder taps: 3, 7 and 9 are taken, as "
-            "the paper says (the authors' Quickstart and Hugging Face's defaults are 3, 6, 9)"
+            f"{path} does not say which blocks of CLIP its decoder taps: {taken} are taken, by the "
+            "paper's 3, 7, 9 of 12 (the authors' Quickstart and Hugging Face's defaults: 3, 6, 9)"
         )
     if config is None and isinstance(backbone, CLIPBackbone):
         _compare(described, held, backbone, path)

@@ -20,6 +20,7 @@ _KEPT = (
     "threshold",
     "absent_cut",
     "image_size",
+    "layers",
     "excluded",
 )
 

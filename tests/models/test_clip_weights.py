@@ -8,8 +8,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.clip_weights import build_clip, find_config
+from clipseg_pl.models.clip_weights import (
+    _check_activation,
+    build_clip,
+    find_config,
+    find_normalisation,
+    plain_names,
+    usable_tags,
+)
 from clipseg_pl.models.weights import read_state_dict
 from tests.conftest import TINY_CLIP
 
@@ -212,11 +220,67 @@ def test_other_architectures_are_refused(name):
         find_config(name)
 
 
+def test_a_configuration_of_transformers_is_refused(folder):
+    (folder / "own.json").write_text(json.dumps({"model_type": "clip", "vision_config": {}}))
+    with pytest.raises(ValueError, match="own is not a plain ViT"):
+        find_config("own")
+
+
 def test_another_pooling_is_refused(folder):
     vision = {**TINY_CLIP["vision_cfg"], "pool_type": "avg"}
     (folder / "own.json").write_text(json.dumps({**TINY_CLIP, "vision_cfg": vision}))
     with pytest.raises(ValueError, match="not a plain ViT"):
         find_config("own")
+
+
+@pytest.mark.parametrize(("name", "near"), [("ViT-L/14", "ViT-L-14,"), ("vit-b-32", "ViT-B-32,")])
+def test_an_unknown_name_is_answered_with_those_near_it(folder, name, near):
+    with pytest.raises(ValueError, match=near):
+        find_config(name)
+
+
+def test_tags_of_a_name_are_those_of_its_activation():
+    assert {"openai", "metaclip_400m", "dfn2b"} <= {*usable_tags("ViT-B-16-quickgelu")}
+    plain = usable_tags("ViT-B-16")
+    assert "laion2b_s34b_b88k" in plain and "openai" not in plain and "dfn2b" not in plain
+    assert usable_tags("ViT-M-16-alt") == []
+
+
+@pytest.mark.parametrize("name", plain_names())
+def test_every_tag_of_a_name_passes_the_check_of_its_activation(name):
+    published = set(open_clip.list_pretrained_tags_by_model(name))
+    usable = set(usable_tags(name))
+    for tag in usable:
+        _check_activation(name, tag, bool(find_config(name).get("quick_gelu")))
+    for tag in published - usable:
+        with pytest.raises(ValueError, match="the activation differs"):
+            _check_activation(name, tag, bool(find_config(name).get("quick_gelu")))
+
+
+# ---- what pixels are normalised with
+
+
+def test_where_openais_constants_were_used_the_authors_give_imagenets():
+    for tag in ("openai", "metaclip_fullcc"):
+        assert find_normalisation("ViT-L-14-quickgelu", tag) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert find_normalisation("toy", "openai") == (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def test_where_others_were_used_they_are_the_weights_own():
+    half = (0.5, 0.5, 0.5)
+    assert find_normalisation("ViT-L-14", "laion2b_s32b_b82k") == (half, half)
+    assert find_normalisation("ViT-L-14", "laion400m_e32") == (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def test_a_model_of_hugging_face_brings_its_own(folder, state):
+    constants = {"mean": [0.5, 0.25, 0.5], "std": [0.5, 0.5, 0.25]}
+    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": constants}
+    (folder / "own.json").write_text(json.dumps(config))
+    save_file(state, folder / "own.safetensors")
+    backbone = CLIPBackbone(name="own")
+    assert same(backbone.clip, state)
+    white = torch.full((1, 3, 16, 16), 255, dtype=torch.uint8)
+    assert backbone.normalise(white)[0, :, 0, 0].tolist() == [1.0, 1.5, 2.0]
 
 
 # ---- pruned vocabulary

@@ -1,12 +1,14 @@
 """The FiLM decoder: its size, its heads, and what a prompt does to it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from clipseg_pl.models.backbone import BackboneShape
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg
-from clipseg_pl.models.decoder import FiLMDecoder, refined_head, simple_head
+from clipseg_pl.models.decoder import FiLMDecoder, default_layers, refined_head, simple_head
 
 VIT_B16 = BackboneShape(width=768, embed_dim=512, patch_size=16, depth=12)
 VIT_B32 = BackboneShape(width=768, embed_dim=512, patch_size=32, depth=12)
@@ -51,6 +53,48 @@ def test_defaults_are_those_of_the_paper():
 def test_layers_that_are_not_there_are_refused(layers):
     with pytest.raises(ValueError, match=r"0 to 11"):
         FiLMDecoder(VIT_B16, layers=layers)
+
+
+@pytest.mark.parametrize(
+    ("depth", "wanted"),
+    [
+        (3, (0, 1, 2)),
+        (4, (1, 2, 3)),
+        (6, (1, 3, 4)),
+        (12, (3, 7, 9)),  # the paper's
+        (24, (7, 15, 19)),  # after 4, 8 and 10 twelfths
+        (32, (10, 21, 26)),
+        (40, (13, 26, 33)),
+        (48, (15, 31, 39)),
+    ],
+)
+def test_default_layers_are_as_far_up_a_tower_of_another_depth(depth, wanted):
+    assert default_layers(replace(VIT_B16, depth=depth)) == wanted
+    assert FiLMDecoder(replace(SMALL, depth=depth), dim=8).layers == wanted[::-1]
+
+
+@pytest.mark.parametrize("depth", range(3, 100))
+def test_default_layers_are_different_blocks_at_the_papers_share_or_the_first_behind_it(depth):
+    layers = default_layers(replace(VIT_B16, depth=depth))
+    assert len(set(layers)) == 3 and layers == tuple(sorted(layers)) and layers[-1] < depth
+    for layer, twelfths in zip(layers, (4, 8, 10), strict=True):
+        assert layer * 12 < twelfths * depth <= (layer + 1) * 12
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_tower_of_fewer_blocks_than_three_needs_to_be_told(depth):
+    shape = replace(SMALL, depth=depth)
+    with pytest.raises(ValueError, match=f"0 to {depth - 1}: set those of the decoder"):
+        FiLMDecoder(shape, dim=8)
+    assert FiLMDecoder(shape, dim=8, layers=[depth - 1]).layers == (depth - 1,)
+
+
+def test_weights_of_other_layers_are_refused():
+    decoder = small_decoder(layers=[9, 3])
+    decoder.check_layers([3, 9])
+    decoder.check_layers(None)  # a file that does not say
+    with pytest.raises(ValueError, match=r"taps layers \[3, 8\], the one built here \[3, 9\]"):
+        decoder.check_layers([3, 8])
 
 
 def test_order_of_layers_does_not_matter():

@@ -1,5 +1,7 @@
 """CLIP-Deconv: its size, its formula, and that patches do not hear of each other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -21,6 +23,11 @@ def test_parameter_count():
     decoder = DeconvDecoder(VIT_B16)
     assert sum(p.numel() for p in decoder.parameters() if p.requires_grad) == 139_585
     assert decoder.layers == (9,)
+
+
+@pytest.mark.parametrize(("depth", "layer"), [(1, 0), (4, 3), (24, 19), (32, 26)])
+def test_default_layer_is_as_far_up_a_tower_of_another_depth(depth, layer):
+    assert DeconvDecoder(replace(SMALL, depth=depth)).layers == (layer,)
 
 
 @pytest.mark.parametrize("layer", [-1, 12])

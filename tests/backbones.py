@@ -1,0 +1,56 @@
+"""Prints the tables of docs/backbones.md: python -m tests.backbones."""
+
+from collections.abc import Iterator
+
+import torch
+from open_clip.model import CLIP
+from torch import nn
+
+from clipseg_pl.models.backbone import BackboneShape
+from clipseg_pl.models.clip_weights import find_config, plain_names, usable_tags
+from clipseg_pl.models.decoder import FiLMDecoder, default_layers
+from clipseg_pl.segmenter import PAPER_SIZE
+
+SIZES = (
+    "| name | patch | blocks | tapped | C | image sizes | decoder, D = 64 | CLIP (million) |",
+    "|---|---:|---:|---|---:|---|---:|---:|",
+)
+WEIGHTS = ("| name | tags |", "|---|---|")
+
+
+def published() -> list[str]:
+    """Names of open_clip that `CLIPBackbone` takes and that have weights."""
+    return [name for name in plain_names() if usable_tags(name)]
+
+
+def sizes(name: str) -> str:
+    """Row of a name: its shape, its own image size and the one nearest to the paper's 352."""
+    config = find_config(name)
+    vision = config["vision_cfg"]
+    patch = vision["patch_size"]
+    shape = BackboneShape(vision["width"], config["embed_dim"], patch, vision["layers"])
+    with torch.device("meta"):
+        decoder, clip = count(FiLMDecoder(shape)), count(CLIP(**config))
+    layers = ", ".join(map(str, default_layers(shape)))
+    images = f"{vision['image_size']}, {round(PAPER_SIZE / patch) * patch}"
+    cells = (patch, shape.depth, layers, shape.embed_dim, images, f"{decoder:,}", clip // 10**6)
+    return f"| {' | '.join(map(str, (name, *cells)))} |"
+
+
+def weights(name: str) -> str:
+    """Row of a name: its tags."""
+    return f"| {name} | {', '.join(usable_tags(name))} |"
+
+
+def count(model: nn.Module) -> int:
+    """Parameters of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def tables() -> Iterator[str]:
+    """Both tables, line by line."""
+    yield from (*SIZES, *map(sizes, published()), "", *WEIGHTS, *map(weights, published()))
+
+
+if __name__ == "__main__":
+    print(*tables(), sep="\n")
