@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 import clipseg_pl.models
+from clipseg_pl.metrics.presence import presence
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_pl.models.clip_weights import build_tokenizer
 from clipseg_pl.segmenter import TOY, Segmenter
@@ -56,3 +57,19 @@ def test_the_decoder_finds_what_it_is_asked_for():
     assert len(own) > 20
     assert np.mean(own) > 0.35
     assert np.mean(own) > np.mean(others) + 0.2
+
+
+def test_its_cut_tells_things_in_a_scene_from_others():
+    cut = torch.load(FOLDER / "toy_pc_plus.ckpt", weights_only=True)["absent_cut"]
+    segmenter, found, refused = Segmenter.from_checkpoint(TOY), [], []
+    for index in range(20):
+        scene = draw_scene(np.random.default_rng((0xC07, index)), 128)
+        drawn = sorted({thing.variant for thing in scene.things})
+        others = [variant for variant in NAMES if variant not in drawn][index % 4 :: 4]
+        asked = [NAMES[variant][0] for variant in (*drawn, *others)]
+        probability = torch.from_numpy(segmenter(scene.image, asked).probability)
+        judged = presence(probability[:, None]) >= cut
+        found += judged[: len(drawn)].tolist()
+        refused += (~judged[len(drawn) :]).tolist()
+    assert len(found) > 40 and len(refused) > 40
+    assert np.mean(found) > 0.6 and np.mean(refused) > 0.6, (np.mean(found), np.mean(refused))
