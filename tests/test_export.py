@@ -96,7 +96,7 @@ def test_an_authors_file_to_a_checkpoint(toy, toy_hf, tmp_path):
     torch.save({**raw, "reduce.weight": torch.zeros(1), "reduce.bias": torch.zeros(1)}, pth)
     status, _, complaints = call(pth, "--to", "ckpt", "--out", file, "--backbone", "toy")
     assert status == 0
-    assert "3, 7 and 9 are taken" in complaints and "left out reduce.weight, red" in complaints
+    assert "3, 7, 9 are taken" in complaints and "left out reduce.weight, red" in complaints
     assert "published decoders were trained on a CLIP with QuickGELU" in complaints
     content = read_checkpoint(file)
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "toy"

@@ -1,6 +1,5 @@
 """What a checkpoint is, and whether it can be used."""
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -9,14 +8,13 @@ from torch import Tensor
 from clipseg_pl.doctor.findings import Finding
 from clipseg_pl.doctor.weights import PAPERS_CLIP, PAPERS_TAG, backbone_found
 from clipseg_pl.models.checkpoints import read_checkpoint
-from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, describe
 from clipseg_pl.models.key_map import clip_state, decoder_state
 from clipseg_pl.models.weights import find_file, read_state_dict
 from clipseg_pl.segmenter import TOY, Segmenter
 
-_HUGGING_FACE = ("model.safetensors", "pytorch_model.bin")
-_LAYERS = inspect.signature(FiLMDecoder).parameters["layers"].default
-"""what a decoder taps whose file does not say so"""
+_LAYERS = (3, 7, 9)
+"""what a decoder taps whose file does not say so, on twelve blocks"""
 
 
 def check_checkpoint(file: Path) -> Iterator[Finding]:
@@ -29,9 +27,9 @@ def check_checkpoint(file: Path) -> Iterator[Finding]:
     if str(file) == TOY:
         file = find_file("toy_pc_plus", (".ckpt",)) or file
     if file.is_dir():
-        held = [file / name for name in _HUGGING_FACE if (file / name).is_file()]
+        held = [file / name for name in WEIGHTS if (file / name).is_file()]
         if not held:
-            yield Finding("wrong", "file", f"a folder without {' or '.join(_HUGGING_FACE)}")
+            yield Finding("wrong", "file", f"a folder without {' or '.join(WEIGHTS)}")
             return
         file = held[0]
     try:
@@ -66,13 +64,16 @@ def _ours(file: Path) -> Iterator[Finding]:
     decoder = given.get("decoder", {})
     options = decoder.get("init_args", {})
     kind = decoder.get("class_path", "FiLMDecoder").rpartition(".")[2]
-    layers = [options["layer"]] if "layer" in options else options.get("layers", _LAYERS)
+    given_layers = [options["layer"]] if options.get("layer") else options.get("layers")
+    layers = content.get("layers") or given_layers  # checkpoints before the key name them
     sizes = _sizes(decoder_state(content["state_dict"]))
     step = f"step {content.get('global_step', 0):,} of `fit`"
-    says = f"{kind} at {step}: {sizes}, layers {_listed(layers)}"
+    says = f"{kind} at {step}: {sizes}, layers {_listed(layers or _LAYERS)}"
     yield Finding("ok", "decoder", says)
     threshold, size = content["threshold"], content["image_size"]
     kept = "no threshold kept" if threshold is None else f"threshold {threshold:g} kept"
+    if content.get("absent_cut") is not None:
+        kept += f", absent cut {content['absent_cut']:g}"
     excluded = ", ".join(content.get("excluded", ()))
     without = f"trained without {excluded}" if excluded else "no class or word left out of training"
     yield Finding("ok", "settings", f"{kept}; {size or 'no'} px; {without}")
@@ -93,7 +94,10 @@ def _published(file: Path) -> Iterator[Finding]:
     if "film_scale.weight" not in decoder:
         yield Finding("wrong", "file", _no_decoder(state))
         return
-    taps = f"layers taken to be {_listed(_LAYERS)}, which the file does not say"
+    if file.name in WEIGHTS and (file.parent / CONFIG).is_file():
+        taps = f"layers {_listed(describe(file.parent).layers)}"
+    else:
+        taps = f"layers taken to be {_listed(_LAYERS)}, which the file does not say"
     yield Finding("ok", "decoder", f"{_origin(state)}: {_sizes(decoder)}, {taps}")
     if clip:
         yield Finding("ok", "backbone", "the CLIP in the file")

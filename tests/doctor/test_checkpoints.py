@@ -40,7 +40,8 @@ def test_one_of_fit_is_described_and_loaded(trained, content):
         f"at step {content['global_step']} of `fit`: D = 64, simple head, layers 3, 7, 9"
         in found["decoder"].says
     )
-    assert f"threshold {content['threshold']:g} kept; 64 px" in found["settings"].says
+    kept = f"threshold {content['threshold']:g} kept, absent cut {content['absent_cut']:g}; 64 px"
+    assert kept in found["settings"].says
     assert "no class or word left out" in found["settings"].says
     assert "CLIPBackbone tiny, untrained" in found["backbone"].says
     assert found["loading"].says
@@ -90,7 +91,7 @@ def test_a_deconv_decoder_is_described(content, tmp_path):
         "class_path": "clipseg_pl.models.deconv_decoder.DeconvDecoder",
         "init_args": {"dim": 16, "layer": 5},
     }
-    state = decoder.state_dict()
+    content["layers"], state = [5], decoder.state_dict()
     content["state_dict"] = {f"model.decoder.{key}": value for key, value in state.items()}
     torch.save(content, tmp_path / "new.ckpt")
     found = look(tmp_path / "new.ckpt")

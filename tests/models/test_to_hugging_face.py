@@ -140,7 +140,7 @@ def test_published_rd16_on_a_real_photo(real_data, tmp_path):
     file = real_data / "weights" / "rd16-uni.pth"
     raw = torch.load(file, map_location="cpu", weights_only=True)
     backbone = CLIPBackbone(pretrained=False)
-    with pytest.warns(UserWarning, match="3, 7 and 9 are taken"):
+    with pytest.warns(UserWarning, match="3, 7, 9 are taken"):
         source = load_published(file, backbone)
     write_hugging_face(tmp_path, source.model, source.image_size, None)
     photo = next((real_data / "phrasecut_coco").rglob("*.jpg"))

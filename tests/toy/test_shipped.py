@@ -80,3 +80,17 @@ def test_the_decoder_finds_what_it_is_shown():
     assert len(own) >= 40
     assert np.mean(own) > 0.3
     assert np.mean(own) > np.mean(others) + 0.2
+
+
+def test_its_cut_tells_things_in_a_scene_from_others():
+    segmenter, found, refused = Segmenter.from_checkpoint(TOY), [], []
+    for index in range(20):
+        scene = draw_scene(np.random.default_rng((0xC07, index)), 128)
+        drawn = sorted({thing.variant for thing in scene.things})
+        others = [variant for variant in NAMES if variant not in drawn][index % 4 :: 4]
+        asked = [NAMES[variant][0] for variant in (*drawn, *others)]
+        absent = segmenter(scene.image, asked).absent
+        found += (~absent[: len(drawn)]).tolist()
+        refused += absent[len(drawn) :].tolist()
+    assert len(found) > 40 and len(refused) > 40
+    assert np.mean(found) > 0.6 and np.mean(refused) > 0.6, (np.mean(found), np.mean(refused))
