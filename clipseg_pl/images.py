@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 RGB = npt.NDArray[np.uint8]
 _PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
 """what PIL raises for files that are no image, or only the beginning of one"""
+_ON_ITS_SIDE = 5
+"""EXIF orientations from here to 8 exchange height and width"""
 
 
 class UnreadableImageError(OSError):
@@ -54,10 +56,17 @@ def _eight_bits(grey: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return (grey >> 8 if deep else grey).astype(np.uint8)
 
 
-def image_size(file: Path) -> tuple[int, int] | None:
-    """Height and width of a photo from its header; None if it has none."""
+def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
+    """Height and width of a photo from its header; None if it has none.
+
+    Args:
+        file: as for `read_image`.
+        upright: as for `read_image`.
+    """
     try:
         with Image.open(file) as image:
+            if upright and image.getexif().get(ExifTags.Base.Orientation, 1) >= _ON_ITS_SIDE:
+                return image.width, image.height
             return image.height, image.width
     except _PROBLEMS:
         return None

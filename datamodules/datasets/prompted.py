@@ -69,6 +69,9 @@ class Prompting:
     Args:
         negative_prob: how often a training phrase is replaced by another one, drawn uniformly
             from the different phrases, and its mask emptied (q_neg).
+        absent_negatives: draw them from the phrases that are not annotated on the photo. False is
+            the paper's rule, harmless among PhraseCut's tens of thousands of phrases; of a dozen
+            class names every other one may be in sight.
         supports: attach a visual prompt made from another task with the same phrase.
         lone_phrases: train on phrases without a partner too, which only text can ask for.
         exclude_query: never take the query itself as its support. False is the paper's rule: any
@@ -86,6 +89,7 @@ class Prompting:
     """
 
     negative_prob: float = 0.2
+    absent_negatives: bool = False
     supports: bool = True
     lone_phrases: bool = True
     exclude_query: bool = True
@@ -179,7 +183,7 @@ class PromptedDataset(Dataset[Sample]):
 
     def _training_prompt(self, task: int, mask: Mask, rng: np.random.Generator) -> Prompt:
         own = self.source.phrase(task)
-        negative = self._draw_other_phrase(own, rng)
+        negative = self._draw_negative(task, own, rng)
         return self._prompt(task, own if negative is None else negative, mask, rng)
 
     def _company(self, task: int, rng: np.random.Generator) -> list[int]:
@@ -225,11 +229,13 @@ class PromptedDataset(Dataset[Sample]):
         crop = object_aware_crop(mask, rng) if self.train else None
         return [to_tensor(self.prompting.visual_prompt(*self.resize(photo, mask, crop)))]
 
-    def _draw_other_phrase(self, own: int, rng: np.random.Generator) -> int | None:
+    def _draw_negative(self, task: int, own: int, rng: np.random.Generator) -> int | None:
         """With probability q_neg, a phrase other than the own; else None."""
         others = len(self.source.phrases) - 1
         if rng.random() >= self.prompting.negative_prob or not others:
             return None
+        if self.prompting.absent_negatives:
+            return self._draw_absent_phrase(task, rng)
         drawn = int(rng.integers(others))
         return drawn + (drawn >= own)
 
