@@ -8,11 +8,11 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
+from datamodules.datasets.annotations import Annotations
 from datamodules.datasets.coco_json import read_coco
 from datamodules.datasets.exclusion import WithoutPhrases, lone_phrases
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import (
-    Annotations,
     ImageFolder,
     refuse_common_photos,
     validation_photos,
@@ -39,7 +39,7 @@ class Table:
     masks: str | None = None
 
 
-_DEFAULT_PROMPTING = Prompting(absent_negatives=True)
+_DEFAULT_PROMPTING = Prompting()
 _DEFAULT_TABLE = Table()
 
 
@@ -47,7 +47,7 @@ class ImageFolderDataModule(BaseDataModule):
     """Your own photos, prompted as PhraseCut+ is; see docs/own_data.md.
 
     A row of a table, or a phrase about a photo in a COCO json, is a task; tasks with equal phrases
-    are each other's supports.
+    are each other's supports, and negatives are phrases that the photo is not annotated with.
 
     Args:
         root: folder that paths start from, or "toy" for the embedded toy world.
@@ -100,7 +100,13 @@ class ImageFolderDataModule(BaseDataModule):
             before, source = len(source), WithoutPhrases(source, lone_phrases(source).__contains__)
             self.skipped["train"] = {"whose phrases have no partner": before - len(source)}
         return PromptedDataset(
-            source, self.prompting, self.image_size, train, self.seed, self.phrases_per_image
+            source,
+            self.prompting,
+            self.image_size,
+            train,
+            self.seed,
+            self.phrases_per_image,
+            absent_negatives=True,
         )
 
     def _source(self, split: Split) -> ImageFolder:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.image_folder import (
+from datamodules.datasets.annotations import (
     EMPTY,
     NO_PHRASE,
     Annotations,

@@ -12,14 +12,14 @@ from PIL import Image
 
 from clipseg_pl.images import UnreadableImageError
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.files import cache_folder
-from datamodules.datasets.image_folder import (
+from datamodules.datasets.annotations import (
     Rows,
     Sizes,
     in_threads,
     photo_sizes,
     refuse_missing,
 )
+from datamodules.datasets.files import cache_folder
 from datamodules.datasets.phrasecut_index import Strings
 
 WHOLE = -1

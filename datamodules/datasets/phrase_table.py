@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.datasets.image_folder import (
+from datamodules.datasets.annotations import (
     EMPTY,
     NO_PHRASE,
     Annotations,
