@@ -34,13 +34,13 @@ class Table:
         masks: folder that the names of masks start from; by default the table's own.
     """
 
-    table: str = "own/phrases.csv"
+    table: str = ""
     images: str | None = None
     masks: str | None = None
 
 
 _DEFAULT_PROMPTING = Prompting()
-_DEFAULT_TABLE = Table()
+_DEFAULT_TABLE = Table("own/phrases.csv")
 
 
 class ImageFolderDataModule(BaseDataModule):
@@ -133,6 +133,8 @@ class ImageFolderDataModule(BaseDataModule):
         """
         if given in self._read:
             return self._read[given]
+        if not given.table:
+            raise ValueError("images or masks without a table: set train.table, val.table or so too")
         file = self.root / Path(given.table).expanduser()
         if not file.is_file():
             raise DatasetNotFoundError(

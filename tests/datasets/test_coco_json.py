@@ -12,8 +12,9 @@ from datamodules.datasets.coco_json import read_coco
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import ImageFolder
 from datamodules.datasets.run_lengths import counts_of
+from datamodules.toy.words import kind_name
 from datamodules.toy.writers.folder import build_folders
-from datamodules.toy.writers.own import class_name, draw_own, own_request
+from datamodules.toy.writers.own import draw_own, own_request
 from tests.datasets.own import BAR, SQUARE, rectangle, write_photo
 
 POLYGON = [4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]
@@ -199,10 +200,10 @@ def test_the_toy_photos_are_read_as_they_were_drawn(tmp_path):
     source = ImageFolder(read_coco(tmp_path / "own" / "coco.json", tmp_path / "own"))
     tasks = 0
     for index in range(4):
-        scene, _ = draw_own(3, index)
+        scene = draw_own(3, index)
         drawn = {}
         for thing in scene.things:
-            name = class_name(thing.kind)
+            name = kind_name(thing.kind)
             drawn[name] = drawn.get(name, False) | thing.mask
         for name, mask in drawn.items():
             (task,) = (

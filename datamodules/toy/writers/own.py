@@ -1,4 +1,4 @@
-"""Toy photos of one's own: phrases, class names and COCO annotations of the same scenes."""
+"""Toy photos of one's own, with words that no other toy dataset is annotated with."""
 
 import csv
 import json
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datamodules.toy.captions import Phrase, draw_phrases
 from datamodules.toy.kinds import KINDS
 from datamodules.toy.polygons import polygons_of
 from datamodules.toy.scenes import Scene, draw_scene
-from datamodules.toy.words import NAMES
+from datamodules.toy.words import PROPERTIES, PROPERTY_SENTENCES, kind_name
 from datamodules.toy.writers.folder import (
     Request,
     counts_of,
@@ -34,9 +34,9 @@ _CATEGORIES = {kind: number for number, kind in enumerate(KINDS, 1)}
 def own_request(scenes: Mapping[str, int], seed: int) -> Request:
     """Asks for `<root>/own`, in the three forms that docs/own_data.md tells of.
 
-    `phrases.csv` has referring phrases with binary masks, `classes.jsonl` names of classes
-    with maps of labels, `coco.json` the same names with polygons; all are about the photos in
-    `images`.
+    `phrases.csv` says what things are for, can do and have, with binary masks; `classes.jsonl`
+    has their names, with maps of labels; `coco.json` the names, with polygons. All are about
+    the photos in `images`.
 
     Args:
         scenes: Number of pictures, of the one split "all".
@@ -50,19 +50,21 @@ def own_request(scenes: Mapping[str, int], seed: int) -> Request:
     return Request((_FOLDER,), describe(counts, _SIZE, seed), fill)
 
 
-def draw_own(seed: int, index: int) -> tuple[Scene, list[Phrase]]:
-    """The scene of a photo and its phrases, at least one: a function of seed and index."""
+def draw_own(seed: int, index: int) -> Scene:
+    """The scene of a photo: a function of seed and index."""
     rng = np.random.default_rng((_OWN, seed, index))
-    while True:
-        scene = draw_scene(rng, _SIZE, count=1 + int(rng.binomial(*_MORE_THINGS)))
-        phrases = draw_phrases(scene, rng)
-        if phrases:
-            return scene, phrases
+    return draw_scene(rng, _SIZE, count=1 + int(rng.binomial(*_MORE_THINGS)))
 
 
-def class_name(kind: str) -> str:
-    """The commonest word for a kind."""
-    return NAMES.get(kind, (kind,))[0]
+def properties(scene: Scene) -> dict[str, NDArray[np.bool_]]:
+    """What can be said of things in a scene, such as "something with wheels" -> (H, W) bool."""
+    found = {}
+    for name, kinds in PROPERTIES.items():
+        masks = [thing.mask for thing in scene.things if thing.kind in kinds]
+        if masks:
+            sentences = PROPERTY_SENTENCES[name]
+            found[next(s for s in sentences if s.startswith("some"))] = np.any(masks, 0)
+    return found
 
 
 def _fill(building: Path, advance: Callable[[], None], count: int, seed: int) -> None:
@@ -76,17 +78,16 @@ def _fill(building: Path, advance: Callable[[], None], count: int, seed: int) ->
     annotations: list[dict[str, Any]] = []
     for number in range(1, count + 1):
         photo, labels = f"images/{number:04}.jpg", f"labels/{number:04}.png"
-        scene, drawn = draw_own(seed, number - 1)
+        scene = draw_own(seed, number - 1)
         write_jpeg(folder / photo, scene.image)
-        for place, phrase in enumerate(drawn, 1):
-            mask = f"masks/{number:04}_{place}.png"
-            whole = np.any(phrase.masks(scene), 0).astype(np.uint8) * 255
-            write_labels(folder / mask, whole)
-            phrases.append((photo, mask, phrase.text))
+        for phrase, mask in properties(scene).items():
+            file = f"masks/{number:04}_{phrase.replace(' ', '_')}.png"
+            write_labels(folder / file, mask.astype(np.uint8) * 255)
+            phrases.append((photo, file, phrase))
         write_labels(folder / labels, label_map(scene, _CATEGORIES))
         for kind in sorted({thing.kind for thing in scene.things}):
             row = {"image": photo, "mask": labels, "label": _CATEGORIES[kind]}
-            classes.append(json.dumps({**row, "phrase": class_name(kind)}))
+            classes.append(json.dumps({**row, "phrase": kind_name(kind)}))
         height, width = _SIZE
         images.append({"id": number, "file_name": photo, "height": height, "width": width})
         annotations += _annotations(number, scene, len(annotations) + 1)
@@ -94,7 +95,7 @@ def _fill(building: Path, advance: Callable[[], None], count: int, seed: int) ->
     with (folder / "phrases.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("image", "mask", "phrase"), *phrases])
     write_lines(folder / "classes.jsonl", classes)
-    categories = [{"id": k, "name": class_name(kind)} for kind, k in _CATEGORIES.items()]
+    categories = [{"id": k, "name": kind_name(kind)} for kind, k in _CATEGORIES.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(folder / "coco.json", content)
 
