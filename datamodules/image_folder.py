@@ -134,7 +134,7 @@ class ImageFolderDataModule(BaseDataModule):
         if given in self._read:
             return self._read[given]
         if not given.table:
-            raise ValueError("images or masks without a table: set train.table, val.table or so too")
+            raise ValueError("images or masks without a table: name it beside them (.table)")
         file = self.root / Path(given.table).expanduser()
         if not file.is_file():
             raise DatasetNotFoundError(

@@ -22,6 +22,8 @@ from datamodules.datasets.mask_files import WHOLE, MaskFiles, check_files
 from datamodules.datasets.phrasecut_index import Strings
 
 _COLUMNS = ("image", "mask", "phrase")
+_DIGITS = 9
+"""of a label, at most; pictures hold no larger numbers than 32 bits"""
 
 
 def read_table(file: Path, images: Path, masks: Path) -> Annotations:
@@ -45,25 +47,20 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
     rows: list[tuple[int, int, int, int, int]] = []
     skipped: Counter[str] = Counter()
     try:
-        for number, row in _read_rows(file):
-            cells = {column: _cell(row, column) for column in (*_COLUMNS, "label")}
-            if not words(cells["phrase"]):
+        for line, row in _read_rows(file):
+            text = words(_cell(row, "phrase"))
+            if not text:
                 skipped[NO_PHRASE] += 1
                 continue
-            for column in ("image", "mask"):
-                if not cells[column]:
-                    raise ValueError(f"line {number} has no {column}")
-            photo, mask = (os.path.normpath(cells[column]) for column in ("image", "mask"))
-            label = _label(number, cells["label"])
-            phrase = phrase_of[words(cells["phrase"])]
-            rows.append((number, photo_of[photo], mask_of[mask], phrase, label))
+            own_photo, own_mask = (_file(line, row, column) for column in ("image", "mask"))
+            own_label = _label(line, _cell(row, "label"))
+            rows.append((line, photo_of[own_photo], mask_of[own_mask], phrase_of[text], own_label))
     except (ValueError, csv.Error) as error:  # also for bytes that are not UTF-8, and broken JSON
         raise ValueError(f"{file}: {error}") from error
-    number_, photo_, mask_, phrase_, label_ = np.array(rows, np.int64).reshape(-1, 5).T.copy()
+    number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
-    sizes, covers = check_files(
-        file, images, photos, photo_, MaskFiles(masks, names, mask_, label_), number_
-    )
+    every = MaskFiles(masks, names, mask, label)
+    sizes, covers = check_files(file, images, photos, photo, every, number)
     skipped[EMPTY] += int((~covers).sum())
     left_out = refuse_unusable(file, int(covers.sum()), skipped)
     return Annotations(
@@ -72,10 +69,10 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
         photos=photos,
         sizes=sizes,
         phrases=Strings.pack(list(phrase_of)),
-        photo=photo_[covers],
-        phrase=phrase_[covers],
-        number=number_[covers],
-        masks=MaskFiles(masks, names, mask_[covers], label_[covers]),
+        photo=photo[covers],
+        phrase=phrase[covers],
+        number=number[covers],
+        masks=MaskFiles(masks, names, mask[covers], label[covers]),
         skipped=left_out,
     )
 
@@ -124,10 +121,18 @@ def _cell(row: Mapping[str, Any], column: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _label(number: int, given: str) -> int:
+def _file(line: int, row: Mapping[str, Any], column: str) -> str:
+    name = _cell(row, column)
+    if not name:
+        raise ValueError(f"line {line} has no {column}")
+    return os.path.normpath(name)
+
+
+def _label(line: int, given: str) -> int:
     """A value in a map of labels; `WHOLE` where none is given."""
     if not given:
         return WHOLE
-    if not given.isdecimal():
-        raise ValueError(f"line {number}: label {given!r} is not a whole number from 0 on")
-    return int(given)
+    digits = given.removesuffix(".0")  # pandas' way, where some rows have no label
+    if not digits.isdecimal() or len(digits) > _DIGITS:
+        raise ValueError(f"line {line}: label {given!r} is not a whole number from 0 on")
+    return int(digits)

@@ -71,7 +71,7 @@ def test_a_label_is_a_value_in_the_mask(folder, mode):
     if mode == "P":
         image.putpalette(bytes(range(256)) * 3)
     image.save(folder / "labels.png")
-    rows = [row(mask="labels.png", label=3), row(mask="labels.png", label=200), row(label="")]
+    rows = [row(mask="labels.png", label=3), row(mask="labels.png", label="200.0"), row(label="")]
     source = ImageFolder(read(write_csv(folder / "table.csv", rows)))
     for task, mask in enumerate((SQUARE, BAR, SQUARE)):
         assert np.array_equal(source.mask(task), mask)
@@ -136,6 +136,7 @@ def test_excel_writes_a_mark_and_any_case_first(folder):
         ([row(mask="")], "line 2 has no mask"),
         ([row(label="dog")], "line 2: label 'dog' is not a whole number"),
         ([row(label="-1")], "line 2: label '-1' is not a whole number"),
+        ([row(label="9" * 30)], "is not a whole number from 0 on"),
         ([row(phrase=" ")], "no row that can be used; skipped 1 without a phrase"),
         ([row(mask="masks/nothing.png")], "no row that can be used; skipped 1 whose mask is empty"),
         (
