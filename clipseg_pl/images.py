@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +22,8 @@ MOST_PIXELS = 89_478_485
 """of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
 _PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
 """what PIL raises for files that are no image, or only the beginning of one"""
+_ON_ITS_SIDE = 5
+"""EXIF orientations from here to 8 exchange height and width"""
 
 
 class UnreadableImageError(OSError):
@@ -162,10 +164,17 @@ def resize(image: RGB, sides: tuple[int, int]) -> Tensor:
     return F.interpolate(pixels, sides, mode="bilinear", antialias=True)[0]
 
 
-def image_size(file: Path) -> tuple[int, int] | None:
-    """Height and width of a photo from its header; None if it has none."""
+def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
+    """Height and width of a photo from its header; None if it has none.
+
+    Args:
+        file: as for `read_image`.
+        upright: as for `read_image`.
+    """
     try:
         with Image.open(file) as image:
+            if upright and image.getexif().get(ExifTags.Base.Orientation, 1) >= _ON_ITS_SIDE:
+                return image.width, image.height
             return image.height, image.width
     except _PROBLEMS:
         return None

@@ -17,6 +17,7 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from datamodules.toy.writers.coco import coco_request
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.lvis import lvis_request
+from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.voc import voc_request
 from tests.command import arguments, run
 from tests.miniature import write_miniature
@@ -75,6 +76,7 @@ def miniature(tmp_path_factory) -> Path:
     write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
     for request in (voc_request, coco_request, lvis_request):
         build_folders(root, request({"train": 40, "val": 40}, 0), progress=False)
+    build_folders(root, own_request({"all": 20}, 0), progress=False)
     return root
 
 

@@ -12,9 +12,9 @@ def main(args: list[str]) -> None:
         prog="python -m clipseg_pl toy",
         description="Write the toy world: small drawn datasets in the published layouts of "
         "PhraseCut (VGPhraseCut_v0), Pascal VOC (VOC2012, lists), COCO-20i (COCO2014, splits) and "
-        "LVIS. Configs with `root: toy` write it into the cache by themselves; this is for looking "
-        "at the files and for worlds of another size. What is there is kept; a folder that holds "
-        "anything else is refused.",
+        "LVIS, and photos as people keep their own (own). Configs with `root: toy` write it into "
+        "the cache by themselves; this is for looking at the files and for worlds of another size. "
+        "What is there is kept; a folder that holds anything else is refused.",
         epilog="example: python -m clipseg_pl toy --root toy_data --scenes 200",
     )
     parser.add_argument("--root", type=Path, required=True, help="folder to write to")

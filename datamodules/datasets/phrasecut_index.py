@@ -29,6 +29,13 @@ class Strings:
         """Keep the arrays, mapped or not."""
         self.text, self.offsets = text, offsets
 
+    @classmethod
+    def pack(cls, strings: Sequence[str]) -> "Strings":
+        """Lay strings end to end; what UTF-8 cannot hold becomes a question mark."""
+        encoded = [string.encode(errors="replace") for string in strings]
+        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), ends)
+
     def __len__(self) -> int:
         """How many strings."""
         return len(self.offsets) - 1

@@ -131,6 +131,8 @@ class PromptedDataset(Dataset[Sample]):
         train: which of the two.
         seed: of everything that is drawn.
         phrases_per_image: prompts of a training sample, at most.
+        absent_negatives: draw negatives from phrases that are not annotated on the photo. The paper
+            draws from all; where there are few, many of them would be in sight.
     """
 
     def __init__(
@@ -141,11 +143,12 @@ class PromptedDataset(Dataset[Sample]):
         train: bool,
         seed: int,
         phrases_per_image: int = 1,
+        absent_negatives: bool = False,
     ) -> None:
         """Keep the parts; nothing is read."""
         self.source, self.prompting = source, prompting
         self.train, self.seed = train, seed
-        self.phrases_per_image = phrases_per_image
+        self.phrases_per_image, self.absent_negatives = phrases_per_image, absent_negatives
         self.image_size, self.resize = image_size, PairedResize(image_size)
 
     def __len__(self) -> int:
@@ -161,11 +164,12 @@ class PromptedDataset(Dataset[Sample]):
         crop = object_aware_crop(whole, rng) if self.train else None
         image, mask = self.resize(photo, whole, crop)
         if self.train:
-            prompts = [self._training_prompt(task, mask, rng)]
+            prompts = [self._prompt(task, self._draw_training_phrase(task, rng), mask, rng)]
             for other in self._company(task, rng):
                 mask = self.resize.mask(self.source.mask(other), crop)
                 if mask.any():
-                    prompts.append(self._training_prompt(other, mask, rng))
+                    phrase = self._draw_training_phrase(other, rng)
+                    prompts.append(self._prompt(other, phrase, mask, rng))
         else:
             prompts = [self._prompt(task, self.source.phrase(task), mask, rng)]
             absent = self._draw_absent_phrase(task, rng)
@@ -176,11 +180,6 @@ class PromptedDataset(Dataset[Sample]):
             query_size=(photo.shape[0], photo.shape[1]),
             prompts=prompts,
         )
-
-    def _training_prompt(self, task: int, mask: Mask, rng: np.random.Generator) -> Prompt:
-        own = self.source.phrase(task)
-        negative = self._draw_other_phrase(own, rng)
-        return self._prompt(task, own if negative is None else negative, mask, rng)
 
     def _company(self, task: int, rng: np.random.Generator) -> list[int]:
         """Other tasks about the photo, in random order."""
@@ -225,11 +224,14 @@ class PromptedDataset(Dataset[Sample]):
         crop = object_aware_crop(mask, rng) if self.train else None
         return [to_tensor(self.prompting.visual_prompt(*self.resize(photo, mask, crop)))]
 
-    def _draw_other_phrase(self, own: int, rng: np.random.Generator) -> int | None:
-        """With probability q_neg, a phrase other than the own; else None."""
-        others = len(self.source.phrases) - 1
+    def _draw_training_phrase(self, task: int, rng: np.random.Generator) -> int:
+        """The task's own; with probability q_neg another one, if there is any."""
+        own, others = self.source.phrase(task), len(self.source.phrases) - 1
         if rng.random() >= self.prompting.negative_prob or not others:
-            return None
+            return own
+        if self.absent_negatives:
+            absent = self._draw_absent_phrase(task, rng)
+            return own if absent is None else absent
         drawn = int(rng.integers(others))
         return drawn + (drawn >= own)
 

@@ -7,6 +7,7 @@ from datamodules.datasets.files import cache_folder
 from datamodules.toy.writers.coco import coco_request
 from datamodules.toy.writers.folder import WORLD, Request, build_folders, is_built
 from datamodules.toy.writers.lvis import lvis_request
+from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.phrasecut import phrasecut_request
 from datamodules.toy.writers.voc import voc_request
 
@@ -15,15 +16,17 @@ SCENES: dict[str, dict[str, int]] = {
     "VOC2012": {"train": 300, "val": 150},
     "COCO2014": {"train": 300, "val": 200},
     "LVIS": {"train": 100, "val": 150},
+    "own": {"all": 300},
 }
 """dataset -> split -> pictures of the default world"""
-_LEAST = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40}
+_LEAST = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40, "own": 40}
 """pictures of a split that a small world has all the same; forty show each kind twice"""
 _REQUESTS: dict[str, Callable[[Mapping[str, int], int], Request]] = {
     "PhraseCut": phrasecut_request,
     "VOC2012": voc_request,
     "COCO2014": coco_request,
     "LVIS": lvis_request,
+    "own": own_request,
 }
 
 

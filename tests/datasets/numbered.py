@@ -46,9 +46,15 @@ class Numbered:
         return np.array(self.rows)[self.tasks_of_image(task)]
 
 
-def prompted(source: Numbered, train: bool = True, seed: int = 0, **settings) -> PromptedDataset:
+def prompted(
+    source: Numbered,
+    train: bool = True,
+    seed: int = 0,
+    absent_negatives: bool = False,
+    **settings,
+) -> PromptedDataset:
     prompting = Prompting(**{"visual_prompt": UNTOUCHED, **settings})
-    return PromptedDataset(source, prompting, image_size=8, train=train, seed=seed)
+    return PromptedDataset(source, prompting, 8, train, seed, absent_negatives=absent_negatives)
 
 
 def shown(sample: Sample, prompt: int = 0) -> list[int]:

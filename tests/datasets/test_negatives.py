@@ -122,3 +122,19 @@ class TestAbsentPhraseInEvaluation:
         dataset = prompted(self.source, train=False)
         ids = [prompt["prompt_id"] for task in range(8) for prompt in dataset[0, task]["prompts"]]
         assert len(set(ids)) == len(ids) == 16 and np.all([name.strip() for name in ids])
+
+
+def test_absent_negatives_are_drawn_from_what_the_photo_does_not_show():
+    source = Numbered("a a a b c d", per_photo=5)  # photos with a, b, c and with d
+    seen: dict[int, Counter] = {task: Counter() for task in range(len(source))}
+    for task, _, prompt in training_prompts(source, negative_prob=0.5, absent_negatives=True):
+        seen[task][prompt["phrase"]] += prompt["negative"]
+    assert all(+seen[task] == {"d": seen[task]["d"]} and seen[task]["d"] for task in range(5))
+    assert set(+seen[5]) == {"a", "b", "c"}
+    assert stats.chisquare([seen[5][name] for name in "abc"]).pvalue > 1e-3
+
+
+def test_where_every_phrase_is_on_the_photo_nothing_is_absent():
+    source = Numbered("a b c", per_photo=3)
+    drawn = training_prompts(source, negative_prob=1.0, absent_negatives=True)
+    assert not any(prompt["negative"] for _, _, prompt in drawn)

@@ -13,8 +13,8 @@ from datamodules.toy.writers.folder import WORLD, build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
-SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "LVIS": 1}
-PARTS = {"VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS"}
+SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "LVIS": 1, "own": 1}
+PARTS = {"VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS", "own"}
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def test_counts_are_in_proportion_and_never_tiny():
         "VOC2012": {"train": 40, "val": 40},
         "COCO2014": {"train": 40, "val": 40},
         "LVIS": {"train": 40, "val": 40},
+        "own": {"all": 40},
     }
     with pytest.raises(ValueError, match="at least 1 scene, not 0"):
         scaled(0)
@@ -48,6 +49,7 @@ def test_all_datasets_are_written_once(tmp_path, small):
         "VOC2012": 2,
         "COCO2014": 2,
         "LVIS": 2,
+        "own": 1,
     }
     for folder, count in written.items():
         assert len(list(folder.rglob("*.jpg"))) == count
@@ -61,7 +63,7 @@ def test_the_verb_writes_and_says_what_comes_next(tmp_path, small, capsys):
     toy.main(["--root", str(root), "--scenes", "2", "--seed", "4"])
     out = capsys.readouterr().out
     assert {path.name for path in root.iterdir()} == PARTS
-    for name in ("VGPhraseCut_v0", "VOC2012", "COCO2014", "LVIS"):
+    for name in ("VGPhraseCut_v0", "VOC2012", "COCO2014", "LVIS", "own"):
         assert f"{root / name}: " in out
     assert f"--data.init_args.root '{root}'" in out.splitlines()[-1]
 

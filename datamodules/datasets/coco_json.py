@@ -1,0 +1,187 @@
+"""COCO's annotation format: categories or captions as phrases, their instances as one mask."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from clipseg_pl.prompts.visual import Mask
+from datamodules.datasets.annotations import (
+    EMPTY,
+    NO_PHRASE,
+    Annotations,
+    Positions,
+    Rows,
+    Sizes,
+    photo_sizes,
+    refuse_unusable,
+    words,
+)
+from datamodules.datasets.phrasecut_index import Strings
+from datamodules.datasets.run_lengths import Encoded, encode, polygons_of
+
+_NO_MASK = "without a segmentation"
+
+
+class _Photo(NamedTuple):
+    name: str
+    height: int
+    width: int
+
+
+class _Annotation(NamedTuple):
+    id: object
+    image: object
+    category: object
+    phrase: object
+    """its own, where it has one"""
+    segmentation: object
+    """polygons as arrays; run lengths as they stand in the file"""
+
+
+def read_coco(file: Path, images: Path) -> Annotations:
+    """Read annotations in COCO's format; one task for each phrase about each photo.
+
+    The phrase is an annotation's own (`phrase`, else `caption`), or the name of its category with
+    blanks for underscores. All annotations of a phrase in a photo make one mask, crowds (`iscrowd`)
+    among them: they are of the category too. LVIS's files, which name photos by `coco_url`,
+    are read as well.
+
+    Args:
+        file: json with `images`, `annotations` and, unless all of these have phrases, `categories`.
+        images: folder that `file_name` starts from.
+
+    Raises:
+        DatasetNotFoundError: if photos that have annotations are missing.
+        ValueError: if the file is not in COCO's format, a photo is not of the size that it says, or
+            no annotation can be used.
+    """
+    try:
+        with file.open(encoding="utf-8-sig") as stream:
+            content = json.load(stream, object_hook=_compact)
+        regions, skipped = _collect(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = str(error) if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{file}: not annotations in COCO's format ({said})") from error
+    tasks: dict[tuple[_Photo, str], Encoded] = {}
+    for key, parts in regions.items():
+        united = coco_mask.merge(parts) if parts else None
+        if united and coco_mask.area(united):
+            tasks[key] = united
+        else:
+            skipped[EMPTY] += 1
+    left_out = refuse_unusable(file, len(tasks), skipped)
+    photo_of, phrase_of = Positions(), Positions()
+    photo = np.array([photo_of[of.name] for of, _ in tasks], np.int64)
+    phrase = np.array([phrase_of[text] for _, text in tasks], np.int64)
+    sizes = photo_sizes(file, images, list(photo_of))
+    _refuse_other_sizes(file, {photo for photo, _ in tasks}, photo_of, sizes)
+    counts = [region["counts"] for region in tasks.values()]
+    return Annotations(
+        file=file,
+        folder=images,
+        photos=Strings.pack(list(photo_of)),
+        sizes=sizes,
+        phrases=Strings.pack(list(phrase_of)),
+        photo=photo,
+        phrase=phrase,
+        number=np.arange(1, len(photo) + 1),
+        masks=RunLengths(
+            np.frombuffer(b"".join(counts), np.uint8),
+            np.cumsum([0, *map(len, counts)], dtype=np.int64),
+            sizes[photo],
+        ),
+        skipped=left_out,
+    )
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """Row to mask: pycocotools' compressed run lengths, end to end.
+
+    Args:
+        text: (total,) uint8.
+        offsets: (rows + 1,) int64.
+        sizes: (rows, 2) int32, height and width.
+    """
+
+    text: npt.NDArray[np.uint8]
+    offsets: Rows
+    sizes: Sizes
+
+    def __call__(self, row: int) -> Mask:
+        """Decode a row's mask, (H, W) bool."""
+        counts = self.text[self.offsets[row] : self.offsets[row + 1]].tobytes()
+        encoded = {"size": self.sizes[row].tolist(), "counts": counts}
+        return np.asarray(coco_mask.decode(encoded), np.bool_)
+
+
+def _compact(entry: dict[str, Any]) -> object:
+    """Turn annotations into arrays while json is read; lists of numbers are four times larger."""
+    if "image_id" not in entry:
+        return entry
+    given, name = entry.get("segmentation"), entry.get("id")
+    return _Annotation(
+        name,
+        entry["image_id"],
+        entry.get("category_id"),
+        entry.get("phrase") or entry.get("caption"),
+        polygons_of(given, f"annotation {name}") if isinstance(given, list) else given,
+    )
+
+
+def _collect(
+    content: Mapping[str, Any],
+) -> tuple[dict[tuple[_Photo, str], list[Encoded]], Counter[str]]:
+    """The regions of each photo and phrase, and what is left out."""
+    names = {entry["id"]: str(entry["name"]) for entry in content.get("categories", ())}
+    photos = {entry["id"]: _read_photo(entry) for entry in content["images"]}
+    if len({photo.name for photo in photos.values()}) < len(set(photos.values())):
+        raise ValueError("it lists a photo with two sizes")
+    skipped: Counter[str] = Counter()
+    regions: dict[tuple[_Photo, str], list[Encoded]] = {}
+    for annotation in content["annotations"]:
+        where = f"annotation {annotation.id}"
+        if annotation.image not in photos:
+            raise ValueError(f"{where} is about image {annotation.image}, which is not listed")
+        photo, phrase = photos[annotation.image], annotation.phrase
+        if phrase is None:
+            if annotation.category not in names:
+                raise ValueError(f"{where} has category {annotation.category}, which is not listed")
+            phrase = names[annotation.category].replace("_", " ")
+        if not words(str(phrase)):
+            skipped[NO_PHRASE] += 1
+        elif annotation.segmentation is None:
+            skipped[_NO_MASK] += 1
+        else:
+            encoded = encode(annotation.segmentation, photo.height, photo.width, where)
+            regions.setdefault((photo, words(str(phrase))), []).extend(encoded)
+    return regions, skipped
+
+
+def _read_photo(entry: Mapping[str, Any]) -> _Photo:
+    height, width = entry.get("height"), entry.get("width")
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        raise ValueError(f"image {entry['id']} has no height and width")
+    name = entry.get("file_name") or "/".join(entry["coco_url"].split("/")[-2:])
+    return _Photo(os.path.normpath(name), height, width)
+
+
+def _refuse_other_sizes(
+    file: Path, annotated: set[_Photo], position: Mapping[str, int], sizes: Sizes
+) -> None:
+    wrong = sorted(p for p in annotated if tuple(sizes[position[p.name]]) != p[1:])
+    if wrong:
+        height, width = sizes[position[wrong[0].name]]
+        raise ValueError(
+            f"{file}: {len(wrong)} photos are not of the size annotated, {wrong[0].name} the "
+            f"first: it is {height} x {width} (height x width), annotated as {wrong[0].height} x "
+            f"{wrong[0].width}"
+        )

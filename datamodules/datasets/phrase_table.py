@@ -1,0 +1,138 @@
+"""A table of phrases (CSV or JSONL) beside photos and masks."""
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.datasets.annotations import (
+    EMPTY,
+    NO_PHRASE,
+    Annotations,
+    Positions,
+    refuse_unusable,
+    words,
+)
+from datamodules.datasets.mask_files import WHOLE, MaskFiles, check_files
+from datamodules.datasets.phrasecut_index import Strings
+
+_COLUMNS = ("image", "mask", "phrase")
+_DIGITS = 9
+"""of a label, at most; pictures hold no larger numbers than 32 bits"""
+
+
+def read_table(file: Path, images: Path, masks: Path) -> Annotations:
+    """Read a table of phrases and look at every photo's header and every mask.
+
+    Its columns are `image`, `mask`, `phrase` and perhaps `label`; a row is a task, and a photo may
+    have several. How masks are read is told by `marked`.
+
+    Args:
+        file: CSV with a header, or JSONL with an object a line (`.jsonl`).
+        images: folder that the names of photos start from.
+        masks: folder that the names of masks start from.
+
+    Raises:
+        DatasetNotFoundError: if photos or masks are missing.
+        UnreadableImageError: if a mask cannot be one.
+        ValueError: if a column or a value is missing, a mask is not of its photo's size, a label
+            is in none of its masks, or no row can be used.
+    """
+    photo_of, mask_of, phrase_of = (Positions() for _ in range(3))
+    rows: list[tuple[int, int, int, int, int]] = []
+    skipped: Counter[str] = Counter()
+    try:
+        for line, row in _read_rows(file):
+            text = words(_cell(row, "phrase"))
+            if not text:
+                skipped[NO_PHRASE] += 1
+                continue
+            own_photo, own_mask = (_file(line, row, column) for column in ("image", "mask"))
+            own_label = _label(line, _cell(row, "label"))
+            rows.append((line, photo_of[own_photo], mask_of[own_mask], phrase_of[text], own_label))
+    except (ValueError, csv.Error) as error:  # also for bytes that are not UTF-8, and broken JSON
+        raise ValueError(f"{file}: {error}") from error
+    number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
+    photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
+    every = MaskFiles(masks, names, mask, label)
+    sizes, covers = check_files(file, images, photos, photo, every, number)
+    skipped[EMPTY] += int((~covers).sum())
+    left_out = refuse_unusable(file, int(covers.sum()), skipped)
+    return Annotations(
+        file=file,
+        folder=images,
+        photos=photos,
+        sizes=sizes,
+        phrases=Strings.pack(list(phrase_of)),
+        photo=photo[covers],
+        phrase=phrase[covers],
+        number=number[covers],
+        masks=MaskFiles(masks, names, mask[covers], label[covers]),
+        skipped=left_out,
+    )
+
+
+def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows of a table with the lines that they are on, from 1."""
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        if file.suffix.lower() == ".jsonl":
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, _read_object(number, line)
+            return
+        reader = csv.DictReader(stream)
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        _require_columns("its first line", reader.fieldnames)
+        for row in reader:
+            if None in row:
+                raise ValueError(
+                    f"line {reader.line_num} has more cells than columns; a phrase with commas "
+                    'belongs into double quotes: "small, red bird"'
+                )
+            yield reader.line_num, row
+
+
+def _read_object(number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number} is not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number} is not a JSON object with {', '.join(_COLUMNS)}")
+    _require_columns(f"line {number}", list(row))
+    return row
+
+
+def _require_columns(where: str, found: list[str]) -> None:
+    missing = [column for column in _COLUMNS if column not in found]
+    if missing:
+        raise ValueError(
+            f"{where} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}"
+        )
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    return "" if value is None else str(value).strip()
+
+
+def _file(line: int, row: Mapping[str, Any], column: str) -> str:
+    name = _cell(row, column)
+    if not name:
+        raise ValueError(f"line {line} has no {column}")
+    return os.path.normpath(name)
+
+
+def _label(line: int, given: str) -> int:
+    """A value in a map of labels; `WHOLE` where none is given."""
+    if not given:
+        return WHOLE
+    digits = given.removesuffix(".0")  # pandas' way, where some rows have no label
+    if not digits.isdecimal() or len(digits) > _DIGITS:
+        raise ValueError(f"line {line}: label {given!r} is not a whole number from 0 on")
+    return int(digits)

@@ -1,0 +1,119 @@
+"""Toy photos of one's own, with words that no other toy dataset is annotated with."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.toy.kinds import KINDS
+from datamodules.toy.polygons import polygons_of
+from datamodules.toy.scenes import Scene, draw_scene
+from datamodules.toy.words import PROPERTIES, PROPERTY_SENTENCES, kind_name
+from datamodules.toy.writers.folder import (
+    Request,
+    counts_of,
+    describe,
+    write_json,
+    write_lines,
+)
+from datamodules.toy.writers.pictures import label_map, write_jpeg, write_labels
+
+_FOLDER = "own"
+_SPLITS = ("all",)
+_SIZE = 120, 160  # height and width in pixels
+_OWN = 0x0B0B  # opens the generators' seeds: nobody else draws these scenes
+_MORE_THINGS = 4, 0.5  # beside the first one, on how many and how likely each
+_CATEGORIES = {kind: number for number, kind in enumerate(KINDS, 1)}
+
+
+def own_request(scenes: Mapping[str, int], seed: int) -> Request:
+    """Asks for `<root>/own`, in the three forms that docs/own_data.md tells of.
+
+    `phrases.csv` says what things are for, can do and have, with binary masks; `classes.jsonl`
+    has their names, with maps of labels; `coco.json` the names, with polygons. All are about
+    the photos in `images`.
+
+    Args:
+        scenes: Number of pictures, of the one split "all".
+        seed: Equal seeds give equal files.
+
+    Raises:
+        ValueError: There is no such split.
+    """
+    counts = counts_of(scenes, _SPLITS, "own")
+    fill = partial(_fill, count=counts["all"], seed=seed)
+    return Request((_FOLDER,), describe(counts, _SIZE, seed), fill)
+
+
+def draw_own(seed: int, index: int) -> Scene:
+    """The scene of a photo: a function of seed and index."""
+    rng = np.random.default_rng((_OWN, seed, index))
+    return draw_scene(rng, _SIZE, count=1 + int(rng.binomial(*_MORE_THINGS)))
+
+
+def properties(scene: Scene) -> dict[str, NDArray[np.bool_]]:
+    """What can be said of things in a scene, such as "something with wheels" -> (H, W) bool."""
+    found = {}
+    for name, kinds in PROPERTIES.items():
+        masks = [thing.mask for thing in scene.things if thing.kind in kinds]
+        if masks:
+            sentences = PROPERTY_SENTENCES[name]
+            found[next(s for s in sentences if s.startswith("some"))] = np.any(masks, 0)
+    return found
+
+
+def _fill(building: Path, advance: Callable[[], None], count: int, seed: int) -> None:
+    """Draws every photo."""
+    folder = building / _FOLDER
+    for name in ("images", "masks", "labels"):
+        (folder / name).mkdir()
+    phrases: list[tuple[str, str, str]] = []
+    classes: list[str] = []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(1, count + 1):
+        photo, labels = f"images/{number:04}.jpg", f"labels/{number:04}.png"
+        scene = draw_own(seed, number - 1)
+        write_jpeg(folder / photo, scene.image)
+        for phrase, mask in properties(scene).items():
+            file = f"masks/{number:04}_{phrase.replace(' ', '_')}.png"
+            write_labels(folder / file, mask.astype(np.uint8) * 255)
+            phrases.append((photo, file, phrase))
+        write_labels(folder / labels, label_map(scene, _CATEGORIES))
+        for kind in sorted({thing.kind for thing in scene.things}):
+            row = {"image": photo, "mask": labels, "label": _CATEGORIES[kind]}
+            classes.append(json.dumps({**row, "phrase": kind_name(kind)}))
+        height, width = _SIZE
+        images.append({"id": number, "file_name": photo, "height": height, "width": width})
+        annotations += _annotations(number, scene, len(annotations) + 1)
+        advance()
+    with (folder / "phrases.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("image", "mask", "phrase"), *phrases])
+    write_lines(folder / "classes.jsonl", classes)
+    categories = [{"id": k, "name": kind_name(kind)} for kind, k in _CATEGORIES.items()]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_json(folder / "coco.json", content)
+
+
+def _annotations(image: int, scene: Scene, first: int) -> list[dict[str, Any]]:
+    """One annotation a thing, numbered from `first`."""
+    return [
+        {
+            "id": first + number,
+            "image_id": image,
+            "category_id": _CATEGORIES[thing.kind],
+            "iscrowd": 0,
+            "segmentation": [
+                [value for point in polygon for value in point]
+                for polygon in polygons_of(thing.mask)
+            ],
+            "area": float(thing.mask.sum()),
+            "bbox": [float(value) for value in thing.box],
+        }
+        for number, thing in enumerate(scene.things)
+    ]

@@ -1,0 +1,57 @@
+"""Photos, masks and tables written for one test."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = (24, 32)  # height, width
+
+
+def rectangle(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+SQUARE, BAR = rectangle(4, 20, 4, 20), rectangle(0, 24, 24, 28)
+
+
+def write_photo(file: Path, grey: int = 0, size: tuple[int, int] = SIZE) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size[::-1], (grey, grey, grey)).save(file)
+
+
+def write_mask(file: Path, values: np.ndarray) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint8) * 255 if values.dtype == bool else values).save(file)
+
+
+def write_csv(file: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def write_jsonl(file: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def write_photos(folder: Path, phrases: Sequence[Sequence[str]], name: str = "phrases.csv") -> Path:
+    """Photo k, of grey k, and a row for each of its phrases; all masks are the square."""
+    rows = []
+    write_mask(folder / "masks" / "square.png", SQUARE)
+    for number, of_photo in enumerate(phrases):
+        write_photo(folder / "images" / f"{number}.png", number)
+        for phrase in of_photo:
+            row = {"image": f"images/{number}.png", "mask": "masks/square.png", "phrase": phrase}
+            rows.append(row)
+    return write_csv(folder / name, rows)

@@ -1,0 +1,245 @@
+"""COCO's annotation format, against masks by hand and against pycocotools."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from datamodules.datasets.coco_json import read_coco
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.image_folder import ImageFolder
+from datamodules.datasets.run_lengths import counts_of
+from datamodules.toy.words import kind_name
+from datamodules.toy.writers.folder import build_folders
+from datamodules.toy.writers.own import draw_own, own_request
+from tests.datasets.own import BAR, SQUARE, rectangle, write_photo
+
+POLYGON = [4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]
+BAR_RUNS = {"size": [24, 32], "counts": [24 * 24, 24 * 4, 24 * 4]}  # down the columns
+CATEGORIES = [{"id": 3, "name": "traffic_light"}, {"id": 9, "name": "Dog"}]
+
+
+def text_of(mask):
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [*mask.shape], "counts": encoded["counts"].decode()}
+
+
+def image(number, **more):
+    return {"id": number, "height": 24, "width": 32, "file_name": f"{number}.png", **more}
+
+
+def annotation(number, image, category, segmentation, **more):
+    entry = {"id": number, "image_id": image, "category_id": category, "iscrowd": 0}
+    return {**entry, "segmentation": segmentation, **more}
+
+
+CONTENT = {
+    "images": [image(1), image(2), image(3)],
+    "categories": CATEGORIES,
+    "annotations": [
+        annotation(1, 1, 9, [POLYGON]),
+        annotation(2, 1, 9, BAR_RUNS, iscrowd=1),
+        annotation(3, 1, 3, text_of(BAR)),
+        annotation(4, 2, 3, [POLYGON, [24, 0, 28, 0, 28, 24, 24, 24]]),
+        annotation(5, 2, 9, [POLYGON], caption="the big dog"),
+        annotation(6, 2, 9, [POLYGON], phrase="My dog", caption="the big dog"),
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in (1, 2):  # no annotation is about the third
+        write_photo(tmp_path / f"{number}.png", number)
+    return tmp_path
+
+
+def read(folder, **change):
+    file = folder / "coco.json"
+    file.write_text(json.dumps({**CONTENT, **change}))
+    return read_coco(file, folder)
+
+
+def test_all_instances_of_a_phrase_in_a_photo_are_one_mask(folder):
+    source = ImageFolder(read(folder))
+    found = {
+        (int(source.image(task)[0, 0, 0]), source.phrases[source.phrase(task)]): source.mask(task)
+        for task in range(len(source))
+    }
+    expected = {
+        (1, "dog"): SQUARE | BAR,  # the crowd too
+        (1, "traffic light"): BAR,
+        (2, "traffic light"): SQUARE | BAR,
+        (2, "the big dog"): SQUARE,
+        (2, "my dog"): SQUARE,
+    }
+    assert found.keys() == expected.keys() and len(source) == 5
+    for key, mask in expected.items():
+        assert np.array_equal(found[key], mask) and found[key].dtype == bool
+    names = [source.name(task) for task in range(5)]
+    assert names == ["1__1", "1__2", "2__3", "2__4", "2__5"]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "mask"),
+    [
+        ([[4, 4, 8, 4, 8, 10, 4, 10]], rectangle(4, 10, 4, 8)),
+        ([[4, 4, 8, 4, 8, 10, 4, 10], [6, 4, 12, 4, 12, 6, 6, 6]], "union"),
+        ([[-5, -5, 3, -5, 3, 2, -5, 2]], rectangle(0, 2, 0, 3)),  # cut at the photo's edge
+        ({"size": [24, 32], "counts": [0, 768]}, rectangle(0, 24, 0, 32)),
+        ({"size": [24, 32], "counts": [25, 2, 22, 2, 717]}, rectangle(1, 3, 1, 3)),
+    ],
+)
+def test_masks_by_hand(folder, segmentation, mask):
+    if isinstance(mask, str):
+        mask = rectangle(4, 10, 4, 8) | rectangle(4, 6, 6, 12)
+    source = ImageFolder(read(folder, annotations=[annotation(1, 1, 9, segmentation)]))
+    assert np.array_equal(source.mask(0), mask)
+
+
+@given(st.lists(st.booleans(), min_size=35, max_size=35), st.integers(0, 30))
+def test_compressed_run_lengths_are_read_as_pycocotools_does(pixels, repeat):
+    mask = np.repeat(np.array(pixels).reshape(5, 7), repeat + 1, 0)
+    lengths = counts_of(text_of(mask)["counts"])
+    down = mask.ravel(order="F")
+    assert np.array_equal(np.repeat(np.arange(len(lengths)) % 2 == 1, lengths), down)
+
+
+def test_what_cannot_serve_is_counted(folder):
+    more = [
+        annotation(7, 1, 9, None, phrase="x"),
+        annotation(8, 1, 9, [[1, 1, 5, 5]], phrase="two points"),
+        annotation(9, 1, 9, [], phrase="y"),
+        annotation(10, 1, 9, [POLYGON], phrase="  "),
+    ]
+    annotations = read(folder, annotations=[*CONTENT["annotations"], *more])
+    assert len(annotations.photo) == 5 and annotations.skipped == {
+        "without a segmentation": 1,
+        "whose mask is empty": 2,
+        "without a phrase": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"images": None}, "TypeError"),
+        ({"annotations": [1]}, "AttributeError"),
+        ({"annotations": [{"id": 1}]}, "AttributeError"),
+        ({"categories": [{"id": 3}]}, "KeyError('name')"),
+        ({"images": [image(1, height=None)]}, "image 1 has no height and width"),
+        ({"images": [image(1, width=0)]}, "image 1 has no height and width"),
+        ({"images": [{"id": 1, "height": 2, "width": 2}]}, "KeyError('coco_url')"),
+        ({"images": [image(1), image(2, file_name="1.png", width=9)]}, "a photo with two sizes"),
+        ({"images": [image(1)]}, "annotation 4 is about image 2, which is not listed"),
+        ({"categories": CATEGORIES[:1]}, "annotation 1 has category 9, which is not listed"),
+        *(
+            ({"annotations": [annotation(7, 1, 9, bad)]}, f"annotation 7 has {answer}")
+            for bad, answer in (
+                ([POLYGON[:-1]], "malformed polygons"),
+                ([["a", "b"]], "malformed polygons"),
+                ([[1e9] * 6], "malformed polygons"),
+                ([[[1, 2], [3, 4], [5, 6]]], "malformed polygons"),
+                ([None], "malformed polygons"),
+                ("polygons", "a segmentation that is neither"),
+                ({"counts": [768]}, "a segmentation that is neither"),
+                ({"size": [32, 24], "counts": [768]}, "a segmentation that is neither"),
+                *(
+                    ({"size": [24, 32], "counts": counts}, "run lengths that do not add up")
+                    for counts in ([767], [], [-1, 769], [0.5, 767.5], None, "", "0", "zz", "P")
+                ),
+            )
+        ),
+    ],
+)
+def test_what_is_not_cocos_format_is_refused_in_one_line(folder, change, answer):
+    with pytest.raises(ValueError) as refused:
+        read(folder, **change)
+    said = str(refused.value)
+    assert said.startswith(f"{folder / 'coco.json'}: not annotations in COCO's format (")
+    assert answer in said and "\n" not in said
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"images": [', b"\xff\xfe", b"[" * 100000])
+def test_what_is_no_json_of_coco_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "coco.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"coco.json: not annotations in COCO's format") as refused:
+        read_coco(tmp_path / "coco.json", tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_nothing_that_can_be_used_is_refused(folder):
+    with pytest.raises(ValueError, match=r"coco.json: no row that can be used; skipped none"):
+        read(folder, annotations=[])
+    with pytest.raises(ValueError, match=r"no row that can be used; skipped 1 without a segmenta"):
+        read(folder, annotations=[annotation(1, 1, 9, None)])
+
+
+def test_photos_must_be_there_and_of_their_size(folder):
+    write_photo(folder / "2.png", size=(32, 24))
+    with pytest.raises(ValueError, match=r"1 photos are not .* 2.png the first: it is 32 x 24"):
+        read(folder)
+    (folder / "2.png").unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"1 of its 2 photos are missing .*/2.png"):
+        read(folder)
+
+
+def test_photos_may_be_named_by_url_as_in_lvis(folder):
+    (folder / "train2017").mkdir()
+    (folder / "1.png").rename(folder / "train2017" / "1.png")
+    entry = {"id": 1, "height": 24, "width": 32, "coco_url": "http://x.org/train2017/1.png"}
+    source = ImageFolder(read(folder, images=[entry], annotations=CONTENT["annotations"][:3]))
+    assert (source.image(0) == 1).all()
+
+
+def test_the_toy_photos_are_read_as_they_were_drawn(tmp_path):
+    build_folders(tmp_path, own_request({"all": 4}, 3), progress=False)
+    source = ImageFolder(read_coco(tmp_path / "own" / "coco.json", tmp_path / "own"))
+    tasks = 0
+    for index in range(4):
+        scene = draw_own(3, index)
+        drawn = {}
+        for thing in scene.things:
+            name = kind_name(thing.kind)
+            drawn[name] = drawn.get(name, False) | thing.mask
+        for name, mask in drawn.items():
+            (task,) = (
+                task
+                for task in range(len(source))
+                if source.phrases[source.phrase(task)] == name
+                and source.name(task).startswith(f"images_{index + 1:04}__")
+            )
+            assert np.abs(source.image(task).astype(int) - scene.image).mean() < 6  # JPEG
+            assert (source.mask(task) & mask).sum() > 0.9 * (source.mask(task) | mask).sum()
+            tasks += 1
+    assert tasks == len(source)
+
+
+def test_real_annotations_are_read(real_data, tmp_path):
+    """LVIS v0.5 with the photos that are there; areas of instances are LVIS's own."""
+    mini = real_data / "lvis_mini"
+    content = json.loads((mini / "lvis_val_100.json").read_text())
+    there = {int(file.stem): file.name for file in (mini / "val2017").glob("*.jpg")}
+    content["images"] = [
+        {**entry, "file_name": there[entry["id"]]}
+        for entry in content["images"]
+        if entry["id"] in there
+    ]
+    chosen = [entry for entry in content["annotations"] if entry["image_id"] in there]
+    (tmp_path / "lvis.json").write_text(json.dumps({**content, "annotations": chosen}))
+    source = ImageFolder(read_coco(tmp_path / "lvis.json", mini / "val2017"))
+    of_pair = {}
+    for entry in chosen:
+        of_pair.setdefault((entry["image_id"], entry["category_id"]), []).append(entry["area"])
+    assert len(source) == len(of_pair) > 3
+    alone = 0
+    for task, areas in enumerate(of_pair.values()):
+        mask = source.mask(task)
+        assert source.image(task).shape[:2] == mask.shape
+        if len(areas) == 1 and areas[0] > 1000:
+            assert mask.sum() == pytest.approx(areas[0], rel=0.03)
+            alone += 1
+    assert alone

@@ -1,0 +1,233 @@
+"""Tables of phrases beside photos and masks."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipseg_pl.images import UnreadableImageError
+from datamodules.datasets import mask_files
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.image_folder import ImageFolder
+from datamodules.datasets.phrase_table import read_table
+from tests.datasets.own import (
+    BAR,
+    SIZE,
+    SQUARE,
+    write_csv,
+    write_jsonl,
+    write_mask,
+    write_photo,
+)
+
+ROWS = (
+    {"image": "images/a.png", "mask": "masks/square.png", "phrase": "Red  Square"},
+    {"image": "images/a.png", "mask": "masks/bar.png", "phrase": "bar, tall"},
+    {"image": "images/b.png", "mask": "masks/bar.png", "phrase": "red square"},
+)
+LABELS = np.where(SQUARE, 3, np.where(BAR, 200, 0)).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, name in enumerate("abc"):
+        write_photo(tmp_path / "images" / f"{name}.png", number)
+    write_mask(tmp_path / "masks" / "square.png", SQUARE)
+    write_mask(tmp_path / "masks" / "bar.png", BAR)
+    write_mask(tmp_path / "masks" / "nothing.png", np.zeros(SIZE, bool))
+    write_mask(tmp_path / "labels.png", LABELS)
+    return tmp_path
+
+
+def read(file):
+    return read_table(file, file.parent, file.parent)
+
+
+def row(**changes):
+    return {**ROWS[0], **changes}
+
+
+@pytest.mark.parametrize("write", [write_csv, write_jsonl])
+def test_both_forms_give_the_same_tasks(folder, write):
+    suffix = "csv" if write is write_csv else "jsonl"
+    source = ImageFolder(read(write(folder / f"table.{suffix}", ROWS)))
+    phrases = [source.phrases[source.phrase(task)] for task in range(len(source))]
+    assert phrases == ["red square", "bar, tall", "red square"]
+    for task, (grey, mask) in enumerate(((0, SQUARE), (0, BAR), (1, BAR))):
+        assert (source.image(task) == grey).all() and source.image(task).shape == (*SIZE, 3)
+        assert np.array_equal(source.mask(task), mask)
+    assert [source.tasks_of_phrase(k).tolist() for k in range(2)] == [[0, 2], [1]]
+    assert [source.tasks_of_image(task).tolist() for task in range(3)] == [[0, 1], [0, 1], [2]]
+    assert [source.phrases_of_image(task).tolist() for task in range(3)] == [[0, 1], [0, 1], [0]]
+    names = [source.name(task) for task in range(3)]
+    lines = (2, 3, 4) if suffix == "csv" else (1, 2, 3)
+    assert names == [f"images_{p}__{n}" for p, n in zip("aab", lines, strict=True)]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_a_label_is_a_value_in_the_mask(folder, mode):
+    image = Image.fromarray(LABELS.astype(np.uint16 if mode == "I;16" else np.uint8))
+    if mode == "P":
+        image.putpalette(bytes(range(256)) * 3)
+    image.save(folder / "labels.png")
+    rows = [row(mask="labels.png", label=3), row(mask="labels.png", label="200.0"), row(label="")]
+    source = ImageFolder(read(write_csv(folder / "table.csv", rows)))
+    for task, mask in enumerate((SQUARE, BAR, SQUARE)):
+        assert np.array_equal(source.mask(task), mask)
+
+
+def test_0_is_a_label_too_and_without_a_label_all_but_0_counts(folder):
+    rows = [row(mask="labels.png", label=0), row(mask="labels.png")]
+    source = ImageFolder(read(write_jsonl(folder / "table.jsonl", rows)))
+    assert np.array_equal(source.mask(0), ~(SQUARE | BAR))
+    assert np.array_equal(source.mask(1), SQUARE | BAR)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "LA"])
+def test_binary_masks_may_be_of_any_mode(folder, mode):
+    white = Image.fromarray(SQUARE.astype(np.uint8) * 255)
+    white.convert(mode).save(folder / "masks" / "square.png")
+    if mode in ("RGBA", "LA"):  # what is transparent is not marked, whatever its colour
+        everywhere = Image.new("L", SIZE[::-1], 255)
+        bands = [everywhere] * (len(mode) - 1)
+        Image.merge(mode, [*bands, white]).save(folder / "masks" / "bar.png")
+    source = ImageFolder(read(write_csv(folder / "table.csv", ROWS)))
+    assert np.array_equal(source.mask(0), SQUARE)
+    assert np.array_equal(source.mask(1), SQUARE if mode in ("RGBA", "LA") else BAR)
+
+
+def test_photos_are_turned_as_viewers_show_them(folder):
+    stored = Image.fromarray(np.tile(np.arange(SIZE[0], dtype=np.uint8), (SIZE[1], 1)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.save(folder / "images" / "a.png", exif=exif)
+    source = ImageFolder(read(write_csv(folder / "table.csv", ROWS)))
+    assert source.image(0).shape == (*SIZE, 3)
+    assert source.image(0)[:, 0, 0].tolist() == list(range(SIZE[0]))
+
+
+def test_what_cannot_serve_is_counted(folder):
+    rows = [
+        *ROWS,
+        row(phrase="  "),
+        row(mask="masks/nothing.png"),
+        row(mask="labels.png", label=3),
+        row(mask="masks/bar.png", label=3),
+    ]
+    annotations = read(write_csv(folder / "table.csv", rows))
+    assert annotations.skipped == {"without a phrase": 1, "whose mask is empty": 2}
+    assert ImageFolder(annotations).name(3) == "images_a__7" and len(annotations.photo) == 4
+
+
+def test_excel_writes_a_mark_and_any_case_first(folder):
+    text = "Image, Mask ,PHRASE\r\nimages/a.png,masks/bar.png,dog\r\n"
+    (folder / "table.csv").write_bytes(text.encode("utf-8-sig"))
+    source = ImageFolder(read(folder / "table.csv"))
+    assert source.phrases[0] == "dog" and np.array_equal(source.mask(0), BAR)
+
+
+@pytest.mark.parametrize(
+    ("rows", "answer"),
+    [
+        ([{"image": "images/a.png", "phrase": "x"}], "its first line lacks mask; it has image, ph"),
+        ([{"image;mask;phrase": "a;b;c"}], "lacks image, mask, phrase; it has image;mask;phrase"),
+        ([ROWS[0], row(image=" ")], "line 3 has no image"),
+        ([row(mask="")], "line 2 has no mask"),
+        ([row(label="dog")], "line 2: label 'dog' is not a whole number"),
+        ([row(label="-1")], "line 2: label '-1' is not a whole number"),
+        ([row(label="9" * 30)], "is not a whole number from 0 on"),
+        ([row(phrase=" ")], "no row that can be used; skipped 1 without a phrase"),
+        ([row(mask="masks/nothing.png")], "no row that can be used; skipped 1 whose mask is empty"),
+        (
+            [row(mask="labels.png", label=3), row(mask="labels.png", label=7)],
+            "label 7 (line 3) is in none of the 1 masks",
+        ),
+    ],
+)
+def test_bad_tables_are_refused_in_one_line(folder, rows, answer):
+    file = write_csv(folder / "table.csv", rows)
+    with pytest.raises(ValueError) as refused:
+        read(file)
+    said = str(refused.value)
+    assert said.startswith(f"{file}: ") and answer in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "answer"),
+    [
+        ("t.csv", b"", "lacks image, mask, phrase; it has nothing"),
+        ("t.csv", b"image,mask,phrase\n", "no row that can be used; skipped none"),
+        ("t.csv", b"image,mask,phrase\na,b,c,d\n", "line 2 has more cells than columns; a phrase"),
+        ("t.csv", b"image,mask,phrase\n\xff\xff,b,c\n", "codec can't decode"),
+        ("t.jsonl", b"{'image': 1}\n", "line 1 is not JSON"),
+        ("t.jsonl", b"\n[1]\n", "line 2 is not a JSON object with image, mask, phrase"),
+        ("t.jsonl", b'{"image": "a", "mask": "b"}\n', "line 1 lacks phrase; it has image, mask"),
+        ("t.jsonl", b'{"image": "a", "mask": null, "phrase": "c"}\n', "line 1 has no mask"),
+        ("t.jsonl", b"[" * 100000, "line 1 is not JSON"),
+        ("t.jsonl", b"", "no row that can be used"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_one_line(folder, name, content, answer):
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError) as refused:
+        read(folder / name)
+    said = str(refused.value)
+    assert said.startswith(f"{folder / name}: ") and answer in said and "\n" not in said
+
+
+def test_missing_photos_and_masks_are_named_and_counted(folder):
+    rows = [*ROWS, row(image="images/x.png"), row(image="images/y.png")]
+    with pytest.raises(DatasetNotFoundError) as refused:
+        read(write_csv(folder / "table.csv", rows))
+    assert "2 of its 4 photos are missing or no images" in str(refused.value)
+    assert str(folder / "images/x.png") in str(refused.value)
+    rows = [*ROWS, row(mask="masks/z.png")]
+    with pytest.raises(DatasetNotFoundError, match=r"1 of its 3 masks are missing .*masks/z.png"):
+        read(write_csv(folder / "table.csv", rows))
+
+
+def test_a_mask_of_another_size_is_refused(folder):
+    write_mask(folder / "masks" / "bar.png", np.ones((32, 24), bool))
+    with pytest.raises(ValueError, match=r"2 masks are not of the size of their photos, line 3 "):
+        read(write_csv(folder / "table.csv", ROWS))
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        (lambda f: f.write_bytes(b"noise"), "cannot be read as a mask"),
+        (lambda f: os.truncate(f, 60), "cannot be read as a mask"),
+        (lambda f: Image.open(f).convert("RGB").save(f), "has colours, where a map of labels"),
+        (lambda f: Image.open(f).save(f, "JPEG"), "is a JPEG, which blurs masks"),
+    ],
+)
+def test_what_is_no_mask_is_refused_by_name(folder, change, answer):
+    change(folder / "labels.png")
+    file = write_csv(folder / "table.csv", [row(mask="labels.png", label=3)])
+    with pytest.raises(UnreadableImageError, match=answer) as refused:
+        read(file)
+    assert str(folder / "labels.png") in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_masks_are_looked_at_again_only_when_a_file_changes(folder, monkeypatch):
+    file = write_csv(folder / "table.csv", ROWS)
+    first = read(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(mask_files, "_read_masks", None)
+        again = read(file)
+    assert np.array_equal(first.sizes, again.sizes) and np.array_equal(first.phrase, again.phrase)
+    write_mask(folder / "masks" / "bar.png", np.zeros(SIZE, bool))
+    assert read(file).skipped == {"whose mask is empty": 2}
+    (folder / "images" / "b.png").unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"1 of its 2 photos"):
+        read(file)
+
+
+def test_files_that_change_after_the_check_are_refused(folder):
+    source = ImageFolder(read(write_csv(folder / "table.csv", ROWS)))
+    write_photo(folder / "images" / "a.png", size=(10, 10))
+    write_mask(folder / "masks" / "bar.png", np.ones((10, 10), bool))
+    for part in (source.image, source.mask):
+        with pytest.raises(UnreadableImageError, match="changed its size since it was checked"):
+            part(1)

@@ -1,0 +1,58 @@
+"""Toy photos of one's own: what stands in the tables is what was drawn."""
+
+import numpy as np
+import pytest
+
+from datamodules.datasets.image_folder import ImageFolder
+from datamodules.datasets.phrase_table import read_table
+from datamodules.toy.words import kind_name
+from datamodules.toy.writers.folder import build_folders
+from datamodules.toy.writers.own import draw_own, own_request, properties
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    return build_folders(root, own_request({"all": COUNT}, 3), progress=False)
+
+
+def by_kind(scene):
+    names = [kind_name(thing.kind) for thing in scene.things]
+    return {
+        name: np.any([t.mask for t, n in zip(scene.things, names, strict=True) if n == name], 0)
+        for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "drawn"), [("phrases.csv", properties), ("classes.jsonl", by_kind)]
+)
+def test_tables_say_what_was_drawn(folder, table, drawn):
+    source = ImageFolder(read_table(folder / table, folder, folder))
+    found = {}
+    for task in range(len(source)):
+        photo = int(source.name(task).removeprefix("images_").partition("__")[0])
+        found[photo - 1, source.phrases[source.phrase(task)]] = source.mask(task)
+    expected = {
+        (index, phrase): mask
+        for index in range(COUNT)
+        for phrase, mask in drawn(draw_own(3, index)).items()
+    }
+    assert found.keys() == expected.keys() and len(found) > COUNT
+    assert all(np.array_equal(found[key], mask) for key, mask in expected.items())
+
+
+def test_properties_are_sentences_about_the_kinds_that_have_them(folder):
+    for index in range(COUNT):
+        scene = draw_own(3, index)
+        wheeled = [thing.mask for thing in scene.things if thing.kind in ("car", "bus", "bicycle")]
+        if wheeled:
+            assert properties(scene)["something with wheels"][np.any(wheeled, 0)].all()
+        assert all(phrase.startswith("something ") for phrase in properties(scene))
+
+
+def test_there_is_one_split():
+    with pytest.raises(ValueError, match=r"no such splits: \['train'\]; own has all"):
+        own_request({"train": 3}, 0)
