@@ -168,8 +168,8 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
     """Height and width of a photo from its header; None if it has none.
 
     Args:
-        file: as for `read_image`.
-        upright: as for `read_image`.
+        file: any format that PIL knows.
+        upright: turned as viewers show it (see `load_photo`); else as stored.
     """
     try:
         with Image.open(file) as image:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clipseg_pl.images import RGB, UnreadableImageError, read_image
+from clipseg_pl.images import RGB, UnreadableImageError, load_photo
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import Annotations, Rows
 from datamodules.datasets.phrasecut_index import Strings
@@ -60,7 +60,7 @@ class ImageFolder:
         """
         photo = self.annotations.photo[self.rows[task]]
         file, size = self.annotations.photo_file(photo), tuple(self.annotations.sizes[photo])
-        image = read_image(file, upright=True)
+        image = load_photo(file)
         if image.shape[:2] != size:
             raise UnreadableImageError(f"{file}: has changed its size since it was checked")
         return image
