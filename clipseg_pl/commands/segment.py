@@ -1,88 +1,250 @@
-"""`segment`: masks and an overlay for a photo."""
+"""`segment`: masks and overlays for photos of one's own."""
 
 import argparse
-import re
 import sys
+import time
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-_LONGEST_NAME = 60
+from clipseg_pl.photo_files import find_photos
+from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, share, shorten
+from clipseg_pl.prompts.text import PREFIXES
+
+if TYPE_CHECKING:
+    from clipseg_pl.embedding import EmbeddedPrompts
+    from clipseg_pl.mask_files import MaskFiles
+    from clipseg_pl.prompts.image_prompt import Prompt
+    from clipseg_pl.segment_files import Outcome
+    from clipseg_pl.segmenter import Segmenter
+
 _TOY = "toy"
+_LEAST_TILE = 32  # pixels
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say it on one line; the usage is long."""
+        self.exit(2, f"clipseg_pl: {message} (see segment --help)\n")
 
 
 def main(args: list[str]) -> None:
-    """Parse, segment, write; one line and status 1 for what a user can mend."""
-    parser = argparse.ArgumentParser(
+    """Parse, segment, write; one line and status 1 for what a user can mend.
+
+    Photos that cannot be read are left out and named at the end, with status 1 as well.
+    """
+    parser = _parser()
+    given = parser.parse_args(args)
+    try:
+        skipped = _segment(given, collect_prompts(parser, given))
+    except (OSError, ValueError) as error:
+        sys.exit(f"clipseg_pl: {error}")
+    if skipped:
+        sys.exit("\n".join(f"clipseg_pl: skipped {reason}" for reason in skipped))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
         prog="python -m clipseg_pl segment",
-        description="Segment a photo by text. Every prompt gives a mask (PNG, 0 or 255) at the "
-        "photo's own size; an overlay shows them all. The photo is encoded once.",
-        epilog='example: python -m clipseg_pl segment photo.jpg --prompt "a dog" --prompt grass '
-        "--checkpoint runs/pc_plus/checkpoints/best.ckpt",
+        usage="python -m clipseg_pl segment PHOTO [PHOTO ...] --prompt WORDS [options]",
+        description="Find in photos what prompts ask for. Every prompt gives a mask at the photo's\n"
+        "own size; an overlay shows them all, with a legend. Photos that cannot be read\n"
+        "are skipped and named at the end.",
+        epilog="examples:\n"
+        '  python -m clipseg_pl segment photo.jpg --prompt "a dog" --prompt grass\n'
+        '  python -m clipseg_pl segment holiday "more/**/*.jpg" --prompt sky --format rle\n'
+        "  python -m clipseg_pl segment photo.jpg --image-prompt cat.jpg --mask cat_mask.png\n"
+        '  python -m clipseg_pl segment photo.jpg --prompt "a cat" --with cat.jpg '
+        "--box 40,30,200,180",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("photo", type=Path, help="the photo, in any common format")
     parser.add_argument(
-        "--prompt", action="append", required=True, help="what to look for; repeat for more"
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="a file in any common format; a folder, with those in it; or a quoted glob",
     )
-    parser.add_argument(
+    add_prompt_options(parser)
+    model = parser.add_argument_group("model")
+    model.add_argument(
         "--checkpoint",
         default=_TOY,
         help="a checkpoint of `fit`; or 'toy', the default, which comes with the package and knows "
-        "drawn scenes only; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 "
-        "in CLIPSEG_WEIGHTS or open_clip's cache; or Hugging Face's CLIPSeg (model.safetensors)",
+        "drawn scenes only; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 in "
+        "CLIPSEG_WEIGHTS or open_clip's cache; or a CLIPSeg of Hugging Face's (its folder or "
+        "model.safetensors)",
     )
-    parser.add_argument(
+    model.add_argument(
         "--threshold",
-        type=float,
+        type=share,
+        metavar="T",
         help="probability above which a pixel counts, 0 to 1 (default: the checkpoint's own, 0.3 "
         "for published weights)",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("masks"), help="folder to write to (default: masks)"
+    model.add_argument(
+        "--absent-cut",
+        type=share,
+        metavar="CUT",
+        help="presence (0 to 1, see --verbose) below which a prompt is taken to be absent and its "
+        "mask left empty (default: the checkpoint's own, 0 for published weights)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace masks of earlier runs")
-    given = parser.parse_args(args)
-    if given.threshold is not None and not 0 <= given.threshold <= 1:
-        parser.error(f"--threshold lies in [0, 1], not {given.threshold}")
-    try:
-        _segment(given)
-    except (OSError, ValueError) as error:
-        sys.exit(f"clipseg_pl: {error}")
+    model.add_argument(
+        "--prefixes",
+        choices=PREFIXES,
+        default="plain",
+        help="sentences that words are put into, averaged (default: plain, the words alone)",
+    )
+    model.add_argument(
+        "--tile",
+        type=_tile,
+        metavar="PIXELS",
+        help="look also at squares of this side: finds what is small in large photos",
+    )
+    model.add_argument(
+        "--device", default="auto", help="cpu, cuda or cuda:1 (default: a GPU where there is one)"
+    )
+    model.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the computation (default: the fastest that the device does well)",
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        type=Path,
+        default=Path("masks"),
+        metavar="FOLDER",
+        help="where to write; photos of several folders keep theirs below it (default: masks)",
+    )
+    form = output.add_mutually_exclusive_group()
+    form.add_argument(
+        "--format",
+        choices=("png", "npy", "rle"),
+        default="png",
+        help="png: <photo>_<prompt>.png, a mask each (default); npy: <photo>.npy, float16 "
+        "probabilities (prompts, height, width); rle: masks.json of all photos, as COCO's results",
+    )
+    form.add_argument(
+        "--argmax",
+        dest="format",
+        action="store_const",
+        const="labels",
+        help="<photo>_labels.png in place of masks: each pixel the number of its likeliest prompt, "
+        "0 where none reaches the threshold; prompts.json has the numbers",
+    )
+    output.add_argument("--no-overlay", action="store_true", help="write no <photo>_overlay.png")
+    output.add_argument("--overwrite", action="store_true", help="replace what earlier runs wrote")
+    output.add_argument(
+        "--verbose", action="store_true", help="say what is used, and what each photo shows"
+    )
+    return parser
 
 
-def _segment(given: argparse.Namespace) -> None:
-    files = {
-        prompt: given.out / f"{given.photo.stem}_{_slug(prompt)}.png" for prompt in given.prompt
-    }
-    overlay = given.out / f"{given.photo.stem}_overlay.png"
-    if len({*files.values(), overlay}) <= len(given.prompt):
-        raise ValueError("two prompts would be written to one file; word them differently")
-    standing = [file for file in (*files.values(), overlay) if file.exists()]
-    if standing and not given.overwrite:
-        raise FileExistsError(f"{standing[0]} exists; --overwrite replaces it")
-    if not given.photo.is_file():
-        raise FileNotFoundError(f"{given.photo}: no such photo")
+def _tile(text: str) -> int:
+    if not text.isdecimal() or int(text) < _LEAST_TILE:
+        raise argparse.ArgumentTypeError(f"is at least {_LEAST_TILE} pixels, not {text}")
+    return int(text)
+
+
+def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
+    """Write masks; returns why photos were skipped."""
+    photos = find_photos(given.photos, leave_out=given.out)
 
     # torch and what hangs on it, only when there is something to do
-    from PIL import Image
+    from rich.console import Console
+    from rich.progress import track
 
-    from clipseg_pl.images import load_photo
-    from clipseg_pl.overlay import draw_overlay
+    from clipseg_pl.mask_files import MaskFiles
+    from clipseg_pl.prompts.image_prompt import describe
+    from clipseg_pl.segment_files import segment_files
     from clipseg_pl.segmenter import Segmenter
 
+    names = [describe(prompt) for prompt in prompts]
+    files = MaskFiles(given.out, names, given.format, overlay=not given.no_overlay)
+    files.check(photos, given.overwrite)
+    _check_device(given.device)
     if given.checkpoint == _TOY:
         print("the toy weights know drawn scenes only; --checkpoint names others", file=sys.stderr)
-    segmenter = Segmenter.from_checkpoint(given.checkpoint)
+    segmenter = Segmenter.from_checkpoint(
+        given.checkpoint, device=given.device, precision=given.precision
+    )
+    segmenter.prefixes, segmenter.tile = given.prefixes, given.tile
     if given.threshold is not None:
         segmenter.threshold = given.threshold
-    photo = load_photo(given.photo)
-    result = segmenter(photo, given.prompt)
-    given.out.mkdir(parents=True, exist_ok=True)
-    for (prompt, file), mask in zip(files.items(), result.masks, strict=True):
-        Image.fromarray(mask).convert("L").save(file)
-        print(f"{file}: {prompt!r} covers {mask.mean():.1%}")
-    draw_overlay(photo, result.masks, given.prompt).save(overlay)
-    print(f"{overlay}: all prompts, threshold {segmenter.threshold:g}")
+    if given.absent_cut is not None:
+        segmenter.absent_cut = given.absent_cut
+    if given.verbose:
+        _print_settings(given, segmenter)
+    embedded = _embed(segmenter, prompts)
+    several, started = len(photos) > 1, time.perf_counter()
+    found, skipped = [0] * len(prompts), []
+    outcomes = segment_files(segmenter, embedded, photos, files)
+    with files:
+        for outcome in track(
+            outcomes, "segmenting", len(photos), console=Console(stderr=True), disable=not several
+        ):
+            if outcome.problem:
+                skipped.append(outcome.problem)
+                continue
+            found = [n + (share > 0) for n, share in zip(found, outcome.covered, strict=True)]
+            if given.verbose or not several:
+                _print_outcome(files, outcome, with_presence=given.verbose)
+    seconds, written = time.perf_counter() - started, len(photos) - len(skipped)
+    if several:
+        print(f"{given.out}: {written} of {len(photos)} photos")
+        for prompt, count in zip(names, found, strict=True):
+            print(f"  {shorten(prompt)!r} found in {count}")
+    if given.verbose and written:
+        print(f"{seconds / written * 1000:.0f} ms a photo, with reading and writing")
+    return skipped
 
 
-def _slug(prompt: str) -> str:
-    """Words for a file name, cut where file systems would refuse it."""
-    return re.sub(r"\W+", "_", prompt.strip().lower()).strip("_")[:_LONGEST_NAME]
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device="cpu" if name == "auto" else name)
+    except (RuntimeError, AssertionError) as error:
+        has = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise ValueError(f"--device {name} cannot be used here, where there is {has}") from error
+
+
+def _embed(segmenter: "Segmenter", prompts: "list[Prompt]") -> "EmbeddedPrompts":
+    """Read the prompts; what CLIP warns of is said in one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        embedded = segmenter.embed(prompts)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"clipseg_pl: {message}", file=sys.stderr)
+    return embedded
+
+
+def _print_settings(given: argparse.Namespace, segmenter: "Segmenter") -> None:
+    """Say what is used, and who says so."""
+    from clipseg_pl.models.checkpoints import read_checkpoint
+
+    kept = dict.fromkeys(("threshold", "absent_cut"), given.checkpoint == _TOY)
+    if given.checkpoint.endswith(".ckpt"):
+        content = read_checkpoint(Path(given.checkpoint))
+        kept = {key: content.get(key) is not None for key in kept}
+    print(f"checkpoint  {given.checkpoint}")
+    for key, value in (("threshold", segmenter.threshold), ("absent_cut", segmenter.absent_cut)):
+        option = f"--{key.replace('_', '-')}"
+        by_default = "kept in the checkpoint" if kept[key] else "default, as none is kept"
+        origin = by_default if getattr(given, key) is None else option
+        print(f"{option[2:].replace('-', ' '):11} {value:g} ({origin})")
+    print(f"device      {segmenter.device}, {str(segmenter.dtype).removeprefix('torch.')}")
+    side = segmenter.image_size
+    print(f"model size  {side} (sees a photo at the area of {side} x {side} pixels)")
+
+
+def _print_outcome(files: "MaskFiles", outcome: "Outcome", with_presence: bool) -> None:
+    rows = zip(files.prompts, outcome.covered, outcome.presence, strict=True)
+    for number, (prompt, covered, presence) in enumerate(rows):
+        said = f"covers {covered:.1%}" if covered else "not found"
+        more = f", presence {presence:.2f}" if with_presence else ""
+        print(f"{files.with_prompt(outcome.photo, number)}: {shorten(prompt)!r} {said}{more}")
+    if files.overlay:
+        print(f"{files.of(outcome.photo)[-1]}: all prompts")
