@@ -21,6 +21,7 @@ import datamodules.phrasecut  # noqa: F401 - so that short names resolve
 from clipseg_pl.arguments import Parser, one_line, parser_options, stop
 from clipseg_pl.callbacks.checkpoint import Checkpoint
 from clipseg_pl.callbacks.panels import Panels
+from clipseg_pl.callbacks.photo_masks import PhotoMasks
 from clipseg_pl.callbacks.predictions import Predictions
 from clipseg_pl.callbacks.results import Results
 from clipseg_pl.commands import VERBS
@@ -33,6 +34,7 @@ from clipseg_pl.models.precision import best_dtype
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.run_folder import CHECKPOINTS, claim, experiment_name, find_run_folder
 from datamodules.base import BaseDataModule
+from datamodules.photos import PhotosDataModule
 
 
 class ProgressBar(RichProgressBar):
@@ -153,7 +155,10 @@ class CLIPSegCLI(LightningCLI):
             panels /= name
         results = Results(self.run_folder, name, self.config_dump)
         if self.subcommand == "predict":
-            return [Predictions(self.run_folder / "predictions" / name), results]
+            data, masks = self.datamodule, self.run_folder / "predictions" / name
+            if isinstance(data, PhotosDataModule):
+                return [PhotoMasks(masks, data.files, data.prompt_names, **data.output), results]
+            return [Predictions(masks), results]
         callbacks: list[Callback] = [results, Panels(panels)]
         if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
             reading = self.model.protocol.readings[0]
@@ -164,6 +169,13 @@ class CLIPSegCLI(LightningCLI):
                 Checkpoint(folder, "last", enable_version_counter=False),
             ]
         return callbacks
+
+    @rank_zero_only
+    def after_predict(self) -> None:
+        """Name the photos that were skipped."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PhotoMasks) and callback.unreadable:
+                stop("\nclipseg_pl: ".join(f"skipped {why}" for why in callback.unreadable))
 
     def _refuse_seen(self) -> None:
         """Refuse weights that were trained on what a benchmark holds out, or may have been."""

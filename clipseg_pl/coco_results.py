@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,14 +17,12 @@ class ResultList:
     """Collects masks beside the file that will list them, so that memory holds one photo's.
 
     Args:
-        file: the list; entries of photos lie beside it until they are joined.
-        part: number of this process, of several that collect.
+        file: the list; entries of photos lie beside it, by process, until they are joined.
     """
 
-    def __init__(self, file: Path, part: int) -> None:
-        """Name the part."""
+    def __init__(self, file: Path) -> None:
+        """Nothing is written yet."""
         self.file = file
-        self._part = file.with_name(f".{file.stem}_{part}.part")
         self._appending = threading.Lock()
 
     def append(
@@ -58,7 +57,8 @@ class ResultList:
                 "score": round(score, 4),
             }
             lines.append(json.dumps(entry) + "\n")
-        with self._appending, self._part.open("a") as part:
+        own = self.file.with_name(f".{self.file.stem}_{platform.node()}_{os.getpid()}.part")
+        with self._appending, own.open("a") as part:
             part.writelines(lines)
 
     def join(self, stream: BinaryIO) -> None:

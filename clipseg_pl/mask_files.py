@@ -28,6 +28,8 @@ _MOST_LABELS = 255
 class MaskFiles:
     """Writes what photos show of P prompts, each file whole or not at all.
 
+    Several threads and processes may write into one folder; one of them finishes.
+
     ========  ===================================================================================
     png       `<photo>_<prompt>.png`: a mask each, 0 or 255
     npy       `<photo>.npy`: (P, H, W) float16 probabilities, not cut at any threshold
@@ -44,22 +46,19 @@ class MaskFiles:
         prompts: their names.
         form: see above.
         overlay: write `<photo>_overlay.png` too, the masks laid over the photo with a legend.
-        part: number of this process, of several that write into the folder.
 
     Raises:
         ValueError: for more prompts than a label map can tell apart.
     """
 
-    def __init__(
-        self, folder: Path, prompts: Sequence[str], form: Form, overlay: bool, part: int = 0
-    ) -> None:
+    def __init__(self, folder: Path, prompts: Sequence[str], form: Form, overlay: bool) -> None:
         """Name the files."""
         if form == "labels" and len(prompts) > _MOST_LABELS:
             raise ValueError(f"a label map has {_MOST_LABELS} labels, for {len(prompts)} prompts")
         self.folder, self.prompts, self.form, self.overlay = folder, prompts, form, overlay
         self._slugs = name_files(prompts)
         self._legend = folder / "prompts.json"
-        self._list = ResultList(folder / "masks.json", part)
+        self._list = ResultList(folder / "masks.json")
 
     def of(self, photo: PhotoFile) -> list[Path]:
         """The files of a photo alone, the overlay last."""
@@ -118,7 +117,7 @@ class MaskFiles:
     def write(
         self, photo: PhotoFile, number: int, pixels: RGB | None, result: Segmentation
     ) -> list[float]:
-        """Write what is of a photo alone; several threads may.
+        """Write what is of a photo alone.
 
         Args:
             photo: which.
@@ -164,12 +163,12 @@ class MaskFiles:
         return self.form in ("npy", "labels")
 
     def _described(self) -> str:
-        """Name the prompts, by row of probabilities and by label."""
-        described = [
-            {"row": row, "label": row + 1, "prompt": prompt, "colour": colour(row)}
+        """The prompts, one a line, in the order of the rows of probabilities."""
+        lines = [
+            json.dumps({"label": row + 1, "prompt": prompt, "colour": colour(row)})
             for row, prompt in enumerate(self.prompts)
         ]
-        return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
+        return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def name_files(prompts: Sequence[str]) -> list[str]:

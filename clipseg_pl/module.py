@@ -163,8 +163,11 @@ class CLIPSegModule(LightningModule):
         self, encoding: Encoding, batch: Batch, reading: Reading, selected: Tensor
     ) -> Tensor:
         """(K, 1, H, W) logits of the K selected of P prompts, read in one way."""
-        weight = torch.full_like(batch["mix_weight"], 1.0 if reading == "text" else 0.0)
-        supports = batch["visual_prompt"] if reading == "visual" else batch["visual_prompt"][:0]
+        fixed = {"text": 1.0, "visual": 0.0}
+        weight = batch["mix_weight"]
+        if reading in fixed:
+            weight = torch.full_like(weight, fixed[reading])
+        supports = batch["visual_prompt"][: 0 if reading == "text" else None]
         conditional = self.model.conditional(
             batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
         )

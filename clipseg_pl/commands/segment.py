@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TOY = "toy"
 _LEAST_TILE = 32  # pixels
+_KEPT = ("threshold", "absent_cut")  # of a checkpoint, if it was calibrated
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,9 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m clipseg_pl segment",
         usage="python -m clipseg_pl segment PHOTO [PHOTO ...] --prompt WORDS [options]",
-        description="Find in photos what prompts ask for. Every prompt gives a mask at the photo's\n"
-        "own size; an overlay shows them all, with a legend. Photos that cannot be read\n"
-        "are skipped and named at the end.",
+        description="Find in photos what prompts ask for. Every prompt gives a mask at the\n"
+        "photo's own size; an overlay shows them all, with a legend. Photos that cannot\n"
+        "be read are skipped and named at the end.",
         epilog="examples:\n"
         '  python -m clipseg_pl segment photo.jpg --prompt "a dog" --prompt grass\n'
         '  python -m clipseg_pl segment holiday "more/**/*.jpg" --prompt sky --format rle\n'
@@ -154,7 +155,7 @@ def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
 
     # torch and what hangs on it, only when there is something to do
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
     from clipseg_pl.mask_files import MaskFiles
     from clipseg_pl.prompts.image_prompt import describe
@@ -171,24 +172,23 @@ def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
         given.checkpoint, device=given.device, precision=given.precision
     )
     segmenter.prefixes, segmenter.tile = given.prefixes, given.tile
-    if given.threshold is not None:
-        segmenter.threshold = given.threshold
-    if given.absent_cut is not None:
-        segmenter.absent_cut = given.absent_cut
+    for key in _KEPT:
+        if getattr(given, key) is not None:
+            setattr(segmenter, key, getattr(given, key))
     if given.verbose:
         _print_settings(given, segmenter)
     embedded = _embed(segmenter, prompts)
     several, started = len(photos) > 1, time.perf_counter()
     found, skipped = [0] * len(prompts), []
     outcomes = segment_files(segmenter, embedded, photos, files)
-    with files:
-        for outcome in track(
-            outcomes, "segmenting", len(photos), console=Console(stderr=True), disable=not several
-        ):
+    console, to_screen = Console(stderr=True), sys.stdout.isatty()  # what goes to a file stays out
+    bar = Progress(console=console, redirect_stdout=to_screen, disable=not several)
+    with files, bar:
+        for outcome in bar.track(outcomes, len(photos), description="segmenting"):
             if outcome.problem:
                 skipped.append(outcome.problem)
                 continue
-            found = [n + (share > 0) for n, share in zip(found, outcome.covered, strict=True)]
+            found = [n + (part > 0) for n, part in zip(found, outcome.covered, strict=True)]
             if given.verbose or not several:
                 _print_outcome(files, outcome, with_presence=given.verbose)
     seconds, written = time.perf_counter() - started, len(photos) - len(skipped)
@@ -224,17 +224,18 @@ def _embed(segmenter: "Segmenter", prompts: "list[Prompt]") -> "EmbeddedPrompts"
 def _print_settings(given: argparse.Namespace, segmenter: "Segmenter") -> None:
     """Say what is used, and who says so."""
     from clipseg_pl.models.checkpoints import read_checkpoint
+    from clipseg_pl.segmenter import TOY_CHECKPOINT
 
-    kept = dict.fromkeys(("threshold", "absent_cut"), given.checkpoint == _TOY)
-    if given.checkpoint.endswith(".ckpt"):
-        content = read_checkpoint(Path(given.checkpoint))
-        kept = {key: content.get(key) is not None for key in kept}
+    file = TOY_CHECKPOINT if given.checkpoint == _TOY else Path(given.checkpoint)
+    content = read_checkpoint(file) if file.suffix == ".ckpt" else {}
     print(f"checkpoint  {given.checkpoint}")
-    for key, value in (("threshold", segmenter.threshold), ("absent_cut", segmenter.absent_cut)):
-        option = f"--{key.replace('_', '-')}"
-        by_default = "kept in the checkpoint" if kept[key] else "default, as none is kept"
-        origin = by_default if getattr(given, key) is None else option
-        print(f"{option[2:].replace('-', ' '):11} {value:g} ({origin})")
+    for key in _KEPT:
+        origin = "default, as the checkpoint keeps none"
+        if getattr(given, key) is not None:
+            origin = "as given"
+        elif content.get(key) is not None:
+            origin = "kept in the checkpoint"
+        print(f"{key.replace('_', ' '):11} {getattr(segmenter, key):g} ({origin})")
     print(f"device      {segmenter.device}, {str(segmenter.dtype).removeprefix('torch.')}")
     side = segmenter.image_size
     print(f"model size  {side} (sees a photo at the area of {side} x {side} pixels)")

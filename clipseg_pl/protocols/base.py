@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.sample import Batch, Classes, has_support
 
-Reading = Literal["text", "visual"]
+Reading = Literal["text", "visual", "blend"]
+"""by the words, by the supports, or by both, weighted as the batch says"""
 
 
 class Protocol(nn.Module, ABC):
