@@ -59,6 +59,7 @@ class MaskFiles:
         self._slugs = name_files(prompts)
         self._legend = folder / "prompts.json"
         self._list = ResultList(folder / "masks.json")
+        self._begun = False
 
     def of(self, photo: PhotoFile) -> list[Path]:
         """The files of a photo alone, the overlay last."""
@@ -109,7 +110,7 @@ class MaskFiles:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Finish, unless something went wrong."""
         try:
-            if error is None:
+            if error is None and self._begun:
                 self.finish()
         finally:
             self._list.clear()
@@ -129,7 +130,9 @@ class MaskFiles:
             The share of the photo that each prompt covers, 0 to 1.
         """
         files = self.of(photo)
-        self.with_prompt(photo, 0).parent.mkdir(parents=True, exist_ok=True)
+        for file in (self._list.file, *files[-1:]):  # all of a photo lie in one folder
+            file.parent.mkdir(parents=True, exist_ok=True)
+        self._begun = True
         if self.form == "labels":
             labels = result.argmax()
             masks = labels == np.arange(1, len(self.prompts) + 1)[:, None, None]

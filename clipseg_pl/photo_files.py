@@ -41,7 +41,7 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
     """
     out = None if leave_out is None else leave_out.expanduser().resolve()
     roots: list[Path] = []
-    files: dict[Path, None] = {}  # a set that keeps the order
+    files: dict[str, Path] = {}  # each once, whichever way it is named
     for entry in given:
         path = Path(entry).expanduser()
         if path.is_dir():
@@ -59,17 +59,18 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
         if not found:
             raise FileNotFoundError(problem)
         roots.append(root)
-        files |= dict.fromkeys(Path(os.path.abspath(file)) for file in found)
+        for file in found:
+            files.setdefault(os.path.abspath(file), file)
     common = os.path.commonpath([os.path.abspath(root) for root in roots])
-    names = {file: Path(os.path.relpath(file, common)) for file in files}
-    same = Counter(name.with_suffix("") for name in names.values())
+    names = [Path(os.path.relpath(file, common)) for file in files]
+    same = Counter(name.with_suffix("") for name in names)
     return [
         PhotoFile(
             file,
             name.as_posix(),
             (name if same[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix(),
         )
-        for file, name in names.items()
+        for file, name in zip(files.values(), names, strict=True)
     ]
 
 

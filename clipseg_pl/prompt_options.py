@@ -131,7 +131,7 @@ class _Collect(argparse.Action):
             namespace.asked = []
         try:
             self.read(namespace.asked, values)
-        except (ValueError, OSError, argparse.ArgumentTypeError) as error:
+        except (ValueError, argparse.ArgumentTypeError) as error:
             raise argparse.ArgumentError(self, str(error)) from error
 
 
@@ -140,7 +140,13 @@ def _words(asked: list[_Asked], words: str) -> None:
 
 
 def _lines(asked: list[_Asked], file: str) -> None:
-    lines = [line.strip() for line in Path(file).read_text(encoding="utf-8-sig").splitlines()]
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: no text in UTF-8") from error
+    lines = [line.strip() for line in text.splitlines()]
     found = [_Asked(line) for line in lines if line]
     if not found:
         raise ValueError(f"{file} holds no prompt")

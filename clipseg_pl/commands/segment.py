@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from clipseg_pl.model_options import TOY, add_model_options, describe_settings, load_segmenter
 from clipseg_pl.photo_files import find_photos
-from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, share, shorten
-from clipseg_pl.prompts.text import PREFIXES
+from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, shorten
 
 if TYPE_CHECKING:
     from clipseg_pl.embedding import EmbeddedPrompts
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from clipseg_pl.prompts.image_prompt import Prompt
     from clipseg_pl.segment_files import Outcome
     from clipseg_pl.segmenter import Segmenter
-
-_TOY = "toy"
-_LEAST_TILE = 32  # pixels
-_KEPT = ("threshold", "absent_cut")  # of a checkpoint, if it was calibrated
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,10 +34,17 @@ def main(args: list[str]) -> None:
     given = parser.parse_args(args)
     try:
         skipped = _segment(given, collect_prompts(parser, given))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        sys.exit(f"clipseg_pl: {_without_number(error)}")
+    except ValueError as error:
         sys.exit(f"clipseg_pl: {error}")
     if skipped:
         sys.exit("\n".join(f"clipseg_pl: skipped {reason}" for reason in skipped))
+
+
+def _without_number(error: OSError) -> str:
+    """What the system says of a file, without the number of the error; what we say as it is."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,50 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a file in any common format; a folder, with those in it; or a quoted glob",
     )
     add_prompt_options(parser)
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--checkpoint",
-        default=_TOY,
-        help="a checkpoint of `fit`; or 'toy', the default, which comes with the package and knows "
-        "drawn scenes only; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 in "
-        "CLIPSEG_WEIGHTS or open_clip's cache; or a CLIPSeg of Hugging Face's (its folder or "
-        "model.safetensors)",
-    )
-    model.add_argument(
-        "--threshold",
-        type=share,
-        metavar="T",
-        help="probability above which a pixel counts, 0 to 1 (default: the checkpoint's own, 0.3 "
-        "for published weights)",
-    )
-    model.add_argument(
-        "--absent-cut",
-        type=share,
-        metavar="CUT",
-        help="presence (0 to 1, see --verbose) below which a prompt is taken to be absent and its "
-        "mask left empty (default: the checkpoint's own, 0 for published weights)",
-    )
-    model.add_argument(
-        "--prefixes",
-        choices=PREFIXES,
-        default="plain",
-        help="sentences that words are put into, averaged (default: plain, the words alone)",
-    )
-    model.add_argument(
-        "--tile",
-        type=_tile,
-        metavar="PIXELS",
-        help="look also at squares of this side: finds what is small in large photos",
-    )
-    model.add_argument(
-        "--device", default="auto", help="cpu, cuda or cuda:1 (default: a GPU where there is one)"
-    )
-    model.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="of the computation (default: the fastest that the device does well)",
-    )
+    add_model_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--out",
@@ -143,12 +103,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tile(text: str) -> int:
-    if not text.isdecimal() or int(text) < _LEAST_TILE:
-        raise argparse.ArgumentTypeError(f"is at least {_LEAST_TILE} pixels, not {text}")
-    return int(text)
-
-
 def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     """Write masks; returns why photos were skipped."""
     photos = find_photos(given.photos, leave_out=given.out)
@@ -160,24 +114,16 @@ def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     from clipseg_pl.mask_files import MaskFiles
     from clipseg_pl.prompts.image_prompt import describe
     from clipseg_pl.segment_files import segment_files
-    from clipseg_pl.segmenter import Segmenter
 
     names = [describe(prompt) for prompt in prompts]
     files = MaskFiles(given.out, names, given.format, overlay=not given.no_overlay)
     files.check(photos, given.overwrite)
-    _check_device(given.device)
-    if given.checkpoint == _TOY:
-        print("the toy weights know drawn scenes only; --checkpoint names others", file=sys.stderr)
-    segmenter = Segmenter.from_checkpoint(
-        given.checkpoint, device=given.device, precision=given.precision
-    )
-    segmenter.prefixes, segmenter.tile = given.prefixes, given.tile
-    for key in _KEPT:
-        if getattr(given, key) is not None:
-            setattr(segmenter, key, getattr(given, key))
+    segmenter = load_segmenter(given)
     if given.verbose:
-        _print_settings(given, segmenter)
+        print(describe_settings(given, segmenter))
     embedded = _embed(segmenter, prompts)
+    if given.checkpoint == TOY:
+        print("the toy weights know drawn scenes only; --checkpoint names others", file=sys.stderr)
     several, started = len(photos) > 1, time.perf_counter()
     found, skipped = [0] * len(prompts), []
     outcomes = segment_files(segmenter, embedded, photos, files)
@@ -201,44 +147,16 @@ def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     return skipped
 
 
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device="cpu" if name == "auto" else name)
-    except (RuntimeError, AssertionError) as error:
-        has = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-        raise ValueError(f"--device {name} cannot be used here, where there is {has}") from error
-
-
 def _embed(segmenter: "Segmenter", prompts: "list[Prompt]") -> "EmbeddedPrompts":
-    """Read the prompts; what CLIP warns of is said in one line each."""
+    """Read the prompts; what CLIP warns of, that it reads no texts so long, is said in a line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         embedded = segmenter.embed(prompts)
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"clipseg_pl: {message}", file=sys.stderr)
+    said = list(dict.fromkeys(str(warning.message) for warning in caught))
+    if said:
+        more = f" (and {len(said) - 1} more such texts)" if len(said) > 1 else ""
+        print(f"clipseg_pl: {said[0]}{more}", file=sys.stderr)
     return embedded
-
-
-def _print_settings(given: argparse.Namespace, segmenter: "Segmenter") -> None:
-    """Say what is used, and who says so."""
-    from clipseg_pl.models.checkpoints import read_checkpoint
-    from clipseg_pl.segmenter import TOY_CHECKPOINT
-
-    file = TOY_CHECKPOINT if given.checkpoint == _TOY else Path(given.checkpoint)
-    content = read_checkpoint(file) if file.suffix == ".ckpt" else {}
-    print(f"checkpoint  {given.checkpoint}")
-    for key in _KEPT:
-        origin = "default, as the checkpoint keeps none"
-        if getattr(given, key) is not None:
-            origin = "as given"
-        elif content.get(key) is not None:
-            origin = "kept in the checkpoint"
-        print(f"{key.replace('_', ' '):11} {getattr(segmenter, key):g} ({origin})")
-    print(f"device      {segmenter.device}, {str(segmenter.dtype).removeprefix('torch.')}")
-    side = segmenter.image_size
-    print(f"model size  {side} (sees a photo at the area of {side} x {side} pixels)")
 
 
 def _print_outcome(files: "MaskFiles", outcome: "Outcome", with_presence: bool) -> None:
