@@ -43,6 +43,8 @@ class PhotosDataModule(BaseDataModule):
         form: of the masks, see `MaskFiles`.
         overlay: write the masks laid over each photo too.
         threshold: probability above which a pixel counts; by default the checkpoint's own.
+        absent_cut: presence below which a prompt is taken to be absent; by default the
+            checkpoint's own.
         root: not used; photos lie where `photos` says.
         image_size: side of a square with about the area of what the model sees, in pixels.
         batch_size: photos a step and device, if the model sees them at one size.
@@ -61,6 +63,7 @@ class PhotosDataModule(BaseDataModule):
         form: Literal["png", "npy", "rle", "labels"] = "png",
         overlay: bool = True,
         threshold: float | None = None,
+        absent_cut: float | None = None,
         root: str = "data",
         image_size: int = 352,
         batch_size: int = 8,
@@ -75,10 +78,16 @@ class PhotosDataModule(BaseDataModule):
             raise ValueError(
                 "give --data.init_args.prompts at least one prompt, none of them empty"
             )
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ValueError(f"--data.init_args.threshold lies in [0, 1], not {threshold}")
+        for name, number in (("threshold", threshold), ("absent_cut", absent_cut)):
+            if number is not None and not 0 <= number <= 1:
+                raise ValueError(f"--data.init_args.{name} lies in [0, 1], not {number}")
         self.files, self.prompts = find_photos(photos), prompts
-        self.output: dict[str, Any] = {"form": form, "overlay": overlay, "threshold": threshold}
+        self.output: dict[str, Any] = {
+            "form": form,
+            "overlay": overlay,
+            "threshold": threshold,
+            "absent_cut": absent_cut,
+        }
         """how masks are to be written, see `PhotoMasks`"""
 
     @property

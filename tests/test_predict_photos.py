@@ -57,6 +57,16 @@ def test_masks_equal_those_of_segment(trained, miniature, album, tmp_path, form)
     assert results(tmp_path)["dataset_sizes"] == {"photos": 5}
 
 
+def test_thresholds_can_be_set_as_for_segment(trained, miniature, album, tmp_path):
+    given = {"threshold": 0.4, "absent_cut": 0.45}
+    more = [f"--data.init_args.{name}={value}" for name, value in given.items()]
+    written = predict(trained, miniature, tmp_path, album, *more, "--data.init_args.batch_size=1")
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    expected = segmented(trained, album, tmp_path / "out", *options)
+    assert contents(written) == expected
+    assert expected != segmented(trained, album, tmp_path / "kept")
+
+
 def test_prompts_by_example_equal_those_of_segment(trained, miniature, album, tmp_path):
     image, other = album / "0.png", album / "2.png"
     asked = [

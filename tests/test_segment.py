@@ -130,11 +130,11 @@ def test_the_absent_cut_empties_masks_and_verbose_says_what_is_used(
     args = [str(photo), "--prompt", "sky", f"--checkpoint={checkpoint}", "--verbose"]
     segment.main([*args, f"--out={tmp_path / 'kept'}"])
     kept = capsys.readouterr().out
-    threshold = torch.load(checkpoint, weights_only=True)["threshold"]
+    content = torch.load(checkpoint, weights_only=True)
     for said in (
         f"checkpoint  {checkpoint}",
-        f"threshold   {threshold:g} (kept in the checkpoint)",
-        "absent cut  0 (default",
+        f"threshold   {content['threshold']:g} (kept in the checkpoint)",
+        f"absent cut  {content['absent_cut']:g} (kept in the checkpoint)",
         "device      ",
         "model size  64",
         ", presence 0.",

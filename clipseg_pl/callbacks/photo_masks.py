@@ -29,6 +29,7 @@ class PhotoMasks(Callback):
         form: see `MaskFiles`.
         overlay: see `MaskFiles`.
         threshold: by default the one that the checkpoint kept, else the paper's.
+        absent_cut: by default the one that the checkpoint kept, else 0.
 
     Raises:
         ValueError: if the folder holds something already; see `MaskFiles`.
@@ -42,10 +43,11 @@ class PhotoMasks(Callback):
         form: Form,
         overlay: bool,
         threshold: float | None = None,
+        absent_cut: float | None = None,
     ) -> None:
         """Refuse what could not be written before anything is read."""
         refuse_used(folder)
-        self.photos, self.threshold = photos, threshold
+        self.photos, self.threshold, self.absent_cut = photos, threshold, absent_cut
         self.files = MaskFiles(folder, prompts, form, overlay)
         self.unreadable: list[str] = []
         """the photos that were skipped, and why: known to the first process, when all is done"""
@@ -64,9 +66,8 @@ class PhotoMasks(Callback):
         if outputs is None:  # this rank has nothing to predict
             return
         assert isinstance(pl_module, CLIPSegModule)
-        threshold = pl_module.threshold or PAPER_THRESHOLD
-        if self.threshold is not None:
-            threshold = self.threshold
+        threshold = _first(self.threshold, pl_module.threshold, PAPER_THRESHOLD)
+        absent_cut = _first(self.absent_cut, pl_module.absent_cut, 0.0)
         for image, size in enumerate(batch["query_size"].tolist()):
             asked = batch["query_index"] == image
             number = int(batch["prompt_id"][int(asked.nonzero()[0])].split("/")[0])
@@ -76,7 +77,7 @@ class PhotoMasks(Callback):
                 merge(probability, (), size).numpy(),
                 presence(probability).cpu().numpy(),
                 threshold,
-                getattr(pl_module, "absent_cut", None) or 0.0,
+                absent_cut,
             )
             photo = self.photos[number]
             pixels = load_photo(photo.path) if self.files.overlay else None
@@ -98,6 +99,11 @@ class PhotoMasks(Callback):
         masks = len(written) * len(self.files.prompts)
         pl_module.numbers = {f"predict/{pl_module.protocol.readings[0]}/masks": masks}
         print(f"masks: {self.files.folder}")
+
+
+def _first(*numbers: float | None) -> float:
+    """The first that is given."""
+    return next(number for number in numbers if number is not None)
 
 
 def _union(numbers: set[int]) -> set[int]:
