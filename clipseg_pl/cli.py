@@ -1,9 +1,7 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI, with one folder for each run."""
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from clipseg_pl.models import (  # noqa: F401 - so that short names resolve
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.precision import best_dtype
 from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.quiet import quieten
 from clipseg_pl.run_folder import CHECKPOINTS, claim, experiment_name, find_run_folder
 from datamodules.base import BaseDataModule
 from datamodules.photos import PhotosDataModule
@@ -202,35 +201,9 @@ class CLIPSegCLI(LightningCLI):
         (self.run_folder / "config.yaml").write_text(text)
 
 
-def _quieten() -> None:
-    """Silence what lightning says about things that are as they should be."""
-    # pycocotools with numpy 2, at every mask
-    warnings.filterwarnings("ignore", ".*__array__ implementation.*", DeprecationWarning)
-    for message in (
-        ".*isinstance\\(treespec, LeafSpec\\).*",  # lightning's own use of torch's pytree
-        ".*module\\(s\\) in eval mode at the start of training.*",  # the frozen backbone
-        ".*does not have many workers.*",  # a choice of the config
-        ".*smaller than the logging interval.*",
-        ".*Checkpoint directory .* exists and is not empty.*",  # one run, one folder
-        ".*your dataloader is not resumable.*",  # its sampler starts at the step reached
-        ".*using a custom batch sampler.*",
-        ".*Experiment logs directory .* exists and is not empty.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs none
-        ".*is not supported by the model summary.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    advice.addFilter(_is_no_tip)
-
-
-def _is_no_tip(record: logging.LogRecord) -> bool:
-    """False for what lightning says of its services."""
-    return "Tip:" not in record.getMessage()
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the command line; errors that a user can mend are one line, not a trace."""
-    _quieten()
+    quieten()
     try:
         CLIPSegCLI(args)
     except (OSError, ValueError, MisconfigurationException) as error:

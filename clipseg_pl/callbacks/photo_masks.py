@@ -32,7 +32,8 @@ class PhotoMasks(Callback):
         absent_cut: by default the one that the checkpoint kept, else 0.
 
     Raises:
-        ValueError: if the folder holds something already; see `MaskFiles`.
+        OSError: see `MaskFiles.check`.
+        ValueError: if the folder holds something already; see `MaskFiles` and its `check`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class PhotoMasks(Callback):
         refuse_used(folder)
         self.photos, self.threshold, self.absent_cut = photos, threshold, absent_cut
         self.files = MaskFiles(folder, prompts, form, overlay)
+        self.files.check(photos, overwrite=True)
         self.unreadable: list[str] = []
         """the photos that were skipped, and why: known to the first process, when all is done"""
         self._written: set[int] = set()
