@@ -1,9 +1,7 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI, with one folder for each run."""
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import datamodules.phrasecut  # noqa: F401 - so that short names resolve
 from clipseg_pl.arguments import Parser, one_line, parser_options, stop
 from clipseg_pl.callbacks.checkpoint import Checkpoint
 from clipseg_pl.callbacks.panels import Panels
+from clipseg_pl.callbacks.photo_masks import PhotoMasks
 from clipseg_pl.callbacks.predictions import Predictions
 from clipseg_pl.callbacks.results import Results
 from clipseg_pl.commands import VERBS
@@ -31,8 +30,10 @@ from clipseg_pl.models import (  # noqa: F401 - so that short names resolve
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.precision import best_dtype
 from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.quiet import quieten
 from clipseg_pl.run_folder import CHECKPOINTS, claim, experiment_name, find_run_folder
 from datamodules.base import BaseDataModule
+from datamodules.photos import PhotosDataModule
 
 
 class ProgressBar(RichProgressBar):
@@ -153,7 +154,10 @@ class CLIPSegCLI(LightningCLI):
             panels /= name
         results = Results(self.run_folder, name, self.config_dump)
         if self.subcommand == "predict":
-            return [Predictions(self.run_folder / "predictions" / name), results]
+            data, masks = self.datamodule, self.run_folder / "predictions" / name
+            if isinstance(data, PhotosDataModule):
+                return [PhotoMasks(masks, data.files, data.prompt_names, **data.output), results]
+            return [Predictions(masks), results]
         callbacks: list[Callback] = [results, Panels(panels)]
         if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
             reading = self.model.protocol.readings[0]
@@ -164,6 +168,13 @@ class CLIPSegCLI(LightningCLI):
                 Checkpoint(folder, "last", enable_version_counter=False),
             ]
         return callbacks
+
+    @rank_zero_only
+    def after_predict(self) -> None:
+        """Name the photos that were skipped."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PhotoMasks) and callback.unreadable:
+                stop("\nclipseg_pl: ".join(f"skipped {why}" for why in callback.unreadable))
 
     def _refuse_seen(self) -> None:
         """Refuse weights that were trained on what a benchmark holds out, or may have been."""
@@ -190,35 +201,9 @@ class CLIPSegCLI(LightningCLI):
         (self.run_folder / "config.yaml").write_text(text)
 
 
-def _quieten() -> None:
-    """Silence what lightning says about things that are as they should be."""
-    # pycocotools with numpy 2, at every mask
-    warnings.filterwarnings("ignore", ".*__array__ implementation.*", DeprecationWarning)
-    for message in (
-        ".*isinstance\\(treespec, LeafSpec\\).*",  # lightning's own use of torch's pytree
-        ".*module\\(s\\) in eval mode at the start of training.*",  # the frozen backbone
-        ".*does not have many workers.*",  # a choice of the config
-        ".*smaller than the logging interval.*",
-        ".*Checkpoint directory .* exists and is not empty.*",  # one run, one folder
-        ".*your dataloader is not resumable.*",  # its sampler starts at the step reached
-        ".*using a custom batch sampler.*",
-        ".*Experiment logs directory .* exists and is not empty.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs none
-        ".*is not supported by the model summary.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    advice = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    advice.addFilter(_is_no_tip)
-
-
-def _is_no_tip(record: logging.LogRecord) -> bool:
-    """False for what lightning says of its services."""
-    return "Tip:" not in record.getMessage()
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the command line; errors that a user can mend are one line, not a trace."""
-    _quieten()
+    quieten()
     try:
         CLIPSegCLI(args)
     except (OSError, ValueError, MisconfigurationException) as error:

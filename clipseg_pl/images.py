@@ -1,7 +1,7 @@
 """Photos of all kinds as uint8 RGB."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -20,6 +20,7 @@ Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
 
 MOST_PIXELS = 89_478_485
 """of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
+_ORIENTATION, _QUARTER_TURNS = 0x0112, range(5, 9)  # of EXIF
 _PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
 """what PIL raises for files that are no image, or only the beginning of one"""
 _ON_ITS_SIDE = 5
@@ -145,16 +146,16 @@ def to_tensor(image: RGB) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
-def sides_seen(image: RGB, area_side: int, patch: int) -> tuple[int, int]:
+def sides_seen(size: Sequence[int], area_side: int, patch: int) -> tuple[int, int]:
     """Height and width at which a model sees an image: its aspect kept, multiples of the patch.
 
     Args:
-        image: (H, W, 3).
+        size: its height and width.
         area_side: of a square of about the same area, in pixels.
         patch: side of a patch in pixels.
     """
-    scale = area_side / (image.shape[0] * image.shape[1]) ** 0.5
-    height, width = (max(1, round(side * scale / patch)) * patch for side in image.shape[:2])
+    scale = area_side / (size[0] * size[1]) ** 0.5
+    height, width = (max(1, round(side * scale / patch)) * patch for side in size)
     return height, width
 
 
@@ -176,6 +177,16 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
             if upright and image.getexif().get(ExifTags.Base.Orientation, 1) >= _ON_ITS_SIDE:
                 return image.width, image.height
             return image.height, image.width
+    except _PROBLEMS:
+        return None
+
+
+def upright_size(file: Path) -> tuple[int, int] | None:
+    """Height and width of a photo as viewers show it, from its header; None if it has none."""
+    try:
+        with Image.open(file) as image:
+            quarter = image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS
+            return (image.width, image.height) if quarter else (image.height, image.width)
     except _PROBLEMS:
         return None
 

@@ -17,7 +17,7 @@ from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import start_from
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.protocols.base import Protocol, Reading
+from clipseg_pl.protocols.base import TEXT_WEIGHT, Protocol, Reading
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
@@ -163,8 +163,8 @@ class CLIPSegModule(LightningModule):
         self, encoding: Encoding, batch: Batch, reading: Reading, selected: Tensor
     ) -> Tensor:
         """(K, 1, H, W) logits of the K selected of P prompts, read in one way."""
-        weight = torch.full_like(batch["mix_weight"], 1.0 if reading == "text" else 0.0)
-        supports = batch["visual_prompt"] if reading == "visual" else batch["visual_prompt"][:0]
+        weight = batch["mix_weight"].clamp(*TEXT_WEIGHT[reading])
+        supports = batch["visual_prompt"][: 0 if reading == "text" else None]
         conditional = self.model.conditional(
             batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
         )

@@ -1,5 +1,6 @@
 """Masks laid over a photo, with a legend."""
 
+import colorsys
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,17 @@ COLOURS = (
     (230, 159, 0),
 )
 _STRENGTH = 0.55
+_GOLDEN = (5**0.5 - 1) / 2  # steps of it never meet a hue again
+_LEAST_WIDTH = 200  # pixels, for the legend
+
+
+def colour(position: int) -> tuple[int, int, int]:
+    """RGB of a prompt by its position, from 0; no two are equal."""
+    if position < len(COLOURS):
+        return COLOURS[position]
+    bright = 0.95 if position % 2 else 0.65
+    red, green, blue = colorsys.hsv_to_rgb(position * _GOLDEN % 1, 0.6, bright)
+    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str]) -> Image.Image:
@@ -26,21 +38,39 @@ def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str
 
     Args:
         photo: (H, W, 3) uint8 RGB.
-        masks: (P, H, W) bool; where they overlap, colours mix.
-        prompts: P names.
+        masks: (P, H, W) bool; where they overlap, colours mix. Of one that is empty the legend
+            says that it was not found.
+        prompts: P names; they are cut where the strip ends.
     """
-    tinted = photo.astype(np.float32)
+    tinted = photo.copy()
     for position, mask in enumerate(masks):
-        colour = np.array(COLOURS[position % len(COLOURS)], np.float32)
-        tinted[mask] = (1 - _STRENGTH) * tinted[mask] + _STRENGTH * colour
+        mixed = (1 - _STRENGTH) * tinted[mask] + _STRENGTH * np.array(colour(position))
+        tinted[mask] = mixed.round().astype(np.uint8)
     height, width = photo.shape[:2]
     line = max(14, height // 24)
-    canvas = Image.new("RGB", (width, height + line * len(prompts) + line // 2), "white")
-    canvas.paste(Image.fromarray(tinted.round().astype(np.uint8)))
+    size = max(width, _LEAST_WIDTH), height + line * len(prompts) + line // 2
+    canvas = Image.new("RGB", size, "white")
+    canvas.paste(Image.fromarray(tinted))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(line * 0.75)
-    for position, prompt in enumerate(prompts):
+    for position, (mask, prompt) in enumerate(zip(masks, prompts, strict=True)):
         top = height + line // 4 + position * line
         square = (4, top + 2, 4 + line - 4, top + line - 2)
-        draw.rectangle(square, fill=COLOURS[position % len(COLOURS)])
-        draw.text((line + 8, top), prompt, fill="black", font=font)
+        found = mask.any()
+        draw.rectangle(square, colour(position) if found else None, colour(position))
+        room = size[0] - line - 12
+        ending = "" if found else ": not found"
+        text = _fit(" ".join(prompt.split()), ending, room, font)
+        draw.text((line + 8, top), text, fill="black" if found else "grey", font=font)
     return canvas
+
+
+def _fit(
+    text: str, ending: str, room: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> str:
+    """Cut words, never their ending, so that both are no wider than there is room, in pixels."""
+    text = text[:room]  # no letter is narrower than a pixel
+    if font.getlength(text + ending) <= room:
+        return text + ending
+    while text and font.getlength(f"{text}...{ending}") > room:
+        text = text[:-1]
+    return f"{text}...{ending}"

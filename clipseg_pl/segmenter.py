@@ -28,7 +28,7 @@ __all__ = ["Blend", "EmbeddedPrompts", "EncodedPhoto", "ImagePrompt", "Segmentat
 
 PAPER_SIZE = 352
 TOY = "toy"
-_TOY_CHECKPOINT = Path(__file__).parent / "models" / "toy" / "toy_pc_plus.ckpt"
+TOY_CHECKPOINT = Path(__file__).parent / "models" / "toy" / "toy_pc_plus.ckpt"
 _AT_ONCE = 8  # images that are encoded together, on a GPU
 _PROMPTS_AT_ONCE = 64  # that are decoded together: 4 MB each
 
@@ -120,7 +120,7 @@ class Segmenter:
             ValueError: naming the file, if it is none of these.
             FileNotFoundError: naming the file, or where CLIP's weights were looked for.
         """
-        file = _TOY_CHECKPOINT if file == TOY else Path(file).expanduser()
+        file = TOY_CHECKPOINT if file == TOY else Path(file).expanduser()
         if not file.exists():
             raise FileNotFoundError(f"no checkpoint {file}")
         if file.suffix != ".ckpt":
@@ -229,7 +229,7 @@ class Segmenter:
         patch = self.model.backbone.shape.patch_size
         alike: dict[tuple[int, int], list[int]] = {}
         for place, image in enumerate(images):
-            sides = sides_seen(image, self.image_size, patch)
+            sides = sides_seen(image.shape[:2], self.image_size, patch)
             alike.setdefault(sides, []).append(place)
         seen = {}
         for sides, places in alike.items():

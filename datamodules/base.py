@@ -1,7 +1,7 @@
 """Loaders that all datamodules share: what is seen when, by which rank, and how it is read."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Literal
 
@@ -220,7 +220,12 @@ class BaseDataModule(LightningDataModule):
         sampler = EvaluationSampler(_size(dataset), self.batch_size, rank, world_size)
         return self._loader(dataset, sampler)
 
-    def _loader(self, dataset: Dataset[Sample], sampler: Sampler[list[Key]]) -> DataLoader[Batch]:
+    def _loader(
+        self,
+        dataset: Dataset[Sample],
+        sampler: Sampler[list[Key]],
+        collate: Callable[[Sequence[Sample]], Batch] = collate,
+    ) -> DataLoader[Batch]:
         return DataLoader(
             dataset,  # type: ignore[arg-type]  # collate turns samples into a batch
             batch_sampler=sampler,

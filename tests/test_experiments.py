@@ -38,6 +38,10 @@ def test_every_overlay_runs(overlay, miniature, decoder_file, tmp_path):
         more = [f"--model.init_decoder={decoder_file}", "--trainer.limit_val_batches=2"]
         if holds_out(overlay):  # and the decoder's training is unknown
             more.append("--data.init_args.allow_seen=true")
+    elif overlay.parent.name == "predict":
+        photos = miniature / "VOC2012" / "JPEGImages" / "*1.jpg"
+        verb, more = "predict", [f"--model.init_decoder={decoder_file}"]
+        more.append(f"--data.init_args.photos=[{photos}]")
     run(*arguments(verb, miniature, tmp_path, *more, configs=(overlay,)))
     assert results(tmp_path)["metrics"]
     if overlay.stem == "wandb":

@@ -9,10 +9,11 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("clipseg_pl/**/*.py"), *ROOT.glob("datamodules/**/*.py")])
 
 # module prefix -> what of ours it may import; of several prefixes the longest counts
-CONTRACT = ("clipseg_pl.sample", "clipseg_pl.images", "clipseg_pl.prompts")
+CONTRACT = tuple(f"clipseg_pl.{name}" for name in ("sample", "images", "photo_files", "prompts"))
 MAY_IMPORT = {
     "clipseg_pl.sample": (),
     "clipseg_pl.images": (),
+    "clipseg_pl.photo_files": (),
     "clipseg_pl.prompts": ("clipseg_pl.prompts", "clipseg_pl.images"),
     "clipseg_pl.models": ("clipseg_pl.models",),
     "clipseg_pl.metrics": ("clipseg_pl.metrics",),

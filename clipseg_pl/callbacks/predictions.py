@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from PIL import Image
 from torch.nn import functional as F
 
+from clipseg_pl.mask_files import save_mask
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.sample import Batch
@@ -29,7 +28,7 @@ class Predictions(Callback):
 
     def __init__(self, folder: Path) -> None:
         """Remember the folder."""
-        _refuse_masks(folder)
+        refuse_used(folder)
         self.folder = folder
 
     def on_predict_batch_end(
@@ -53,8 +52,8 @@ class Predictions(Callback):
         ):
             size = batch["query_size"][batch["query_index"][prompt]].tolist()
             resized = F.interpolate(probability[None], size, mode="bilinear", antialias=True)
-            mask = (resized[0, 0] > threshold).cpu().numpy().astype(np.uint8) * 255
-            Image.fromarray(mask).save(self.folder / f"{batch['prompt_id'][prompt]}.png")
+            mask = (resized[0, 0] > threshold).cpu().numpy()
+            save_mask(mask, self.folder / f"{batch['prompt_id'][prompt]}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count them, for the results; phrases that the reading is not for have none."""
@@ -67,8 +66,13 @@ class Predictions(Callback):
 
 
 @rank_zero_only
-def _refuse_masks(folder: Path) -> None:
-    if any(folder.glob("*.png")):
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder that holds something: masks of two runs would get mixed.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if folder.exists() and any(folder.iterdir()):
         raise ValueError(
             f"{folder} holds masks already: remove them or set --trainer.default_root_dir"
         )

@@ -1,88 +1,169 @@
-"""`segment`: masks and an overlay for a photo."""
+"""`segment`: masks and overlays for photos of one's own."""
 
 import argparse
-import re
 import sys
+import time
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-_LONGEST_NAME = 60
-_TOY = "toy"
+from clipseg_pl.model_options import TOY, add_model_options, describe_settings, load_segmenter
+from clipseg_pl.photo_files import find_photos
+from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, shorten
+
+if TYPE_CHECKING:
+    from clipseg_pl.embedding import EmbeddedPrompts
+    from clipseg_pl.mask_files import MaskFiles
+    from clipseg_pl.prompts.image_prompt import Prompt
+    from clipseg_pl.segment_files import Outcome
+    from clipseg_pl.segmenter import Segmenter
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say it on one line; the usage is long."""
+        self.exit(2, f"clipseg_pl: {message} (see segment --help)\n")
 
 
 def main(args: list[str]) -> None:
-    """Parse, segment, write; one line and status 1 for what a user can mend."""
-    parser = argparse.ArgumentParser(
-        prog="python -m clipseg_pl segment",
-        description="Segment a photo by text. Every prompt gives a mask (PNG, 0 or 255) at the "
-        "photo's own size; an overlay shows them all. The photo is encoded once.",
-        epilog='example: python -m clipseg_pl segment photo.jpg --prompt "a dog" --prompt grass '
-        "--checkpoint runs/pc_plus/checkpoints/best.ckpt",
-    )
-    parser.add_argument("photo", type=Path, help="the photo, in any common format")
-    parser.add_argument(
-        "--prompt", action="append", required=True, help="what to look for; repeat for more"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        default=_TOY,
-        help="a checkpoint of `fit`; or 'toy', the default, which comes with the package and knows "
-        "drawn scenes only; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 "
-        "in CLIPSEG_WEIGHTS or open_clip's cache; or Hugging Face's CLIPSeg (model.safetensors)",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        help="probability above which a pixel counts, 0 to 1 (default: the checkpoint's own, 0.3 "
-        "for published weights)",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("masks"), help="folder to write to (default: masks)"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace masks of earlier runs")
+    """Parse, segment, write; one line and status 1 for what a user can mend.
+
+    Photos that cannot be read are left out and named at the end, with status 1 as well.
+    """
+    parser = _parser()
     given = parser.parse_args(args)
-    if given.threshold is not None and not 0 <= given.threshold <= 1:
-        parser.error(f"--threshold lies in [0, 1], not {given.threshold}")
     try:
-        _segment(given)
-    except (OSError, ValueError) as error:
+        skipped = _segment(given, collect_prompts(parser, given))
+    except OSError as error:
+        sys.exit(f"clipseg_pl: {_without_number(error)}")
+    except ValueError as error:
         sys.exit(f"clipseg_pl: {error}")
+    if skipped:
+        sys.exit("\n".join(f"clipseg_pl: skipped {reason}" for reason in skipped))
 
 
-def _segment(given: argparse.Namespace) -> None:
-    files = {
-        prompt: given.out / f"{given.photo.stem}_{_slug(prompt)}.png" for prompt in given.prompt
-    }
-    overlay = given.out / f"{given.photo.stem}_overlay.png"
-    if len({*files.values(), overlay}) <= len(given.prompt):
-        raise ValueError("two prompts would be written to one file; word them differently")
-    standing = [file for file in (*files.values(), overlay) if file.exists()]
-    if standing and not given.overwrite:
-        raise FileExistsError(f"{standing[0]} exists; --overwrite replaces it")
-    if not given.photo.is_file():
-        raise FileNotFoundError(f"{given.photo}: no such photo")
+def _without_number(error: OSError) -> str:
+    """What the system says of a file, without the number of the error; what we say as it is."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m clipseg_pl segment",
+        usage="python -m clipseg_pl segment PHOTO [PHOTO ...] --prompt WORDS [options]",
+        description="Find in photos what prompts ask for. Every prompt gives a mask at the\n"
+        "photo's own size; an overlay shows them all, with a legend. Photos that cannot\n"
+        "be read are skipped and named at the end.",
+        epilog="examples:\n"
+        '  python -m clipseg_pl segment photo.jpg --prompt "a dog" --prompt grass\n'
+        '  python -m clipseg_pl segment holiday "more/**/*.jpg" --prompt sky --format rle\n'
+        "  python -m clipseg_pl segment photo.jpg --image-prompt cat.jpg --mask cat_mask.png\n"
+        '  python -m clipseg_pl segment photo.jpg --prompt "a cat" --with cat.jpg '
+        "--box 40,30,200,180",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="a file in any common format; a folder, with those in it; or a quoted glob",
+    )
+    add_prompt_options(parser)
+    add_model_options(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        type=Path,
+        default=Path("masks"),
+        metavar="FOLDER",
+        help="where to write; photos of several folders keep theirs below it (default: masks)",
+    )
+    form = output.add_mutually_exclusive_group()
+    form.add_argument(
+        "--format",
+        choices=("png", "npy", "rle"),
+        default="png",
+        help="png: <photo>_<prompt>.png, a mask each (default); npy: <photo>.npy, float16 "
+        "probabilities (prompts, height, width); rle: masks.json of all photos, as COCO's results",
+    )
+    form.add_argument(
+        "--argmax",
+        dest="format",
+        action="store_const",
+        const="labels",
+        help="<photo>_labels.png in place of masks: each pixel the number of its likeliest prompt, "
+        "0 where none reaches the threshold; prompts.json has the numbers",
+    )
+    output.add_argument("--no-overlay", action="store_true", help="write no <photo>_overlay.png")
+    output.add_argument("--overwrite", action="store_true", help="replace what earlier runs wrote")
+    output.add_argument(
+        "--verbose", action="store_true", help="say what is used, and what each photo shows"
+    )
+    return parser
+
+
+def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
+    """Write masks; returns why photos were skipped."""
+    photos = find_photos(given.photos, leave_out=given.out)
 
     # torch and what hangs on it, only when there is something to do
-    from PIL import Image
+    from rich.console import Console
+    from rich.progress import Progress
 
-    from clipseg_pl.images import load_photo
-    from clipseg_pl.overlay import draw_overlay
-    from clipseg_pl.segmenter import Segmenter
+    from clipseg_pl.mask_files import MaskFiles
+    from clipseg_pl.prompts.image_prompt import describe
+    from clipseg_pl.segment_files import segment_files
 
-    if given.checkpoint == _TOY:
+    names = [describe(prompt) for prompt in prompts]
+    files = MaskFiles(given.out, names, given.format, overlay=not given.no_overlay)
+    files.check(photos, given.overwrite)
+    segmenter = load_segmenter(given)
+    if given.verbose:
+        print(describe_settings(given, segmenter))
+    embedded = _embed(segmenter, prompts)
+    if given.checkpoint == TOY:
         print("the toy weights know drawn scenes only; --checkpoint names others", file=sys.stderr)
-    segmenter = Segmenter.from_checkpoint(given.checkpoint)
-    if given.threshold is not None:
-        segmenter.threshold = given.threshold
-    photo = load_photo(given.photo)
-    result = segmenter(photo, given.prompt)
-    given.out.mkdir(parents=True, exist_ok=True)
-    for (prompt, file), mask in zip(files.items(), result.masks, strict=True):
-        Image.fromarray(mask).convert("L").save(file)
-        print(f"{file}: {prompt!r} covers {mask.mean():.1%}")
-    draw_overlay(photo, result.masks, given.prompt).save(overlay)
-    print(f"{overlay}: all prompts, threshold {segmenter.threshold:g}")
+    several, started = len(photos) > 1, time.perf_counter()
+    found, skipped = [0] * len(prompts), []
+    outcomes = segment_files(segmenter, embedded, photos, files)
+    console, to_screen = Console(stderr=True), sys.stdout.isatty()  # what goes to a file stays out
+    bar = Progress(console=console, redirect_stdout=to_screen, disable=not several)
+    with files, bar:
+        for outcome in bar.track(outcomes, len(photos), description="segmenting"):
+            if outcome.problem:
+                skipped.append(outcome.problem)
+                continue
+            found = [n + (part > 0) for n, part in zip(found, outcome.covered, strict=True)]
+            if given.verbose or not several:
+                _print_outcome(files, outcome, with_presence=given.verbose)
+    seconds, written = time.perf_counter() - started, len(photos) - len(skipped)
+    if several:
+        print(f"{given.out}: {written} of {len(photos)} photos")
+        for prompt, count in zip(names, found, strict=True):
+            print(f"  {shorten(prompt)!r} found in {count}")
+    if given.verbose and written:
+        print(f"{seconds / written * 1000:.0f} ms a photo, with reading and writing")
+    return skipped
 
 
-def _slug(prompt: str) -> str:
-    """Words for a file name, cut where file systems would refuse it."""
-    return re.sub(r"\W+", "_", prompt.strip().lower()).strip("_")[:_LONGEST_NAME]
+def _embed(segmenter: "Segmenter", prompts: "list[Prompt]") -> "EmbeddedPrompts":
+    """Read the prompts; what CLIP warns of, that it reads no texts so long, is said in a line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        embedded = segmenter.embed(prompts)
+    said = list(dict.fromkeys(str(warning.message) for warning in caught))
+    if said:
+        more = f" (and {len(said) - 1} more such texts)" if len(said) > 1 else ""
+        print(f"clipseg_pl: {said[0]}{more}", file=sys.stderr)
+    return embedded
+
+
+def _print_outcome(files: "MaskFiles", outcome: "Outcome", with_presence: bool) -> None:
+    rows = zip(files.prompts, outcome.covered, outcome.presence, strict=True)
+    for number, (prompt, covered, presence) in enumerate(rows):
+        said = f"covers {covered:.1%}" if covered else "not found"
+        more = f", presence {presence:.2f}" if with_presence else ""
+        print(f"{files.with_prompt(outcome.photo, number)}: {shorten(prompt)!r} {said}{more}")
+    if files.overlay:
+        print(f"{files.of(outcome.photo)[-1]}: all prompts")

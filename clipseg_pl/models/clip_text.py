@@ -11,6 +11,8 @@ from torch import Tensor
 from clipseg_pl.models.attention import run_block
 from clipseg_pl.models.clip_weights import build_tokenizer
 
+_SHOWN = 80  # letters of a text in a warning
+
 
 class TextEncoder:
     """Embeds texts with the text tower of a CLIP, whose weights stay where they are.
@@ -65,6 +67,7 @@ class TextEncoder:
         longest = self.clip.context_length - 2  # start and end token
         for text in texts:
             if len(self.tokenizer.encode(text)) > longest:
+                shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
                 warnings.warn(
-                    f"CLIP reads the first {longest} tokens only of {text!r}", stacklevel=5
+                    f"CLIP reads the first {longest} tokens only of {shown!r}", stacklevel=5
                 )

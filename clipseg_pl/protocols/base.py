@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.sample import Batch, Classes, has_support
 
-Reading = Literal["text", "visual"]
+Reading = Literal["text", "visual", "blend"]
+"""by the words, by the supports, or by both, weighted as the batch says"""
+TEXT_WEIGHT: dict[Reading, tuple[float, float]] = {
+    "text": (1, 1),
+    "visual": (0, 0),
+    "blend": (0, 1),
+}
+"""least and most that the words may weigh in a reading"""
 
 
 class Protocol(nn.Module, ABC):

@@ -1,0 +1,98 @@
+"""Which photos are meant by files, folders and globs."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ENDINGS = frozenset(
+    (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff")
+) | {".webp"}
+"""of the files that are taken for photos in folders and of what globs match; of either case"""
+
+
+class PhotoFile(NamedTuple):
+    """A photo, and what its results are called."""
+
+    path: Path
+    name: str
+    """path below the nearest folder that holds all that was given, as in `summer/beach.jpg`"""
+    stem: str
+    """the same without its ending, which stays where two photos differ in nothing else"""
+
+
+def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[PhotoFile]:
+    """List the photos that are meant, each once.
+
+    Args:
+        given: files, whatever they are called; folders, with all folders in them; globs, with `**`
+            for any folders. Of folders and globs what ends as photos do is taken, but for hidden
+            files.
+        leave_out: a folder that holds results, not photos.
+
+    Returns:
+        In the order given, those of a folder or glob by name.
+
+    Raises:
+        FileNotFoundError: naming what is not there, or holds or matches no photo.
+        ValueError: if a folder given is the one to leave out.
+    """
+    out = None if leave_out is None else leave_out.expanduser().resolve()
+    roots: list[Path] = []
+    files: dict[str, Path] = {}  # each once, whichever way it is named
+    for entry in given:
+        path = Path(entry).expanduser()
+        if path.is_dir():
+            if path.resolve() == out:
+                raise ValueError(f"{path}: photos and results would be mixed; write elsewhere")
+            root, found = path, sorted(_in_folder(path, out))
+            problem = f"{path}: holds no photos ({', '.join(sorted(ENDINGS))})"
+        elif path.is_file():
+            root, found, problem = path.parent, [path], ""
+        elif glob.has_magic(entry):
+            root, found = _match(str(path), out)
+            problem = f"{entry}: matches no photos"
+        else:
+            raise FileNotFoundError(f"{path}: no such photo")
+        if not found:
+            raise FileNotFoundError(problem)
+        roots.append(root)
+        for file in found:
+            files.setdefault(os.path.abspath(file), file)
+    common = os.path.commonpath([os.path.abspath(root) for root in roots])
+    names = [Path(os.path.relpath(file, common)) for file in files]
+    same = Counter(name.with_suffix("") for name in names)
+    return [
+        PhotoFile(
+            file,
+            name.as_posix(),
+            (name if same[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix(),
+        )
+        for file, name in zip(files.values(), names, strict=True)
+    ]
+
+
+def _in_folder(folder: Path, out: Path | None) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() != out]
+        yield from (here / name for name in files if name[0] != "." and _ends_as_photos(name))
+
+
+def _match(pattern: str, out: Path | None) -> tuple[Path, list[Path]]:
+    """What a glob starts from, and the photos that it matches."""
+    parts = Path(pattern).parts
+    root = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+    # unless it looks for photos there
+    apart = out is not None and not root.resolve().is_relative_to(out)
+    found = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]
+    photos = [file for file in found if _ends_as_photos(file.name) and file.is_file()]
+    if apart and out is not None:
+        photos = [file for file in photos if not file.resolve().is_relative_to(out)]
+    return root, photos
+
+
+def _ends_as_photos(name: str) -> bool:
+    return Path(name).suffix.lower() in ENDINGS

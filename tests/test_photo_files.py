@@ -1,0 +1,82 @@
+"""Which photos are meant, and what their results are called."""
+
+import pytest
+
+from clipseg_pl.photo_files import find_photos
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    files = (
+        "a.jpg",
+        "notes.txt",
+        "sub/a.PNG",
+        "sub/deep/b.webp",
+        "sub/.hidden.jpg",
+        ".cache/c.jpg",
+    )
+    for name in ("photo [1].jpg", *(f"album/{file}" for file in files)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(*given, **options):
+    return [photo.name for photo in find_photos(given, **options)]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["album"], ["a.jpg", "sub/a.PNG", "sub/deep/b.webp"]),
+        (["album/**/*.webp"], ["sub/deep/b.webp"]),
+        (["album/**"], ["a.jpg", "sub/a.PNG", "sub/deep/b.webp"]),
+        (["album/*/*"], ["sub/a.PNG"]),
+        (["album/a.jpg"], ["a.jpg"]),
+        (["photo [1].jpg"], ["photo [1].jpg"]),  # a file that looks like a glob
+        (["album/notes.txt"], ["notes.txt"]),  # what is named is tried
+        (["album/sub/a.PNG", "album/a.jpg"], ["sub/a.PNG", "a.jpg"]),
+        (
+            ["album/sub", "album/sub/deep", "photo [1].jpg"],
+            ["album/sub/a.PNG", "album/sub/deep/b.webp", "photo [1].jpg"],
+        ),
+    ],
+)
+def test_files_folders_and_globs_are_found_once(tree, given, found):
+    assert names(*given) == found
+
+
+def test_a_photo_is_named_once_whichever_way_it_is_written(tree):
+    assert names("album/a.jpg", str(tree / "album" / "a.jpg"), "album/../album/a.jpg") == ["a.jpg"]
+
+
+def test_results_of_photos_that_differ_by_their_ending_do_not_collide(tree):
+    (tree / "album" / "a.png").touch()
+    stems = [photo.stem for photo in find_photos(["album"])]
+    assert stems == ["a.jpg", "a.png", "sub/a", "sub/deep/b"]
+
+
+def test_earlier_results_are_no_photos(tree):
+    (tree / "album" / "masks").mkdir()
+    (tree / "album" / "masks" / "a_dog.png").touch()
+    out = tree / "album" / "masks"
+    assert names("album", leave_out=out) == names("album/**", leave_out=out)
+    assert "masks/a_dog.png" not in names("album", leave_out=out)
+    assert names("album/masks/*.png", leave_out=out) == ["a_dog.png"]
+    with pytest.raises(ValueError, match="album: photos and results would be mixed"):
+        find_photos(["album"], leave_out=tree / "album")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("none.jpg", "none.jpg: no such photo"),
+        ("album/*.gif", "album/[*].gif: matches no photos"),
+        ("empty", "empty: holds no photos"),
+    ],
+)
+def test_what_holds_no_photo_is_named(tree, given, problem):
+    (tree / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=problem):
+        find_photos(["album", given])
