@@ -20,7 +20,6 @@ Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
 
 MOST_PIXELS = 89_478_485
 """of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
-_ORIENTATION, _QUARTER_TURNS = 0x0112, range(5, 9)  # of EXIF
 _PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
 """what PIL raises for files that are no image, or only the beginning of one"""
 _ON_ITS_SIDE = 5
@@ -177,16 +176,6 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
             if upright and image.getexif().get(ExifTags.Base.Orientation, 1) >= _ON_ITS_SIDE:
                 return image.width, image.height
             return image.height, image.width
-    except _PROBLEMS:
-        return None
-
-
-def upright_size(file: Path) -> tuple[int, int] | None:
-    """Height and width of a photo as viewers show it, from its header; None if it has none."""
-    try:
-        with Image.open(file) as image:
-            quarter = image.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS
-            return (image.width, image.height) if quarter else (image.height, image.width)
     except _PROBLEMS:
         return None
 

@@ -107,10 +107,8 @@ class Segmenter:
 
         Args:
             file: "toy" for the weights that come with the package and know drawn scenes only. A
-                `.ckpt` remembers its backbone, decoder, image size, best threshold and cut for
-                absent prompts. What is published is read by `load_published`: a decoder (`.pth`),
-                a whole CLIPSeg (`model.safetensors`, `pytorch_model.bin`), a folder of Hugging
-                Face's.
+                `.ckpt` remembers its backbone, decoder, image size, best threshold and absent
+                cut. Other files and folders are read by `load_published`.
             backbone: for a published file. By default the CLIP that the file holds, as Hugging
                 Face's do, else OpenAI's ViT-B/16.
             device: see `Segmenter`.

@@ -10,8 +10,8 @@ from clipseg_pl.doctor.weights import PAPERS_CLIP, PAPERS_TAG, backbone_found
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, describe
 from clipseg_pl.models.key_map import clip_state, decoder_state
-from clipseg_pl.models.weights import find_file, read_state_dict
-from clipseg_pl.segmenter import TOY, Segmenter
+from clipseg_pl.models.weights import read_state_dict
+from clipseg_pl.segmenter import TOY, TOY_CHECKPOINT, Segmenter
 
 _LAYERS = (3, 7, 9)
 """what a decoder taps whose file does not say so, on twelve blocks"""
@@ -25,7 +25,7 @@ def check_checkpoint(file: Path) -> Iterator[Finding]:
             "toy", the decoder of the package.
     """
     if str(file) == TOY:
-        file = find_file("toy_pc_plus", (".ckpt",)) or file
+        file = TOY_CHECKPOINT
     if file.is_dir():
         held = [file / name for name in WEIGHTS if (file / name).is_file()]
         if not held:

@@ -41,7 +41,7 @@ class ImagePrompt:
 
     def __str__(self) -> str:
         """How results call it: the name of its file, if it has one."""
-        return Path(self.image).stem if isinstance(self.image, str | PathLike) else "image prompt"
+        return Path(_file(self.image)).stem
 
     def load(self) -> tuple[RGB, Mask]:
         """The support image, (H, W, 3) uint8, and what is meant in it, (H, W) bool.
@@ -53,13 +53,13 @@ class ImagePrompt:
         """
         image, alpha = load_picture(self.image)
         if self.mask is not None and self.box is not None:
-            raise ValueError(f"{self}: give a mask or a box, not both")
+            raise ValueError(f"{_file(self.image)}: give a mask or a box, not both")
         if self.mask is not None:
             mask = load_mask(self.mask)
             if mask.shape != image.shape[:2]:
                 raise ValueError(
-                    f"{self}: the mask is {_size(mask)} pixels, its image {_size(image)}: they "
-                    "must be equal"
+                    f"{_file(self.mask)}: the mask is {_size(mask)} pixels, its image "
+                    f"{_size(image)}: they must be equal"
                 )
         elif self.box is not None:
             mask = _fill(self.box, image)
@@ -68,8 +68,9 @@ class ImagePrompt:
         else:
             mask = np.ones(image.shape[:2], np.bool_)
         if not mask.any():
-            what = "box holds no pixel of the image" if self.box else "mask is empty"
-            raise ValueError(f"{self}: the {what}: say what is meant in it")
+            what = "box holds no pixel of it" if self.box else "mask is empty"
+            given = self.image if self.mask is None else self.mask
+            raise ValueError(f"{_file(given)}: the {what}: say what is meant in the image")
         return image, mask
 
     def engineered(self, side: int) -> RGB:
@@ -144,6 +145,11 @@ def load_mask(picture: Picture) -> Mask:
         return alpha >= 128
     bright = colours.max(2)
     return np.asarray(bright > bright.max() / 2)
+
+
+def _file(picture: Picture) -> str:
+    """How messages call a picture."""
+    return str(picture) if isinstance(picture, str | PathLike) else "image prompt"
 
 
 def _fill(box: Box, image: RGB) -> Mask:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Dataset
 
-from clipseg_pl.images import load_photo, resize, sides_seen, to_tensor, upright_size
+from clipseg_pl.images import load_photo, resize, sides_seen, to_tensor
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, describe
 from clipseg_pl.sample import Batch, Prompt, Sample, collate
@@ -83,7 +83,7 @@ class Photos(Dataset[Sample]):
     ) -> None:
         """Read the sizes of the photos, and the examples."""
         self.files = files
-        sizes = (upright_size(photo.path) for photo in files)
+        sizes = (image_size(photo.path, upright=True) for photo in files)
         self.sides = [size and sides_seen(size, image_size, patch) for size in sizes]
         self._prompts = [_read(prompt, row, image_size) for row, prompt in enumerate(prompts)]
 
