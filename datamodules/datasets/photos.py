@@ -83,7 +83,7 @@ class Photos(Dataset[Sample]):
     ) -> None:
         """Read the sizes of the photos, and the examples."""
         self.files = files
-        sizes = (image_size(photo.path, upright=True) for photo in files)
+        sizes = (size_of(photo.path, upright=True) for photo in files)
         self.sides = [size and sides_seen(size, image_size, patch) for size in sizes]
         self._prompts = [_read(prompt, row, image_size) for row, prompt in enumerate(prompts)]
 
