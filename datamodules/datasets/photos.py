@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Dataset
 
+from clipseg_pl.images import image_size as size_of
 from clipseg_pl.images import load_photo, resize, sides_seen, to_tensor
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, describe
