@@ -89,3 +89,12 @@ def test_every_command_runs(command, folder, miniature, monkeypatch):
         lightning_main([*args, *shrunk(args, miniature, folder)])
     else:
         import_module(f"clipseg_pl.commands.{args[0]}").main([*args[1:], *QUICK.get(args[0], [])])
+
+
+def test_the_lines_of_python_run(pictures):
+    lines = [line.removeprefix("    ") for line in README.splitlines()]
+    first = next(place for place, line in enumerate(lines) if line.startswith("from clipseg_pl"))
+    last = next(place for place, line in enumerate(lines) if line.startswith("segmenter.segment("))
+    names: dict = {}
+    exec("\n".join(lines[first : last + 1]), names)
+    assert names["result"].masks.shape == (3, 128, 128)
