@@ -7,6 +7,7 @@ VERBS = {
     "predict": "write the masks of the test split, or of your own photos",
     "segment": "segment your own photos by words and examples",
     "export": "write a model for Hugging Face, the authors' code or ONNX, or take one over",
+    "demo": "serve a page to try a model on: type, paint, move thresholds",
     "figure": "show what a model makes of the paper's prompts, as one picture",
     "alignment": "measure visual prompt engineering on CLIP alone (Table 2)",
     "sweep": "run a grid of values one after the other, from a W&B sweep file",
