@@ -37,10 +37,11 @@ def embed_prompts(
             refuses.
         UnreadableImageError: naming the file.
     """
-    if isinstance(prompts, str):
-        raise ValueError(f"prompts is a list of texts: [{prompts!r}]")
+    if isinstance(prompts, str | ImagePrompt | Blend):
+        raise ValueError(f"prompts is a list, also of one: [{prompts!r}]")
+    prompts = list(prompts)
     parts = [_split(prompt) for prompt in prompts]
-    if not parts or not all(text.strip() or examples for text, examples, _ in parts):
+    if not parts:
         raise ValueError("give at least one prompt, none of them empty")
     templates = PREFIXES[prefixes]
     sentences = [form.format(text) for text, _, _ in parts for form in templates]
@@ -58,13 +59,27 @@ def embed_prompts(
 
 def _split(prompt: Prompt) -> tuple[str, Sequence[ImagePrompt], float]:
     """Words, examples and the weight of the words."""
+    examples: Sequence[ImagePrompt] = ()
     if isinstance(prompt, str):
-        return prompt, (), 1.0
-    if isinstance(prompt, Blend):
-        if not prompt.text.strip():
-            return "", (), 1.0
-        return prompt.text, _split(prompt.image)[1], prompt.weight
-    return "", [prompt] if isinstance(prompt, ImagePrompt) else prompt, 0.0
+        words, weight = prompt, 1.0
+    elif isinstance(prompt, Blend):
+        words, examples, weight = prompt.text, _listed(prompt.image), prompt.weight
+    else:
+        words, examples, weight = "", _listed(prompt), 0.0
+    if not (examples if weight == 0 and not words else words.strip()):
+        raise ValueError("give at least one prompt, none of them empty")
+    return words, examples, weight
+
+
+def _listed(examples: ImagePrompt | Sequence[ImagePrompt]) -> Sequence[ImagePrompt]:
+    listed = [examples] if isinstance(examples, ImagePrompt) else examples
+    several = isinstance(listed, Sequence)
+    if not (several and all(isinstance(one, ImagePrompt) for one in listed)):
+        raise ValueError(
+            f"an example is an ImagePrompt, or a list of them, not {examples!r:.60}; a prompt is "
+            "words, an example, or a Blend of both"
+        )
+    return listed
 
 
 def _embed_examples(model: CLIPSeg, examples: Sequence[ImagePrompt], side: int) -> Tensor:

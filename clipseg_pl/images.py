@@ -22,8 +22,12 @@ MOST_PIXELS = 89_478_485
 """of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
 _PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
 """what PIL raises for files that are no image, or only the beginning of one"""
-_ON_ITS_SIDE = 5
-"""EXIF orientations from here to 8 exchange height and width"""
+_DEEP = ("I", "F")  # modes of more than 8 bits
+_ON_ITS_SIDE = range(5, 9)
+"""EXIF orientations that exchange height and width"""
+
+# PIL warns of photos that `open_image` refuses
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class UnreadableImageError(OSError):
@@ -38,10 +42,7 @@ def open_image(file: Path) -> Iterator[Image.Image]:
         UnreadableImageError: naming the file.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
-            opened = Image.open(file)
-        with opened as image:
+        with Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError(
                     f"{image.width} x {image.height} are more than {MOST_PIXELS // 10**6} "
@@ -113,7 +114,8 @@ def from_numbers(numbers: npt.NDArray[Any]) -> tuple[RGB, npt.NDArray[np.uint8] 
     Tensors come here from (H, W) and (1, 3 or 4, H, W).
 
     Args:
-        numbers: whole, of 8 or 16 bits; floats from 0 to 1; or booleans.
+        numbers: whole, of 8 bits, or of 16, of which the highest 8 are kept; floats from 0 to 1;
+            or booleans.
 
     Raises:
         ValueError: other shapes, other ranges, NaN.
@@ -173,7 +175,7 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
     """
     try:
         with Image.open(file) as image:
-            if upright and image.getexif().get(ExifTags.Base.Orientation, 1) >= _ON_ITS_SIDE:
+            if upright and image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE:
                 return image.width, image.height
             return image.height, image.width
     except _PROBLEMS:
@@ -182,13 +184,13 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
 
 def _load_pil(image: Image.Image) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
     upright = ImageOps.exif_transpose(image)
-    if not upright.has_transparency_data:
+    if not upright.has_transparency_data or upright.mode.startswith(_DEEP):
         return _to_rgb(upright), None
     return from_numbers(np.asarray(upright.convert("RGBA")))
 
 
 def _to_rgb(image: Image.Image) -> RGB:
-    if image.mode.startswith(("I", "F")):  # PIL would clip at 255
+    if image.mode.startswith(_DEEP):  # PIL would clip at 255
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 

@@ -85,8 +85,8 @@ def load_segmenter(given: argparse.Namespace) -> "Segmenter":
 
 def describe_settings(given: argparse.Namespace, segmenter: "Segmenter") -> str:
     """Say what is used, and who says so."""
+    from clipseg_pl.loading import TOY_CHECKPOINT
     from clipseg_pl.models.checkpoints import read_checkpoint
-    from clipseg_pl.segmenter import TOY_CHECKPOINT
 
     file = TOY_CHECKPOINT if given.checkpoint == TOY else Path(given.checkpoint)
     content = read_checkpoint(file) if file.suffix == ".ckpt" else {}

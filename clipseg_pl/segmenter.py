@@ -11,14 +11,12 @@ from typing_extensions import Self
 
 from clipseg_pl.embedding import EmbeddedPrompts, embed_prompts
 from clipseg_pl.images import RGB, Picture, load_photo, resize, sides_seen
+from clipseg_pl.loading import PAPER_SIZE, load_model
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.metrics.presence import presence
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.clipseg import CLIPSeg, Encoding
 from clipseg_pl.models.precision import best_dtype
-from clipseg_pl.models.published import load_published
-from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
 from clipseg_pl.prompts.text import PrefixName
 from clipseg_pl.segmentation import Segmentation
@@ -26,9 +24,6 @@ from clipseg_pl.tiles import Window, merge, views
 
 __all__ = ["Blend", "EmbeddedPrompts", "EncodedPhoto", "ImagePrompt", "Segmentation", "Segmenter"]
 
-PAPER_SIZE = 352
-TOY = "toy"
-TOY_CHECKPOINT = Path(__file__).parent / "models" / "toy" / "toy_pc_plus.ckpt"
 _AT_ONCE = 8  # images that are encoded together, on a GPU
 _PROMPTS_AT_ONCE = 64  # that are decoded together: 4 MB each
 
@@ -62,7 +57,8 @@ class Segmenter:
         image_size: what photos are brought to before the model sees them: their aspect is kept,
             their area becomes about the square of it.
         threshold: above which a pixel belongs to a mask.
-        absent_cut: presence below which a prompt is taken to be absent; 0 never.
+        absent_cut: presence below which a prompt is taken to be absent; 0 never. It was found on
+            whole photos: where tiles are looked at too, presence is higher and the cut not used.
         prefixes: sentences that words are put into, whose embeddings are averaged; "plain" reads
             the words alone, as evaluation does.
         tile: look also at squares of this side in pixels, which overlap and cover the photo, each
@@ -84,7 +80,15 @@ class Segmenter:
         device: str | torch.device = "auto",
         precision: Precision = "auto",
     ) -> None:
-        """Move the model to its device."""
+        """Move the model to its device.
+
+        Raises:
+            ValueError: for a setting out of range.
+        """
+        if not (0 <= threshold <= 1 and 0 <= absent_cut <= 1):
+            raise ValueError(f"threshold and absent_cut lie in [0, 1]: {threshold}, {absent_cut}")
+        if tile is not None and tile < 1:
+            raise ValueError(f"tile is a side in pixels, at least 1, not {tile}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
@@ -118,31 +122,12 @@ class Segmenter:
             ValueError: naming the file, if it is none of these.
             FileNotFoundError: naming the file, or where CLIP's weights were looked for.
         """
-        file = TOY_CHECKPOINT if file == TOY else Path(file).expanduser()
-        if not file.exists():
-            raise FileNotFoundError(f"no checkpoint {file}")
-        if file.suffix != ".ckpt":
-            published = load_published(file, backbone)
-            return cls(
-                published.model,
-                image_size=published.image_size,
-                threshold=published.threshold or PAPER_THRESHOLD,
-                device=device,
-                precision=precision,
-            )
-        content = read_checkpoint(file)
-        if "backbone" not in content["hyper_parameters"]:
-            raise ValueError(
-                f"{file}: does not name its backbone, as it was not made by the command line; "
-                "compose the model in Python and give it to Segmenter(model)"
-            )
-        module = CLIPSegModule.load_from_checkpoint(file, map_location="cpu", weights_only=True)
-        threshold = content["threshold"]
+        loaded = load_model(file, backbone)
         return cls(
-            module.model,
-            image_size=content["image_size"] or PAPER_SIZE,
-            threshold=PAPER_THRESHOLD if threshold is None else threshold,
-            absent_cut=content.get("absent_cut") or 0.0,
+            loaded.model,
+            image_size=loaded.image_size,
+            threshold=loaded.threshold,
+            absent_cut=loaded.absent_cut,
             device=device,
             precision=precision,
         )
@@ -200,7 +185,7 @@ class Segmenter:
             merge(answers[0][1], answers[1:], photo.size).numpy(),
             found.cpu().numpy(),
             self.threshold,
-            self.absent_cut,
+            self.absent_cut if len(answers) == 1 else 0.0,
         )
 
     @property

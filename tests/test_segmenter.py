@@ -179,12 +179,53 @@ def test_gradients_and_weights_are_left_alone(segmenter):
         ([[]], "none of them empty"),
         ([Blend(" ", EXAMPLE)], "none of them empty"),
         ("a dog", r"\['a dog'\]"),
+        (EXAMPLE, "is a list, also of one"),
+        ([["a", "b"]], "an example is an ImagePrompt"),
+        ([Blend("a dog", "cat.jpg")], "an example is an ImagePrompt"),
+        ([3], "an example is an ImagePrompt"),
         ([ImagePrompt(SUPPORT, mask=MASK & ~MASK)], "mask is empty"),
     ],
 )
 def test_prompts_must_say_something(segmenter, prompts, complaint):
     with pytest.raises(ValueError, match=complaint):
         segmenter(PHOTO, prompts)
+
+
+def test_prompts_may_be_made_on_the_way(segmenter):
+    result = segmenter(PHOTO, (words for words in ("a dog", "grass")))
+    assert list(result.prompts) == ["a dog", "grass"] and len(result.masks) == 2
+
+
+@pytest.mark.parametrize(
+    "setting", [{"threshold": 30}, {"absent_cut": -0.1}, {"tile": 0}, {"threshold": float("nan")}]
+)
+def test_settings_out_of_range_are_refused(segmenter, setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        Segmenter(segmenter.model, **setting)
+
+
+def test_the_absent_cut_is_for_photos_seen_whole(segmenter, monkeypatch):
+    monkeypatch.setattr(segmenter, "absent_cut", 1.0)
+    assert segmenter(PHOTO, ["a thing"]).absent.all()
+    monkeypatch.setattr(segmenter, "tile", 60)
+    assert not segmenter(PHOTO, ["a thing"]).absent.any()
+
+
+@pytest.mark.parametrize("damage", ["lost", "shape", "description"])
+def test_a_damaged_checkpoint_is_named_in_one_line(checkpoint, tmp_path, damage):
+    content = torch.load(checkpoint, weights_only=True)
+    state = content["state_dict"]
+    key = next(iter(state))
+    if damage == "lost":
+        del state[key]
+    elif damage == "shape":
+        state[key] = state[key][:1]
+    else:
+        content["hyper_parameters"]["backbone"] = "nonsense"
+    torch.save(content, tmp_path / "damaged.ckpt")
+    with pytest.raises(ValueError, match=r"damaged.ckpt: ") as refused:
+        Segmenter.from_checkpoint(tmp_path / "damaged.ckpt")
+    assert "\n" not in str(refused.value)
 
 
 def test_what_is_no_photo_is_refused(segmenter, tmp_path):

@@ -5,12 +5,12 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch.nn import functional as F
 
 from clipseg_pl.mask_files import save_mask
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.sample import Batch
+from clipseg_pl.tiles import resize
 
 
 class Predictions(Callback):
@@ -45,14 +45,14 @@ class Predictions(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         assert isinstance(pl_module, CLIPSegModule)
-        threshold = pl_module.threshold or PAPER_THRESHOLD
+        kept = pl_module.threshold
+        threshold = PAPER_THRESHOLD if kept is None else kept
         probabilities, selected = outputs
         for probability, prompt in zip(
             probabilities, selected.nonzero()[:, 0].tolist(), strict=True
         ):
             size = batch["query_size"][batch["query_index"][prompt]].tolist()
-            resized = F.interpolate(probability[None], size, mode="bilinear", antialias=True)
-            mask = (resized[0, 0] > threshold).cpu().numpy()
+            mask = (resize(probability[None], size)[0, 0] > threshold).cpu().numpy()
             save_mask(mask, self.folder / f"{batch['prompt_id'][prompt]}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

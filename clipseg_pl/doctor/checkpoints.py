@@ -7,11 +7,12 @@ from torch import Tensor
 
 from clipseg_pl.doctor.findings import Finding
 from clipseg_pl.doctor.weights import PAPERS_CLIP, PAPERS_TAG, backbone_found
+from clipseg_pl.loading import TOY, TOY_CHECKPOINT
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, describe
 from clipseg_pl.models.key_map import clip_state, decoder_state
 from clipseg_pl.models.weights import read_state_dict
-from clipseg_pl.segmenter import TOY, TOY_CHECKPOINT, Segmenter
+from clipseg_pl.segmenter import Segmenter
 
 _LAYERS = (3, 7, 9)
 """what a decoder taps whose file does not say so, on twelve blocks"""

@@ -107,7 +107,7 @@ class Blend:
         weight: of the text, 0 (examples alone) to 1 (words alone).
 
     Raises:
-        ValueError: a weight out of range.
+        ValueError: a weight out of range; no example.
     """
 
     text: str
@@ -115,7 +115,9 @@ class Blend:
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse a weight out of range."""
+        """Refuse a weight out of range, and a blend of nothing."""
+        if not isinstance(self.image, ImagePrompt) and not self.image:
+            raise ValueError("a Blend needs an example")
         if not 0 <= self.weight <= 1:  # NaN is refused too
             raise ValueError(f"the weight of the text lies in [0, 1], not {self.weight}")
 
@@ -138,8 +140,11 @@ def describe(prompt: Prompt) -> str:
 def load_mask(picture: Picture) -> Mask:
     """What is bright in an image, above half of its brightest: (H, W) bool.
 
-    Where a part of it is transparent, what is not; painted layers are such images.
+    Where a part of it is transparent, what is not; painted layers are such images. Numbers (H, W)
+    may have any range.
     """
+    if isinstance(picture, np.ndarray) and picture.ndim == 2 and picture.dtype.kind in "iu":
+        return np.asarray(picture > picture.max(initial=0) / 2)
     colours, alpha = load_picture(picture)
     if alpha is not None and not alpha.all():
         return alpha >= 128

@@ -21,7 +21,7 @@ def expected(photo=PHOTO, mask=MASK):
     return VisualPrompt()(*PairedResize(SIDE)(photo, mask))
 
 
-@pytest.mark.parametrize("kind", ["bool", "0 and 1", "0 and 255", "file", "painted layer"])
+@pytest.mark.parametrize("kind", ["bool", "0 and 1", "0 and 255", "deep", "file", "painted layer"])
 def test_a_mask_gives_the_visual_prompt_of_the_datasets(tmp_path, kind):
     grey = MASK.astype(np.uint8) * 255
     Image.fromarray(grey).save(tmp_path / "mask.png")
@@ -29,6 +29,7 @@ def test_a_mask_gives_the_visual_prompt_of_the_datasets(tmp_path, kind):
         "bool": MASK,
         "0 and 1": MASK.astype(np.uint8),
         "0 and 255": grey,
+        "deep": MASK.astype(np.uint16) * 3,
         "file": tmp_path / "mask.png",
         "painted layer": np.dstack([np.zeros_like(PHOTO), grey]),  # black paint
     }
@@ -106,6 +107,11 @@ def test_masks_are_bright_above_half_of_the_brightest():
 def test_a_weight_lies_between_0_and_1(weight):
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         Blend("a cat", ImagePrompt(PHOTO), weight)
+
+
+def test_a_blend_needs_an_example():
+    with pytest.raises(ValueError, match="needs an example"):
+        Blend("a cat", [])
 
 
 def test_prompts_have_names():

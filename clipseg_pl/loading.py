@@ -1,0 +1,63 @@
+"""Models with their settings, from checkpoints and what is published."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from jsonargparse import ArgumentError
+
+from clipseg_pl.metrics.functional import PAPER_THRESHOLD
+from clipseg_pl.models.backbone import Backbone
+from clipseg_pl.models.checkpoints import read_checkpoint
+from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.published import load_published
+from clipseg_pl.module import CLIPSegModule
+
+PAPER_SIZE = 352
+TOY = "toy"
+TOY_CHECKPOINT = Path(__file__).parent / "models" / "toy" / "toy_pc_plus.ckpt"
+
+
+class Loaded(NamedTuple):
+    """A model, and how it is to be used where nothing else is said; see `Segmenter`."""
+
+    model: CLIPSeg
+    image_size: int
+    threshold: float
+    absent_cut: float
+
+
+def load_model(file: str | Path, backbone: Backbone | None = None) -> Loaded:
+    """Load a checkpoint of this project, a decoder of the authors or Hugging Face's CLIPSeg.
+
+    Args:
+        file: see `Segmenter.from_checkpoint`.
+        backbone: for a published file.
+
+    Raises:
+        ValueError: naming the file, if it is none of these.
+        FileNotFoundError: naming the file, or where CLIP's weights were looked for.
+    """
+    file = TOY_CHECKPOINT if file == TOY else Path(file).expanduser()
+    if not file.exists():
+        raise FileNotFoundError(f"no checkpoint {file}")
+    if file.suffix != ".ckpt":
+        model, size, threshold, _ = load_published(file, backbone)
+        return Loaded(model, size, _or_papers(threshold), 0.0)
+    content = read_checkpoint(file)
+    if "backbone" not in content["hyper_parameters"]:
+        raise ValueError(
+            f"{file}: does not name its backbone, as it was not made by the command line; "
+            "compose the model in Python and give it to Segmenter(model)"
+        )
+    try:
+        module = CLIPSegModule.load_from_checkpoint(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, TypeError, KeyError, ArgumentError) as error:
+        cause = " ".join(str(error).split())
+        raise ValueError(f"{file}: does not fit its description ({cause:.160})") from error
+    size = content["image_size"] or PAPER_SIZE
+    cut = content.get("absent_cut") or 0.0
+    return Loaded(module.model, size, _or_papers(content["threshold"]), cut)
+
+
+def _or_papers(threshold: float | None) -> float:
+    return PAPER_THRESHOLD if threshold is None else threshold
