@@ -45,7 +45,7 @@ def measure(segmenter: Segmenter, source: PhraseCut) -> dict[str, dict[str, floa
         mask = source.mask(task)
         ious.append((found[0] & mask).sum() / (found[0] | mask).sum())
         presences.append(answer.presence[0])
-        fills += found[1:].any((1, 2)).tolist()
+        fills += [bool(mask.any()) for mask in found[1:]]
         scores += answer.presence[1:].tolist()
     there, absent = np.array(presences), np.array(scores)
     cuts = {"none": 0.0, "half": segmenter.absent_cut / 2, "kept": segmenter.absent_cut}
