@@ -18,7 +18,7 @@ from datamodules.datasets.annotations import (
     refuse_unusable,
     words,
 )
-from datamodules.datasets.mask_files import WHOLE, MaskFiles, check_files
+from datamodules.datasets.own_masks import WHOLE, OwnMasks, check_files
 from datamodules.datasets.phrasecut_index import Strings
 
 _COLUMNS = ("image", "mask", "phrase")
@@ -59,7 +59,7 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
         raise ValueError(f"{file}: {error}") from error
     number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
-    every = MaskFiles(masks, names, mask, label)
+    every = OwnMasks(masks, names, mask, label)
     sizes, covers = check_files(file, images, photos, photo, every, number)
     skipped[EMPTY] += int((~covers).sum())
     left_out = refuse_unusable(file, int(covers.sum()), skipped)
@@ -72,7 +72,7 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
         photo=photo[covers],
         phrase=phrase[covers],
         number=number[covers],
-        masks=MaskFiles(masks, names, mask[covers], label[covers]),
+        masks=OwnMasks(masks, names, mask[covers], label[covers]),
         skipped=left_out,
     )
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from clipseg_pl.images import UnreadableImageError
-from datamodules.datasets import mask_files
+from clipseg_pl.prompts.image_prompt import load_mask
+from datamodules.datasets import own_masks
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import ImageFolder
 from datamodules.datasets.phrase_table import read_table
@@ -77,11 +78,11 @@ def test_a_label_is_a_value_in_the_mask(folder, mode):
         assert np.array_equal(source.mask(task), mask)
 
 
-def test_0_is_a_label_too_and_without_a_label_all_but_0_counts(folder):
+def test_0_is_a_label_too_and_without_a_label_what_is_bright_counts(folder):
     rows = [row(mask="labels.png", label=0), row(mask="labels.png")]
     source = ImageFolder(read(write_jsonl(folder / "table.jsonl", rows)))
     assert np.array_equal(source.mask(0), ~(SQUARE | BAR))
-    assert np.array_equal(source.mask(1), SQUARE | BAR)
+    assert np.array_equal(source.mask(1), BAR)  # 200; the square is 3
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "LA"])
@@ -95,6 +96,27 @@ def test_binary_masks_may_be_of_any_mode(folder, mode):
     source = ImageFolder(read(write_csv(folder / "table.csv", ROWS)))
     assert np.array_equal(source.mask(0), SQUARE)
     assert np.array_equal(source.mask(1), SQUARE if mode in ("RGBA", "LA") else BAR)
+
+
+def test_a_palette_counts_by_its_colours_unless_a_label_is_given(folder):
+    image = Image.fromarray((~SQUARE).astype(np.uint8))
+    image.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white
+    image.save(folder / "labels.png")
+    rows = [row(mask="labels.png"), row(mask="labels.png", label=0), row(mask="labels.png")]
+    source = ImageFolder(read(write_csv(folder / "table.csv", rows)))
+    assert all(np.array_equal(source.mask(task), SQUARE) for task in range(3))
+
+
+@pytest.mark.parametrize("name", ["grey edges.png", "blurred.jpg", "faint.png"])
+def test_a_mask_means_what_it_means_as_an_example(folder, name):
+    grey = np.where(SQUARE, 255, np.where(BAR, 100, 0)).astype(np.uint8)
+    whites = [Image.new("L", SIZE[::-1], 255)] * 3
+    image = Image.fromarray(grey)
+    image = Image.merge("RGBA", [*whites, image]) if name == "faint.png" else image
+    image.save(folder / name)
+    source = ImageFolder(read(write_csv(folder / "table.csv", [row(mask=name)])))
+    assert np.array_equal(source.mask(0), load_mask(folder / name))
+    assert (source.mask(0) != SQUARE).mean() < 0.01  # JPEG's corners
 
 
 def test_photos_are_turned_as_viewers_show_them(folder):
@@ -196,10 +218,10 @@ def test_a_mask_of_another_size_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "answer"),
     [
-        (lambda f: f.write_bytes(b"noise"), "cannot be read as a mask"),
-        (lambda f: os.truncate(f, 60), "cannot be read as a mask"),
+        (lambda f: f.write_bytes(b"noise"), "cannot be read as an image"),
+        (lambda f: os.truncate(f, 60), "cannot be read as an image"),
         (lambda f: Image.open(f).convert("RGB").save(f), "has colours, where a map of labels"),
-        (lambda f: Image.open(f).save(f, "JPEG"), "is a JPEG, which blurs masks"),
+        (lambda f: Image.open(f).save(f, "JPEG"), "is a JPEG, which blurs labels"),
     ],
 )
 def test_what_is_no_mask_is_refused_by_name(folder, change, answer):
@@ -214,7 +236,7 @@ def test_masks_are_looked_at_again_only_when_a_file_changes(folder, monkeypatch)
     file = write_csv(folder / "table.csv", ROWS)
     first = read(file)
     with monkeypatch.context() as patch:
-        patch.setattr(mask_files, "_read_masks", None)
+        patch.setattr(own_masks, "_read_masks", None)
         again = read(file)
     assert np.array_equal(first.sizes, again.sizes) and np.array_equal(first.phrase, again.phrase)
     write_mask(folder / "masks" / "bar.png", np.zeros(SIZE, bool))
