@@ -5,8 +5,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
             own_photo, own_mask = (_file(line, row, column) for column in ("image", "mask"))
             own_label = _label(line, _cell(row, "label"))
             rows.append((line, photo_of[own_photo], mask_of[own_mask], phrase_of[text], own_label))
-    except (ValueError, csv.Error) as error:  # also for bytes that are not UTF-8, and broken JSON
+    except ValueError as error:  # also for bytes that are not UTF-8, and broken JSON
         raise ValueError(f"{file}: {error}") from error
     number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
@@ -81,25 +82,48 @@ def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The rows of a table with the lines that they are on, from 1."""
     with file.open(encoding="utf-8-sig", newline="") as stream:
         if file.suffix.lower() == ".jsonl":
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, _read_object(number, line)
+            for number, text in enumerate(stream, 1):
+                if text.strip():
+                    yield number, _read_object(number, text)
             return
-        reader = csv.DictReader(stream)
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-        _require_columns("its first line", reader.fieldnames)
-        for row in reader:
-            if None in row:
+        rows = _read_csv(stream)
+        columns = [name.strip().lower() for _, cells in islice(rows, 1) for name in cells]
+        _require_columns("its first line", columns)
+        for line, cells in rows:
+            if len(cells) > len(columns):
                 raise ValueError(
-                    f"line {reader.line_num} has more cells than columns; a phrase with commas "
+                    f"line {line} has more cells than columns; a phrase with commas "
                     'belongs into double quotes: "small, red bird"'
                 )
-            yield reader.line_num, row
+            yield line, dict(zip(columns, cells, strict=False))
 
 
-def _read_object(number: int, line: str) -> dict[str, Any]:
+def _read_csv(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, each of one line; csv would read on behind a forgotten quote."""
+    reader = csv.reader(stream, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(
+                f"line {line}: {error}; a cell that begins with a double quote must end with one, "
+                "and those within are doubled"
+            ) from error
+        if any("\n" in cell or "\r" in cell for cell in cells):
+            raise ValueError(
+                f"line {line} has a cell that goes on in the next line; is there a double quote "
+                "that is not closed?"
+            )
+        if cells:
+            yield line, cells
+
+
+def _read_object(number: int, text: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number} is not JSON ({error})") from error
     if not isinstance(row, dict):

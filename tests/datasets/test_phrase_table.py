@@ -149,6 +149,17 @@ def test_excel_writes_a_mark_and_any_case_first(folder):
     assert source.phrases[0] == "dog" and np.array_equal(source.mask(0), BAR)
 
 
+def test_quotes_within_cells_are_letters(folder):
+    text = 'image,mask,phrase\nimages/a.png,masks/bar.png,19" wheel\n'
+    text += 'images/a.png,masks/bar.png,"a ""red"" dog"\n'
+    (folder / "table.csv").write_text(text)
+    source = ImageFolder(read(folder / "table.csv"))
+    assert [source.phrases[source.phrase(task)] for task in range(2)] == [
+        '19" wheel',
+        'a "red" dog',
+    ]
+
+
 @pytest.mark.parametrize(
     ("rows", "answer"),
     [
@@ -181,6 +192,22 @@ def test_bad_tables_are_refused_in_one_line(folder, rows, answer):
         ("t.csv", b"", "lacks image, mask, phrase; it has nothing"),
         ("t.csv", b"image,mask,phrase\n", "no row that can be used; skipped none"),
         ("t.csv", b"image,mask,phrase\na,b,c,d\n", "line 2 has more cells than columns; a phrase"),
+        (
+            "t.csv",
+            b'image,mask,phrase\na,b,c\n\na,b,"red dog\nc,d,e\n',
+            "line 4: unexpected end of data; a cell that begins with a double quote must end",
+        ),
+        ("t.csv", b'image,mask,phrase\na,b,"red" dog\n', "line 2: ',' expected after '\"'; a cell"),
+        (
+            "t.csv",
+            b'image,mask,phrase\na,b,"red dog\nc,d,"e\nf,g,h\n',
+            "line 2: ',' expected after",
+        ),
+        (
+            "t.csv",
+            b'image,mask,phrase\na,b,"red dog\r\nc,d,cat"\n',
+            "line 2 has a cell that goes on in the next line",
+        ),
         ("t.csv", b"image,mask,phrase\n\xff\xff,b,c\n", "codec can't decode"),
         ("t.jsonl", b"{'image': 1}\n", "line 1 is not JSON"),
         ("t.jsonl", b"\n[1]\n", "line 2 is not a JSON object with image, mask, phrase"),
