@@ -23,6 +23,7 @@ from datamodules.datasets.own_masks import WHOLE, OwnMasks, check_files
 from datamodules.datasets.phrasecut_index import Strings
 
 _COLUMNS = ("image", "mask", "phrase")
+_SAVE_AS = "save it as UTF-8 with commas between cells"
 _DIGITS = 9
 """of a label, at most; pictures hold no larger numbers than 32 bits"""
 
@@ -49,14 +50,16 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
     skipped: Counter[str] = Counter()
     try:
         for line, row in _read_rows(file):
-            text = words(_cell(row, "phrase"))
+            text = words(_cell(line, row, "phrase"))
             if not text:
                 skipped[NO_PHRASE] += 1
                 continue
             own_photo, own_mask = (_file(line, row, column) for column in ("image", "mask"))
-            own_label = _label(line, _cell(row, "label"))
+            own_label = _label(line, row)
             rows.append((line, photo_of[own_photo], mask_of[own_mask], phrase_of[text], own_label))
-    except ValueError as error:  # also for bytes that are not UTF-8, and broken JSON
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: is not UTF-8 ({error.reason}); {_SAVE_AS}") from error
+    except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
@@ -89,6 +92,9 @@ def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         rows = _read_csv(stream)
         columns = [name.strip().lower() for _, cells in islice(rows, 1) for name in cells]
         _require_columns("its first line", columns)
+        twice = [column for column in (*_COLUMNS, "label") if columns.count(column) > 1]
+        if twice:
+            raise ValueError(f"its first line has {twice[0]} twice; a row has one")
         for line, cells in rows:
             if len(cells) > len(columns):
                 raise ValueError(
@@ -135,28 +141,39 @@ def _read_object(number: int, text: str) -> dict[str, Any]:
 def _require_columns(where: str, found: list[str]) -> None:
     missing = [column for column in _COLUMNS if column not in found]
     if missing:
+        hint = f"; {_SAVE_AS}" if any(set(name) & set(";\t\0") for name in found) else ""
         raise ValueError(
-            f"{where} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}"
+            f"{where} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}{hint}"
         )
 
 
-def _cell(row: Mapping[str, Any], column: str) -> str:
+def _cell(line: int, row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
-    return "" if value is None else str(value).strip()
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"line {line}: {column} is {json.dumps(value)[:40]}, where text belongs")
+    if "\0" in value:
+        raise ValueError(f"line {line}: {column} has a NUL character; {_SAVE_AS}")
+    return value.strip()
 
 
 def _file(line: int, row: Mapping[str, Any], column: str) -> str:
-    name = _cell(row, column)
+    name = _cell(line, row, column)
     if not name:
         raise ValueError(f"line {line} has no {column}")
+    if "\\" in name and os.sep == "/":
+        raise ValueError(f"line {line}: {column} {name} has backslashes; write paths with /")
     return os.path.normpath(name)
 
 
-def _label(line: int, given: str) -> int:
+def _label(line: int, row: Mapping[str, Any]) -> int:
     """A value in a map of labels; `WHOLE` where none is given."""
-    if not given:
+    given = row.get("label")
+    written = "" if given is None else str(given).strip()
+    if not written:
         return WHOLE
-    digits = given.removesuffix(".0")  # pandas' way, where some rows have no label
+    digits = written.removesuffix(".0")  # pandas' way, where some rows have no label
     if not digits.isdecimal() or len(digits) > _DIGITS:
         raise ValueError(f"line {line}: label {given!r} is not a whole number from 0 on")
     return int(digits)
