@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import logging
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,8 @@ from datamodules.datasets.annotations import (
 )
 from datamodules.datasets.files import cache_folder
 from datamodules.datasets.phrasecut_index import Strings
+
+log = logging.getLogger(__name__)
 
 WHOLE = -1
 """in place of a label: the row means all that its mask marks"""
@@ -106,9 +111,9 @@ def check_files(
     stamps += [_stamp(masks.folder / name) for name in mask_names]
     key = hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:16]
     kept = cache_folder() / "own" / f"{table.stem}-{key}.npz"
-    if kept.is_file():
-        with np.load(kept) as found:
-            return found["sizes"], found["covers"]
+    found = _kept(kept)
+    if found:
+        return found
     sizes = photo_sizes(table, images, names)
     refuse_missing(table, masks.folder, "masks", missing, len(mask_names))
     mask_sizes, covers = _read_masks(table, masks)
@@ -182,9 +187,25 @@ def _refuse_unknown_labels(
         )
 
 
+def _kept(file: Path) -> tuple[Sizes, npt.NDArray[np.bool_]] | None:
+    """What an earlier run found; nothing where the file is absent or damaged."""
+    try:
+        with np.load(file) as found:
+            return found["sizes"], found["covers"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        return None
+
+
 def _keep(file: Path, sizes: Sizes, covers: npt.NDArray[np.bool_]) -> None:
-    """Write what was found; the file appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(f".{os.getpid()}.npz")
-    np.savez(draft, sizes=sizes, covers=covers)
-    os.replace(draft, file)
+    """Write what was found; the file appears whole or not at all, and runs do without it."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}.npz")
+        np.savez(draft, sizes=sizes, covers=covers)
+        os.replace(draft, file)
+    except OSError as error:
+        log.warning(
+            "what was found about masks is not kept (%s), so every run looks at all of them: set "
+            "CLIPSEG_CACHE to a folder that can be written to",
+            error,
+        )

@@ -301,6 +301,25 @@ def test_masks_are_looked_at_again_only_when_a_file_changes(folder, monkeypatch)
         read(file)
 
 
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04junk", None])
+def test_what_was_kept_and_is_damaged_counts_as_absent(folder, monkeypatch, damage):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(folder / "cache"))
+    file = write_csv(folder / "table.csv", ROWS)
+    first = read(file)
+    (kept,) = (folder / "cache" / "own").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert np.array_equal(read(file).sizes, first.sizes)
+    with np.load(kept) as found:
+        assert found["covers"].all()
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_a_run(folder, monkeypatch, caplog):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(folder / "table.csv"))
+    assert len(read(write_csv(folder / "table.csv", ROWS)).photo) == 3
+    assert "set CLIPSEG_CACHE to a folder that can be written to" in caplog.text
+
+
 def test_files_that_change_after_the_check_are_refused(folder):
     source = ImageFolder(read(write_csv(folder / "table.csv", ROWS)))
     write_photo(folder / "images" / "a.png", size=(10, 10))

@@ -1,8 +1,10 @@
 """The command: what it looks at, its exit status, what it prints."""
 
+import errno
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -119,6 +121,18 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
     (tmp_path / "new").write_text("a file in the way")
     finding = look(machine.check_cache, tmp_path)["folder"]
     assert finding.state == "wrong" and "set CLIPSEG_CACHE" in finding.says
+
+
+def test_a_cache_is_tried_not_asked_about(tmp_path, monkeypatch):
+    """Read-only mounts and full disks have permissions that say yes."""
+
+    def refuse(dir):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    finding = look(machine.check_cache, tmp_path)["folder"]
+    assert finding.state == "wrong" and "(Read-only file system): set CLIPSEG" in finding.says
 
 
 def test_a_library_too_old_or_absent_says_what_to_install(tmp_path, monkeypatch):
