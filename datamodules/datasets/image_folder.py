@@ -121,8 +121,8 @@ def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.
     if len(photos) < 2:
         others = f" (skipped {reasons(annotations.skipped)})" if annotations.skipped else ""
         raise ValueError(
-            f"{annotations.file}: has one photo with usable rows{others}; add others, or validate on a table of its "
-            "own: --data.init_args.val.table"
+            f"{annotations.file}: has one photo with usable rows{others}; add others, or validate "
+            "on a table of its own: --data.init_args.val.table"
         )
     ranked = sorted(photos, key=lambda p: hashlib.sha256(annotations.photos[p].encode()).digest())
     count = min(max(round(share * len(photos)), 1), len(photos) - 1)

@@ -12,6 +12,7 @@ import torch
 
 from clipseg_pl.commands import doctor
 from clipseg_pl.doctor import machine
+from clipseg_pl.doctor.findings import Finding
 
 
 def states(out):
@@ -67,6 +68,18 @@ def test_an_unforeseen_error_is_a_line_and_the_rest_is_looked_at(miniature, tmp_
     with pytest.raises(SystemExit, match=r"cannot be used: voc2012$"):
         doctor.main(["voc2012", "lvis", "--root", str(tmp_path)])
     assert states(capsys.readouterr().out) >= {("wrong", "reading"), ("ok", "train"), ("ok", "val")}
+
+
+def test_an_error_of_any_kind_leaves_the_other_sections(miniature, monkeypatch, capsys):
+    def broken(root, every):
+        yield Finding("ok", "train", "read")
+        raise KeyError("name")
+
+    monkeypatch.setattr("clipseg_pl.doctor.lvis.check_lvis", broken)
+    with pytest.raises(SystemExit, match=r"cannot be used: lvis$"):
+        doctor.main(["lvis", "voc2012", "--root", str(miniature)])
+    out = capsys.readouterr().out
+    assert "cannot be understood (KeyError: 'name')" in out and ("ok", "val.txt") in states(out)
 
 
 def test_one_thing_is_one_line_in_a_pipe(tmp_path, capsys):
