@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.annotations import Annotations
+from datamodules.datasets.annotations import Annotations, reasons
 from datamodules.datasets.coco_json import read_coco
 from datamodules.datasets.exclusion import WithoutPhrases, lone_phrases
 from datamodules.datasets.files import DatasetNotFoundError
@@ -150,8 +150,7 @@ class ImageFolderDataModule(BaseDataModule):
         else:
             raise ValueError(f"{file}: a table ends in .csv, .jsonl or .json (COCO's format)")
         if annotations.skipped:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in annotations.skipped.items())
-            log.warning("%s: skipped %s", file, reasons)
+            log.warning("%s: skipped %s", file, reasons(annotations.skipped))
             self.skipped[given.table] = annotations.skipped
         self._read[given] = annotations
         return annotations

@@ -133,14 +133,14 @@ def _report(title: str, findings: "Iterable[Finding]") -> Counter[str]:
     from rich.table import Table
     from rich.text import Text
 
-    from clipseg_pl.doctor.findings import Finding
+    from clipseg_pl.doctor.findings import Finding, explain
 
     found = list[Finding]()
     try:
         for finding in findings:
             found.append(finding)  # what came before an error is said too
-    except (OSError, ValueError) as error:
-        found.append(Finding("wrong", "reading", " ".join(str(error).split())))
+    except Exception as error:  # one thing that is broken must not hide the others
+        found.append(Finding("wrong", "reading", explain(error)))
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(min_width=9)
     lines.add_column(min_width=26, overflow="fold")

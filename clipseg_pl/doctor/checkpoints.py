@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from clipseg_pl.doctor.findings import Finding
+from clipseg_pl.doctor.findings import Finding, explain
 from clipseg_pl.doctor.weights import PAPERS_CLIP, PAPERS_TAG, backbone_found
 from clipseg_pl.loading import TOY, TOY_CHECKPOINT
 from clipseg_pl.models.checkpoints import read_checkpoint
@@ -14,8 +14,9 @@ from clipseg_pl.models.key_map import clip_state, decoder_state
 from clipseg_pl.models.weights import read_state_dict
 from clipseg_pl.segmenter import Segmenter
 
-_LAYERS = (3, 7, 9)
-"""what a decoder taps whose file does not say so, on twelve blocks"""
+_FILM = "film_scale.weight"
+"""that every decoder has"""
+_NO_DECODER = "holds no CLIPSeg decoder"
 
 
 def check_checkpoint(file: Path) -> Iterator[Finding]:
@@ -27,31 +28,29 @@ def check_checkpoint(file: Path) -> Iterator[Finding]:
     """
     if str(file) == TOY:
         file = TOY_CHECKPOINT
-    if file.is_dir():
-        held = [file / name for name in WEIGHTS if (file / name).is_file()]
-        if not held:
-            yield Finding("wrong", "file", f"a folder without {' or '.join(WEIGHTS)}")
-            return
-        file = held[0]
+    if file.is_dir() and not any((file / name).is_file() for name in WEIGHTS):
+        yield Finding("wrong", "file", f"a folder without {' or '.join(WEIGHTS)}")
+        return
     try:
-        if not file.is_file():
+        if not file.exists():
             raise FileNotFoundError(f"no checkpoint {file}")
         found = list(_ours(file) if file.suffix == ".ckpt" else _published(file))
     except FileNotFoundError as error:
         yield Finding("missing", "file", str(error))
         return
-    except (OSError, ValueError) as error:
-        yield Finding("wrong", "file", str(error))
+    except Exception as error:  # what a damaged file holds can be anything
+        yield Finding("wrong", "file", explain(error))
         return
     yield from found
     if any(finding.state in ("missing", "wrong") for finding in found):
         return
     try:
-        Segmenter.from_checkpoint(file)
-    except (OSError, ValueError, RuntimeError) as error:
-        yield Finding("wrong", "loading", " ".join(str(error).split()))
+        model = Segmenter.from_checkpoint(file).model
+    except Exception as error:
+        yield Finding("wrong", "loading", explain(error))
     else:
-        yield Finding("ok", "loading", "fits its backbone")
+        taps = f"taps {_listed(model.decoder.layers)} of its {model.backbone.shape.depth} blocks"
+        yield Finding("ok", "loading", f"fits its backbone, {taps}")
 
 
 def _ours(file: Path) -> Iterator[Finding]:
@@ -61,17 +60,24 @@ def _ours(file: Path) -> Iterator[Finding]:
         ValueError: if it is none.
     """
     content = read_checkpoint(file)
-    given = content["hyper_parameters"]
+    for part in ("hyper_parameters", "state_dict"):
+        if not isinstance(content[part], Mapping):
+            kind = type(content[part]).__name__
+            raise ValueError(f"{file}: its {part} are of type {kind}, not a dict")
+    given, state = content["hyper_parameters"], decoder_state(content["state_dict"])
+    if _FILM not in state:
+        raise ValueError(f"{file}: {_NO_DECODER}")
     decoder = given.get("decoder", {})
     options = decoder.get("init_args", {})
     kind = decoder.get("class_path", "FiLMDecoder").rpartition(".")[2]
     given_layers = [options["layer"]] if options.get("layer") else options.get("layers")
     layers = content.get("layers") or given_layers  # checkpoints before the key name them
-    sizes = _sizes(decoder_state(content["state_dict"]))
     step = f"step {content.get('global_step', 0):,} of `fit`"
-    says = f"{kind} at {step}: {sizes}, layers {_listed(layers or _LAYERS)}"
+    says = f"{kind} at {step}: {_sizes(state)}, {_taps(layers)}"
     yield Finding("ok", "decoder", says)
     threshold, size = content["threshold"], content["image_size"]
+    if not isinstance(threshold, float | int | None):
+        raise ValueError(f"{file}: its threshold is {threshold!r}, not a number")
     kept = "no threshold kept" if threshold is None else f"threshold {threshold:g} kept"
     if content.get("absent_cut") is not None:
         kept += f", absent cut {content['absent_cut']:g}"
@@ -85,20 +91,24 @@ def _ours(file: Path) -> Iterator[Finding]:
 
 
 def _published(file: Path) -> Iterator[Finding]:
-    """A file of weights alone.
+    """A file of weights alone, or Hugging Face's folder.
 
     Raises:
+        FileNotFoundError: if a folder has no config.json.
         ValueError: if it is none.
     """
+    described = None
+    if file.is_dir():
+        described = describe(file)
+        file = next(file / name for name in WEIGHTS if (file / name).is_file())
+    elif file.name in WEIGHTS and (file.parent / CONFIG).is_file():
+        described = describe(file.parent)
     state = read_state_dict(file)
     decoder, clip = decoder_state(state), clip_state(state)
-    if "film_scale.weight" not in decoder:
+    if _FILM not in decoder:
         yield Finding("wrong", "file", _no_decoder(state))
         return
-    if file.name in WEIGHTS and (file.parent / CONFIG).is_file():
-        taps = f"layers {_listed(describe(file.parent).layers)}"
-    else:
-        taps = f"layers taken to be {_listed(_LAYERS)}, which the file does not say"
+    taps = _taps(described.layers if described else None)
     yield Finding("ok", "decoder", f"{_origin(state)}: {_sizes(decoder)}, {taps}")
     if clip:
         yield Finding("ok", "backbone", "the CLIP in the file")
@@ -116,7 +126,14 @@ def _origin(state: Mapping[str, Tensor]) -> str:
 def _sizes(state: Mapping[str, Tensor]) -> str:
     """Width and head of a decoder with our names."""
     head = "refined" if "head.0.weight" in state else "simple"
-    return f"D = {len(state['film_scale.weight'])}, {head} head"
+    return f"D = {len(state[_FILM])}, {head} head"
+
+
+def _taps(layers: Sequence[int] | None) -> str:
+    """The blocks that a file names, or what is taken where it does not (`default_layers`)."""
+    if layers:
+        return f"layers {_listed(layers)}"
+    return "layers not said: 3, 7, 9 of 12 are taken, by depth"
 
 
 def _listed(layers: Sequence[int]) -> str:
@@ -130,4 +147,4 @@ def _no_decoder(state: Mapping[str, Tensor]) -> str:
             "weights of a CLIP, no decoder: they belong into the folder that CLIPSEG_WEIGHTS "
             f"names, as <name>-<tag>, such as {PAPERS_CLIP}-{PAPERS_TAG}.safetensors"
         )
-    return "holds no CLIPSeg decoder"
+    return _NO_DECODER

@@ -31,6 +31,14 @@ class Finding(NamedTuple):
     """what was found, and what to do"""
 
 
+def explain(error: Exception) -> str:
+    """An error in one line; with its kind, if nobody wrote it for users."""
+    said = " ".join(str(error).split())
+    if isinstance(error, OSError | ValueError | RuntimeError):
+        return said
+    return f"cannot be understood ({type(error).__name__}: {said})"
+
+
 def sum_up(thing: str, parts: Sequence[tuple[State, str]]) -> Finding:
     """Several findings about one thing as one line, with the worst of their states."""
     worst = max((state for state, _ in parts), key=STATES.index)

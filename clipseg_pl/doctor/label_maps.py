@@ -36,7 +36,9 @@ from datamodules.datasets.pascal_5i import read_hsnet_list, read_pfenet_list
 from datamodules.toy.writers.folder import MANIFEST
 
 _TRAIN_AUG = "train_aug"
-_INDICES = "label maps are PNGs of class indices (mode P or L), never RGB or greys of a palette"
+_INDICES = ": label maps are PNGs of class indices (mode P or L), never RGB or greys of a palette"
+_MODE, _LABELS = "has mode", "labels"
+"""beginnings of the problems that this explains"""
 
 
 def check_voc2012(root: Path, every: bool) -> Iterator[Finding]:
@@ -161,7 +163,7 @@ def _maps(
             says = f"{len(absent):,} of {len(names):,} {kind} are missing ({place(absent[0]).name})"
             yield "wrong", f"{says}: get them from {source}"
     present = sorted(whole)
-    opened, problems = spread(present, every), defaultdict[str, list[str]](list)
+    opened, problems = spread(present, every), defaultdict[str, list[Path]](list)
     for name in track(
         opened,
         description="reading label maps",
@@ -169,23 +171,27 @@ def _maps(
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     ):
-        problem = _problem(photos, name, classes)
-        if problem:
-            problems[problem].append(photos.label_file(name).name)
+        for problem, file in _problems(photos, name, classes):
+            problems[problem].append(file)
     if opened:
         yield "ok", f"{read_of(opened, present)} label maps read"
     for problem, files in problems.items():
-        yield "wrong", f"{len(files):,} of them {problem}, {files[0]} the first: {_INDICES}"
+        hint = _INDICES if problem.startswith((_MODE, _LABELS)) else ""
+        yield "wrong", f"{len(files):,} of them: {problem}, {files[0].name} the first{hint}"
 
 
-def _problem(photos: LabelledPhotos, name: str, classes: int) -> str:
-    """What is wrong with a label map; empty if nothing is."""
-    file = photos.label_file(name)
+def _problems(photos: LabelledPhotos, name: str, classes: int) -> Iterator[tuple[str, Path]]:
+    """What is wrong with a label map or its photo, and which file that is; at most one thing."""
+    file, photo = photos.label_file(name), photos.photo_file(name)
     try:
         labels = photos.labels(name)
     except UnreadableImageError as error:
-        return str(error).removeprefix(f"{file}: ")
+        yield str(error).removeprefix(f"{file}: "), file
+        return
+    size = image_size(photo)
     if ((labels > classes) & (labels != IGNORED)).any():
-        return f"has labels above {classes}"
-    same = image_size(photos.photo_file(name)) == labels.shape
-    return "" if same else "has not the size of its photo"
+        yield f"{_LABELS} above {classes}", file
+    elif size is None:
+        yield "a photo that is no image", photo
+    elif size != labels.shape:
+        yield "another size than the photo's", file

@@ -1,6 +1,6 @@
 """The cache, the devices and the libraries."""
 
-import os
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -26,9 +26,12 @@ def check_cache(root: Path, every: bool) -> Iterator[Finding]:
     """
     folder = cache_folder()
     standing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not (standing.is_dir() and os.access(standing, os.W_OK | os.X_OK)):
-        says = f"{standing} cannot be written to: set CLIPSEG_CACHE to a folder that can"
-        yield Finding("wrong", "folder", says)
+    try:
+        with tempfile.TemporaryFile(dir=standing):  # also asks whether the disk takes any
+            pass
+    except OSError as error:
+        says = f"{standing} cannot be written to ({error.strerror}): set CLIPSEG_CACHE to a folder"
+        yield Finding("wrong", "folder", f"{says} that can")
         return
     indexes = sum(1 for _ in (folder / "phrasecut").glob("refer_*"))
     toy = "there" if toy_root().is_dir() else "written on first use"

@@ -1,7 +1,8 @@
 """Whether PhraseCut can be read, and how it compares with the published one."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from clipseg_pl.doctor import published
@@ -15,6 +16,7 @@ from clipseg_pl.doctor.findings import (
     spread,
     sum_up,
 )
+from clipseg_pl.images import UnreadableImageError, read_image
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut import FOLDER, find_files
 from datamodules.datasets.phrasecut_build import (
@@ -42,7 +44,7 @@ def check_phrasecut(root: Path, every: bool) -> Iterator[Finding]:
 
     Args:
         root: folder that holds VGPhraseCut_v0.
-        every: open all photos, not `SAMPLE` of each split.
+        every: read all photos, not `SAMPLE` of each split.
     """
     folder = root / FOLDER
     if not folder.is_dir():
@@ -124,7 +126,7 @@ class _Split:
 def _photos(
     images: Path, needed: list[int], sizes: Sizes, every: bool
 ) -> Iterator[tuple[State, str]]:
-    """Whether the photos of a split are there, in the size that they were annotated in."""
+    """Whether the photos of a split are there, whole and of the size annotated."""
     missing = [image for image in needed if not (images / f"{image}.jpg").is_file()]
     if missing:
         says = f"{len(missing):,} of {len(needed):,} photos are missing ({missing[0]}.jpg)"
@@ -139,10 +141,27 @@ def _photos(
     except DatasetNotFoundError as error:
         yield "wrong", str(error)
         return
-    yield "ok", f"{read_of(opened, present)} photos opened"
+    broken = _undecodable(images, [image for image in opened if image not in differ])
+    yield "ok", f"{read_of(opened, present)} photos read"
+    if broken:
+        yield "wrong", f"{len(broken):,} of them cannot be decoded, the first is {broken[0]}"
     for reason, count in Counter(differ.values()).items():
         first = next(image for image in differ if differ[image] == reason)
         yield "note", f"tasks {reason} are skipped: {count} photos, {first}.jpg the first"
+
+
+def _undecodable(images: Path, needed: Sequence[int]) -> list[str]:
+    """What is said of photos whose header is fine but not what follows; they stop a training."""
+
+    def read(image: int) -> str:
+        try:
+            read_image(images / f"{image}.jpg")
+        except UnreadableImageError as error:
+            return str(error)
+        return ""
+
+    with busy(f"reading photos in {images.parent.name}"), ThreadPoolExecutor(8) as pool:
+        return [said for said in pool.map(read, needed) if said]
 
 
 def _beside(splits: Iterable[_Split], name: str, drawn: bool) -> tuple[State, str]:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from clipseg_pl.doctor.findings import Finding
 from clipseg_pl.models import clip_weights, vit_backbone
@@ -69,9 +68,14 @@ def vit_weights_found(name: str) -> Finding:
     return Finding("ok", name, str(file))
 
 
-def backbone_found(described: Mapping[str, Any]) -> Iterator[Finding]:
+def backbone_found(described: object) -> Iterator[Finding]:
     """The weights of a backbone that is described as in a checkpoint's hyper-parameters."""
-    kind, options = described["class_path"].rpartition(".")[2], described.get("init_args", {})
+    given = described if isinstance(described, Mapping) else {}
+    path, options = given.get("class_path"), given.get("init_args", {})
+    if not (isinstance(path, str) and isinstance(options, Mapping)):
+        yield Finding("wrong", "backbone", f"described as {described!r}, no class and its options")
+        return
+    kind = path.rpartition(".")[2]
     vit, tag = options.get("name", PAPERS_VIT), options.get("tag", PAPERS_TAG)
     if not options.get("pretrained", True):
         says = f"{kind} {options.get('name')}, untrained: its random weights need no file"
@@ -82,7 +86,7 @@ def backbone_found(described: Mapping[str, Any]) -> Iterator[Finding]:
         clip = options.get("clip") or vit_backbone.clip_beside(vit)
         found = [vit_weights_found(vit), clip_weights_found(clip, tag)]
     else:
-        found = [Finding("note", described["class_path"], "none of this package: not looked for")]
+        found = [Finding("note", path, "none of this package: not looked for")]
     for state, name, says in found:
         yield Finding(state, "backbone", f"{name}: {says}" if name else says)
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +106,13 @@ def refuse_unusable(file: Path, usable: int, skipped: Counter[str]) -> dict[str,
     """
     left_out = dict(+skipped)
     if not usable:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        raise ValueError(f"{file}: no row that can be used; skipped {reasons or 'none'}")
+        raise ValueError(f"{file}: no row that can be used; skipped {reasons(left_out) or 'none'}")
     return left_out
+
+
+def reasons(skipped: Mapping[str, int]) -> str:
+    """What is left out of a table, in words."""
+    return ", ".join(f"{count} {reason}" for reason, count in skipped.items())
 
 
 def in_threads(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,9 @@ from datamodules.datasets.phrasecut_index import Strings
 from datamodules.datasets.run_lengths import Encoded, encode, polygons_of
 
 _NO_MASK = "without a segmentation"
+_PHRASES = ("phrase", "caption")
+_NO_ANNOTATIONS = ("file_name", "coco_url", "counts")
+"""of photos and run lengths, should they have an image_id too"""
 
 
 class _Photo(NamedTuple):
@@ -67,9 +70,8 @@ def read_coco(file: Path, images: Path) -> Annotations:
         with file.open(encoding="utf-8-sig") as stream:
             content = json.load(stream, object_hook=_compact)
         regions, skipped = _collect(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = str(error) if isinstance(error, ValueError) else repr(error)
-        raise ValueError(f"{file}: not annotations in COCO's format ({said})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not annotations in COCO's format ({error})") from error
     tasks: dict[tuple[_Photo, str], Encoded] = {}
     for key, parts in regions.items():
         united = coco_mask.merge(parts) if parts else None
@@ -125,52 +127,105 @@ class RunLengths:
 
 def _compact(entry: dict[str, Any]) -> object:
     """Turn annotations into arrays while json is read; lists of numbers are four times larger."""
-    if "image_id" not in entry:
+    if "image_id" not in entry or not entry.keys().isdisjoint(_NO_ANNOTATIONS):
         return entry
+    return _read_annotation(entry)
+
+
+def _read_annotation(entry: Mapping[str, Any]) -> _Annotation:
     given, name = entry.get("segmentation"), entry.get("id")
     return _Annotation(
         name,
         entry["image_id"],
         entry.get("category_id"),
-        entry.get("phrase") or entry.get("caption"),
+        next((entry[key] for key in _PHRASES if entry.get(key) not in (None, "")), None),
         polygons_of(given, f"annotation {name}") if isinstance(given, list) else given,
     )
 
 
-def _collect(
-    content: Mapping[str, Any],
-) -> tuple[dict[tuple[_Photo, str], list[Encoded]], Counter[str]]:
+def _collect(content: object) -> tuple[dict[tuple[_Photo, str], list[Encoded]], Counter[str]]:
     """The regions of each photo and phrase, and what is left out."""
-    names = {entry["id"]: str(entry["name"]) for entry in content.get("categories", ())}
-    photos = {entry["id"]: _read_photo(entry) for entry in content["images"]}
+    if not isinstance(content, Mapping):
+        raise ValueError("it is no object with images and annotations")
+    names = {
+        _key(entry, "id", where): _text(entry, "name", where)
+        for where, entry in _entries(content, "categories", needed=False)
+    }
+    photos = {
+        _key(entry, "id", where): _read_photo(entry, where)
+        for where, entry in _entries(content, "images")
+    }
     if len({photo.name for photo in photos.values()}) < len(set(photos.values())):
         raise ValueError("it lists a photo with two sizes")
     skipped: Counter[str] = Counter()
     regions: dict[tuple[_Photo, str], list[Encoded]] = {}
-    for annotation in content["annotations"]:
-        where = f"annotation {annotation.id}"
-        if annotation.image not in photos:
+    for place, annotation in enumerate(_list(content, "annotations"), 1):
+        if isinstance(annotation, Mapping) and "image_id" in annotation:
+            annotation = _read_annotation(annotation)
+        if not isinstance(annotation, _Annotation):
+            raise ValueError(f"entry {place} of annotations is none: it has no image_id")
+        where = f"annotation {place if annotation.id is None else annotation.id}"
+        if not isinstance(annotation.image, str | int) or annotation.image not in photos:
             raise ValueError(f"{where} is about image {annotation.image}, which is not listed")
         photo, phrase = photos[annotation.image], annotation.phrase
         if phrase is None:
-            if annotation.category not in names:
-                raise ValueError(f"{where} has category {annotation.category}, which is not listed")
-            phrase = names[annotation.category].replace("_", " ")
-        if not words(str(phrase)):
+            category = annotation.category
+            if not isinstance(category, str | int) or category not in names:
+                raise ValueError(f"{where} has category {category}, which is not listed")
+            phrase = names[category].replace("_", " ")
+        if not isinstance(phrase, str):
+            raise ValueError(f"{where} has a phrase that is no text")
+        if not words(phrase):
             skipped[NO_PHRASE] += 1
         elif annotation.segmentation is None:
             skipped[_NO_MASK] += 1
         else:
             encoded = encode(annotation.segmentation, photo.height, photo.width, where)
-            regions.setdefault((photo, words(str(phrase))), []).extend(encoded)
+            regions.setdefault((photo, words(phrase)), []).extend(encoded)
     return regions, skipped
 
 
-def _read_photo(entry: Mapping[str, Any]) -> _Photo:
+def _list(content: Mapping[str, Any], key: str) -> list[object]:
+    given = content.get(key)
+    if not isinstance(given, list):
+        raise ValueError(f"it has no list of {key}")
+    return given
+
+
+def _entries(
+    content: Mapping[str, Any], key: str, needed: bool = True
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a list, and how messages call them."""
+    if not needed and content.get(key) is None:
+        return
+    for place, entry in enumerate(_list(content, key), 1):
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"entry {place} of {key} is none")
+        yield f"entry {place} of {key} (id {entry.get('id')})", entry
+
+
+def _key(entry: Mapping[str, Any], name: str, where: str) -> str | int:
+    value = entry.get(name)
+    if not isinstance(value, str | int):
+        raise ValueError(f"{where} has no {name} that is a number or text")
+    return value
+
+
+def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{where} has no {name} that is text")
+    return value
+
+
+def _read_photo(entry: Mapping[str, Any], where: str) -> _Photo:
     height, width = entry.get("height"), entry.get("width")
     if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
-        raise ValueError(f"image {entry['id']} has no height and width")
-    name = entry.get("file_name") or "/".join(entry["coco_url"].split("/")[-2:])
+        raise ValueError(f"{where} has no height and width")
+    if "coco_url" in entry and not entry.get("file_name"):
+        name = "/".join(_text(entry, "coco_url", where).split("/")[-2:])
+    else:
+        name = _text(entry, "file_name", where)
     return _Photo(os.path.normpath(name), height, width)
 
 

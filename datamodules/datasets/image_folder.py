@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from clipseg_pl.images import RGB, UnreadableImageError, load_photo
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.annotations import Annotations, Rows
+from datamodules.datasets.annotations import Annotations, Rows, reasons
 from datamodules.datasets.phrasecut_index import Strings
 
 _LONGEST_NAME = 100
@@ -115,13 +115,14 @@ def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.
         (photos,) bool.
 
     Raises:
-        ValueError: where there is one photo only.
+        ValueError: where one photo only has rows.
     """
     photos = np.unique(annotations.photo).tolist()
     if len(photos) < 2:
+        others = f" (skipped {reasons(annotations.skipped)})" if annotations.skipped else ""
         raise ValueError(
-            f"{annotations.file}: has one photo only; add others, or validate on a table of its "
-            "own: --data.init_args.val.table"
+            f"{annotations.file}: has one photo with usable rows{others}; add others, or validate "
+            "on a table of its own: --data.init_args.val.table"
         )
     ranked = sorted(photos, key=lambda p: hashlib.sha256(annotations.photos[p].encode()).digest())
     count = min(max(round(share * len(photos)), 1), len(photos) - 1)

@@ -5,8 +5,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from datamodules.datasets.annotations import (
     refuse_unusable,
     words,
 )
-from datamodules.datasets.mask_files import WHOLE, MaskFiles, check_files
+from datamodules.datasets.own_masks import WHOLE, OwnMasks, check_files
 from datamodules.datasets.phrasecut_index import Strings
 
 _COLUMNS = ("image", "mask", "phrase")
+_SAVE_AS = "save it as UTF-8 with commas between cells"
 _DIGITS = 9
 """of a label, at most; pictures hold no larger numbers than 32 bits"""
 
@@ -48,18 +50,20 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
     skipped: Counter[str] = Counter()
     try:
         for line, row in _read_rows(file):
-            text = words(_cell(row, "phrase"))
+            text = words(_cell(line, row, "phrase"))
             if not text:
                 skipped[NO_PHRASE] += 1
                 continue
             own_photo, own_mask = (_file(line, row, column) for column in ("image", "mask"))
-            own_label = _label(line, _cell(row, "label"))
+            own_label = _label(line, row)
             rows.append((line, photo_of[own_photo], mask_of[own_mask], phrase_of[text], own_label))
-    except (ValueError, csv.Error) as error:  # also for bytes that are not UTF-8, and broken JSON
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: is not UTF-8 ({error.reason}); {_SAVE_AS}") from error
+    except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
-    every = MaskFiles(masks, names, mask, label)
+    every = OwnMasks(masks, names, mask, label)
     sizes, covers = check_files(file, images, photos, photo, every, number)
     skipped[EMPTY] += int((~covers).sum())
     left_out = refuse_unusable(file, int(covers.sum()), skipped)
@@ -72,7 +76,7 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
         photo=photo[covers],
         phrase=phrase[covers],
         number=number[covers],
-        masks=MaskFiles(masks, names, mask[covers], label[covers]),
+        masks=OwnMasks(masks, names, mask[covers], label[covers]),
         skipped=left_out,
     )
 
@@ -81,25 +85,51 @@ def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The rows of a table with the lines that they are on, from 1."""
     with file.open(encoding="utf-8-sig", newline="") as stream:
         if file.suffix.lower() == ".jsonl":
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, _read_object(number, line)
+            for number, text in enumerate(stream, 1):
+                if text.strip():
+                    yield number, _read_object(number, text)
             return
-        reader = csv.DictReader(stream)
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-        _require_columns("its first line", reader.fieldnames)
-        for row in reader:
-            if None in row:
+        rows = _read_csv(stream)
+        columns = [name.strip().lower() for _, cells in islice(rows, 1) for name in cells]
+        _require_columns("its first line", columns)
+        twice = [column for column in (*_COLUMNS, "label") if columns.count(column) > 1]
+        if twice:
+            raise ValueError(f"its first line has {twice[0]} twice; a row has one")
+        for line, cells in rows:
+            if len(cells) > len(columns):
                 raise ValueError(
-                    f"line {reader.line_num} has more cells than columns; a phrase with commas "
+                    f"line {line} has more cells than columns; a phrase with commas "
                     'belongs into double quotes: "small, red bird"'
                 )
-            yield reader.line_num, row
+            yield line, dict(zip(columns, cells, strict=False))
 
 
-def _read_object(number: int, line: str) -> dict[str, Any]:
+def _read_csv(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, each of one line; csv would read on behind a forgotten quote."""
+    reader = csv.reader(stream, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(
+                f"line {line}: {error}; a cell that begins with a double quote must end with one, "
+                "and those within are doubled"
+            ) from error
+        if any("\n" in cell or "\r" in cell for cell in cells):
+            raise ValueError(
+                f"line {line} has a cell that goes on in the next line; is there a double quote "
+                "that is not closed?"
+            )
+        if cells:
+            yield line, cells
+
+
+def _read_object(number: int, text: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number} is not JSON ({error})") from error
     if not isinstance(row, dict):
@@ -111,28 +141,39 @@ def _read_object(number: int, line: str) -> dict[str, Any]:
 def _require_columns(where: str, found: list[str]) -> None:
     missing = [column for column in _COLUMNS if column not in found]
     if missing:
+        hint = f"; {_SAVE_AS}" if any(set(name) & set(";\t\0") for name in found) else ""
         raise ValueError(
-            f"{where} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}"
+            f"{where} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}{hint}"
         )
 
 
-def _cell(row: Mapping[str, Any], column: str) -> str:
+def _cell(line: int, row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
-    return "" if value is None else str(value).strip()
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"line {line}: {column} is {json.dumps(value)[:40]}, where text belongs")
+    if "\0" in value:
+        raise ValueError(f"line {line}: {column} has a NUL character; {_SAVE_AS}")
+    return value.strip()
 
 
 def _file(line: int, row: Mapping[str, Any], column: str) -> str:
-    name = _cell(row, column)
+    name = _cell(line, row, column)
     if not name:
         raise ValueError(f"line {line} has no {column}")
+    if "\\" in name and os.sep == "/":
+        raise ValueError(f"line {line}: {column} {name} has backslashes; write paths with /")
     return os.path.normpath(name)
 
 
-def _label(line: int, given: str) -> int:
+def _label(line: int, row: Mapping[str, Any]) -> int:
     """A value in a map of labels; `WHOLE` where none is given."""
-    if not given:
+    given = row.get("label")
+    written = "" if given is None else str(given).strip()
+    if not written:
         return WHOLE
-    digits = given.removesuffix(".0")  # pandas' way, where some rows have no label
+    digits = written.removesuffix(".0")  # pandas' way, where some rows have no label
     if not digits.isdecimal() or len(digits) > _DIGITS:
         raise ValueError(f"line {line}: label {given!r} is not a whole number from 0 on")
     return int(digits)

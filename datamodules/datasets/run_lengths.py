@@ -56,7 +56,7 @@ def encode(given: object, height: int, width: int, where: str) -> list[Encoded]:
         flat = [polygon for polygon in given if len(polygon) >= 6]
         encoded: list[Encoded] = coco_mask.frPyObjects(flat, height, width) if flat else []
         return encoded
-    if not isinstance(given, Mapping) or list(given.get("size", ())) != [height, width]:
+    if not isinstance(given, Mapping) or given.get("size") != [height, width]:
         raise ValueError(
             f"{where} has a segmentation that is neither polygons nor run lengths of {height} x "
             f"{width} pixels"

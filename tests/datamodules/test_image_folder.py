@@ -96,7 +96,10 @@ def test_photos_in_both_tables_are_refused(tmp_path):
 
 def test_one_photo_cannot_be_parted(tmp_path):
     write_photos(tmp_path, [["dog", "cat"]])
-    with pytest.raises(ValueError, match=r"has one photo only; .* --data.init_args.val.table"):
+    with pytest.raises(ValueError, match=r"photo with usable rows; .* --data.init_args.val.tab"):
+        build(tmp_path)
+    write_photos(tmp_path, [["dog", "cat"], [" "]])
+    with pytest.raises(ValueError, match=r"with usable rows \(skipped 1 without a phrase\); add"):
         build(tmp_path)
 
 

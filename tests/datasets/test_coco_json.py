@@ -126,14 +126,27 @@ def test_what_cannot_serve_is_counted(folder):
 @pytest.mark.parametrize(
     ("change", "answer"),
     [
-        ({"images": None}, "TypeError"),
-        ({"annotations": [1]}, "AttributeError"),
-        ({"annotations": [{"id": 1}]}, "AttributeError"),
-        ({"categories": [{"id": 3}]}, "KeyError('name')"),
-        ({"images": [image(1, height=None)]}, "image 1 has no height and width"),
-        ({"images": [image(1, width=0)]}, "image 1 has no height and width"),
-        ({"images": [{"id": 1, "height": 2, "width": 2}]}, "KeyError('coco_url')"),
+        ({"images": None}, "it has no list of images"),
+        ({"images": [1]}, "entry 1 of images is none"),
+        ({"images": [image(1), {"height": 2}]}, "entry 2 of images (id None) has no id that is"),
+        ({"images": [image([1])]}, "entry 1 of images (id [1]) has no id that is a number or text"),
+        ({"annotations": {}}, "it has no list of annotations"),
+        ({"annotations": [1]}, "entry 1 of annotations is none: it has no image_id"),
+        ({"annotations": [{"id": 1}]}, "entry 1 of annotations is none: it has no image_id"),
+        ({"annotations": [annotation(7, [1], 9, [])]}, "7 is about image [1], which is not listed"),
+        ({"annotations": [annotation(7, 1, [9], [])]}, "7 has category [9], which is not listed"),
+        *(
+            ({"annotations": [annotation(7, 1, 9, [], phrase=phrase)]}, "7 has a phrase that is no")
+            for phrase in (["dog"], {}, 3, 0)
+        ),
+        ({"categories": [1]}, "entry 1 of categories is none"),
+        ({"categories": [{"id": 3}]}, "entry 1 of categories (id 3) has no name that is text"),
+        ({"categories": [{"id": 3, "name": None}]}, "(id 3) has no name that is text"),
+        ({"images": [image(1, height=None)]}, "entry 1 of images (id 1) has no height and width"),
+        ({"images": [image(1, width=0)]}, "entry 1 of images (id 1) has no height and width"),
+        ({"images": [{"id": 1, "height": 2, "width": 2}]}, "(id 1) has no file_name that is text"),
         ({"images": [image(1), image(2, file_name="1.png", width=9)]}, "a photo with two sizes"),
+        ({"images": [image(1, file_name=3)]}, "entry 1 of images (id 1) has no file_name that is"),
         ({"images": [image(1)]}, "annotation 4 is about image 2, which is not listed"),
         ({"categories": CATEGORIES[:1]}, "annotation 1 has category 9, which is not listed"),
         *(
@@ -145,6 +158,7 @@ def test_what_cannot_serve_is_counted(folder):
                 ([[[1, 2], [3, 4], [5, 6]]], "malformed polygons"),
                 ([None], "malformed polygons"),
                 ("polygons", "a segmentation that is neither"),
+                ({"size": None, "counts": [768]}, "a segmentation that is neither"),
                 ({"counts": [768]}, "a segmentation that is neither"),
                 ({"size": [32, 24], "counts": [768]}, "a segmentation that is neither"),
                 *(
@@ -185,6 +199,12 @@ def test_photos_must_be_there_and_of_their_size(folder):
     (folder / "2.png").unlink()
     with pytest.raises(DatasetNotFoundError, match=r"1 of its 2 photos are missing .*/2.png"):
         read(folder)
+
+
+def test_photos_may_have_an_image_id_too_and_annotations_a_file_name(folder):
+    entries = [image(1, image_id=1), image(2, image_id=2)]
+    named = [{**entry, "file_name": "1.png"} for entry in CONTENT["annotations"]]
+    assert len(read(folder, images=entries, annotations=named).photo) == 5
 
 
 def test_photos_may_be_named_by_url_as_in_lvis(folder):

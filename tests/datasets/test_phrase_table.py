@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from clipseg_pl.images import UnreadableImageError
-from datamodules.datasets import mask_files
+from clipseg_pl.prompts.image_prompt import load_mask
+from datamodules.datasets import own_masks
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import ImageFolder
 from datamodules.datasets.phrase_table import read_table
@@ -77,11 +78,11 @@ def test_a_label_is_a_value_in_the_mask(folder, mode):
         assert np.array_equal(source.mask(task), mask)
 
 
-def test_0_is_a_label_too_and_without_a_label_all_but_0_counts(folder):
+def test_0_is_a_label_too_and_without_a_label_what_is_bright_counts(folder):
     rows = [row(mask="labels.png", label=0), row(mask="labels.png")]
     source = ImageFolder(read(write_jsonl(folder / "table.jsonl", rows)))
     assert np.array_equal(source.mask(0), ~(SQUARE | BAR))
-    assert np.array_equal(source.mask(1), SQUARE | BAR)
+    assert np.array_equal(source.mask(1), BAR)  # 200; the square is 3
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "LA"])
@@ -95,6 +96,27 @@ def test_binary_masks_may_be_of_any_mode(folder, mode):
     source = ImageFolder(read(write_csv(folder / "table.csv", ROWS)))
     assert np.array_equal(source.mask(0), SQUARE)
     assert np.array_equal(source.mask(1), SQUARE if mode in ("RGBA", "LA") else BAR)
+
+
+def test_a_palette_counts_by_its_colours_unless_a_label_is_given(folder):
+    image = Image.fromarray((~SQUARE).astype(np.uint8))
+    image.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white
+    image.save(folder / "labels.png")
+    rows = [row(mask="labels.png"), row(mask="labels.png", label=0), row(mask="labels.png")]
+    source = ImageFolder(read(write_csv(folder / "table.csv", rows)))
+    assert all(np.array_equal(source.mask(task), SQUARE) for task in range(3))
+
+
+@pytest.mark.parametrize("name", ["grey edges.png", "blurred.jpg", "faint.png"])
+def test_a_mask_means_what_it_means_as_an_example(folder, name):
+    grey = np.where(SQUARE, 255, np.where(BAR, 100, 0)).astype(np.uint8)
+    whites = [Image.new("L", SIZE[::-1], 255)] * 3
+    image = Image.fromarray(grey)
+    image = Image.merge("RGBA", [*whites, image]) if name == "faint.png" else image
+    image.save(folder / name)
+    source = ImageFolder(read(write_csv(folder / "table.csv", [row(mask=name)])))
+    assert np.array_equal(source.mask(0), load_mask(folder / name))
+    assert (source.mask(0) != SQUARE).mean() < 0.01  # JPEG's corners
 
 
 def test_photos_are_turned_as_viewers_show_them(folder):
@@ -127,11 +149,30 @@ def test_excel_writes_a_mark_and_any_case_first(folder):
     assert source.phrases[0] == "dog" and np.array_equal(source.mask(0), BAR)
 
 
+def test_quotes_within_cells_are_letters(folder):
+    text = 'image,mask,phrase\nimages/a.png,masks/bar.png,19" wheel\n'
+    text += 'images/a.png,masks/bar.png,"a ""red"" dog"\n'
+    (folder / "table.csv").write_text(text)
+    source = ImageFolder(read(folder / "table.csv"))
+    assert [source.phrases[source.phrase(task)] for task in range(2)] == [
+        '19" wheel',
+        'a "red" dog',
+    ]
+
+
 @pytest.mark.parametrize(
     ("rows", "answer"),
     [
         ([{"image": "images/a.png", "phrase": "x"}], "its first line lacks mask; it has image, ph"),
-        ([{"image;mask;phrase": "a;b;c"}], "lacks image, mask, phrase; it has image;mask;phrase"),
+        (
+            [{"image;mask;phrase": "a;b;c"}],
+            "lacks image, mask, phrase; it has image;mask;phrase; save it as",
+        ),
+        (
+            [{"image\tmask\tphrase": "a"}],
+            "it has image\tmask\tphrase; save it as UTF-8 with commas",
+        ),
+        ([row(image="images\\a.png")], "line 2: image images\\a.png has backslashes; write paths"),
         ([ROWS[0], row(image=" ")], "line 3 has no image"),
         ([row(mask="")], "line 2 has no mask"),
         ([row(label="dog")], "line 2: label 'dog' is not a whole number"),
@@ -159,11 +200,47 @@ def test_bad_tables_are_refused_in_one_line(folder, rows, answer):
         ("t.csv", b"", "lacks image, mask, phrase; it has nothing"),
         ("t.csv", b"image,mask,phrase\n", "no row that can be used; skipped none"),
         ("t.csv", b"image,mask,phrase\na,b,c,d\n", "line 2 has more cells than columns; a phrase"),
-        ("t.csv", b"image,mask,phrase\n\xff\xff,b,c\n", "codec can't decode"),
+        (
+            "t.csv",
+            b'image,mask,phrase\na,b,c\n\na,b,"red dog\nc,d,e\n',
+            "line 4: unexpected end of data; a cell that begins with a double quote must end",
+        ),
+        ("t.csv", b'image,mask,phrase\na,b,"red" dog\n', "line 2: ',' expected after '\"'; a cell"),
+        (
+            "t.csv",
+            b'image,mask,phrase\na,b,"red dog\nc,d,"e\nf,g,h\n',
+            "line 2: ',' expected after",
+        ),
+        (
+            "t.csv",
+            b'image,mask,phrase\na,b,"red dog\r\nc,d,cat"\n',
+            "line 2 has a cell that goes on in the next line",
+        ),
+        (
+            "t.csv",
+            b"image,mask,phrase\n\xff\xff,b,c\n",
+            "is not UTF-8 (invalid start byte); save it as",
+        ),
+        ("t.csv", "image,mask,phrase\n".encode("utf-16"), "is not UTF-8 (invalid start byte)"),
+        ("t.csv", "image,mask,phrase\n".encode("utf-16-le"), "save it as UTF-8 with commas"),
+        ("t.csv", b"image,mask,phrase,Phrase\na,b,c,d\n", "its first line has phrase twice"),
         ("t.jsonl", b"{'image': 1}\n", "line 1 is not JSON"),
         ("t.jsonl", b"\n[1]\n", "line 2 is not a JSON object with image, mask, phrase"),
         ("t.jsonl", b'{"image": "a", "mask": "b"}\n', "line 1 lacks phrase; it has image, mask"),
         ("t.jsonl", b'{"image": "a", "mask": null, "phrase": "c"}\n', "line 1 has no mask"),
+        (
+            "t.jsonl",
+            b'\n{"image": "a", "mask": "b", "phrase": ["c", "d"]}\n',
+            'line 2: phrase is ["c", "d"], where text belongs',
+        ),
+        ("t.jsonl", b'{"image": "a", "mask": "b", "phrase": {}}\n', "line 1: phrase is {}"),
+        ("t.jsonl", b'{"image": "a", "mask": "b", "phrase": 3}\n', "line 1: phrase is 3"),
+        ("t.jsonl", b'{"image": 3, "mask": "b", "phrase": "c"}\n', "line 1: image is 3"),
+        (
+            "t.jsonl",
+            b'{"image": "\\u0000", "mask": "b", "phrase": "c"}\n',
+            "line 1: image has a NUL character; save it as",
+        ),
         ("t.jsonl", b"[" * 100000, "line 1 is not JSON"),
         ("t.jsonl", b"", "no row that can be used"),
     ],
@@ -196,10 +273,10 @@ def test_a_mask_of_another_size_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "answer"),
     [
-        (lambda f: f.write_bytes(b"noise"), "cannot be read as a mask"),
-        (lambda f: os.truncate(f, 60), "cannot be read as a mask"),
+        (lambda f: f.write_bytes(b"noise"), "cannot be read as an image"),
+        (lambda f: os.truncate(f, 60), "cannot be read as an image"),
         (lambda f: Image.open(f).convert("RGB").save(f), "has colours, where a map of labels"),
-        (lambda f: Image.open(f).save(f, "JPEG"), "is a JPEG, which blurs masks"),
+        (lambda f: Image.open(f).save(f, "JPEG"), "is a JPEG, which blurs labels"),
     ],
 )
 def test_what_is_no_mask_is_refused_by_name(folder, change, answer):
@@ -214,7 +291,7 @@ def test_masks_are_looked_at_again_only_when_a_file_changes(folder, monkeypatch)
     file = write_csv(folder / "table.csv", ROWS)
     first = read(file)
     with monkeypatch.context() as patch:
-        patch.setattr(mask_files, "_read_masks", None)
+        patch.setattr(own_masks, "_read_masks", None)
         again = read(file)
     assert np.array_equal(first.sizes, again.sizes) and np.array_equal(first.phrase, again.phrase)
     write_mask(folder / "masks" / "bar.png", np.zeros(SIZE, bool))
@@ -222,6 +299,25 @@ def test_masks_are_looked_at_again_only_when_a_file_changes(folder, monkeypatch)
     (folder / "images" / "b.png").unlink()
     with pytest.raises(DatasetNotFoundError, match=r"1 of its 2 photos"):
         read(file)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04junk", None])
+def test_what_was_kept_and_is_damaged_counts_as_absent(folder, monkeypatch, damage):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(folder / "cache"))
+    file = write_csv(folder / "table.csv", ROWS)
+    first = read(file)
+    (kept,) = (folder / "cache" / "own").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert np.array_equal(read(file).sizes, first.sizes)
+    with np.load(kept) as found:
+        assert found["covers"].all()
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_a_run(folder, monkeypatch, caplog):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(folder / "table.csv"))
+    assert len(read(write_csv(folder / "table.csv", ROWS)).photo) == 3
+    assert "set CLIPSEG_CACHE to a folder that can be written to" in caplog.text
 
 
 def test_files_that_change_after_the_check_are_refused(folder):

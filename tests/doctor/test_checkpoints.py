@@ -44,7 +44,7 @@ def test_one_of_fit_is_described_and_loaded(trained, content):
     assert kept in found["settings"].says
     assert "no class or word left out" in found["settings"].says
     assert "CLIPBackbone tiny, untrained" in found["backbone"].says
-    assert found["loading"].says
+    assert found["loading"].says == "fits its backbone, taps 3, 7, 9 of its 12 blocks"
 
 
 def test_the_packages_own_is_known_by_its_name():
@@ -114,7 +114,8 @@ def test_the_authors_are_told_by_their_names(tmp_path, head):
     torch.save(as_authors(state), tmp_path / "rd16.pth")
     found = look(tmp_path / "rd16.pth")
     assert (
-        f"authors' file: D = 16, {head} head, layers taken to be 3, 7, 9" in found["decoder"].says
+        f"authors' file: D = 16, {head} head, layers not said: 3, 7, 9 of 12 are taken, by depth"
+        in found["decoder"].says
     )
     assert found["backbone"].state == "missing" and "openai" in found["backbone"].says
     torch.save(state, tmp_path / "bare.pt")
@@ -124,7 +125,7 @@ def test_the_authors_are_told_by_their_names(tmp_path, head):
 def test_hugging_faces_folder_brings_its_own_clip(tmp_path):
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
     config = CLIPSegConfig(
-        text_config={**sizes, "num_hidden_layers": 2, "vocab_size": 50},
+        text_config={**sizes, "num_hidden_layers": 2},
         vision_config={**sizes, "num_hidden_layers": 4, "image_size": 32, "patch_size": 16},
         projection_dim=10,
         extract_layers=[0, 1, 3],
@@ -133,10 +134,16 @@ def test_hugging_faces_folder_brings_its_own_clip(tmp_path):
     )
     state = CLIPSegForImageSegmentation(config).state_dict()
     save_file(state, tmp_path / "model.safetensors")
+    config.save_pretrained(tmp_path)
     for place in (tmp_path, tmp_path / "model.safetensors"):
         found = look(place)
         assert found["decoder"].says.startswith("Hugging Face's CLIPSeg: D = 8, simple head")
+        assert found["decoder"].says.endswith("layers 0, 1, 3")
         assert found["backbone"].says == "the CLIP in the file"
+        assert found["loading"].says.endswith("taps 0, 1, 3 of its 4 blocks")
+    (tmp_path / "config.json").unlink()
+    (finding,) = check_checkpoint(tmp_path)
+    assert finding.state == "missing" and f"no {tmp_path / 'config.json'}" in finding.says
 
 
 def test_weights_of_a_clip_are_no_decoder(tmp_path):
@@ -161,6 +168,32 @@ def test_the_beginning_of_a_checkpoint_is_none(trained, tmp_path):
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
     (finding,) = check_checkpoint(tmp_path / "cut.ckpt")
     assert finding.state == "wrong" and "cut.ckpt: not a checkpoint" in finding.says
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"hyper_parameters": [1]}, "its hyper_parameters are of type list, not a dict"),
+        ({"state_dict": [1]}, "its state_dict are of type list, not a dict"),
+        ({"state_dict": {}}, "holds no CLIPSeg decoder"),
+        ({"state_dict": {"model.decoder.head.weight": torch.ones(2)}}, "holds no CLIPSeg decoder"),
+        ({"layers": 3}, "cannot be understood (TypeError"),
+        ({"threshold": "high"}, "threshold"),
+        ({"hyper_parameters": {"decoder": "x"}}, "cannot be understood (AttributeError"),
+        ({"hyper_parameters": {"backbone": "x"}}, "described as 'x', no class"),
+        ({"hyper_parameters": {"backbone": {"class_path": 3}}}, "no class and its options"),
+        (
+            {"hyper_parameters": {"backbone": {"class_path": "a.B", "init_args": [1]}}},
+            "no class and its options",
+        ),
+    ],
+)
+def test_damaged_contents_are_one_line(content, tmp_path, change, answer):
+    torch.save({**content, **change}, tmp_path / "new.ckpt")
+    wrong = [
+        finding for finding in check_checkpoint(tmp_path / "new.ckpt") if finding.state == "wrong"
+    ]
+    assert len(wrong) == 1 and answer in wrong[0].says and "\n" not in wrong[0].says
 
 
 def test_no_file_and_an_empty_folder(tmp_path):

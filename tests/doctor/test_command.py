@@ -1,8 +1,10 @@
 """The command: what it looks at, its exit status, what it prints."""
 
+import errno
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from clipseg_pl.commands import doctor
 from clipseg_pl.doctor import machine
+from clipseg_pl.doctor.findings import Finding
 
 
 def states(out):
@@ -67,6 +70,18 @@ def test_an_unforeseen_error_is_a_line_and_the_rest_is_looked_at(miniature, tmp_
     assert states(capsys.readouterr().out) >= {("wrong", "reading"), ("ok", "train"), ("ok", "val")}
 
 
+def test_an_error_of_any_kind_leaves_the_other_sections(miniature, monkeypatch, capsys):
+    def broken(root, every):
+        yield Finding("ok", "train", "read")
+        raise KeyError("name")
+
+    monkeypatch.setattr("clipseg_pl.doctor.lvis.check_lvis", broken)
+    with pytest.raises(SystemExit, match=r"cannot be used: lvis$"):
+        doctor.main(["lvis", "voc2012", "--root", str(miniature)])
+    out = capsys.readouterr().out
+    assert "cannot be understood (KeyError: 'name')" in out and ("ok", "val.txt") in states(out)
+
+
 def test_one_thing_is_one_line_in_a_pipe(tmp_path, capsys):
     with pytest.raises(SystemExit):
         doctor.main(["lvis", "coco_20i", "--root", str(tmp_path)])
@@ -119,6 +134,18 @@ def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
     (tmp_path / "new").write_text("a file in the way")
     finding = look(machine.check_cache, tmp_path)["folder"]
     assert finding.state == "wrong" and "set CLIPSEG_CACHE" in finding.says
+
+
+def test_a_cache_is_tried_not_asked_about(tmp_path, monkeypatch):
+    """Read-only mounts and full disks have permissions that say yes."""
+
+    def refuse(dir):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    finding = look(machine.check_cache, tmp_path)["folder"]
+    assert finding.state == "wrong" and "(Read-only file system): set CLIPSEG" in finding.says
 
 
 def test_a_library_too_old_or_absent_says_what_to_install(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def test_a_map_saved_as_rgb_is_found(root):
     Image.open(file).convert("RGB").save(file)
     finding = look(check_voc2012, root)["val.txt"]
     assert finding.state == "wrong"
-    assert f"1 of them has mode RGB, not L or P, {file.name} the first" in finding.says
+    assert f"1 of them: has mode RGB, not L or P, {file.name} the first: label maps" in finding.says
 
 
 def test_a_palette_saved_as_greys_is_found(root):
@@ -71,7 +71,7 @@ def test_a_palette_saved_as_greys_is_found(root):
     Image.fromarray(np.where(labels == 0, 0, 38).astype(np.uint8)).save(file)
     for check in (check_pascal_5i, check_pascal_5i_hsnet):
         (finding,) = check(root, False)
-        assert finding.state == "wrong" and "1 of them has labels above 20" in finding.says
+        assert finding.state == "wrong" and "1 of them: labels above 20, " in finding.says
 
 
 def test_category_ids_of_coco_instead_of_classes_are_found(root):
@@ -79,14 +79,25 @@ def test_category_ids_of_coco_instead_of_classes_are_found(root):
     shape = np.array(Image.open(file)).shape
     Image.fromarray(np.full(shape, 90, np.uint8)).save(file)
     finding = look(check_coco_20i, root)["photos and maps"]
-    assert finding.state == "wrong" and "has labels above 80" in finding.says
+    assert finding.state == "wrong" and "labels above 80" in finding.says
 
 
 def test_a_map_of_another_size_is_found(root):
     file = first_map(root)
     Image.fromarray(np.zeros((7, 7), np.uint8)).save(file)
     finding = look(check_voc2012, root)["val.txt"]
-    assert finding.state == "wrong" and "has not the size of its photo" in finding.says
+    assert finding.state == "wrong"
+    assert f"1 of them: another size than the photo's, {file.name} the first" in finding.says
+    assert "label maps are" not in finding.says  # palettes are not what is wrong
+
+
+def test_a_photo_that_is_no_image_is_told_from_one_of_another_size(root):
+    photo = root / "VOC2012/JPEGImages" / f"{first_map(root).stem}.jpg"
+    photo.write_bytes(b"noise")
+    finding = look(check_voc2012, root)["val.txt"]
+    assert finding.state == "wrong"
+    assert f"1 of them: a photo that is no image, {photo.name} the first" in finding.says
+    assert "size" not in finding.says
 
 
 def test_missing_photos_and_maps_are_counted(root):

@@ -1,6 +1,7 @@
 """What `doctor` says of a whole PhraseCut, and of damaged ones."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from clipseg_pl.doctor import findings, published
 from clipseg_pl.doctor.phrasecut import check_phrasecut
+from clipseg_pl.images import image_size
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.phrasecut import phrasecut_request
 from tests.datasets.written import task, write_phrasecut
@@ -106,12 +108,21 @@ def test_photos_of_another_size_are_found(folder):
     assert "1 photos, 1003.jpg the first" in finding.says
 
 
+def test_a_photo_cut_short_is_found_though_its_header_is_fine(folder):
+    file = folder / "images" / "1003.jpg"
+    os.truncate(file, file.stat().st_size * 2 // 3)
+    assert image_size(file)
+    finding = look(folder.parent)["refer_train.json"]
+    assert finding.state == "wrong" and "all 12 photos read" in finding.says
+    assert f"1 of them cannot be decoded, the first is {file}: cannot be read" in finding.says
+
+
 def test_some_photos_stand_for_a_long_list_unless_all_are_asked_for(folder, monkeypatch):
     monkeypatch.setattr(findings, "SAMPLE", 2)
     Image.new("RGB", (30, 30)).save(folder / "images" / "1003.jpg")
-    assert "2 of 12 photos opened" in look(folder.parent)["refer_train.json"].says
+    assert "2 of 12 photos read" in look(folder.parent)["refer_train.json"].says
     says = look(folder.parent, every=True)["refer_train.json"].says
-    assert "all 12 photos opened" in says and "1003.jpg" in says
+    assert "all 12 photos read" in says and "1003.jpg" in says
 
 
 def test_the_images_with_wrong_sizes_are_told_apart(tmp_path):

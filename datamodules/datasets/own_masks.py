@@ -1,16 +1,20 @@
-"""Masks in picture files: binary ones and maps of labels."""
+"""Masks in picture files: what is bright in them, and maps of labels."""
 
 import hashlib
 import json
+import logging
 import os
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from clipseg_pl.images import UnreadableImageError
+from clipseg_pl.images import UnreadableImageError, open_image
+from clipseg_pl.prompts.image_prompt import load_mask
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import (
     Rows,
@@ -22,14 +26,16 @@ from datamodules.datasets.annotations import (
 from datamodules.datasets.files import cache_folder
 from datamodules.datasets.phrasecut_index import Strings
 
+log = logging.getLogger(__name__)
+
 WHOLE = -1
 """in place of a label: the row means all that its mask marks"""
-_VERSION = 1
+_VERSION = 2
 """counts up when `check_files` finds otherwise"""
 
 
 @dataclass(frozen=True)
-class MaskFiles:
+class OwnMasks:
     """Row to mask: all that a file marks, or a label in it.
 
     Args:
@@ -51,38 +57,34 @@ class MaskFiles:
             UnreadableImageError: naming the file.
         """
         file = self.folder / self.names[self.file[row]]
-        return marked(_read(file), int(self.label[row]), file)
+        return dict(marked(file, [int(self.label[row])]))[int(self.label[row])]
 
 
-def marked(values: npt.NDArray[np.generic], label: int, file: Path) -> Mask:
-    """The pixels that a row means.
+def marked(file: Path, labels: Iterable[int]) -> Iterator[tuple[int, Mask]]:
+    """The pixels that rows about one file mean, read as few times as can be.
 
     Args:
-        values: (H, W) or (H, W, channels), as stored; indices where there is a palette.
-        label: those of this value, or `WHOLE`: those that are not black; of pictures with an alpha
-            channel, those that are not transparent either.
-        file: to name.
+        file: any picture, where a row has no label; else a map of labels.
+        labels: of the rows: those pixels that have this value, as stored (indices, where there is
+            a palette); for `WHOLE`, what examples of prompts mean (`load_mask`).
 
-    Returns:
-        (H, W) bool.
+    Yields:
+        Each different label with its mask, (H, W) bool.
 
     Raises:
-        UnreadableImageError: for labels in colour.
+        UnreadableImageError: naming the file; also for labels in colour or in a JPEG.
     """
-    if label != WHOLE:
-        if values.ndim != 2:
-            raise UnreadableImageError(
-                f"{file}: has colours, where a map of labels has one channel (mode L or P)"
-            )
-        return np.asarray(values == label)
-    if values.ndim == 2:
-        return np.asarray(values != 0)
-    colours = values.shape[2] - (values.shape[2] in (2, 4))
-    return np.asarray(values[..., :colours].any(2) & values[..., colours:].all(2))
+    different = set(labels)
+    if WHOLE in different:
+        yield WHOLE, load_mask(file)
+    named = different - {WHOLE}
+    values = _read_labels(file) if named else None
+    for label in named:
+        yield label, np.asarray(values == label)
 
 
 def check_files(
-    table: Path, images: Path, photos: Strings, photo: Rows, masks: MaskFiles, number: Rows
+    table: Path, images: Path, photos: Strings, photo: Rows, masks: OwnMasks, number: Rows
 ) -> tuple[Sizes, npt.NDArray[np.bool_]]:
     """Look at every photo's header and every mask; found once, it is kept until a file changes.
 
@@ -109,9 +111,9 @@ def check_files(
     stamps += [_stamp(masks.folder / name) for name in mask_names]
     key = hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:16]
     kept = cache_folder() / "own" / f"{table.stem}-{key}.npz"
-    if kept.is_file():
-        with np.load(kept) as found:
-            return found["sizes"], found["covers"]
+    found = _kept(kept)
+    if found:
+        return found
     sizes = photo_sizes(table, images, names)
     refuse_missing(table, masks.folder, "masks", missing, len(mask_names))
     mask_sizes, covers = _read_masks(table, masks)
@@ -121,16 +123,16 @@ def check_files(
     return sizes, covers
 
 
-def _read(file: Path) -> npt.NDArray[np.generic]:
-    try:
-        with Image.open(file) as image:
-            if image.format == "JPEG":
-                raise UnreadableImageError(f"{file}: is a JPEG, which blurs masks; PNG keeps them")
-            return np.asarray(image)
-    except UnreadableImageError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableImageError(f"{file}: cannot be read as a mask ({error})") from error
+def _read_labels(file: Path) -> npt.NDArray[np.generic]:
+    with open_image(file) as image:
+        form, values = image.format, np.asarray(image)
+    if form == "JPEG":
+        raise UnreadableImageError(f"{file}: is a JPEG, which blurs labels; PNG keeps them")
+    if values.ndim != 2:
+        raise UnreadableImageError(
+            f"{file}: has colours, where a map of labels has one channel (mode L or P)"
+        )
+    return values
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:
@@ -142,15 +144,16 @@ def _stamp(file: Path) -> tuple[str, int, int]:
     return os.path.abspath(file), stat.st_size, stat.st_mtime_ns
 
 
-def _read_masks(table: Path, masks: MaskFiles) -> tuple[Sizes, npt.NDArray[np.bool_]]:
+def _read_masks(table: Path, masks: OwnMasks) -> tuple[Sizes, npt.NDArray[np.bool_]]:
     """Height and width of the files, (files, 2), and which rows' masks mark anything."""
     order = np.argsort(masks.file, kind="stable")
     rows_of = np.split(order, np.cumsum(np.bincount(masks.file))[:-1]) if len(order) else []
 
     def check(rows: Rows) -> tuple[tuple[int, ...], list[bool]]:
-        file = masks.folder / masks.names[masks.file[rows[0]]]
-        values = _read(file)
-        return values.shape[:2], [bool(marked(values, k, file).any()) for k in masks.label[rows]]
+        labels, size, any_pixel = masks.label[rows].tolist(), (0, 0), dict[int, bool]()
+        for label, mask in marked(masks.folder / masks.names[masks.file[rows[0]]], labels):
+            size, any_pixel[label] = mask.shape, bool(mask.any())
+        return size, [any_pixel[label] for label in labels]
 
     covers = np.zeros(len(order), np.bool_)
     found = in_threads(check, rows_of, f"masks of {table}")
@@ -172,7 +175,7 @@ def _refuse_other_sizes(table: Path, photos: Sizes, masks: Sizes, number: Rows) 
 
 
 def _refuse_unknown_labels(
-    table: Path, masks: MaskFiles, covers: npt.NDArray[np.bool_], number: Rows
+    table: Path, masks: OwnMasks, covers: npt.NDArray[np.bool_], number: Rows
 ) -> None:
     named = masks.label != WHOLE
     unknown = np.setdiff1d(masks.label[named], masks.label[named & covers])
@@ -184,9 +187,25 @@ def _refuse_unknown_labels(
         )
 
 
+def _kept(file: Path) -> tuple[Sizes, npt.NDArray[np.bool_]] | None:
+    """What an earlier run found; nothing where the file is absent or damaged."""
+    try:
+        with np.load(file) as found:
+            return found["sizes"], found["covers"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        return None
+
+
 def _keep(file: Path, sizes: Sizes, covers: npt.NDArray[np.bool_]) -> None:
-    """Write what was found; the file appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(f".{os.getpid()}.npz")
-    np.savez(draft, sizes=sizes, covers=covers)
-    os.replace(draft, file)
+    """Write what was found; the file appears whole or not at all, and runs do without it."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}.npz")
+        np.savez(draft, sizes=sizes, covers=covers)
+        os.replace(draft, file)
+    except OSError as error:
+        log.warning(
+            "what was found about masks is not kept (%s), so every run looks at all of them: set "
+            "CLIPSEG_CACHE to a folder that can be written to",
+            error,
+        )
