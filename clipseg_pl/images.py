@@ -108,6 +108,25 @@ def load_photo(picture: Picture) -> RGB:
     return (colours * opaque + 255 * (1 - opaque)).round().astype(np.uint8)
 
 
+def whole_numbers(picture: Picture) -> npt.NDArray[Any] | None:
+    """The numbers of a picture with one channel of more than 8 bits, or of an array (H, W).
+
+    Returns:
+        (H, W), as stored, whatever their range; None for all other pictures.
+
+    Raises:
+        UnreadableImageError: naming the file.
+    """
+    if isinstance(picture, str | PathLike):
+        with open_image(Path(picture).expanduser()) as image:
+            return whole_numbers(image)
+    if isinstance(picture, Image.Image):
+        deep = picture.mode.startswith("I")
+        return np.asarray(ImageOps.exif_transpose(picture)) if deep else None
+    plain = isinstance(picture, np.ndarray) and picture.ndim == 2 and picture.dtype.kind in "iu"
+    return picture if plain else None
+
+
 def from_numbers(numbers: npt.NDArray[Any]) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
     """RGB, and alpha where there is one, of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) numbers.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from clipseg_pl.images import RGB, Picture, load_picture
+from clipseg_pl.images import RGB, Picture, load_picture, whole_numbers
 from clipseg_pl.prompts.visual import Mask, VisualPrompt
 
 Box = tuple[float, float, float, float]
@@ -140,11 +140,12 @@ def describe(prompt: Prompt) -> str:
 def load_mask(picture: Picture) -> Mask:
     """What is bright in an image, above half of its brightest: (H, W) bool.
 
-    Where a part of it is transparent, what is not; painted layers are such images. Numbers (H, W)
-    may have any range.
+    Where a part of it is transparent, what is not; painted layers are such images. Numbers of any
+    range will do.
     """
-    if isinstance(picture, np.ndarray) and picture.ndim == 2 and picture.dtype.kind in "iu":
-        return np.asarray(picture > picture.max(initial=0) / 2)
+    numbers = whole_numbers(picture)
+    if numbers is not None:
+        return np.asarray(numbers > numbers.max(initial=0) / 2)
     colours, alpha = load_picture(picture)
     if alpha is not None and not alpha.all():
         return alpha >= 128

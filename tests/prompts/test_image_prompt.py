@@ -21,12 +21,16 @@ def expected(photo=PHOTO, mask=MASK):
     return VisualPrompt()(*PairedResize(SIDE)(photo, mask))
 
 
-@pytest.mark.parametrize("kind", ["bool", "0 and 1", "0 and 255", "deep", "file", "painted layer"])
+@pytest.mark.parametrize(
+    "kind", ["bool", "0 and 1", "0 and 255", "deep", "deep file", "file", "painted layer"]
+)
 def test_a_mask_gives_the_visual_prompt_of_the_datasets(tmp_path, kind):
     grey = MASK.astype(np.uint8) * 255
     Image.fromarray(grey).save(tmp_path / "mask.png")
+    Image.fromarray(MASK.astype(np.uint16)).save(tmp_path / "deep.png")
     masks = {
         "bool": MASK,
+        "deep file": tmp_path / "deep.png",
         "0 and 1": MASK.astype(np.uint8),
         "0 and 255": grey,
         "deep": MASK.astype(np.uint16) * 3,
