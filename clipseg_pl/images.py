@@ -123,8 +123,9 @@ def whole_numbers(picture: Picture) -> npt.NDArray[Any] | None:
     if isinstance(picture, Image.Image):
         deep = picture.mode.startswith("I")
         return np.asarray(ImageOps.exif_transpose(picture)) if deep else None
-    plain = isinstance(picture, np.ndarray) and picture.ndim == 2 and picture.dtype.kind in "iu"
-    return picture if plain else None
+    if isinstance(picture, np.ndarray) and picture.ndim == 2 and picture.dtype.kind in "iu":
+        return picture
+    return None
 
 
 def from_numbers(numbers: npt.NDArray[Any]) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
