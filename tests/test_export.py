@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from tokenizers import Tokenizer
 from clipseg_pl.commands import export
 from clipseg_pl.images import to_tensor
 from clipseg_pl.models.checkpoints import read_checkpoint
+from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
+from clipseg_pl.models.weights import write_tensors
 from clipseg_pl.segmenter import Segmenter
 from tests.command import arguments, results, run
-from tests.models.tiny_clipseg import tiny_model
+from tests.models.tiny_clipseg import tiny_config, tiny_model
 
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"
 PROMPTS = ["a red dog", "the sofa left of a tvmonitor", "grass"]
@@ -119,8 +122,28 @@ def test_what_a_pth_does_not_say_is_said(tmp_path):
     for words in ("needs 1 4", "the threshold, 0.2", "how images are normalised", "--backbone"):
         assert words in complaints
     status, _, complaints = call(tmp_path, "--to", "ckpt", "--out", tmp_path / "x.ckpt")
-    assert status == 1 and "knows ImageNet's normalisation only" in complaints
+    assert status == 1 and "are normalised by mean [0.485, 0.456, 0.406]" in complaints
     assert not list(tmp_path.glob("*.ckpt")) and not list(tmp_path.glob(".*"))
+
+
+def test_a_checkpoint_has_the_normalisation_that_its_name_leads_back_to(tmp_path, monkeypatch):
+    """Asked of the name, not of the backbone that was built: a folder brings its own constants."""
+    monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
+    constants = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    model = tiny_model(depth=10, layers=(3, 7, 9))
+    config = {"model_cfg": tiny_config(depth=10), "preprocess_cfg": constants}
+    (tmp_path / "half.json").write_text(json.dumps(config))
+    write_tensors(tmp_path / "half.safetensors", model.backbone.clip.state_dict())
+    write_original(tmp_path / "x.pth", model.decoder)
+    args = ("--to", "ckpt", "--out", tmp_path / "x.ckpt", "--backbone", "half")
+    assert call(tmp_path / "x.pth", *args, "--layers", 3, 7, 9)[0] == 0
+    backbone = Segmenter.from_checkpoint(tmp_path / "x.ckpt", device="cpu").model.backbone
+    assert backbone.mean.unique().item() == 0.5 and backbone.std.unique().item() == 0.25
+    (tmp_path / "hf").mkdir()
+    write_hugging_face(tmp_path / "hf", model, 80, None)  # ImageNet's
+    status, _, complaints = call(tmp_path / "hf", *args, "--overwrite")
+    assert status == 1 and "are normalised by mean [0.5, 0.5, 0.5], std [0.25" in complaints
+    assert "preprocessor_config.json (image_mean, image_std)" in complaints
 
 
 # ---- ONNX

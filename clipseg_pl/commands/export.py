@@ -140,7 +140,7 @@ def _write(given: argparse.Namespace, source: "Published", stage: Path, clip: st
         if source.clip:
             name = clip
             write_clip(stage, name, model.backbone, dict(source.clip))
-        write_checkpoint(stage / given.out.name, model, size, threshold, name, tag or "openai")
+        write_checkpoint(stage / given.out.name, source, name, tag or "openai")
 
 
 def _left_behind(source: str) -> Iterator[str]:
