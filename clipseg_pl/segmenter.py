@@ -109,8 +109,7 @@ class Segmenter:
             file: "toy" for the weights that come with the package and know drawn scenes only. A
                 `.ckpt` remembers its backbone, decoder, image size, best threshold and absent
                 cut. Other files and folders are read by `load_published`.
-            backbone: for a published file. By default the CLIP that the file holds, as Hugging
-                Face's do, else OpenAI's ViT-B/16.
+            backbone: for a published file. By default the CLIP in it, else OpenAI's ViT-B/16.
             device: see `Segmenter`.
             precision: see `Segmenter`.
 
@@ -127,6 +126,7 @@ class Segmenter:
                 published.model,
                 image_size=published.image_size,
                 threshold=published.threshold or PAPER_THRESHOLD,
+                absent_cut=published.absent_cut or 0.0,
                 device=device,
                 precision=precision,
             )

@@ -15,12 +15,13 @@ from tokenizers import Tokenizer
 
 from clipseg_pl.commands import export
 from clipseg_pl.images import to_tensor
+from clipseg_pl.models import onnx_graphs
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
 from clipseg_pl.models.weights import write_tensors
-from clipseg_pl.segmenter import Segmenter
+from clipseg_pl.segmenter import TOY_CHECKPOINT, Segmenter
 from tests.command import arguments, results, run
 from tests.models.tiny_clipseg import tiny_config, tiny_model
 
@@ -124,6 +125,24 @@ def test_what_a_pth_does_not_say_is_said(tmp_path):
     status, _, complaints = call(tmp_path, "--to", "ckpt", "--out", tmp_path / "x.ckpt")
     assert status == 1 and "are normalised by mean [0.485, 0.456, 0.406]" in complaints
     assert not list(tmp_path.glob("*.ckpt")) and not list(tmp_path.glob(".*"))
+
+
+def test_the_absent_cut_goes_along_or_is_said(tmp_path, monkeypatch):
+    trained = tmp_path / "trained.ckpt"
+    content = torch.load(TOY_CHECKPOINT, weights_only=True)
+    torch.save({**content, "absent_cut": 0.125}, trained)
+    assert call(trained, "--to", "hf", "--out", tmp_path / "hf")[0] == 0
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["absent_cut"] == 0.125
+    assert Segmenter.from_checkpoint(tmp_path / "hf", device="cpu").absent_cut == 0.125
+    assert call(tmp_path / "hf", "--to", "ckpt", "--out", tmp_path / "back.ckpt")[0] == 0
+    assert read_checkpoint(tmp_path / "back.ckpt")["absent_cut"] == 0.125
+    status, _, complaints = call(trained, "--to", "original", "--out", tmp_path / "x.pth")
+    assert status == 0 and "does not say the absent cut, 0.125" in complaints
+    kept: dict = {}
+    monkeypatch.setattr(onnx_graphs, "_graphs", lambda model: {"one": None})
+    monkeypatch.setattr(onnx_graphs, "_write", lambda file, graph, metadata: kept.update(metadata))
+    assert call(trained, "--to", "onnx", "--out", tmp_path / "onnx")[0] == 0
+    assert float(kept["absent_cut"]) == 0.125
 
 
 def test_a_checkpoint_has_the_normalisation_that_its_name_leads_back_to(tmp_path, monkeypatch):

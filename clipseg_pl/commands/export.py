@@ -110,7 +110,8 @@ def _load(given: argparse.Namespace, trained_here: bool) -> "Published":
 
     if trained_here:
         segmenter = Segmenter.from_checkpoint(given.source)
-        return Published(segmenter.model.cpu(), segmenter.image_size, segmenter.threshold, None)
+        calibrated = segmenter.threshold, segmenter.absent_cut or None
+        return Published(segmenter.model.cpu(), segmenter.image_size, *calibrated, None)
     warnings.simplefilter("always", PublishedWarning)
     backbone = CLIPBackbone(*given.backbone.split(":", 1)) if given.backbone else None
     return load_published(given.source, backbone, given.layers)
@@ -118,16 +119,17 @@ def _load(given: argparse.Namespace, trained_here: bool) -> "Published":
 
 def _write(given: argparse.Namespace, source: "Published", stage: Path, clip: str) -> Iterator[str]:
     """Write into an empty folder; what of the model its new format does not keep, a line each."""
-    model, size, threshold = source.model, source.image_size, source.threshold
+    model = source.model
+    known = source.image_size, source.threshold, source.absent_cut
     yield from _left_behind(given.source)
     if given.to == "hf":
         from clipseg_pl.models.to_hugging_face import write_hugging_face
 
-        write_hugging_face(stage, model, size, threshold)
+        write_hugging_face(stage, model, *known)
     elif given.to == "onnx":
         from clipseg_pl.models.onnx_graphs import write_onnx
 
-        write_onnx(stage, model, size, threshold)
+        write_onnx(stage, model, *known)
     elif given.to == "original":
         from clipseg_pl.models.decoder_files import write_original
 
@@ -170,6 +172,8 @@ def _not_in_a_pth(source: "Published") -> Iterator[str]:
         yield "a .pth does not say how images are normalised: readers will take ImageNet's mean"
     if source.threshold is not None:
         yield f"a .pth does not say the threshold, {source.threshold:g}: readers will take theirs"
+    if source.absent_cut is not None:
+        yield f"a .pth does not say the absent cut, {source.absent_cut:g}: readers will take none"
 
 
 def _refuse_to_replace(written: Sequence[Path], overwrite: bool, folder: bool) -> None:

@@ -94,7 +94,7 @@ def write_checkpoint(file: Path, source: Published, name: str, tag: str) -> None
         "hyper_parameters": {**described, "min_lr": 1e-4, **instantiator},
         "state_dict": state,
         "threshold": source.threshold,
-        "absent_cut": None,
+        "absent_cut": source.absent_cut,
         "layers": sorted(decoder.layers),
         "image_size": source.image_size,
     }

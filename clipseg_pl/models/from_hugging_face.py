@@ -64,6 +64,7 @@ class Description:
         mean: of the normalisation, a channel each.
         std: the same.
         threshold: of the probability, where the folder was written by this project.
+        absent_cut: presence below which a prompt is taken to be absent, the same.
     """
 
     clip: dict[str, Any]
@@ -73,6 +74,7 @@ class Description:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     threshold: float | None
+    absent_cut: float | None
 
 
 def is_imagenets(mean: Sequence[float], std: Sequence[float]) -> bool:
@@ -102,8 +104,9 @@ def describe(folder: Path) -> Description:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     size, mean, std = _read_preprocessor(folder)
-    heads, threshold = config["decoder_num_attention_heads"], config.get("threshold")
-    return Description(clip, layers, heads, size, mean, std, threshold)
+    heads = config["decoder_num_attention_heads"]
+    kept = config.get("threshold"), config.get("absent_cut")
+    return Description(clip, layers, heads, size, mean, std, *kept)
 
 
 def _open_clip_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,13 +31,15 @@ class Published(NamedTuple):
     """A model that was not trained here, and how it is to be used.
 
     `image_size` is the side in pixels of the squares it was trained on; `threshold` that of its
-    probability, None where the file does not say one; `clip` the open_clip configuration of its
-    CLIP, None where that was not in the file.
+    probability and `absent_cut` the presence below which a prompt is taken to be absent, each None
+    where the file does not say it; `clip` the open_clip configuration of its CLIP, None where
+    that was not in the file.
     """
 
     model: CLIPSeg
     image_size: int
     threshold: float | None
+    absent_cut: float | None
     clip: Mapping[str, Any] | None
 
 
@@ -91,8 +93,9 @@ def load_published(
     if config is None and isinstance(backbone, CLIPBackbone):
         _compare(described, held, backbone, path)
     if not described:
-        return Published(model, PUBLISHED_SIZE, None, config)
-    return Published(model, described.image_size, described.threshold, config)
+        return Published(model, PUBLISHED_SIZE, None, None, config)
+    kept = described.threshold, described.absent_cut
+    return Published(model, described.image_size, *kept, config)
 
 
 def _find(path: Path) -> tuple[Path, Description | None]:
