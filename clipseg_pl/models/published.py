@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.checkpoints import build_decoder
+from clipseg_pl.models.checkpoints import build_decoder, read_checkpoint
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clip_weights import find_config
 from clipseg_pl.models.clipseg import CLIPSeg
@@ -68,6 +68,8 @@ def load_published(
     if described and layers is not None:
         raise ValueError(f"{path}: its config.json says its layers, {list(described.layers)}")
     state = read_state_dict(file)
+    if _is_checkpoint(file, state):
+        raise ValueError(f"{file}: a checkpoint of `fit`: rename it to .ckpt, by which it is read")
     held, config = clip_state(state), None
     try:
         if backbone is None and held:
@@ -110,6 +112,16 @@ def _find(path: Path) -> tuple[Path, Description | None]:
         raise FileNotFoundError(f"no checkpoint {path}")
     beside = path.name in WEIGHTS and (path.parent / CONFIG).is_file()
     return path, describe(path.parent) if beside else None
+
+
+def _is_checkpoint(file: Path, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file says more than weights: its backbone, its layers, its threshold."""
+    if not any(key.startswith("model.") for key in state):  # spares a second reading
+        return False
+    try:
+        return "hyper_parameters" in read_checkpoint(file)
+    except ValueError:
+        return False
 
 
 def _normalise_as(described: Description, backbone: Backbone, path: Path) -> None:

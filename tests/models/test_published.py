@@ -1,6 +1,7 @@
 """What was trained elsewhere is read with its sizes; what is assumed is said."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import PublishedWarning, load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
+from clipseg_pl.segmenter import TOY_CHECKPOINT
 from tests.models.tiny_clipseg import logits, tiny_backbone, tiny_model
 
 TEXTS = ["a dog", "grass"]
@@ -231,6 +234,18 @@ def test_missing_and_broken_files_are_named(folder, tmp_path):
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config.json: not JSON"):
         load_published(folder)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_a_checkpoint_under_another_name_is_not_read_as_bare_weights(tmp_path, suffix):
+    file = tmp_path / f"best{suffix}"
+    shutil.copy(TOY_CHECKPOINT, file)
+    with pytest.raises(ValueError, match="a checkpoint of `fit`: rename it to .ckpt") as error:
+        load_published(file)
+    assert str(file) in str(error.value)
+    torch.save(torch.load(file, weights_only=True)["state_dict"], file)  # these are
+    with pytest.warns(PublishedWarning, match="does not say which blocks"):
+        load_published(file, CLIPBackbone("toy"))
 
 
 def test_a_clip_of_other_sizes_needs_its_config(folder):
