@@ -13,7 +13,6 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.models.key_map import decoder_state
 from clipseg_pl.models.weights import read_state_dict
 
-"""taken where a file does not say which blocks its decoder taps"""
 # what `CLIPSegModule` puts into a checkpoint
 _CHECKPOINT = {"hyper_parameters", "state_dict", "threshold", "image_size"}
 
