@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from clipseg_pl.commands import export
 from clipseg_pl.images import to_tensor
-from clipseg_pl.models import onnx_graphs
+from clipseg_pl.models import onnx_graphs, to_hugging_face
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import load_published
@@ -206,6 +206,7 @@ def test_graphs_give_our_logits(toy, graphs, size, query_index):
 
 
 def test_metadata_says_what_use_needs(toy, graphs):
+    assert {file.name for file in graphs[0].iterdir()} <= {*onnx_graphs.FILES}
     for session in graphs[1].values():
         known = session.get_modelmeta().custom_metadata_map
         assert int(known["image_size"]) == 96 and int(known["patch_size"]) == 8
@@ -215,7 +216,14 @@ def test_metadata_says_what_use_needs(toy, graphs):
 def test_tokenizer_gives_our_ids(toy, graphs):
     tokenizer = Tokenizer.from_file(str(graphs[0] / "tokenizer.json"))
     whole = toy.model.backbone.text_encoder.tokenizer.tokenizer  # CLIP's own
-    texts = [*PROMPTS, "", "naïve  café's 2x4 \n!?", "日本", "word " * 50]
+    texts = [
+        *PROMPTS,
+        "",
+        "naïve  café's 2x4 \n!?",
+        "日本",
+        "word " * 50,
+        "a cook\u2019s \u201cbig\u201d hat",
+    ]
     for text in texts:
         assert tokenizer.encode(text).ids == whole(text)[0].tolist()
 
@@ -247,7 +255,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
     assert said == "clipseg_pl: onnx is not installed: pip install -e '.[onnx]'\n"
 
 
-def test_nothing_is_replaced_unasked(toy_hf, tmp_path):
+def test_nothing_is_replaced_unasked(toy_hf, tmp_path, monkeypatch):
     out = tmp_path / "out"
     assert call(toy_hf, "--to", "hf", "--out", out)[0] == 0
     (out / "config.json").write_text("{}")
@@ -257,12 +265,37 @@ def test_nothing_is_replaced_unasked(toy_hf, tmp_path):
     assert call(toy_hf, "--to", "hf", "--out", out, "--overwrite")[0] == 0
     assert load_published(out).image_size == 96
     (out / "diary.txt").write_text("mine")
+    monkeypatch.setattr(export, "_load", None)  # said before the work is done
     status, _, said = call(toy_hf, "--to", "hf", "--out", out, "--overwrite")
     assert status == 1 and "holds diary.txt too" in said and (out / "diary.txt").is_file()
+    monkeypatch.undo()
     (tmp_path / "x.pth").write_text("mine")
     status, _, said = call(toy_hf, "--to", "original", "--out", tmp_path / "x.pth")
     assert status == 1 and (tmp_path / "x.pth").read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"out", "x.pth"}
+
+
+def test_a_link_to_a_folder_stays(toy_hf, tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "disk")
+    for args in ((), ("--overwrite",)):
+        assert call(toy_hf, "--to", "hf", "--out", link, *args)[0] == 0
+        assert link.is_symlink() and {file.name for file in (tmp_path / "disk").iterdir()} == {
+            *to_hugging_face.FILES
+        }
+
+
+def test_only_a_clip_that_is_written_is_in_the_way(toy_hf, tmp_path):
+    assert call(toy_hf, "--to", "original", "--out", tmp_path / "x.pth")[0] == 0
+    (tmp_path / "x_clip.json").write_text("mine")
+    to_ckpt = ("--to", "ckpt", "--out", tmp_path / "x.ckpt")
+    status, _, said = call(toy_hf, *to_ckpt)
+    assert status == 1 and "x_clip.json exists" in said and not (tmp_path / "x.ckpt").exists()
+    status, _, said = call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy:banana")
+    assert status == 1 and "toy.json has one file of weights, no tag" in said
+    assert call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy")[0] == 0
+    assert (tmp_path / "x_clip.json").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import Decoder
 
 ENCODER, DECODER, TEXT, TOKENIZER = "encoder.onnx", "decoder.onnx", "text.onnx", "tokenizer.json"
+FILES = (ENCODER, DECODER, TEXT, TOKENIZER, *(f"{name}.data" for name in (ENCODER, DECODER, TEXT)))
+"""all that a folder may hold; `.data` are the weights of graphs that are too large for one file"""
 _OPSET = 18  # what the exporter writes without a conversion
 _LARGEST = 2**31 - 2**24  # bytes of weights in one file; protobuf's limit, less the graph
 

@@ -21,6 +21,11 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.models.key_map import hugging_face_clip, hugging_face_decoder
 from clipseg_pl.models.weights import write_tensors
 
+FILES = (
+    *("config.json", "preprocessor_config.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "vocab.json", "merges.txt", "model.safetensors"),
+)
+"""all that a folder holds"""
 _REFINED_PATCH = 16  # transformers' refined head is right for this one only
 _PROCESSOR = {"processor_class": "CLIPSegProcessor"}
 _SPECIAL = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
