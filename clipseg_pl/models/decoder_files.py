@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from clipseg_pl.models.checkpoints import PUBLISHED_HEADS
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clip_weights import find_normalisation
 from clipseg_pl.models.decoder import Decoder, FiLMDecoder
 from clipseg_pl.models.key_map import authors_decoder
 from clipseg_pl.models.published import Published
 from clipseg_pl.models.weights import write_tensors
-
-_HEADS = 4  # in all that was published
 
 
 def write_original(file: Path, decoder: Decoder) -> None:
@@ -29,9 +28,9 @@ def write_original(file: Path, decoder: Decoder) -> None:
     if not isinstance(decoder, FiLMDecoder):
         raise ValueError(f"the authors' files hold FiLMDecoder only, not {type(decoder).__name__}")
     first: Any = decoder.blocks[0]
-    if first.self_attn.num_heads != _HEADS:
+    if first.self_attn.num_heads != PUBLISHED_HEADS:
         raise ValueError(
-            f"the authors' files do not say the number of heads: {_HEADS}, not "
+            f"the authors' files do not say the number of heads: {PUBLISHED_HEADS}, not "
             f"{first.self_attn.num_heads}"
         )
     torch.save(authors_decoder(decoder.state_dict()), file)

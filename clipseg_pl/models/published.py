@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.checkpoints import build_decoder, read_checkpoint
+from clipseg_pl.models.checkpoints import PUBLISHED_HEADS, build_decoder, read_checkpoint
 from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.clip_weights import find_config
+from clipseg_pl.models.clip_weights import PAPERS_CLIP, find_config
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, Description, describe, is_imagenets
 from clipseg_pl.models.key_map import clip_state
 from clipseg_pl.models.weights import read_state_dict
 
 PUBLISHED_SIZE = 352
-_PAPERS_CLIP = "ViT-B-16-quickgelu"
-_HEADS = 4  # in all that was published
 
 
 class PublishedWarning(UserWarning):
@@ -73,12 +71,12 @@ def load_published(
     held, config = clip_state(state), None
     try:
         if backbone is None and held:
-            config = described.clip if described else find_config(_PAPERS_CLIP)
+            config = described.clip if described else find_config(PAPERS_CLIP)
             backbone = CLIPBackbone.holding(config, held)
         elif backbone is None:
-            backbone = CLIPBackbone(_PAPERS_CLIP)
+            backbone = CLIPBackbone(PAPERS_CLIP)
         taps = described.layers if described else layers
-        heads = described.heads if described else _HEADS
+        heads = described.heads if described else PUBLISHED_HEADS
         build = partial(build_decoder, state, layers=taps, heads=heads)
         model = CLIPSeg(backbone, build).eval()
     except ValueError as error:
