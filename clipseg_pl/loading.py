@@ -41,8 +41,9 @@ def load_model(file: str | Path, backbone: Backbone | None = None) -> Loaded:
     if not file.exists():
         raise FileNotFoundError(f"no checkpoint {file}")
     if file.suffix != ".ckpt":
-        model, size, threshold, _ = load_published(file, backbone)
-        return Loaded(model, size, _or_papers(threshold), 0.0)
+        found = load_published(file, backbone)
+        threshold, cut = _or_papers(found.threshold), found.absent_cut or 0.0
+        return Loaded(found.model, found.image_size, threshold, cut)
     content = read_checkpoint(file)
     if "backbone" not in content["hyper_parameters"]:
         raise ValueError(

@@ -113,8 +113,7 @@ class Segmenter:
             file: "toy" for the weights that come with the package and know drawn scenes only. A
                 `.ckpt` remembers its backbone, decoder, image size, best threshold and absent
                 cut. Other files and folders are read by `load_published`.
-            backbone: for a published file. By default the CLIP that the file holds, as Hugging
-                Face's do, else OpenAI's ViT-B/16.
+            backbone: for a published file. By default the CLIP in it, else OpenAI's ViT-B/16.
             device: see `Segmenter`.
             precision: see `Segmenter`.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from tokenizers import Tokenizer
 
 from clipseg_pl.commands import export
 from clipseg_pl.images import to_tensor
+from clipseg_pl.models import onnx_graphs, to_hugging_face
 from clipseg_pl.models.checkpoints import read_checkpoint
+from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
-from clipseg_pl.segmenter import Segmenter
+from clipseg_pl.models.weights import write_tensors
+from clipseg_pl.segmenter import TOY_CHECKPOINT, Segmenter
 from tests.command import arguments, results, run
-from tests.models.tiny_clipseg import tiny_model
+from tests.models.tiny_clipseg import tiny_config, tiny_model
 
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"
 PROMPTS = ["a red dog", "the sofa left of a tvmonitor", "grass"]
@@ -119,8 +123,46 @@ def test_what_a_pth_does_not_say_is_said(tmp_path):
     for words in ("needs 1 4", "the threshold, 0.2", "how images are normalised", "--backbone"):
         assert words in complaints
     status, _, complaints = call(tmp_path, "--to", "ckpt", "--out", tmp_path / "x.ckpt")
-    assert status == 1 and "knows ImageNet's normalisation only" in complaints
+    assert status == 1 and "are normalised by mean [0.485, 0.456, 0.406]" in complaints
     assert not list(tmp_path.glob("*.ckpt")) and not list(tmp_path.glob(".*"))
+
+
+def test_the_absent_cut_goes_along_or_is_said(tmp_path, monkeypatch):
+    trained = tmp_path / "trained.ckpt"
+    content = torch.load(TOY_CHECKPOINT, weights_only=True)
+    torch.save({**content, "absent_cut": 0.125}, trained)
+    assert call(trained, "--to", "hf", "--out", tmp_path / "hf")[0] == 0
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["absent_cut"] == 0.125
+    assert Segmenter.from_checkpoint(tmp_path / "hf", device="cpu").absent_cut == 0.125
+    assert call(tmp_path / "hf", "--to", "ckpt", "--out", tmp_path / "back.ckpt")[0] == 0
+    assert read_checkpoint(tmp_path / "back.ckpt")["absent_cut"] == 0.125
+    status, _, complaints = call(trained, "--to", "original", "--out", tmp_path / "x.pth")
+    assert status == 0 and "does not say the absent cut, 0.125" in complaints
+    kept: dict = {}
+    monkeypatch.setattr(onnx_graphs, "_graphs", lambda model: {"one": None})
+    monkeypatch.setattr(onnx_graphs, "_write", lambda file, graph, metadata: kept.update(metadata))
+    assert call(trained, "--to", "onnx", "--out", tmp_path / "onnx")[0] == 0
+    assert float(kept["absent_cut"]) == 0.125
+
+
+def test_a_checkpoint_has_the_normalisation_that_its_name_leads_back_to(tmp_path, monkeypatch):
+    """Asked of the name, not of the backbone that was built: a folder brings its own constants."""
+    monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
+    constants = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    model = tiny_model(depth=10, layers=(3, 7, 9))
+    config = {"model_cfg": tiny_config(depth=10), "preprocess_cfg": constants}
+    (tmp_path / "half.json").write_text(json.dumps(config))
+    write_tensors(tmp_path / "half.safetensors", model.backbone.clip.state_dict())
+    write_original(tmp_path / "x.pth", model.decoder)
+    args = ("--to", "ckpt", "--out", tmp_path / "x.ckpt", "--backbone", "half")
+    assert call(tmp_path / "x.pth", *args, "--layers", 3, 7, 9)[0] == 0
+    backbone = Segmenter.from_checkpoint(tmp_path / "x.ckpt", device="cpu").model.backbone
+    assert backbone.mean.unique().item() == 0.5 and backbone.std.unique().item() == 0.25
+    (tmp_path / "hf").mkdir()
+    write_hugging_face(tmp_path / "hf", model, 80, None)  # ImageNet's
+    status, _, complaints = call(tmp_path / "hf", *args, "--overwrite")
+    assert status == 1 and "are normalised by mean [0.5, 0.5, 0.5], std [0.25" in complaints
+    assert "preprocessor_config.json (image_mean, image_std)" in complaints
 
 
 # ---- ONNX
@@ -164,6 +206,7 @@ def test_graphs_give_our_logits(toy, graphs, size, query_index):
 
 
 def test_metadata_says_what_use_needs(toy, graphs):
+    assert {file.name for file in graphs[0].iterdir()} <= {*onnx_graphs.FILES}
     for session in graphs[1].values():
         known = session.get_modelmeta().custom_metadata_map
         assert int(known["image_size"]) == 96 and int(known["patch_size"]) == 8
@@ -173,7 +216,14 @@ def test_metadata_says_what_use_needs(toy, graphs):
 def test_tokenizer_gives_our_ids(toy, graphs):
     tokenizer = Tokenizer.from_file(str(graphs[0] / "tokenizer.json"))
     whole = toy.model.backbone.text_encoder.tokenizer.tokenizer  # CLIP's own
-    texts = [*PROMPTS, "", "naïve  café's 2x4 \n!?", "日本", "word " * 50]
+    texts = [
+        *PROMPTS,
+        "",
+        "naïve  café's 2x4 \n!?",
+        "日本",
+        "word " * 50,
+        "a cook\u2019s \u201cbig\u201d hat",
+    ]
     for text in texts:
         assert tokenizer.encode(text).ids == whole(text)[0].tolist()
 
@@ -205,7 +255,7 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
     assert said == "clipseg_pl: onnx is not installed: pip install -e '.[onnx]'\n"
 
 
-def test_nothing_is_replaced_unasked(toy_hf, tmp_path):
+def test_nothing_is_replaced_unasked(toy_hf, tmp_path, monkeypatch):
     out = tmp_path / "out"
     assert call(toy_hf, "--to", "hf", "--out", out)[0] == 0
     (out / "config.json").write_text("{}")
@@ -215,12 +265,37 @@ def test_nothing_is_replaced_unasked(toy_hf, tmp_path):
     assert call(toy_hf, "--to", "hf", "--out", out, "--overwrite")[0] == 0
     assert load_published(out).image_size == 96
     (out / "diary.txt").write_text("mine")
+    monkeypatch.setattr(export, "_load", None)  # said before the work is done
     status, _, said = call(toy_hf, "--to", "hf", "--out", out, "--overwrite")
     assert status == 1 and "holds diary.txt too" in said and (out / "diary.txt").is_file()
+    monkeypatch.undo()
     (tmp_path / "x.pth").write_text("mine")
     status, _, said = call(toy_hf, "--to", "original", "--out", tmp_path / "x.pth")
     assert status == 1 and (tmp_path / "x.pth").read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"out", "x.pth"}
+
+
+def test_a_link_to_a_folder_stays(toy_hf, tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "disk")
+    for args in ((), ("--overwrite",)):
+        assert call(toy_hf, "--to", "hf", "--out", link, *args)[0] == 0
+        assert link.is_symlink() and {file.name for file in (tmp_path / "disk").iterdir()} == {
+            *to_hugging_face.FILES
+        }
+
+
+def test_only_a_clip_that_is_written_is_in_the_way(toy_hf, tmp_path):
+    assert call(toy_hf, "--to", "original", "--out", tmp_path / "x.pth")[0] == 0
+    (tmp_path / "x_clip.json").write_text("mine")
+    to_ckpt = ("--to", "ckpt", "--out", tmp_path / "x.ckpt")
+    status, _, said = call(toy_hf, *to_ckpt)
+    assert status == 1 and "x_clip.json exists" in said and not (tmp_path / "x.ckpt").exists()
+    status, _, said = call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy:banana")
+    assert status == 1 and "toy.json has one file of weights, no tag" in said
+    assert call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy")[0] == 0
+    assert (tmp_path / "x_clip.json").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

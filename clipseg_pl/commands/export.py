@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _TOY = "toy"
 _SUFFIX = {"original": ".pth", "ckpt": ".ckpt"}
 """of what is one file; the others are folders"""
-_PAPERS_CLIP = "ViT-B-16-quickgelu:openai"
 _AUTHORS_WIDTHS = (768, 512)  # of activations and conditional vectors
 
 
@@ -48,7 +47,7 @@ def main(args: list[str]) -> None:
         metavar="NAME[:TAG]",
         help="CLIP to put a published decoder on, as open_clip or a file in CLIPSEG_WEIGHTS names "
         "it; TAG says which of its weights (default: the CLIP in the source, else "
-        "ViT-B-16-quickgelu:openai)",
+        "OpenAI's ViT-B/16)",
     )
     parser.add_argument(
         "--layers",
@@ -77,13 +76,11 @@ def main(args: list[str]) -> None:
 
 def _export(given: argparse.Namespace, trained_here: bool) -> None:
     out: Path = given.out.expanduser()
-    written = [out]
-    # the CLIP of a Hugging Face folder is written beside the checkpoint that names it
     clip = f"{out.stem}_clip"
-    if given.to == "ckpt":
-        written += [out.with_name(f"{clip}.json"), out.with_name(f"{clip}.safetensors")]
     folder = given.to not in _SUFFIX
-    _refuse_to_replace(written, given.overwrite, folder)
+    _refuse_to_replace([out], given.overwrite, folder)
+    if folder and out.is_dir():
+        _refuse_strangers(out, given.to)
     missing = [name for name in ("onnx", "onnxscript") if not find_spec(name)]
     if given.to == "onnx" and missing:
         raise ValueError(f"{missing[0]} is not installed: pip install -e '.[onnx]'")
@@ -92,10 +89,14 @@ def _export(given: argparse.Namespace, trained_here: bool) -> None:
         source = _load(given, trained_here)
     for warning in caught:
         print(f"clipseg_pl: {warning.message}", file=sys.stderr)
-    with _staging(out) as stage:
+    if given.to == "ckpt" and source.clip:  # which is written beside the checkpoint that names it
+        beside = [out.with_name(clip + suffix) for suffix in (".json", ".safetensors")]
+        _refuse_to_replace(beside, given.overwrite, folder)
+    target = out.resolve() if folder else out  # a link to a folder stays
+    with _staging(target) as stage:
         for line in _write(given, source, stage, clip):
             print(f"clipseg_pl: {line}", file=sys.stderr)
-        files = _move(stage, out, folder)
+        files = _move(stage, target, folder)
     size = sum(file.stat().st_size for file in files) / 1e6
     names = ", ".join(file.name if folder else str(file) for file in files)
     print(f"{out}: {names} ({size:.1f} MB)" if folder else f"{names} ({size:.1f} MB)")
@@ -106,41 +107,50 @@ def _load(given: argparse.Namespace, trained_here: bool) -> "Published":
     """The model, on the CPU."""
     from clipseg_pl.models.clip_backbone import CLIPBackbone
     from clipseg_pl.models.published import Published, PublishedWarning, load_published
+    from clipseg_pl.models.weights import find_file
     from clipseg_pl.segmenter import Segmenter
 
     if trained_here:
         segmenter = Segmenter.from_checkpoint(given.source)
-        return Published(segmenter.model.cpu(), segmenter.image_size, segmenter.threshold, None)
+        calibrated = segmenter.threshold, segmenter.absent_cut or None
+        return Published(segmenter.model.cpu(), segmenter.image_size, *calibrated, None)
     warnings.simplefilter("always", PublishedWarning)
+    name, _, tag = (given.backbone or "").partition(":")
+    if tag and find_file(name, (".json",)):
+        raise ValueError(
+            f"--backbone {given.backbone}: {name}.json has one file of weights, no tag"
+        )
     backbone = CLIPBackbone(*given.backbone.split(":", 1)) if given.backbone else None
     return load_published(given.source, backbone, given.layers)
 
 
 def _write(given: argparse.Namespace, source: "Published", stage: Path, clip: str) -> Iterator[str]:
     """Write into an empty folder; what of the model its new format does not keep, a line each."""
-    model, size, threshold = source.model, source.image_size, source.threshold
+    model = source.model
+    known = source.image_size, source.threshold, source.absent_cut
     yield from _left_behind(given.source)
     if given.to == "hf":
         from clipseg_pl.models.to_hugging_face import write_hugging_face
 
-        write_hugging_face(stage, model, size, threshold)
+        write_hugging_face(stage, model, *known)
     elif given.to == "onnx":
         from clipseg_pl.models.onnx_graphs import write_onnx
 
-        write_onnx(stage, model, size, threshold)
+        write_onnx(stage, model, *known)
     elif given.to == "original":
         from clipseg_pl.models.decoder_files import write_original
 
         write_original(stage / given.out.name, model.decoder)
         yield from _not_in_a_pth(source)
     else:
+        from clipseg_pl.models.clip_weights import PAPERS_CLIP, PAPERS_TAG
         from clipseg_pl.models.decoder_files import write_checkpoint, write_clip
 
-        name, _, tag = (given.backbone or _PAPERS_CLIP).partition(":")
+        name, _, tag = (given.backbone or PAPERS_CLIP).partition(":")
         if source.clip:
             name = clip
             write_clip(stage, name, model.backbone, dict(source.clip))
-        write_checkpoint(stage / given.out.name, model, size, threshold, name, tag or "openai")
+        write_checkpoint(stage / given.out.name, source, name, tag or PAPERS_TAG)
 
 
 def _left_behind(source: str) -> Iterator[str]:
@@ -170,6 +180,8 @@ def _not_in_a_pth(source: "Published") -> Iterator[str]:
         yield "a .pth does not say how images are normalised: readers will take ImageNet's mean"
     if source.threshold is not None:
         yield f"a .pth does not say the threshold, {source.threshold:g}: readers will take theirs"
+    if source.absent_cut is not None:
+        yield f"a .pth does not say the absent cut, {source.absent_cut:g}: readers will take none"
 
 
 def _refuse_to_replace(written: Sequence[Path], overwrite: bool, folder: bool) -> None:
@@ -180,6 +192,16 @@ def _refuse_to_replace(written: Sequence[Path], overwrite: bool, folder: bool) -
         empty = folder and path.is_dir() and not any(path.iterdir())
         if path.exists() and not empty and not overwrite:
             raise FileExistsError(f"{path} exists; --overwrite replaces it")
+
+
+def _refuse_strangers(out: Path, to: str) -> None:
+    """Leave what is not of an export where it is."""
+    from clipseg_pl.models import onnx_graphs, to_hugging_face
+
+    files = to_hugging_face.FILES if to == "hf" else onnx_graphs.FILES
+    strange = sorted({file.name for file in out.iterdir()}.difference(files))
+    if strange:
+        raise FileExistsError(f"{out} holds {strange[0]} too: name another folder, or empty it")
 
 
 @contextmanager
@@ -203,9 +225,6 @@ def _move(stage: Path, out: Path, folder: bool) -> list[Path]:
             os.replace(stage / name, out.with_name(name))
         return [out.with_name(name) for name in names]
     if out.exists():
-        strange = sorted({file.name for file in out.iterdir()} - set(names))
-        if strange:
-            raise FileExistsError(f"{out} holds {strange[0]} too: name another folder, or empty it")
         os.rename(out, stage.with_name("old"))
     os.rename(stage, out)
     return [out / name for name in names]

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from clipseg_pl.doctor.findings import Finding
 from clipseg_pl.models import clip_weights, vit_backbone
+from clipseg_pl.models.clip_weights import PAPERS_CLIP, PAPERS_TAG
 from clipseg_pl.models.weights import weight_folders
 
-PAPERS_CLIP = "ViT-B-16-quickgelu"
-PAPERS_TAG = "openai"
 PAPERS_VIT = "vit_base_patch16_384"
 _TOY = "toy"
 

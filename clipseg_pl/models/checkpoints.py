@@ -13,7 +13,7 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.models.key_map import decoder_state
 from clipseg_pl.models.weights import read_state_dict
 
-"""taken where a file does not say which blocks its decoder taps"""
+PUBLISHED_HEADS = 4  # in all that was published
 # what `CLIPSegModule` puts into a checkpoint
 _CHECKPOINT = {"hyper_parameters", "state_dict", "threshold", "image_size"}
 
@@ -78,7 +78,7 @@ def build_decoder(
     shape: BackboneShape,
     *,
     layers: Sequence[int] | None = None,
-    heads: int = 4,
+    heads: int = PUBLISHED_HEADS,
 ) -> FiLMDecoder:
     """Build the decoder that a state dict of any known origin holds.
 
@@ -89,7 +89,7 @@ def build_decoder(
         shape: sizes of the backbone.
         layers: tapped blocks; by default the paper's 3, 7 and 9 of 12 (trap T4), or
             their like in another depth (`default_layers`).
-        heads: attention heads, 4 in all that was published.
+        heads: attention heads; by default those of all that was published.
 
     Raises:
         ValueError: if it holds none, or one for another backbone or number of layers.

@@ -12,10 +12,14 @@ from typing_extensions import Self
 from clipseg_pl.models.attention import run_block
 from clipseg_pl.models.backbone import Backbone, BackboneShape
 from clipseg_pl.models.clip_text import TextEncoder
-from clipseg_pl.models.clip_weights import build_clip, find_normalisation, new_clip
+from clipseg_pl.models.clip_weights import (
+    PAPERS_CLIP,
+    PAPERS_TAG,
+    build_clip,
+    find_normalisation,
+    new_clip,
+)
 from clipseg_pl.models.weights import first_mismatch
-
-_WHOLE_VOCABULARY = "ViT-B-16-quickgelu"  # a name whose tokenizer is CLIP's own
 
 
 class CLIPBackbone(Backbone):
@@ -35,8 +39,8 @@ class CLIPBackbone(Backbone):
 
     def __init__(
         self,
-        name: str = "ViT-B-16-quickgelu",
-        tag: str = "openai",
+        name: str = PAPERS_CLIP,
+        tag: str = PAPERS_TAG,
         pretrained: bool = True,
         text_cache: int = 16384,
     ) -> None:
@@ -63,7 +67,7 @@ class CLIPBackbone(Backbone):
             backbone.clip.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"its CLIP is another one: {first_mismatch(error)}") from error
-        backbone._settle(_WHOLE_VOCABULARY, text_cache=16384)
+        backbone._settle(PAPERS_CLIP, text_cache=16384)  # whose tokenizer is CLIP's own
         return backbone
 
     def _settle(self, name: str, text_cache: int) -> None:

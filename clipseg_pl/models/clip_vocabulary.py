@@ -87,6 +87,9 @@ def write_tokenizer(file: Path, text: TextEncoder) -> None:
             "type": "Sequence",
             "normalizers": [
                 {"type": "NFC"},
+                # as ftfy straightens quotes in CLIP's own
+                {"type": "Replace", "pattern": {"Regex": "[\u02bc\u2018-\u201b]"}, "content": "'"},
+                {"type": "Replace", "pattern": {"Regex": "[\u201c-\u201f]"}, "content": '"'},
                 {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
                 {"type": "Lowercase"},
             ],

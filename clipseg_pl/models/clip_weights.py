@@ -32,6 +32,7 @@ from clipseg_pl.models.weights import (
     weight_folders,
 )
 
+PAPERS_CLIP, PAPERS_TAG = "ViT-B-16-quickgelu", "openai"
 # keys of the configurations that `CLIPBackbone` computes; others pool or tokenize differently
 _PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"}
 _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}

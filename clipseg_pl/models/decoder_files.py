@@ -5,18 +5,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from clipseg_pl.models.backbone import Backbone
+from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from clipseg_pl.models.checkpoints import PUBLISHED_HEADS
 from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.clip_weights import find_normalisation
 from clipseg_pl.models.decoder import Decoder, FiLMDecoder
-from clipseg_pl.models.from_hugging_face import is_imagenets
 from clipseg_pl.models.key_map import authors_decoder
+from clipseg_pl.models.published import Published
 from clipseg_pl.models.weights import write_tensors
-
-_HEADS = 4  # in all that was published
 
 
 def write_original(file: Path, decoder: Decoder) -> None:
@@ -28,37 +28,37 @@ def write_original(file: Path, decoder: Decoder) -> None:
     if not isinstance(decoder, FiLMDecoder):
         raise ValueError(f"the authors' files hold FiLMDecoder only, not {type(decoder).__name__}")
     first: Any = decoder.blocks[0]
-    if first.self_attn.num_heads != _HEADS:
+    if first.self_attn.num_heads != PUBLISHED_HEADS:
         raise ValueError(
-            f"the authors' files do not say the number of heads: {_HEADS}, not "
+            f"the authors' files do not say the number of heads: {PUBLISHED_HEADS}, not "
             f"{first.self_attn.num_heads}"
         )
     torch.save(authors_decoder(decoder.state_dict()), file)
 
 
-def write_checkpoint(
-    file: Path, model: CLIPSeg, image_size: int, threshold: float | None, name: str, tag: str
-) -> None:
+def write_checkpoint(file: Path, source: Published, name: str, tag: str) -> None:
     """Write a checkpoint as `fit` does, without the optimizer's state.
 
     Args:
         file: replaced if it is there.
-        model: CLIP with the FiLM decoder; CLIP is named, not written.
-        image_size: side in pixels of the squares that it was trained on.
-        threshold: of the probability, None for the paper's.
-        name: of the backbone, for `CLIPBackbone`.
+        source: CLIP with the FiLM decoder; CLIP is named, not written.
+        name: of the backbone, for `CLIPBackbone`; where the source holds its CLIP, the name that
+            `write_clip` gives it.
         tag: of its weights.
 
     Raises:
-        ValueError: for another normalisation than ImageNet's, which a name does not lead back to.
+        ValueError: for another normalisation than the one that the name leads back to.
     """
-    backbone, decoder = model.backbone, model.decoder
+    backbone, decoder = source.model.backbone, source.model.decoder
     assert isinstance(decoder, FiLMDecoder)  # as all that is published
-    if not is_imagenets(backbone.mean.flatten().tolist(), backbone.std.flatten().tolist()):
+    own = backbone.mean.flatten().tolist(), backbone.std.flatten().tolist()
+    found = (IMAGENET_MEAN, IMAGENET_STD) if source.clip else find_normalisation(name, tag)
+    if not np.allclose(own, found, atol=1e-4):  # only a Hugging Face folder says its own
+        mean, std = map(list, found)
         raise ValueError(
-            "a checkpoint knows ImageNet's normalisation only; if the decoder was trained with "
-            "it, say so in preprocessor_config.json (image_mean 0.485, 0.456, 0.406, image_std "
-            "0.229, 0.224, 0.225)"
+            "a checkpoint names its CLIP, and images for that name are normalised by mean "
+            f"{mean}, std {std}; if the decoder was trained with those, say so in the source's "
+            "preprocessor_config.json (image_mean, image_std)"
         )
     first: Any = decoder.blocks[0]
     parts = {
@@ -92,10 +92,10 @@ def write_checkpoint(
         "global_step": 0,
         "hyper_parameters": {**described, "min_lr": 1e-4, **instantiator},
         "state_dict": state,
-        "threshold": threshold,
-        "absent_cut": None,
+        "threshold": source.threshold,
+        "absent_cut": source.absent_cut,
         "layers": sorted(decoder.layers),
-        "image_size": image_size,
+        "image_size": source.image_size,
     }
     torch.save(content, file)
 

@@ -64,6 +64,7 @@ class Description:
         mean: of the normalisation, a channel each.
         std: the same.
         threshold: of the probability, where the folder was written by this project.
+        absent_cut: presence below which a prompt is taken to be absent, the same.
     """
 
     clip: dict[str, Any]
@@ -73,6 +74,7 @@ class Description:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     threshold: float | None
+    absent_cut: float | None
 
 
 def is_imagenets(mean: Sequence[float], std: Sequence[float]) -> bool:
@@ -92,76 +94,126 @@ def describe(folder: Path) -> Description:
     try:
         if config.get("model_type") != "clipseg":
             raise ValueError(f"describes {config.get('model_type')!r}, not 'clipseg'")
-        layers = tuple(config["extract_layers"])
+        layers = config["extract_layers"]
+        if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
+            raise ValueError(f"extract_layers is {layers!r}, not a list of whole numbers")
         # transformers gives the last of them to the first projection; here that is the deepest
-        if list(layers) != sorted(layers):
-            raise ValueError(f"extract_layers {list(layers)} do not rise")
+        if layers != sorted(layers):
+            raise ValueError(f"extract_layers {layers} do not rise")
         if config["conditional_layer"] != 0:
             raise ValueError(f"conditional_layer is {config['conditional_layer']}, 0 is known here")
         clip = _open_clip_config(config)
+        heads = _whole(config, "decoder_num_attention_heads")
+        kept = [_share(config, name) for name in ("threshold", "absent_cut")]
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     size, mean, std = _read_preprocessor(folder)
-    heads, threshold = config["decoder_num_attention_heads"], config.get("threshold")
-    return Description(clip, layers, heads, size, mean, std, threshold)
+    return Description(clip, tuple(layers), heads, size, mean, std, *kept)
 
 
 def _open_clip_config(config: Mapping[str, Any]) -> dict[str, Any]:
     towers = []
     for name, defaults in (("vision", _VISION), ("text", _TEXT)):
         # files of 2022 keep what differs from the defaults a second time
-        parts = (config.get(f"{name}_config{suffix}") or {} for suffix in ("", "_dict"))
         tower: dict[str, Any] = dict(defaults)
-        for part in parts:
+        for key in (f"{name}_config", f"{name}_config_dict"):
+            part = config.get(key) or {}
+            if not isinstance(part, dict):
+                raise ValueError(f"{key} is {part!r}, not a description of a tower")
             tower.update(part)
         towers.append(tower)
     vision, text = towers
-    activations = {vision["hidden_act"], text["hidden_act"]}
-    if len(activations) > 1 or not activations <= {"quick_gelu", "gelu"}:
-        raise ValueError(f"hidden_act {sorted(activations)}; quick_gelu or gelu, in both towers")
+    activations = [vision["hidden_act"], text["hidden_act"]]
+    if activations not in (["quick_gelu"] * 2, ["gelu"] * 2):
+        raise ValueError(f"hidden_act {activations}; quick_gelu or gelu, in both towers")
     if text["vocab_size"] != _TOKENS or text["eos_token_id"] not in _ENDS:
         raise ValueError(f"its {text['vocab_size']} tokens are not CLIP's {_TOKENS}")
-    if {vision["layer_norm_eps"], text["layer_norm_eps"]} != {1e-5}:
+    if [vision["layer_norm_eps"], text["layer_norm_eps"]] != [1e-5] * 2:
         raise ValueError("layer_norm_eps is not CLIP's 1e-5")
     return {
-        "embed_dim": config["projection_dim"],
-        "quick_gelu": activations == {"quick_gelu"},
+        "embed_dim": _whole(config, "projection_dim"),
+        "quick_gelu": activations[0] == "quick_gelu",
         "vision_cfg": {
-            "image_size": vision["image_size"],
-            "patch_size": vision["patch_size"],
-            "head_width": vision["hidden_size"] // vision["num_attention_heads"],
+            "image_size": _whole(vision, "image_size"),
+            "patch_size": _whole(vision, "patch_size"),
+            "head_width": _whole(vision, "hidden_size") // _heads(vision),
             **_tower(vision),
         },
         "text_cfg": {
-            "context_length": text["max_position_embeddings"],
+            "context_length": _whole(text, "max_position_embeddings"),
             "vocab_size": text["vocab_size"],
-            "heads": text["num_attention_heads"],
+            "heads": _heads(text),
             **_tower(text),
         },
     }
 
 
 def _tower(tower: Mapping[str, Any]) -> dict[str, Any]:
-    width = tower["hidden_size"]
-    ratio = tower["intermediate_size"] / width
-    return {"layers": tower["num_hidden_layers"], "width": width, "mlp_ratio": ratio}
+    width = _whole(tower, "hidden_size")
+    ratio = _whole(tower, "intermediate_size") / width
+    return {"layers": _whole(tower, "num_hidden_layers"), "width": width, "mlp_ratio": ratio}
+
+
+def _heads(tower: Mapping[str, Any]) -> int:
+    width, heads = _whole(tower, "hidden_size"), _whole(tower, "num_attention_heads")
+    if width % heads:
+        raise ValueError(f"num_attention_heads {heads} do not divide hidden_size {width}")
+    return heads
+
+
+def _whole(given: Mapping[str, Any], key: str) -> int:
+    value = given[key]
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{key} is {value!r}, not a whole number above 0")
+    return value
+
+
+def _share(given: Mapping[str, Any], key: str) -> float | None:
+    """A number from 0 to 1, where there is one."""
+    value = given.get(key)
+    if value is not None and not (_is_number(value) and 0 <= value <= 1):
+        raise ValueError(f"{key} is {value!r}, not a number from 0 to 1")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _read_preprocessor(folder: Path) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
     """Side in pixels, mean and std; what is not said is as CLIPSeg was trained."""
-    parts = [_read(folder / name) for name in _PREPROCESSORS if (folder / name).is_file()]
+    files = [folder / name for name in _PREPROCESSORS if (folder / name).is_file()]
     given: dict[str, Any] = {}
-    for part in reversed(parts):  # the first counts
-        given.update(part.get("image_processor", part))
+    for file in reversed(files):  # the first counts
+        part = _read(file)
+        part = part.get("image_processor", part)
+        if not isinstance(part, dict):
+            raise ValueError(f"{file}: image_processor is {part!r}, not a description of one")
+        given.update(part)
+    try:
+        return _constants(given)
+    except ValueError as error:
+        raise ValueError(f"{' and '.join(map(str, files))}: {error}") from error
+
+
+def _constants(given: Mapping[str, Any]) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
     size = given.get("size", _PUBLISHED_SIZE)
     sides = list(size.values()) if isinstance(size, dict) else [size]
+    if not sides or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError(f"size is {size!r}, not a number of pixels, or of height and width")
     side = round(math.sqrt(sides[0] * sides[-1]))
-    scaled = given.get("do_rescale", True) and given.get("rescale_factor", 1 / 255)
-    if not scaled or abs(scaled * 255 - 1) > 1e-3:
-        raise ValueError(f"{folder}: its preprocessor does not bring pixels to 0 to 1")
+    scale = given.get("do_rescale", True) and given.get("rescale_factor", 1 / 255)
+    if not _is_number(scale) or abs(scale * 255 - 1) > 1e-3:
+        raise ValueError("its preprocessor does not bring pixels to 0 to 1")
     if not given.get("do_normalize", True):
         return side, (0.0,) * 3, (1.0,) * 3
     mean, std = given.get("image_mean", IMAGENET_MEAN), given.get("image_std", IMAGENET_STD)
+    for name, values in (("image_mean", mean), ("image_std", std)):
+        listed = isinstance(values, list | tuple) and len(values) == 3
+        if not listed or not all(map(_is_number, values)):
+            raise ValueError(f"{name} is {values!r}, not three numbers")
+    if min(std) <= 0:
+        raise ValueError(f"image_std is {std!r}, images are divided by it")
     return side, tuple(mean), tuple(std)
 
 

@@ -24,6 +24,8 @@ from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import Decoder
 
 ENCODER, DECODER, TEXT, TOKENIZER = "encoder.onnx", "decoder.onnx", "text.onnx", "tokenizer.json"
+FILES = (ENCODER, DECODER, TEXT, TOKENIZER, *(f"{name}.data" for name in (ENCODER, DECODER, TEXT)))
+"""all that a folder may hold; `.data` are the weights of graphs that are too large for one file"""
 _OPSET = 18  # what the exporter writes without a conversion
 _LARGEST = 2**31 - 2**24  # bytes of weights in one file; protobuf's limit, less the graph
 
@@ -85,25 +87,37 @@ class _Graph(NamedTuple):
     outputs: Sequence[str]
 
 
-def write_onnx(folder: Path, model: CLIPSeg, image_size: int, threshold: float | None) -> None:
+def write_onnx(
+    folder: Path,
+    model: CLIPSeg,
+    image_size: int,
+    threshold: float | None,
+    absent_cut: float | None = None,
+) -> None:
     """Write the three graphs, and a `tokenizer.json` that gives the ids of a text.
 
-    What use needs beside them is in the metadata of each: `image_size`, `patch_size` and, where it
-    is known, `threshold`.
+    What use needs beside them is in the metadata of each: `image_size`, `patch_size` and, where
+    they are known, `threshold` and `absent_cut`.
 
     Args:
         folder: exists; what has these names in it is replaced.
         model: on the CPU, in evaluation mode; its backbone has a text tower of CLIP.
         image_size: side in pixels of the squares that it was trained on.
         threshold: of the probability.
+        absent_cut: presence below which a prompt is taken to be absent.
 
     Raises:
         ImportError: if onnx or onnxscript is missing.
     """
-    known = {"image_size": image_size, "patch_size": model.backbone.shape.patch_size}
-    metadata = known if threshold is None else {**known, "threshold": threshold}
+    known = {
+        "image_size": image_size,
+        "patch_size": model.backbone.shape.patch_size,
+        "threshold": threshold,
+        "absent_cut": absent_cut,
+    }
+    metadata = {key: str(value) for key, value in known.items() if value is not None}
     for name, graph in _graphs(model).items():
-        _write(folder / name, graph, {key: str(value) for key, value in metadata.items()})
+        _write(folder / name, graph, metadata)
     text: Any = model.backbone.text_encoder
     write_tokenizer(folder / TOKENIZER, text)
 

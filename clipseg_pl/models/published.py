@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.checkpoints import build_decoder
+from clipseg_pl.models.checkpoints import PUBLISHED_HEADS, build_decoder, read_checkpoint
 from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.clip_weights import find_config
+from clipseg_pl.models.clip_weights import PAPERS_CLIP, find_config
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, Description, describe, is_imagenets
 from clipseg_pl.models.key_map import clip_state
 from clipseg_pl.models.weights import read_state_dict
 
 PUBLISHED_SIZE = 352
-_PAPERS_CLIP = "ViT-B-16-quickgelu"
-_HEADS = 4  # in all that was published
 
 
 class PublishedWarning(UserWarning):
@@ -31,13 +29,15 @@ class Published(NamedTuple):
     """A model that was not trained here, and how it is to be used.
 
     `image_size` is the side in pixels of the squares it was trained on; `threshold` that of its
-    probability, None where the file does not say one; `clip` the open_clip configuration of its
-    CLIP, None where that was not in the file.
+    probability and `absent_cut` the presence below which a prompt is taken to be absent, each None
+    where the file does not say it; `clip` the open_clip configuration of its CLIP, None where
+    that was not in the file.
     """
 
     model: CLIPSeg
     image_size: int
     threshold: float | None
+    absent_cut: float | None
     clip: Mapping[str, Any] | None
 
 
@@ -66,15 +66,17 @@ def load_published(
     if described and layers is not None:
         raise ValueError(f"{path}: its config.json says its layers, {list(described.layers)}")
     state = read_state_dict(file)
+    if _is_checkpoint(file, state):
+        raise ValueError(f"{file}: a checkpoint of `fit`: rename it to .ckpt, by which it is read")
     held, config = clip_state(state), None
     try:
         if backbone is None and held:
-            config = described.clip if described else find_config(_PAPERS_CLIP)
+            config = described.clip if described else find_config(PAPERS_CLIP)
             backbone = CLIPBackbone.holding(config, held)
         elif backbone is None:
-            backbone = CLIPBackbone(_PAPERS_CLIP)
+            backbone = CLIPBackbone(PAPERS_CLIP)
         taps = described.layers if described else layers
-        heads = described.heads if described else _HEADS
+        heads = described.heads if described else PUBLISHED_HEADS
         build = partial(build_decoder, state, layers=taps, heads=heads)
         model = CLIPSeg(backbone, build).eval()
     except ValueError as error:
@@ -91,8 +93,9 @@ def load_published(
     if config is None and isinstance(backbone, CLIPBackbone):
         _compare(described, held, backbone, path)
     if not described:
-        return Published(model, PUBLISHED_SIZE, None, config)
-    return Published(model, described.image_size, described.threshold, config)
+        return Published(model, PUBLISHED_SIZE, None, None, config)
+    kept = described.threshold, described.absent_cut
+    return Published(model, described.image_size, *kept, config)
 
 
 def _find(path: Path) -> tuple[Path, Description | None]:
@@ -107,6 +110,16 @@ def _find(path: Path) -> tuple[Path, Description | None]:
         raise FileNotFoundError(f"no checkpoint {path}")
     beside = path.name in WEIGHTS and (path.parent / CONFIG).is_file()
     return path, describe(path.parent) if beside else None
+
+
+def _is_checkpoint(file: Path, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file says more than weights: its backbone, its layers, its threshold."""
+    if not any(key.startswith("model.") for key in state):  # spares a second reading
+        return False
+    try:
+        return "hyper_parameters" in read_checkpoint(file)
+    except ValueError:
+        return False
 
 
 def _normalise_as(described: Description, backbone: Backbone, path: Path) -> None:

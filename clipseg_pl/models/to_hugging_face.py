@@ -21,13 +21,22 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.models.key_map import hugging_face_clip, hugging_face_decoder
 from clipseg_pl.models.weights import write_tensors
 
+FILES = (
+    *("config.json", "preprocessor_config.json", "tokenizer_config.json"),
+    *("special_tokens_map.json", "vocab.json", "merges.txt", "model.safetensors"),
+)
+"""all that a folder holds"""
 _REFINED_PATCH = 16  # transformers' refined head is right for this one only
 _PROCESSOR = {"processor_class": "CLIPSegProcessor"}
 _SPECIAL = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
 
 
 def write_hugging_face(
-    folder: Path, model: CLIPSeg, image_size: int, threshold: float | None
+    folder: Path,
+    model: CLIPSeg,
+    image_size: int,
+    threshold: float | None,
+    absent_cut: float | None = None,
 ) -> None:
     """Write config.json, preprocessor_config.json, the tokenizer's files and model.safetensors.
 
@@ -38,6 +47,7 @@ def write_hugging_face(
         model: CLIP of open_clip with the FiLM decoder.
         image_size: side in pixels of the square that the processor brings photos to.
         threshold: of the probability; kept in config.json, where transformers ignores it.
+        absent_cut: presence below which a prompt is taken to be absent; the same.
 
     Raises:
         ValueError: saying what of the model transformers does not know.
@@ -53,7 +63,9 @@ def write_hugging_face(
     text, clip = backbone.text_encoder, dict(backbone.clip.state_dict())
     clip["token_embedding.weight"] = whole_embedding(text)
     tensors = hugging_face_clip(clip) | hugging_face_decoder(decoder.state_dict())
-    _write(folder / "config.json", _config(backbone, decoder, threshold))
+    calibrated = {"threshold": threshold, "absent_cut": absent_cut}
+    kept = {name: value for name, value in calibrated.items() if value is not None}
+    _write(folder / "config.json", {**_config(backbone, decoder), **kept})
     _write(folder / "preprocessor_config.json", _preprocessor(backbone, size))
     context = backbone.clip.context_length
     tokenizer = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context, **_PROCESSOR}
@@ -63,14 +75,12 @@ def write_hugging_face(
     write_tensors(folder / "model.safetensors", tensors)
 
 
-def _config(
-    backbone: CLIPBackbone, decoder: FiLMDecoder, threshold: float | None
-) -> dict[str, Any]:
+def _config(backbone: CLIPBackbone, decoder: FiLMDecoder) -> dict[str, Any]:
     clip, visual, ids = backbone.clip, backbone.clip.visual, vocabulary(backbone.text_encoder)
     activation = {"hidden_act": "quick_gelu" if backbone.quick_gelu else "gelu"}
     grid = math.isqrt(len(visual.positional_embedding) - 1)
     first: Any = decoder.blocks[0]
-    config = {
+    return {
         "architectures": ["CLIPSegForImageSegmentation"],
         "model_type": "clipseg",
         "dtype": "float32",
@@ -101,7 +111,6 @@ def _config(
             **activation,
         },
     }
-    return config if threshold is None else {**config, "threshold": threshold}
 
 
 def _tower(transformer: Any) -> dict[str, Any]:  # noqa: ANN401 - open_clip has no types

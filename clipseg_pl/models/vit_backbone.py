@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clipseg_pl.models.backbone import Backbone, BackboneShape
 from clipseg_pl.models.clip_backbone import resize_position_embedding
 from clipseg_pl.models.clip_text import TextEncoder
-from clipseg_pl.models.clip_weights import build_clip
+from clipseg_pl.models.clip_weights import PAPERS_CLIP, build_clip
 from clipseg_pl.models.weights import (
     find_downloaded,
     find_file,
@@ -25,7 +25,6 @@ from clipseg_pl.models.weights import (
     weight_folders,
 )
 
-_PAPERS_CLIP = "ViT-B-16-quickgelu"
 _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -150,7 +149,7 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
 
 def clip_beside(name: str) -> str:
     """The CLIP whose text encoder stands beside a ViT unless another is named."""
-    return name if _own_config(name) else _PAPERS_CLIP
+    return name if _own_config(name) else PAPERS_CLIP
 
 
 def weights_on_disk(name: str) -> Path | None:

@@ -102,6 +102,7 @@ def load_strictly(model: nn.Module, name: str, file: Path, ignored: tuple[str, .
 
 
 def first_mismatch(error: RuntimeError) -> str:
-    """The first of the reasons, a line each, for which `load_state_dict` refused."""
-    first = str(error).splitlines()[1:2] or [str(error)]
-    return first[0].strip()
+    """The first of the reasons, a line each, for which `load_state_dict` refused: one key of it."""
+    first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
+    named, *others = first.split('", "')
+    return f'{named}" and {len(others)} more' if others else first

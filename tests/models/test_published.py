@@ -1,6 +1,8 @@
 """What was trained elsewhere is read with its sizes; what is assumed is said."""
 
 import json
+import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -10,9 +12,11 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import PublishedWarning, load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
+from clipseg_pl.segmenter import TOY_CHECKPOINT
 from tests.models.tiny_clipseg import logits, tiny_backbone, tiny_model
 
 TEXTS = ["a dog", "grass"]
@@ -209,6 +213,20 @@ def test_sizes_that_old_files_keep_a_second_time(folder):
         ({"vision_config": {"hidden_act": "gelu"}}, "hidden_act"),
         ({"text_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps"),
         ({"decoder_num_attention_heads": 3}, "the 3 heads do not divide"),
+        ({"extract_layers": None}, "config.json: extract_layers is None"),
+        ({"extract_layers": 3}, "config.json: extract_layers is 3"),
+        ({"extract_layers": ["0", 2]}, "not a list of whole numbers"),
+        ({"vision_config": [1]}, r"config.json: vision_config is \[1\]"),
+        ({"vision_config": {"hidden_act": ["gelu"]}}, "hidden_act"),
+        ({"vision_config": {"hidden_size": "24"}}, "config.json: hidden_size is '24'"),
+        ({"vision_config": {"hidden_size": 0}}, "hidden_size is 0, not a whole number above 0"),
+        ({"vision_config": {"patch_size": 0}}, "patch_size is 0"),
+        ({"text_config": {"num_attention_heads": 3}}, "heads 3 do not divide hidden_size 512"),
+        ({"text_config": {"layer_norm_eps": [1]}}, "layer_norm_eps"),
+        ({"decoder_num_attention_heads": None}, "decoder_num_attention_heads is None"),
+        ({"projection_dim": 20.5}, "projection_dim is 20.5"),
+        ({"threshold": "high"}, "threshold is 'high', not a number from 0 to 1"),
+        ({"absent_cut": 2}, "absent_cut is 2, not"),
         ({"vision_config": {"num_hidden_layers": 4, "hidden_size": 24}}, "its CLIP is another"),
     ],
 )
@@ -217,6 +235,27 @@ def test_what_is_unknown_is_refused(folder, changes, reason):
     with pytest.raises(ValueError, match=reason) as error:
         load_published(folder)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"size": "big"}, "size is 'big'"),
+        ({"size": {}}, "size is {}"),
+        ({"size": {"height": 0, "width": 9}}, "size is {'height': 0"),
+        ({"image_mean": [0.5]}, r"image_mean is \[0.5\], not three numbers"),
+        ({"image_mean": None}, "image_mean is None"),
+        ({"image_std": [0, 0, 0]}, r"image_std is \[0, 0, 0\], images are divided by it"),
+        ({"rescale_factor": "x"}, "does not bring pixels to 0 to 1"),
+        ({"image_processor": 3}, "image_processor is 3"),
+    ],
+)
+def test_a_damaged_preprocessor_is_named(folder, changes, reason):
+    file = folder / "preprocessor_config.json"
+    change(file, **changes)
+    with pytest.raises(ValueError, match=reason) as error:
+        load_published(folder)
+    assert str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
 
 
 def test_missing_and_broken_files_are_named(folder, tmp_path):
@@ -233,10 +272,27 @@ def test_missing_and_broken_files_are_named(folder, tmp_path):
         load_published(folder)
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_a_checkpoint_under_another_name_is_not_read_as_bare_weights(tmp_path, suffix):
+    file = tmp_path / f"best{suffix}"
+    shutil.copy(TOY_CHECKPOINT, file)
+    with pytest.raises(ValueError, match=r"a checkpoint of `fit`: rename it to \.ckpt") as error:
+        load_published(file)
+    assert str(file) in str(error.value)
+    torch.save(torch.load(file, weights_only=True)["state_dict"], file)  # these are
+    with pytest.warns(PublishedWarning, match="does not say which blocks"):
+        load_published(file, CLIPBackbone("toy"))
+
+
 def test_a_clip_of_other_sizes_needs_its_config(folder):
     save_file(load_file(folder / "model.safetensors"), folder / "alone.safetensors")
-    with pytest.raises(ValueError, match=r"its CLIP is another one: .*put its config.json beside"):
+    with pytest.raises(
+        ValueError, match=r"its CLIP is another one: .*put its config.json beside"
+    ) as error:
         load_published(folder / "alone.safetensors")
+    reason = str(error.value).removeprefix(str(folder))
+    assert re.search(r'key\(s\) in state_dict: "[^"]+" and \d+ more;', reason)
+    assert len(reason) < 250
 
 
 def test_pixels_of_another_range_are_refused(folder):
