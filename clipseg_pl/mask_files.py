@@ -79,19 +79,30 @@ class MaskFiles:
             return self._list.file
         return self.of(photo)[prompt if self.form == "png" else 0]
 
-    def check(self, photos: Sequence[PhotoFile], overwrite: bool) -> None:
+    def check(
+        self, photos: Sequence[PhotoFile], overwrite: bool, examples: Sequence[Path] = ()
+    ) -> None:
         """Refuse what could not be written, before there is anything to write.
+
+        Args:
+            photos: all of them.
+            overwrite: whether files of earlier runs may be replaced; photos and examples never.
+            examples: support images and their masks.
 
         Raises:
             OSError: naming a folder that cannot be written to, or a file that is there, unless it
                 may be overwritten.
-            ValueError: naming a file that would be written twice.
+            ValueError: naming a file that would be written twice, or is a photo or an example.
         """
         _check_folder(self.folder)
         files = [file for photo in photos for file in self.of(photo)]
         twice = [file for file, times in Counter(files).items() if times > 1]
         if twice:
             raise ValueError(f"{twice[0]} would be written twice: rename a photo or a prompt")
+        inputs = {_identity(file) for file in (*(photo.path for photo in photos), *examples)}
+        for file in files:
+            if file.exists() and _identity(file) in inputs:
+                raise ValueError(f"{file} would replace a photo or an example: write elsewhere")
         if overwrite:
             return
         files += [self._list.file] if self.form == "rle" else []
@@ -202,6 +213,14 @@ def _indexed(labels: npt.NDArray[np.int64], prompts: int) -> Image.Image:
 
 def _save_image(image: Image.Image, file: Path) -> None:
     write_whole(file, lambda draft: image.save(draft, "PNG"))
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What tells a file from all others, whatever path leads to it; None for one not there."""
+    if not file.exists():
+        return None
+    found = file.stat()
+    return found.st_dev, found.st_ino
 
 
 def _check_folder(folder: Path) -> None:

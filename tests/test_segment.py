@@ -79,6 +79,26 @@ def test_masks_are_those_of_the_segmenter(checkpoint, photo, tmp_path):
     assert not np.allclose(saved[1], saved[2], atol=1e-3)
 
 
+@pytest.mark.parametrize("taken", ["photo", "example", "mask"])
+def test_photos_and_examples_are_never_overwritten(checkpoint, tmp_path, monkeypatch, taken):
+    monkeypatch.chdir(tmp_path)
+    cat, other = write_photo(tmp_path / "c" / "cat.png", 0), tmp_path / "c" / "cat_a_dog.png"
+    write_photo(other, 1)
+    whole = other.read_bytes()
+    (tmp_path / "same").symlink_to(tmp_path / "c")
+    args = [str(cat), *([str(other)] if taken == "photo" else [])]
+    args += ["--prompt", "a dog", f"--checkpoint={checkpoint}", "--overwrite"]
+    args += {
+        "photo": [],
+        "example": ["--prompt", "sky", "--with", str(other)],
+        "mask": ["--prompt", "sky", "--with", str(cat), "--mask", str(other)],
+    }[taken]
+    for out in ("c", "same"):
+        with pytest.raises(SystemExit, match="cat_a_dog.png would replace a photo or an example"):
+            segment.main([*args, "--out", out])
+    assert other.read_bytes() == whole and len(below(tmp_path / "c")) == 2
+
+
 def test_folders_keep_their_folders_and_what_cannot_be_read_is_told(
     checkpoint, tmp_path, monkeypatch, capsys
 ):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from clipseg_pl.model_options import TOY, add_model_options, describe_settings, load_segmenter
 from clipseg_pl.photo_files import find_photos
-from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, shorten
+from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, example_files, shorten
 
 if TYPE_CHECKING:
     from clipseg_pl.embedding import EmbeddedPrompts
@@ -117,7 +117,7 @@ def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
 
     names = [describe(prompt) for prompt in prompts]
     files = MaskFiles(given.out, names, given.format, overlay=not given.no_overlay)
-    files.check(photos, given.overwrite)
+    files.check(photos, given.overwrite, example_files(given))
     segmenter = load_segmenter(given)
     if given.verbose:
         print(describe_settings(given, segmenter))
