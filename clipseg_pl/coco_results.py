@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,14 +88,3 @@ class ResultList:
 
     def _parts(self) -> list[Path]:
         return sorted(self.file.parent.glob(f".{self.file.stem}_*.part"))
-
-
-def write_whole(file: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name first, so that it is there whole or not at all."""
-    draft = file.with_name(f".{file.name}.tmp")
-    try:
-        with draft.open("wb") as stream:
-            fill(stream)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from PIL import Image
 from typing_extensions import Self
 
-from clipseg_pl.coco_results import ResultList, write_whole
+from clipseg_pl.coco_results import ResultList
 from clipseg_pl.images import RGB
 from clipseg_pl.overlay import colour, draw_overlay
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.segmentation import Segmentation
+from clipseg_pl.whole_file import write_whole
 
 Form = Literal["png", "npy", "rle", "labels"]
 
