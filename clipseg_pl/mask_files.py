@@ -1,8 +1,6 @@
 """Masks of photos on disk, in four forms."""
 
 import json
-import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing_extensions import Self
 
 from clipseg_pl.coco_results import ResultList
 from clipseg_pl.images import RGB
+from clipseg_pl.mask_names import check_folders, check_inputs, join_name, name_files
 from clipseg_pl.overlay import colour, draw_overlay
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.segmentation import Segmentation
@@ -22,7 +21,6 @@ from clipseg_pl.whole_file import write_whole
 
 Form = Literal["png", "npy", "rle", "labels"]
 
-_LONGEST_NAME = 60  # letters of a prompt in a file's name
 _MOST_LABELS = 255
 
 
@@ -72,7 +70,7 @@ class MaskFiles:
         }[self.form]
         if self.overlay:
             endings = [*endings, "_overlay.png"]
-        return [self.folder / f"{photo.stem}{ending}" for ending in endings]
+        return [self.folder / join_name(photo.stem, ending) for ending in endings]
 
     def with_prompt(self, photo: PhotoFile, prompt: int) -> Path:
         """The file that holds the mask of a prompt."""
@@ -95,15 +93,12 @@ class MaskFiles:
                 may be overwritten.
             ValueError: naming a file that would be written twice, or is a photo or an example.
         """
-        _check_folder(self.folder)
         files = [file for photo in photos for file in self.of(photo)]
+        check_folders((self.folder, *(file.parent for file in files)))
         twice = [file for file, times in Counter(files).items() if times > 1]
         if twice:
             raise ValueError(f"{twice[0]} would be written twice: rename a photo or a prompt")
-        inputs = {_identity(file) for file in (*(photo.path for photo in photos), *examples)}
-        for file in files:
-            if file.exists() and _identity(file) in inputs:
-                raise ValueError(f"{file} would replace a photo or an example: write elsewhere")
+        check_inputs(files, (*(photo.path for photo in photos), *examples))
         if overwrite:
             return
         files += [self._list.file] if self.form == "rle" else []
@@ -186,20 +181,6 @@ class MaskFiles:
         return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
-def name_files(prompts: Sequence[str]) -> list[str]:
-    """Bring prompts to parts of file names: short, in lower case, all different."""
-    taken, names = {"overlay", "labels"}, []
-    for prompt in prompts:
-        name = re.sub(r"\W+", "_", prompt.lower())[:_LONGEST_NAME].strip("_") or "prompt"
-        number, first = 1, name
-        while name in taken:
-            number += 1
-            name = f"{first}_{number}"
-        taken.add(name)
-        names.append(name)
-    return names
-
-
 def save_mask(mask: npt.NDArray[np.bool_], file: Path) -> None:
     """Write a mask (H, W) as a PNG of 0 and 255."""
     _save_image(Image.fromarray(mask.astype(np.uint8) * 255), file)
@@ -214,20 +195,3 @@ def _indexed(labels: npt.NDArray[np.int64], prompts: int) -> Image.Image:
 
 def _save_image(image: Image.Image, file: Path) -> None:
     write_whole(file, lambda draft: image.save(draft, "PNG"))
-
-
-def _identity(file: Path) -> tuple[int, int] | None:
-    """What tells a file from all others, whatever path leads to it; None for one not there."""
-    if not file.exists():
-        return None
-    found = file.stat()
-    return found.st_dev, found.st_ino
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that could not be made or written to."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(f"{there} is a file: results need a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{there}: may not be written to; give another folder")

@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from clipseg_pl.mask_files import MaskFiles, name_files
+from clipseg_pl.mask_files import MaskFiles
+from clipseg_pl.mask_names import name_files
 from clipseg_pl.overlay import colour, draw_overlay
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.segmentation import Segmentation
@@ -186,6 +187,24 @@ def test_prompts_become_short_file_names_that_differ():
     names = name_files(prompts)
     assert names[:6] == ["a_dog", "a_dog_2", "a_dog_3", "prompt", "дом", "overlay_2"]
     assert len(set(names)) == len(prompts) and max(map(len, names)) < 70
+
+
+def test_names_are_as_long_as_file_systems_take(tmp_path):
+    prompts = ["д" * 500, "д" * 501, "\U0001f600 дом " * 90]
+    long = PhotoFile(Path("in.jpg"), "in.jpg", f"sub/{'漢' * 80}")
+    with MaskFiles(tmp_path, prompts, "png", overlay=True) as files:
+        files.write(long, 0, np.zeros((8, 11, 3), np.uint8), result(0))
+    names = [file.name for file in (tmp_path / "sub").iterdir()]
+    assert len(names) == 4 and all(name.startswith("漢" * 50) for name in names)
+    other = PhotoFile(Path("other.jpg"), "other.jpg", f"sub/{'漢' * 81}")
+    with pytest.raises(ValueError, match="would be written twice"):
+        files.check([long, other], overwrite=True)
+
+
+def test_a_file_in_the_place_of_a_photos_folder_is_refused(tmp_path):
+    (tmp_path / "sub").touch()
+    with pytest.raises(NotADirectoryError, match="sub is a file"):
+        MaskFiles(tmp_path, PROMPTS, "png", overlay=True).check(PHOTOS, overwrite=True)
 
 
 def test_the_overlay_tints_the_mask_and_nothing_else():

@@ -68,9 +68,7 @@ def test_thresholds_can_be_set_as_for_segment(trained, miniature, album, tmp_pat
     assert expected != segmented(trained, album, tmp_path / "kept")
 
 
-def test_photos_are_seen_at_the_size_that_the_checkpoint_keeps(
-    trained, miniature, album, tmp_path
-):
+def test_photos_are_seen_at_the_size_that_the_checkpoint_keeps(trained, miniature, album, tmp_path):
     seen = {}
     for side in (64, 96):
         content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)

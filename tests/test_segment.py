@@ -94,7 +94,7 @@ def test_photos_and_examples_are_never_overwritten(checkpoint, tmp_path, monkeyp
         "mask": ["--prompt", "sky", "--with", str(cat), "--mask", str(other)],
     }[taken]
     for out in ("c", "same"):
-        with pytest.raises(SystemExit, match="cat_a_dog.png would replace a photo or an example"):
+        with pytest.raises(SystemExit, match=r"cat_a_dog.png would replace a photo or an example"):
             segment.main([*args, "--out", out])
     assert other.read_bytes() == whole and len(below(tmp_path / "c")) == 2
 
