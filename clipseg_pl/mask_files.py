@@ -1,6 +1,7 @@
 """Masks of photos on disk, in four forms."""
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ class MaskFiles:
         self._slugs = name_files(prompts)
         self._legend = folder / "prompts.json"
         self._list = ResultList(folder / "masks.json")
-        self._begun = False
+        self._begun, self._beginning = False, threading.Lock()
+        self._outdated: list[Path] = []
 
     def of(self, photo: PhotoFile) -> list[Path]:
         """The files of a photo alone, the overlay last."""
@@ -89,8 +91,8 @@ class MaskFiles:
             examples: support images and their masks.
 
         Raises:
-            OSError: naming a folder that cannot be written to, or a file that is there, unless it
-                may be overwritten.
+            OSError: naming a folder that cannot be written to; a file that is there, unless it
+                may be overwritten; a legend of other prompts, if maps would stay that need it.
             ValueError: naming a file that would be written twice, or is a photo or an example.
         """
         files = [file for photo in photos for file in self.of(photo)]
@@ -99,28 +101,34 @@ class MaskFiles:
         if twice:
             raise ValueError(f"{twice[0]} would be written twice: rename a photo or a prompt")
         check_inputs(files, (*(photo.path for photo in photos), *examples))
+        legend = self._legend
+        if self._has_legend and legend.exists() and legend.read_bytes() != self._described():
+            self._outdated = [*self.folder.rglob("*.npy"), *self.folder.rglob("*_labels.png")]
+            left = sorted({*self._outdated}.difference(files))
+            if left:
+                raise FileExistsError(
+                    f"{legend} has other prompts, and {left[0]} is read by it: write elsewhere"
+                )
+            files.append(legend)
         if overwrite:
             return
         files += [self._list.file] if self.form == "rle" else []
-        legend = self._legend
-        if self._has_legend and legend.exists() and legend.read_text() != self._described():
-            files.append(legend)  # an equal one serves both runs
         for file in files:
             if file.exists():
                 raise FileExistsError(f"{file} exists; --overwrite replaces it")
 
     def __enter__(self) -> Self:
         """Forget what a run that was killed has left."""
-        self._list.clear()
+        self._list.clear(everyone=False)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Finish, unless something went wrong."""
+        """Finish, unless something went wrong; what is stopped by hand is finished as it is."""
         try:
-            if error is None and self._begun:
-                self.finish()
+            if self._begun and (error is None or issubclass(error, KeyboardInterrupt)):
+                self.finish(everyone=False)
         finally:
-            self._list.clear()
+            self._list.clear(everyone=False)
 
     def write(
         self, photo: PhotoFile, number: int, pixels: RGB | None, result: Segmentation
@@ -139,7 +147,7 @@ class MaskFiles:
         files = self.of(photo)
         for file in (self._list.file, *files[-1:]):  # all of a photo lie in one folder
             file.parent.mkdir(parents=True, exist_ok=True)
-        self._begun = True
+        self._begin()
         if self.form == "labels":
             labels = result.argmax()
             masks = labels == np.arange(1, len(self.prompts) + 1)[:, None, None]
@@ -159,26 +167,37 @@ class MaskFiles:
             _save_image(draw_overlay(pixels, masks, self.prompts), files[-1])
         return [float(mask.mean()) for mask in masks]
 
-    def finish(self) -> None:
-        """Write what all photos share, when all parts are complete."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def finish(self, everyone: bool = True) -> None:
+        """Write the list of all photos, when all parts are complete.
+
+        Args:
+            everyone: list what other processes have written too.
+        """
         if self.form == "rle":
-            write_whole(self._list.file, self._list.join)
-            self._list.clear()
-        if self._has_legend:
-            write_whole(self._legend, lambda draft: draft.write(self._described().encode()))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self._list.file, lambda draft: self._list.join(draft, everyone))
+            self._list.clear(everyone)
+
+    def _begin(self) -> None:
+        """Write the legend, before anything is read by it; what another one described goes."""
+        with self._beginning:
+            if self._has_legend and not self._begun:
+                for file in self._outdated:
+                    file.unlink(missing_ok=True)
+                write_whole(self._legend, lambda draft: draft.write(self._described()))
+            self._begun = True
 
     @property
     def _has_legend(self) -> bool:
         return self.form in ("npy", "labels")
 
-    def _described(self) -> str:
+    def _described(self) -> bytes:
         """The prompts, one a line, in the order of the rows of probabilities."""
         lines = [
             json.dumps({"label": row + 1, "prompt": prompt, "colour": colour(row)})
             for row, prompt in enumerate(self.prompts)
         ]
-        return "[\n" + ",\n".join(lines) + "\n]\n"
+        return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
 
 
 def save_mask(mask: npt.NDArray[np.bool_], file: Path) -> None:

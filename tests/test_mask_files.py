@@ -2,6 +2,10 @@
 
 import contextlib
 import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +106,31 @@ def test_photos_of_several_processes_are_listed_in_their_order(tmp_path, monkeyp
     assert [file.name for file in tmp_path.iterdir()] == ["masks.json"]
 
 
+def test_the_list_of_a_run_leaves_those_of_others_alone(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    node = platform.node()
+    parts = {
+        name: tmp_path / f".masks_{name}.part"
+        for name in (f"{node}_{gone.pid}", f"{node}_{os.getppid()}", f"another-{node}_{gone.pid}")
+    }
+    for part in parts.values():
+        part.write_text("of another run")
+    assert "masks.json" in write(tmp_path, "rle")
+    assert [part.exists() for part in parts.values()] == [False, True, True]
+    assert len(json.loads((tmp_path / "masks.json").read_text())) == len(PHOTOS) * len(PROMPTS)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_list_that_is_stopped_by_hand_has_what_is_finished(tmp_path, error):
+    with pytest.raises(error), MaskFiles(tmp_path, PROMPTS, "rle", overlay=False) as files:
+        files.write(PHOTOS[0], 0, None, result(0))
+        raise error
+    stopped = error is KeyboardInterrupt
+    assert [file.name for file in tmp_path.iterdir()] == ["masks.json"] * stopped
+    assert not stopped or len(json.loads((tmp_path / "masks.json").read_text())) == len(PROMPTS)
+
+
 def test_absent_prompts_have_empty_masks(tmp_path):
     absent = [result(number, absent_cut=0.85) for number in range(3)]
     write(tmp_path, "png", results=absent)
@@ -123,7 +152,8 @@ def test_a_run_that_fails_leaves_no_part_of_a_file(tmp_path, form):
         write(tmp_path, form, results=shown)  # the third is missing
     names = {file.name for file in tmp_path.rglob("*.*")}
     assert not [name for name in names if name.startswith(".")]
-    assert not names & {"masks.json", "prompts.json"}
+    assert "masks.json" not in names
+    assert ("prompts.json" in names) == (form in ("npy", "labels"))  # maps are read by it
 
 
 def test_a_file_that_cannot_be_written_is_not_there_in_part(tmp_path, monkeypatch):
@@ -134,7 +164,7 @@ def test_a_file_that_cannot_be_written_is_not_there_in_part(tmp_path, monkeypatc
     monkeypatch.setattr(np, "save", fail)
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path, "npy")
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in tmp_path.iterdir()] == ["prompts.json"]
 
 
 @pytest.mark.parametrize("form", ["png", "npy", "rle", "labels"])
@@ -153,6 +183,22 @@ def test_an_equal_legend_serves_two_runs(tmp_path):
     MaskFiles(tmp_path, PROMPTS, "npy", overlay=False).check(other, overwrite=False)
     with pytest.raises(FileExistsError, match=r"prompts.json"):
         MaskFiles(tmp_path, PROMPTS[:2], "npy", overlay=False).check(other, overwrite=False)
+
+
+@pytest.mark.parametrize("form", ["npy", "labels"])
+def test_maps_never_lie_beside_a_legend_of_other_prompts(tmp_path, form):
+    before = write(tmp_path, form)
+    whole = {name: (tmp_path / name).read_bytes() for name in before}
+    others = [*PROMPTS[:2], "something else"]
+    with pytest.raises(FileExistsError, match=r"prompts.json has other prompts, and .*b"):
+        MaskFiles(tmp_path, others, form, overlay=False).check(PHOTOS[::2], overwrite=True)
+    assert whole == {name: (tmp_path / name).read_bytes() for name in before}
+    with MaskFiles(tmp_path, others, form, overlay=False) as files:
+        files.check(PHOTOS, overwrite=True)
+        files.write(PHOTOS[0], 0, None, result(0))
+        assert "something else" in (tmp_path / "prompts.json").read_text()
+        left = [file for file in tmp_path.rglob("*") if file.is_file()]
+        assert len(left) == 2  # the legend, and the one map that is read by it
 
 
 def test_files_that_two_photos_would_have_are_refused(tmp_path):
