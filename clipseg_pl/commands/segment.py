@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from clipseg_pl.model_options import TOY, add_model_options, describe_settings, load_segmenter
-from clipseg_pl.photo_files import find_photos
+from clipseg_pl.photo_files import MASKS, find_photos
 from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, example_files, shorten
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--out",
         type=lambda folder: Path(folder).expanduser(),
-        default=Path("masks"),
+        default=Path(MASKS),
         metavar="FOLDER",
         help="where to write; photos of several folders keep theirs below it (default: masks)",
     )
