@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -276,6 +276,29 @@ def test_the_legend_says_what_was_not_found_and_fits_the_strip():
     ink = {name: (strip < 255).any(-1).any(0).sum() for name, strip in legends.items()}
     assert ink["found"] < ink["absent"] < ink["long"]
     assert (legends["long"] != legends["absent, long"]).any()
+
+
+def test_the_legend_of_many_prompts_lists_those_found_first(monkeypatch):
+    written = []
+    draw_text = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, place, text, **more: (
+            written.append(text),
+            draw_text(self, place, text, **more),
+        ),
+    )
+    masks = np.zeros((300, 1200, 400), bool)
+    masks[[7, 250]] = True
+    drawn = draw_overlay(np.zeros((1200, 400, 3), np.uint8), masks, [f"p{n}" for n in range(300)])
+    assert written[:3] == ["p7", "p250", "p0: not found"]
+    assert len(written) == 20 and written[-1] == "and 281 more, 0 found"
+    assert drawn.size == (400, 1200 + 40 * 20 + 20)
+    for prompts, lines in ((20, 20), (21, 20)):
+        written.clear()
+        draw_overlay(np.zeros((40, 400, 3), np.uint8), masks[:prompts, :40], ["x"] * prompts)
+        assert len(written) == lines
 
 
 def test_no_two_prompts_have_one_colour():
