@@ -113,6 +113,9 @@ class CLIPSegCLI(LightningCLI):
         for option in ("verbose", "return_predictions"):  # Results prints, Predictions writes
             if option in config:
                 config[option] = False
+        given = config.data.get("init_args", {})
+        if "photos" in given and given.image_size is None and config.get("ckpt_path"):
+            given.image_size = read_checkpoint(Path(config.ckpt_path))["image_size"]
         if self.subcommand == "fit":
             claim(self.run_folder, config.get("ckpt_path"))
         else:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,13 +57,17 @@ class ResultList:
                 "score": round(score, 4),
             }
             lines.append(json.dumps(entry) + "\n")
-        own = self.file.with_name(f".{self.file.stem}_{platform.node()}_{os.getpid()}.part")
-        with self._appending, own.open("a") as part:
+        with self._appending, self._own.open("a") as part:
             part.writelines(lines)
 
-    def join(self, stream: BinaryIO) -> None:
-        """Write all entries of all parts as one list, in the order of the photos."""
-        parts = [part.open("rb") for part in self._parts()]
+    def join(self, stream: BinaryIO, everyone: bool) -> None:
+        """Write all entries as one list, in the order of the photos.
+
+        Args:
+            stream: where to.
+            everyone: take those of all processes; else those of this one.
+        """
+        parts = [part.open("rb") for part in self._parts() if everyone or part == self._own]
         try:
             places = []  # of the lines, rather than the lines
             for position, part in enumerate(parts):
@@ -81,21 +85,33 @@ class ResultList:
             for part in parts:
                 part.close()
 
-    def clear(self) -> None:
-        """Remove the parts."""
+    def clear(self, everyone: bool) -> None:
+        """Remove the parts of this process, and those of its machine that a killed one has left.
+
+        Args:
+            everyone: remove those of all processes.
+        """
         for part in self._parts():
-            part.unlink()
+            if everyone or part == self._own or _is_left(part):
+                part.unlink(missing_ok=True)
+
+    @property
+    def _own(self) -> Path:
+        return self.file.with_name(f".{self.file.stem}_{platform.node()}_{os.getpid()}.part")
 
     def _parts(self) -> list[Path]:
         return sorted(self.file.parent.glob(f".{self.file.stem}_*.part"))
 
 
-def write_whole(file: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name first, so that it is there whole or not at all."""
-    draft = file.with_name(f".{file.name}.tmp")
+def _is_left(part: Path) -> bool:
+    """Whether it was written on this machine, by a process that is gone."""
+    written_by, _, process = part.stem.rpartition("_")
+    if not written_by.endswith(f"_{platform.node()}") or not process.isdecimal():
+        return False
     try:
-        with draft.open("wb") as stream:
-            fill(stream)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+        os.kill(int(process), 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    return False

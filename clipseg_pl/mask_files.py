@@ -1,8 +1,7 @@
 """Masks of photos on disk, in four forms."""
 
 import json
-import os
-import re
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +12,16 @@ import numpy.typing as npt
 from PIL import Image
 from typing_extensions import Self
 
-from clipseg_pl.coco_results import ResultList, write_whole
+from clipseg_pl.coco_results import ResultList
 from clipseg_pl.images import RGB
+from clipseg_pl.mask_names import check_folders, check_inputs, join_name, name_files
 from clipseg_pl.overlay import colour, draw_overlay
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.segmentation import Segmentation
+from clipseg_pl.whole_file import write_whole
 
 Form = Literal["png", "npy", "rle", "labels"]
 
-_LONGEST_NAME = 60  # letters of a prompt in a file's name
 _MOST_LABELS = 255
 
 
@@ -59,7 +59,8 @@ class MaskFiles:
         self._slugs = name_files(prompts)
         self._legend = folder / "prompts.json"
         self._list = ResultList(folder / "masks.json")
-        self._begun = False
+        self._begun, self._beginning = False, threading.Lock()
+        self._outdated: list[Path] = []
 
     def of(self, photo: PhotoFile) -> list[Path]:
         """The files of a photo alone, the overlay last."""
@@ -71,7 +72,7 @@ class MaskFiles:
         }[self.form]
         if self.overlay:
             endings = [*endings, "_overlay.png"]
-        return [self.folder / f"{photo.stem}{ending}" for ending in endings]
+        return [self.folder / join_name(photo.stem, ending) for ending in endings]
 
     def with_prompt(self, photo: PhotoFile, prompt: int) -> Path:
         """The file that holds the mask of a prompt."""
@@ -79,41 +80,55 @@ class MaskFiles:
             return self._list.file
         return self.of(photo)[prompt if self.form == "png" else 0]
 
-    def check(self, photos: Sequence[PhotoFile], overwrite: bool) -> None:
+    def check(
+        self, photos: Sequence[PhotoFile], overwrite: bool, examples: Sequence[Path] = ()
+    ) -> None:
         """Refuse what could not be written, before there is anything to write.
 
+        Args:
+            photos: all of them.
+            overwrite: whether files of earlier runs may be replaced; photos and examples never.
+            examples: support images and their masks.
+
         Raises:
-            OSError: naming a folder that cannot be written to, or a file that is there, unless it
-                may be overwritten.
-            ValueError: naming a file that would be written twice.
+            OSError: naming a folder that cannot be written to; a file that is there, unless it
+                may be overwritten; a legend of other prompts, if maps would stay that need it.
+            ValueError: naming a file that would be written twice, or is a photo or an example.
         """
-        _check_folder(self.folder)
         files = [file for photo in photos for file in self.of(photo)]
+        check_folders((self.folder, *(file.parent for file in files)))
         twice = [file for file, times in Counter(files).items() if times > 1]
         if twice:
             raise ValueError(f"{twice[0]} would be written twice: rename a photo or a prompt")
+        check_inputs(files, (*(photo.path for photo in photos), *examples))
+        legend = self._legend
+        if self._has_legend and legend.exists() and legend.read_bytes() != self._described():
+            self._outdated = [*self.folder.rglob("*.npy"), *self.folder.rglob("*_labels.png")]
+            left = sorted({*self._outdated}.difference(files))
+            if left:
+                raise FileExistsError(
+                    f"{legend} has other prompts, and {left[0]} is read by it: write elsewhere"
+                )
+            files.append(legend)
         if overwrite:
             return
         files += [self._list.file] if self.form == "rle" else []
-        legend = self._legend
-        if self._has_legend and legend.exists() and legend.read_text() != self._described():
-            files.append(legend)  # an equal one serves both runs
         for file in files:
             if file.exists():
                 raise FileExistsError(f"{file} exists; --overwrite replaces it")
 
     def __enter__(self) -> Self:
         """Forget what a run that was killed has left."""
-        self._list.clear()
+        self._list.clear(everyone=False)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Finish, unless something went wrong."""
+        """Finish, unless something went wrong; what is stopped by hand is finished as it is."""
         try:
-            if error is None and self._begun:
-                self.finish()
+            if self._begun and (error is None or issubclass(error, KeyboardInterrupt)):
+                self.finish(everyone=False)
         finally:
-            self._list.clear()
+            self._list.clear(everyone=False)
 
     def write(
         self, photo: PhotoFile, number: int, pixels: RGB | None, result: Segmentation
@@ -132,7 +147,7 @@ class MaskFiles:
         files = self.of(photo)
         for file in (self._list.file, *files[-1:]):  # all of a photo lie in one folder
             file.parent.mkdir(parents=True, exist_ok=True)
-        self._begun = True
+        self._begin()
         if self.form == "labels":
             labels = result.argmax()
             masks = labels == np.arange(1, len(self.prompts) + 1)[:, None, None]
@@ -152,40 +167,37 @@ class MaskFiles:
             _save_image(draw_overlay(pixels, masks, self.prompts), files[-1])
         return [float(mask.mean()) for mask in masks]
 
-    def finish(self) -> None:
-        """Write what all photos share, when all parts are complete."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def finish(self, everyone: bool = True) -> None:
+        """Write the list of all photos, when all parts are complete.
+
+        Args:
+            everyone: list what other processes have written too.
+        """
         if self.form == "rle":
-            write_whole(self._list.file, self._list.join)
-            self._list.clear()
-        if self._has_legend:
-            write_whole(self._legend, lambda draft: draft.write(self._described().encode()))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self._list.file, lambda draft: self._list.join(draft, everyone))
+            self._list.clear(everyone)
+
+    def _begin(self) -> None:
+        """Write the legend, before anything is read by it; what another one described goes."""
+        with self._beginning:
+            if self._has_legend and not self._begun:
+                for file in self._outdated:
+                    file.unlink(missing_ok=True)
+                write_whole(self._legend, lambda draft: draft.write(self._described()))
+            self._begun = True
 
     @property
     def _has_legend(self) -> bool:
         return self.form in ("npy", "labels")
 
-    def _described(self) -> str:
+    def _described(self) -> bytes:
         """The prompts, one a line, in the order of the rows of probabilities."""
         lines = [
             json.dumps({"label": row + 1, "prompt": prompt, "colour": colour(row)})
             for row, prompt in enumerate(self.prompts)
         ]
-        return "[\n" + ",\n".join(lines) + "\n]\n"
-
-
-def name_files(prompts: Sequence[str]) -> list[str]:
-    """Bring prompts to parts of file names: short, in lower case, all different."""
-    taken, names = {"overlay", "labels"}, []
-    for prompt in prompts:
-        name = re.sub(r"\W+", "_", prompt.lower())[:_LONGEST_NAME].strip("_") or "prompt"
-        number, first = 1, name
-        while name in taken:
-            number += 1
-            name = f"{first}_{number}"
-        taken.add(name)
-        names.append(name)
-    return names
+        return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
 
 
 def save_mask(mask: npt.NDArray[np.bool_], file: Path) -> None:
@@ -202,12 +214,3 @@ def _indexed(labels: npt.NDArray[np.int64], prompts: int) -> Image.Image:
 
 def _save_image(image: Image.Image, file: Path) -> None:
     write_whole(file, lambda draft: image.save(draft, "PNG"))
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that could not be made or written to."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(f"{there} is a file: results need a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"{there}: may not be written to; give another folder")

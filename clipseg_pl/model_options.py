@@ -1,6 +1,8 @@
 """The model that a command line names, and how it is to be used."""
 
 import argparse
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument(
         "--checkpoint",
+        type=os.path.expanduser,
         default=TOY,
         help="a checkpoint of `fit`; or 'toy', the default, which comes with the package and knows "
         "drawn scenes only; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 in "
@@ -87,9 +90,13 @@ def describe_settings(given: argparse.Namespace, segmenter: "Segmenter") -> str:
     """Say what is used, and who says so."""
     from clipseg_pl.loading import TOY_CHECKPOINT
     from clipseg_pl.models.checkpoints import read_checkpoint
+    from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, describe
 
     file = TOY_CHECKPOINT if given.checkpoint == TOY else Path(given.checkpoint)
     content = read_checkpoint(file) if file.suffix == ".ckpt" else {}
+    folder = file if file.is_dir() else file.parent
+    if (file.is_dir() or file.name in WEIGHTS) and (folder / CONFIG).is_file():
+        content = {"threshold": describe(folder).threshold}
     lines = [f"checkpoint  {given.checkpoint}"]
     for key in _KEPT:
         origin = "default, as the checkpoint keeps none"
@@ -108,6 +115,8 @@ def _check_device(name: str) -> None:
     import torch
 
     try:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+            raise RuntimeError(name)  # also what PyTorch knows, as meta, and this project does not
         torch.empty(0, device="cpu" if name == "auto" else name)
     except (RuntimeError, AssertionError) as error:
         has = "cpu, cuda" if torch.cuda.is_available() else "cpu"

@@ -26,6 +26,7 @@ from clipseg_pl.schedule import cosine_schedule
 Answers = Mapping[str, tuple[Tensor, Tensor]]
 
 _BACKBONE = "model.backbone."
+_AT_ONCE = 64  # prompts that are decoded together in evaluation
 
 
 class CLIPSegModule(LightningModule):
@@ -168,7 +169,9 @@ class CLIPSegModule(LightningModule):
         conditional = self.model.conditional(
             batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
         )
-        return self.model.decode(encoding, conditional[selected], batch["query_index"][selected])
+        asked, images = conditional[selected], batch["query_index"][selected]
+        parts = zip(asked.split(_AT_ONCE), images.split(_AT_ONCE), strict=True)
+        return torch.cat([self.model.decode(encoding, *part) for part in parts])
 
     def on_validation_epoch_end(self) -> None:
         """Log the numbers, and while training keep the best threshold and cut."""

@@ -13,6 +13,10 @@ ENDINGS = frozenset(
 """of the files that are taken for photos in folders and of what globs match; of either case"""
 
 
+MASKS = "masks"
+"""what `segment` calls the folder of its results; subfolders of that name hold no photos"""
+
+
 class PhotoFile(NamedTuple):
     """A photo, and what its results are called."""
 
@@ -29,7 +33,7 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
     Args:
         given: files, whatever they are called; folders, with all folders in them; globs, with `**`
             for any folders. Of folders and globs what ends as photos do is taken, but for hidden
-            files.
+            files and what lies in subfolders called `masks`, the results of earlier runs.
         leave_out: a folder that holds results, not photos.
 
     Returns:
@@ -77,7 +81,11 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
 def _in_folder(folder: Path, out: Path | None) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         here = Path(parent)
-        folders[:] = [name for name in folders if name[0] != "." and (here / name).resolve() != out]
+        folders[:] = [
+            name
+            for name in folders
+            if name[0] != "." and name != MASKS and (here / name).resolve() != out
+        ]
         yield from (here / name for name in files if name[0] != "." and _ends_as_photos(name))
 
 
@@ -89,6 +97,7 @@ def _match(pattern: str, out: Path | None) -> tuple[Path, list[Path]]:
     apart = out is not None and not root.resolve().is_relative_to(out)
     found = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]
     photos = [file for file in found if _ends_as_photos(file.name) and file.is_file()]
+    photos = [file for file in photos if MASKS not in file.relative_to(root).parts[:-1]]
     if apart and out is not None:
         photos = [file for file in photos if not file.resolve().is_relative_to(out)]
     return root, photos

@@ -85,6 +85,12 @@ def collect_prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) 
     return [_build(part) for part in asked]
 
 
+def example_files(given: argparse.Namespace) -> list[Path]:
+    """The support images and masks that the options name."""
+    examples = [example for asked in given.asked for example in asked.examples]
+    return [file for example in examples for file in (example.image, example.mask) if file]
+
+
 def share(text: str) -> float:
     """Read a number from 0 to 1, as an argparse type."""
     try:
@@ -141,7 +147,7 @@ def _words(asked: list[_Asked], words: str) -> None:
 
 def _lines(asked: list[_Asked], file: str) -> None:
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
+        text = Path(file).expanduser().read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -154,17 +160,17 @@ def _lines(asked: list[_Asked], file: str) -> None:
 
 
 def _example(asked: list[_Asked], image: str) -> None:
-    asked.append(_Asked(examples=[_Example(Path(image))]))
+    asked.append(_Asked(examples=[_Example(Path(image).expanduser())]))
 
 
 def _further(asked: list[_Asked], image: str) -> None:
     if not asked:
         raise ValueError("stands behind the --prompt or --image-prompt that it belongs to")
-    asked[-1].examples.append(_Example(Path(image)))
+    asked[-1].examples.append(_Example(Path(image).expanduser()))
 
 
 def _mask(asked: list[_Asked], image: str) -> None:
-    _last_example(asked).mask = Path(image)
+    _last_example(asked).mask = Path(image).expanduser()
 
 
 def _box(asked: list[_Asked], sides: str) -> None:

@@ -1,7 +1,7 @@
 """From photo files to mask files, any number of them: photos are read, segmented and forgotten."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from clipseg_pl.ahead import work_ahead
@@ -11,6 +11,9 @@ from clipseg_pl.mask_files import MaskFiles
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.segmentation import Segmentation
 from clipseg_pl.segmenter import Segmenter
+
+_MOST_BYTES = 1 << 28
+"""of probabilities that wait to be written while more are computed"""
 
 
 class Outcome(NamedTuple):
@@ -34,10 +37,11 @@ class _Read(NamedTuple):
 
 def segment_files(
     segmenter: Segmenter, prompts: EmbeddedPrompts, photos: Sequence[PhotoFile], files: MaskFiles
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Segment photos and write what they show, in order; what cannot be read is skipped.
 
-    Reading and writing go on while the model computes; no more than a few photos are held.
+    Reading and writing go on while the model computes; no more than a few photos are held, and of
+    large results one.
     """
     read: deque[_Read] = deque()
 
@@ -52,6 +56,7 @@ def segment_files(
             while read[0].pixels is None:
                 yield read.popleft(), None
             yield read.popleft(), result
+            del result  # written by now or soon, while the next is computed
         yield from ((one, None) for one in read)
 
     def write(answer: tuple[_Read, Segmentation | None]) -> Outcome:
@@ -61,7 +66,12 @@ def segment_files(
         covered = files.write(photo, number, pixels, result)
         return Outcome(photo, "", covered, result.presence.tolist())
 
-    yield from work_ahead(write, answered())
+    yield from work_ahead(write, answered(), _bytes, _MOST_BYTES)
+
+
+def _bytes(answer: tuple[_Read, Segmentation | None]) -> int:
+    result = answer[1]
+    return 0 if result is None else result.probability.nbytes
 
 
 def _read(numbered: tuple[int, PhotoFile]) -> _Read:

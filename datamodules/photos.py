@@ -10,6 +10,8 @@ from clipseg_pl.sample import Batch, Sample
 from datamodules.base import BaseDataModule, Key, Split
 from datamodules.datasets.photos import ByExample, Photos, collate_readable
 
+_PAPERS = 352
+
 
 class SameSizeSampler(Sampler[list[Key]]):
     """Given batches, dealt to the ranks in turn.
@@ -46,7 +48,8 @@ class PhotosDataModule(BaseDataModule):
         absent_cut: presence below which a prompt is taken to be absent; by default the
             checkpoint's own.
         root: not used; photos lie where `photos` says.
-        image_size: side of a square with about the area of what the model sees, in pixels.
+        image_size: side of a square with about the area of what the model sees, in pixels; by
+            default the checkpoint's own under the command line, 352 where none says it.
         batch_size: photos a step and device, if the model sees them at one size.
         num_workers: processes that read photos; 0 does it in the main process.
         seed: not used; nothing is drawn.
@@ -65,13 +68,13 @@ class PhotosDataModule(BaseDataModule):
         threshold: float | None = None,
         absent_cut: float | None = None,
         root: str = "data",
-        image_size: int = 352,
+        image_size: int | None = None,
         batch_size: int = 8,
         num_workers: int = 4,
         seed: int = 0,
     ) -> None:
         """Find the photos."""
-        super().__init__(root, image_size, batch_size, num_workers, seed)
+        super().__init__(root, _PAPERS if image_size is None else image_size, batch_size, num_workers, seed)
         if not photos:
             raise ValueError("no photos: set --data.init_args.photos to files, folders or globs")
         if not prompts or not all(str(prompt).strip() for prompt in prompts):

@@ -2,15 +2,20 @@
 
 import contextlib
 import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from clipseg_pl.mask_files import MaskFiles, name_files
+from clipseg_pl.mask_files import MaskFiles
+from clipseg_pl.mask_names import name_files
 from clipseg_pl.overlay import colour, draw_overlay
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.segmentation import Segmentation
@@ -101,6 +106,31 @@ def test_photos_of_several_processes_are_listed_in_their_order(tmp_path, monkeyp
     assert [file.name for file in tmp_path.iterdir()] == ["masks.json"]
 
 
+def test_the_list_of_a_run_leaves_those_of_others_alone(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    node = platform.node()
+    parts = {
+        name: tmp_path / f".masks_{name}.part"
+        for name in (f"{node}_{gone.pid}", f"{node}_{os.getppid()}", f"another-{node}_{gone.pid}")
+    }
+    for part in parts.values():
+        part.write_text("of another run")
+    assert "masks.json" in write(tmp_path, "rle")
+    assert [part.exists() for part in parts.values()] == [False, True, True]
+    assert len(json.loads((tmp_path / "masks.json").read_text())) == len(PHOTOS) * len(PROMPTS)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_list_that_is_stopped_by_hand_has_what_is_finished(tmp_path, error):
+    with pytest.raises(error), MaskFiles(tmp_path, PROMPTS, "rle", overlay=False) as files:
+        files.write(PHOTOS[0], 0, None, result(0))
+        raise error
+    stopped = error is KeyboardInterrupt
+    assert [file.name for file in tmp_path.iterdir()] == ["masks.json"] * stopped
+    assert not stopped or len(json.loads((tmp_path / "masks.json").read_text())) == len(PROMPTS)
+
+
 def test_absent_prompts_have_empty_masks(tmp_path):
     absent = [result(number, absent_cut=0.85) for number in range(3)]
     write(tmp_path, "png", results=absent)
@@ -122,7 +152,8 @@ def test_a_run_that_fails_leaves_no_part_of_a_file(tmp_path, form):
         write(tmp_path, form, results=shown)  # the third is missing
     names = {file.name for file in tmp_path.rglob("*.*")}
     assert not [name for name in names if name.startswith(".")]
-    assert not names & {"masks.json", "prompts.json"}
+    assert "masks.json" not in names
+    assert ("prompts.json" in names) == (form in ("npy", "labels"))  # maps are read by it
 
 
 def test_a_file_that_cannot_be_written_is_not_there_in_part(tmp_path, monkeypatch):
@@ -133,7 +164,7 @@ def test_a_file_that_cannot_be_written_is_not_there_in_part(tmp_path, monkeypatc
     monkeypatch.setattr(np, "save", fail)
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path, "npy")
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in tmp_path.iterdir()] == ["prompts.json"]
 
 
 @pytest.mark.parametrize("form", ["png", "npy", "rle", "labels"])
@@ -152,6 +183,22 @@ def test_an_equal_legend_serves_two_runs(tmp_path):
     MaskFiles(tmp_path, PROMPTS, "npy", overlay=False).check(other, overwrite=False)
     with pytest.raises(FileExistsError, match=r"prompts.json"):
         MaskFiles(tmp_path, PROMPTS[:2], "npy", overlay=False).check(other, overwrite=False)
+
+
+@pytest.mark.parametrize("form", ["npy", "labels"])
+def test_maps_never_lie_beside_a_legend_of_other_prompts(tmp_path, form):
+    before = write(tmp_path, form)
+    whole = {name: (tmp_path / name).read_bytes() for name in before}
+    others = [*PROMPTS[:2], "something else"]
+    with pytest.raises(FileExistsError, match=r"prompts.json has other prompts, and .*b"):
+        MaskFiles(tmp_path, others, form, overlay=False).check(PHOTOS[::2], overwrite=True)
+    assert whole == {name: (tmp_path / name).read_bytes() for name in before}
+    with MaskFiles(tmp_path, others, form, overlay=False) as files:
+        files.check(PHOTOS, overwrite=True)
+        files.write(PHOTOS[0], 0, None, result(0))
+        assert "something else" in (tmp_path / "prompts.json").read_text()
+        left = [file for file in tmp_path.rglob("*") if file.is_file()]
+        assert len(left) == 2  # the legend, and the one map that is read by it
 
 
 def test_files_that_two_photos_would_have_are_refused(tmp_path):
@@ -188,6 +235,24 @@ def test_prompts_become_short_file_names_that_differ():
     assert len(set(names)) == len(prompts) and max(map(len, names)) < 70
 
 
+def test_names_are_as_long_as_file_systems_take(tmp_path):
+    prompts = ["д" * 500, "д" * 501, "\U0001f600 дом " * 90]
+    long = PhotoFile(Path("in.jpg"), "in.jpg", f"sub/{'漢' * 80}")
+    with MaskFiles(tmp_path, prompts, "png", overlay=True) as files:
+        files.write(long, 0, np.zeros((8, 11, 3), np.uint8), result(0))
+    names = [file.name for file in (tmp_path / "sub").iterdir()]
+    assert len(names) == 4 and all(name.startswith("漢" * 50) for name in names)
+    other = PhotoFile(Path("other.jpg"), "other.jpg", f"sub/{'漢' * 81}")
+    with pytest.raises(ValueError, match="would be written twice"):
+        files.check([long, other], overwrite=True)
+
+
+def test_a_file_in_the_place_of_a_photos_folder_is_refused(tmp_path):
+    (tmp_path / "sub").touch()
+    with pytest.raises(NotADirectoryError, match="sub is a file"):
+        MaskFiles(tmp_path, PROMPTS, "png", overlay=True).check(PHOTOS, overwrite=True)
+
+
 def test_the_overlay_tints_the_mask_and_nothing_else():
     photo = np.full((40, 60, 3), 100, np.uint8)
     mask = np.zeros((1, 40, 60), bool)
@@ -211,6 +276,29 @@ def test_the_legend_says_what_was_not_found_and_fits_the_strip():
     ink = {name: (strip < 255).any(-1).any(0).sum() for name, strip in legends.items()}
     assert ink["found"] < ink["absent"] < ink["long"]
     assert (legends["long"] != legends["absent, long"]).any()
+
+
+def test_the_legend_of_many_prompts_lists_those_found_first(monkeypatch):
+    written = []
+    draw_text = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda self, place, text, **more: (
+            written.append(text),
+            draw_text(self, place, text, **more),
+        ),
+    )
+    masks = np.zeros((300, 1200, 400), bool)
+    masks[[7, 250]] = True
+    drawn = draw_overlay(np.zeros((1200, 400, 3), np.uint8), masks, [f"p{n}" for n in range(300)])
+    assert written[:3] == ["p7", "p250", "p0: not found"]
+    assert len(written) == 20 and written[-1] == "and 281 more, 0 found"
+    assert drawn.size == (400, 1200 + 40 * 20 + 20)
+    for prompts, lines in ((20, 20), (21, 20)):
+        written.clear()
+        draw_overlay(np.zeros((40, 400, 3), np.uint8), masks[:prompts, :40], ["x"] * prompts)
+        assert len(written) == lines
 
 
 def test_no_two_prompts_have_one_colour():

@@ -210,3 +210,17 @@ def test_predictions_are_of_what_is_there(module, data):
         logits, selected = module.read(batch)["text"]
     assert named.tolist() == (~batch["negative"]).tolist() and batch["negative"].any()
     assert torch.allclose(probability, logits[named[selected]].sigmoid(), atol=1e-6)
+
+
+def test_many_prompts_are_decoded_in_parts(module, data, monkeypatch):
+    module.eval()
+    batch = first_batch(data)
+    decoded = []
+    module.model.decoder.register_forward_pre_hook(lambda _, given: decoded.append(len(given[1])))
+    with torch.inference_mode():
+        whole, _ = module.predict_step(batch, 0)
+        (prompts,) = decoded
+        monkeypatch.setattr("clipseg_pl.module._AT_ONCE", 2)
+        parts, _ = module.predict_step(batch, 0)
+    assert prompts > 2 and max(decoded[1:]) == 2 and sum(decoded[1:]) == prompts
+    assert torch.allclose(whole, parts, atol=1e-5)

@@ -68,6 +68,16 @@ def test_earlier_results_are_no_photos(tree):
         find_photos(["album"], leave_out=tree / "album")
 
 
+def test_results_in_the_folder_that_segment_writes_to_by_default_are_no_photos(tree):
+    for folder in ("album/masks", "album/sub/masks/deep"):
+        (tree / folder).mkdir(parents=True)
+        (tree / folder / "a_dog.png").touch()
+    photos = ["a.jpg", "sub/a.PNG", "sub/deep/b.webp"]
+    elsewhere = tree / "elsewhere"
+    assert names("album", leave_out=elsewhere) == names("album/**", leave_out=elsewhere) == photos
+    assert names("album/masks") == names("album/masks/*") == ["a_dog.png"]  # what is named is meant
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [

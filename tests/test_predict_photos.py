@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from clipseg_pl.commands import segment
@@ -65,6 +66,21 @@ def test_thresholds_can_be_set_as_for_segment(trained, miniature, album, tmp_pat
     expected = segmented(trained, album, tmp_path / "out", *options)
     assert contents(written) == expected
     assert expected != segmented(trained, album, tmp_path / "kept")
+
+
+def test_photos_are_seen_at_the_size_that_the_checkpoint_keeps(trained, miniature, album, tmp_path):
+    seen = {}
+    for side in (64, 96):
+        content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+        folder = tmp_path / str(side)
+        (folder / "checkpoints").mkdir(parents=True)
+        torch.save({**content, "image_size": side}, folder / "checkpoints" / "best.ckpt")
+        more = ("--data.init_args.image_size=null", "--data.init_args.form=npy")
+        more += ("--data.init_args.batch_size=1", "--data.init_args.overlay=false")
+        seen[side] = contents(predict(folder, miniature, folder, album, *more))
+        options = ("--format=npy", "--no-overlay")
+        assert seen[side] == segmented(folder, album, folder / "out", *options)
+    assert seen[64]["0.npy"] != seen[96]["0.npy"]
 
 
 def test_prompts_by_example_equal_those_of_segment(trained, miniature, album, tmp_path):

@@ -1,6 +1,7 @@
 """The command that segments photos of one's own, as users type it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -77,6 +78,26 @@ def test_masks_are_those_of_the_segmenter(checkpoint, photo, tmp_path):
     assert saved.shape == expected.shape and np.allclose(saved, expected, atol=1e-3)
     assert not np.allclose(saved[0], saved[1], atol=1e-3)
     assert not np.allclose(saved[1], saved[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("taken", ["photo", "example", "mask"])
+def test_photos_and_examples_are_never_overwritten(checkpoint, tmp_path, monkeypatch, taken):
+    monkeypatch.chdir(tmp_path)
+    cat, other = write_photo(tmp_path / "c" / "cat.png", 0), tmp_path / "c" / "cat_a_dog.png"
+    write_photo(other, 1)
+    whole = other.read_bytes()
+    (tmp_path / "same").symlink_to(tmp_path / "c")
+    args = [str(cat), *([str(other)] if taken == "photo" else [])]
+    args += ["--prompt", "a dog", f"--checkpoint={checkpoint}", "--overwrite"]
+    args += {
+        "photo": [],
+        "example": ["--prompt", "sky", "--with", str(other)],
+        "mask": ["--prompt", "sky", "--with", str(cat), "--mask", str(other)],
+    }[taken]
+    for out in ("c", "same"):
+        with pytest.raises(SystemExit, match=r"cat_a_dog.png would replace a photo or an example"):
+            segment.main([*args, "--out", out])
+    assert other.read_bytes() == whole and len(below(tmp_path / "c")) == 2
 
 
 def test_folders_keep_their_folders_and_what_cannot_be_read_is_told(
@@ -163,6 +184,61 @@ def test_texts_that_are_too_long_are_cut_and_that_is_said_in_a_line(
     assert len(below(out)) == 2
 
 
+@pytest.mark.parametrize("form", ["png", "rle"])
+def test_what_is_finished_stays_when_it_is_stopped(checkpoint, tmp_path, monkeypatch, capsys, form):
+    for number in range(4):
+        write_photo(tmp_path / "album" / f"{number}.png", number)
+    segment_one, seen = Segmenter.segment, []
+
+    def stop_at_the_third(self, photo, prompts):
+        seen.append(photo)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return segment_one(self, photo, prompts)
+
+    monkeypatch.setattr(Segmenter, "segment", stop_at_the_third)
+    out = tmp_path / "out"
+    args = [str(tmp_path / "album"), "--prompt", "sky", f"--checkpoint={checkpoint}"]
+    with pytest.raises(SystemExit) as stopped:
+        segment.main([*args, f"--out={out}", f"--format={form}", "--no-overlay"])
+    assert stopped.value.code == 130
+    said = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl" in line]
+    assert len(said) == 1 and f"finished lie in {out}" in said[0] and "--overwrite" in said[0]
+    if form == "png":
+        assert below(out) == {"0_sky.png", "1_sky.png"}
+    else:
+        entries = json.loads((out / "masks.json").read_text())
+        assert [entry["file_name"] for entry in entries] == ["0.png", "1.png"]
+        assert below(out) == {"masks.json"}
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError("Unable to allocate")]
+)
+def test_what_no_memory_is_left_for_is_one_line(checkpoint, photo, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Segmenter, "segment", fail)
+    args = [str(photo), "--prompt", "sky", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'o'}"]
+    with pytest.raises(SystemExit, match="out of memory: give fewer prompts") as stopped:
+        segment.main(args)
+    assert "\n" not in str(stopped.value)
+    monkeypatch.setattr(Segmenter, "segment", lambda *_: 1 + "a mistake of ours")
+    with pytest.raises(TypeError):
+        segment.main(args)
+
+
+def test_a_tilde_is_the_home_folder(checkpoint, photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(checkpoint, tmp_path / "copy.ckpt")
+    (tmp_path / "words.txt").write_text("sky")
+    options = ("--prompts=~/words.txt", "--checkpoint=~/copy.ckpt", "--out=~/out", "--verbose")
+    segment.main([str(photo), *options])
+    assert "kept in the checkpoint" in capsys.readouterr().out
+    assert below(tmp_path / "out") == {"photo_sky.png", "photo_overlay.png"}
+
+
 @pytest.mark.parametrize(
     ("change", "answer"),
     [
@@ -177,6 +253,7 @@ def test_texts_that_are_too_long_are_cut_and_that_is_said_in_a_line(
         ({"--prompt": " "}, "at least one prompt"),
         ({"--out": "text.pth"}, "text.pth is a file"),
         ({"--device": "abacus"}, "--device abacus cannot be used here"),
+        ({"--device": "meta"}, "--device meta cannot be used here; there is cpu"),
         ({"--with": "missing.jpg"}, "missing.jpg: no such photo"),
         ({"--with": "photo.png", "--mask": "empty.png"}, "the mask is empty"),
         (
@@ -216,6 +293,8 @@ def test_mistakes_are_one_line(checkpoint, photo, tmp_path, monkeypatch, capsys,
         ("--prompt sky --weight 0.5", "--weight needs words and an example"),
         ("--prompt sky --precision half", "--precision: invalid choice: 'half'"),
         ("--prompt sky --argmax --format rle", "not allowed with argument"),
+        ("--prompt -dog", "expected one argument; one that begins with - is written behind ="),
+        ("--image-prompt cat.jpg --box -5,-5,30,30", "as in --box=-..."),
         ("--prompt sky --prefix fixed", "unrecognized arguments: --prefix fixed"),
     ],
 )

@@ -4,12 +4,13 @@ import argparse
 import sys
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from clipseg_pl.model_options import TOY, add_model_options, describe_settings, load_segmenter
-from clipseg_pl.photo_files import find_photos
-from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, shorten
+from clipseg_pl.photo_files import MASKS, find_photos
+from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, example_files, shorten
 
 if TYPE_CHECKING:
     from clipseg_pl.embedding import EmbeddedPrompts
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say it on one line; the usage is long."""
+        option = message.removeprefix("argument ").partition(":")[0]
+        if message.endswith("expected one argument"):  # argparse takes what follows for an option
+            message += f"; one that begins with - is written behind =, as in {option}=-..."
         self.exit(2, f"clipseg_pl: {message} (see segment --help)\n")
 
 
@@ -38,6 +42,17 @@ def main(args: list[str]) -> None:
         sys.exit(f"clipseg_pl: {_without_number(error)}")
     except ValueError as error:
         sys.exit(f"clipseg_pl: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        sys.exit("clipseg_pl: out of memory: give fewer prompts, no --tile, or --device cpu")
+    except KeyboardInterrupt:
+        print(
+            f"\nclipseg_pl: stopped; the photos that are finished lie in {given.out}: go on with "
+            "the others, or with all of them and --overwrite",
+            file=sys.stderr,
+        )
+        sys.exit(130)
     if skipped:
         sys.exit("\n".join(f"clipseg_pl: skipped {reason}" for reason in skipped))
 
@@ -45,6 +60,12 @@ def main(args: list[str]) -> None:
 def _without_number(error: OSError) -> str:
     """What the system says of a file, without the number of the error; what we say as it is."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a GPU's, PyTorch's or numpy's memory is spent."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in said or "allocate memory" in said
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,15 +88,16 @@ def _parser() -> argparse.ArgumentParser:
         "photos",
         nargs="+",
         metavar="PHOTO",
-        help="a file in any common format; a folder, with those in it; or a quoted glob",
+        help="a file in any common format; a folder, with those in it and in its subfolders, but "
+        "for subfolders called masks and the --out folder; or a quoted glob",
     )
     add_prompt_options(parser)
     add_model_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--out",
-        type=Path,
-        default=Path("masks"),
+        type=lambda folder: Path(folder).expanduser(),
+        default=Path(MASKS),
         metavar="FOLDER",
         help="where to write; photos of several folders keep theirs below it (default: masks)",
     )
@@ -117,7 +139,7 @@ def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
 
     names = [describe(prompt) for prompt in prompts]
     files = MaskFiles(given.out, names, given.format, overlay=not given.no_overlay)
-    files.check(photos, given.overwrite)
+    files.check(photos, given.overwrite, example_files(given))
     segmenter = load_segmenter(given)
     if given.verbose:
         print(describe_settings(given, segmenter))
@@ -129,7 +151,7 @@ def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     outcomes = segment_files(segmenter, embedded, photos, files)
     console, to_screen = Console(stderr=True), sys.stdout.isatty()  # what goes to a file stays out
     bar = Progress(console=console, redirect_stdout=to_screen, disable=not several)
-    with files, bar:
+    with files, closing(outcomes), bar:  # when stopped, what is being written is finished first
         for outcome in bar.track(outcomes, len(photos), description="segmenting"):
             if outcome.problem:
                 skipped.append(outcome.problem)
