@@ -170,7 +170,7 @@ class CLIPSegModule(LightningModule):
             batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
         )
         asked, images = conditional[selected], batch["query_index"][selected]
-        parts = zip(asked.split(_AT_ONCE), images.split(_AT_ONCE), strict=True)
+        parts = zip(torch.split(asked, _AT_ONCE), torch.split(images, _AT_ONCE), strict=True)
         return torch.cat([self.model.decode(encoding, *part) for part in parts])
 
     def on_validation_epoch_end(self) -> None:

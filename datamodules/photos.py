@@ -74,7 +74,8 @@ class PhotosDataModule(BaseDataModule):
         seed: int = 0,
     ) -> None:
         """Find the photos."""
-        super().__init__(root, _PAPERS if image_size is None else image_size, batch_size, num_workers, seed)
+        side = _PAPERS if image_size is None else image_size
+        super().__init__(root, side, batch_size, num_workers, seed)
         if not photos:
             raise ValueError("no photos: set --data.init_args.photos to files, folders or globs")
         if not prompts or not all(str(prompt).strip() for prompt in prompts):

@@ -15,13 +15,14 @@ from tokenizers import Tokenizer
 
 from clipseg_pl.commands import export
 from clipseg_pl.images import to_tensor
+from clipseg_pl.loading import TOY_CHECKPOINT
 from clipseg_pl.models import onnx_graphs, to_hugging_face
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
 from clipseg_pl.models.weights import write_tensors
-from clipseg_pl.segmenter import TOY_CHECKPOINT, Segmenter
+from clipseg_pl.segmenter import Segmenter
 from tests.command import arguments, results, run
 from tests.models.tiny_clipseg import tiny_config, tiny_model
 

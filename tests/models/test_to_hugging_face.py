@@ -14,6 +14,7 @@ from clipseg_pl.images import read_image
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clip_vocabulary import vocabulary
 from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.models.deconv_decoder import DeconvDecoder
 from clipseg_pl.models.key_map import authors_decoder
 from clipseg_pl.models.published import load_published
@@ -151,6 +152,11 @@ def test_published_rd16_on_a_real_photo(real_data, tmp_path):
     # and they are 1e-4 away from what float64 gives
     double = ours(copy.deepcopy(source.model).double(), image, TEXTS[:2])
     assert distance(double[:1], double[1:]) > 0.1  # the prompt is felt
+    drawn = CLIPSeg(backbone, FiLMDecoder).eval()  # one of random weights does not
+    (tmp_path / "drawn").mkdir()
+    write_hugging_face(tmp_path / "drawn", drawn, 352, None)
+    close = distance(theirs(tmp_path / "drawn", image, TEXTS[:2]), ours(drawn, image, TEXTS[:2]))
+    assert close <= TOLERANCE
     assert distance(theirs(tmp_path, image, TEXTS[:2], torch.float64), double) <= TOLERANCE
     assert distance(theirs(tmp_path, image, TEXTS[:2]), double.float()) <= 1e-3
     back = load_published(tmp_path)
@@ -158,4 +164,5 @@ def test_published_rd16_on_a_real_photo(real_data, tmp_path):
     used = {key: value for key, value in raw.items() if not key.startswith("reduce.")}
     assert len(raw) - len(used) == 2 and state.keys() == used.keys()
     assert all(torch.equal(state[key], used[key]) for key in used)
-    (tmp_path / "model.safetensors").unlink()  # 600 MB, which pytest would keep
+    for file in tmp_path.rglob("model.safetensors"):
+        file.unlink()  # 600 MB, which pytest would keep
