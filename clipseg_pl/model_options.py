@@ -96,7 +96,8 @@ def describe_settings(given: argparse.Namespace, segmenter: "Segmenter") -> str:
     content = read_checkpoint(file) if file.suffix == ".ckpt" else {}
     folder = file if file.is_dir() else file.parent
     if (file.is_dir() or file.name in WEIGHTS) and (folder / CONFIG).is_file():
-        content = {"threshold": describe(folder).threshold}
+        described = describe(folder)
+        content = {"threshold": described.threshold, "absent_cut": described.absent_cut}
     lines = [f"checkpoint  {given.checkpoint}"]
     for key in _KEPT:
         origin = "default, as the checkpoint keeps none"

@@ -1,5 +1,6 @@
 """`export` as a user types it, and what other programs make of the files."""
 
+import argparse
 import contextlib
 import io
 import json
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer
 from clipseg_pl.commands import export
 from clipseg_pl.images import to_tensor
 from clipseg_pl.loading import TOY_CHECKPOINT
+from clipseg_pl.model_options import describe_settings
 from clipseg_pl.models import onnx_graphs, to_hugging_face
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.decoder_files import write_original
@@ -113,6 +115,14 @@ def test_an_authors_file_to_a_checkpoint(toy, toy_hf, tmp_path):
     )
     assert status == 0 and "are taken" not in complaints
     assert load_published(tmp_path / "hf").model.decoder.layers == (9, 6, 3)
+
+
+def test_segment_says_what_a_hugging_face_folder_keeps(toy_hf, toy):
+    for file in (toy_hf, toy_hf / "model.safetensors"):
+        given = argparse.Namespace(checkpoint=str(file), threshold=None, absent_cut=None)
+        said = describe_settings(given, toy)
+        assert f"threshold   {toy.threshold:g} (kept in the checkpoint)" in said
+        assert f"absent cut  {toy.absent_cut:g} (kept in the checkpoint)" in said
 
 
 def test_what_a_pth_does_not_say_is_said(tmp_path):
