@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 from jsonargparse import ArgumentError
 
-from clipseg_pl.metrics.functional import PAPER_THRESHOLD
+from clipseg_pl.images import PAPER_SIZE
+from clipseg_pl.metrics.functional import kept_or_paper
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.published import load_published
 from clipseg_pl.module import CLIPSegModule
 
-PAPER_SIZE = 352
 TOY = "toy"
 TOY_CHECKPOINT = Path(__file__).parent / "models" / "toy" / "toy_pc_plus.ckpt"
 
@@ -42,7 +42,7 @@ def load_model(file: str | Path, backbone: Backbone | None = None) -> Loaded:
         raise FileNotFoundError(f"no checkpoint {file}")
     if file.suffix != ".ckpt":
         found = load_published(file, backbone)
-        threshold, cut = _or_papers(found.threshold), found.absent_cut or 0.0
+        threshold, cut = kept_or_paper(found.threshold), found.absent_cut or 0.0
         return Loaded(found.model, found.image_size, threshold, cut)
     content = read_checkpoint(file)
     if "backbone" not in content["hyper_parameters"]:
@@ -57,8 +57,4 @@ def load_model(file: str | Path, backbone: Backbone | None = None) -> Loaded:
         raise ValueError(f"{file}: does not fit its description ({cause:.160})") from error
     size = content["image_size"] or PAPER_SIZE
     cut = content.get("absent_cut") or 0.0
-    return Loaded(module.model, size, _or_papers(content["threshold"]), cut)
-
-
-def _or_papers(threshold: float | None) -> float:
-    return PAPER_THRESHOLD if threshold is None else threshold
+    return Loaded(module.model, size, kept_or_paper(content["threshold"]), cut)

@@ -26,7 +26,6 @@ from clipseg_pl.schedule import cosine_schedule
 Answers = Mapping[str, tuple[Tensor, Tensor]]
 
 _BACKBONE = "model.backbone."
-_AT_ONCE = 64  # prompts that are decoded together in evaluation
 
 
 class CLIPSegModule(LightningModule):
@@ -169,9 +168,7 @@ class CLIPSegModule(LightningModule):
         conditional = self.model.conditional(
             batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
         )
-        asked, images = conditional[selected], batch["query_index"][selected]
-        parts = zip(torch.split(asked, _AT_ONCE), torch.split(images, _AT_ONCE), strict=True)
-        return torch.cat([self.model.decode(encoding, *part) for part in parts])
+        return self.model.decode(encoding, conditional[selected], batch["query_index"][selected])
 
     def on_validation_epoch_end(self) -> None:
         """Log the numbers, and while training keep the best threshold and cut."""

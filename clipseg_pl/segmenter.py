@@ -10,8 +10,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from clipseg_pl.embedding import EmbeddedPrompts, embed_prompts
-from clipseg_pl.images import RGB, Picture, load_photo, resize, sides_seen
-from clipseg_pl.loading import PAPER_SIZE, load_model
+from clipseg_pl.images import PAPER_SIZE, RGB, Picture, load_photo, resize, sides_seen
+from clipseg_pl.loading import load_model
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.metrics.presence import presence
 from clipseg_pl.models.backbone import Backbone
@@ -25,7 +25,6 @@ from clipseg_pl.tiles import Window, merge, views
 __all__ = ["Blend", "EmbeddedPrompts", "EncodedPhoto", "ImagePrompt", "Segmentation", "Segmenter"]
 
 _AT_ONCE = 8  # images that are encoded together, on a GPU
-_PROMPTS_AT_ONCE = 64  # that are decoded together: 4 MB each
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -226,9 +225,6 @@ class Segmenter:
 
     def _decode(self, encoding: Encoding, conditional: Tensor) -> Tensor:
         """(P, 1, h, w) float32 probabilities, at the size that the model saw."""
-        answers = []
-        for some in torch.split(conditional, _PROMPTS_AT_ONCE):
-            owner = torch.zeros(len(some), dtype=torch.long, device=self.device)
-            with self._autocast():
-                answers.append(self.model.decode(encoding, some, owner).float().sigmoid())
-        return torch.cat(answers)
+        owner = torch.zeros(len(conditional), dtype=torch.long, device=self.device)
+        with self._autocast():
+            return self.model.decode(encoding, conditional, owner).float().sigmoid()

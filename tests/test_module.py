@@ -220,7 +220,7 @@ def test_many_prompts_are_decoded_in_parts(module, data, monkeypatch):
     with torch.inference_mode():
         whole, _ = module.predict_step(batch, 0)
         (prompts,) = decoded
-        monkeypatch.setattr("clipseg_pl.module._AT_ONCE", 2)
+        monkeypatch.setattr("clipseg_pl.models.clipseg._PROMPTS_AT_ONCE", 2)
         parts, _ = module.predict_step(batch, 0)
     assert prompts > 2 and max(decoded[1:]) == 2 and sum(decoded[1:]) == prompts
     assert torch.allclose(whole, parts, atol=1e-5)

@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from clipseg_pl.callbacks.predictions import refuse_used
 from clipseg_pl.images import load_photo
 from clipseg_pl.mask_files import Form, MaskFiles
-from clipseg_pl.metrics.functional import PAPER_THRESHOLD
+from clipseg_pl.metrics.functional import kept_or_paper
 from clipseg_pl.metrics.presence import presence
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.photo_files import PhotoFile
@@ -68,7 +68,7 @@ class PhotoMasks(Callback):
         if outputs is None:  # this rank has nothing to predict
             return
         assert isinstance(pl_module, CLIPSegModule)
-        threshold = _first(self.threshold, pl_module.threshold, PAPER_THRESHOLD)
+        threshold = _first(self.threshold, kept_or_paper(pl_module.threshold))
         absent_cut = _first(self.absent_cut, pl_module.absent_cut, 0.0)
         for image, size in enumerate(batch["query_size"].tolist()):
             asked = batch["query_index"] == image

@@ -7,7 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from clipseg_pl.mask_files import save_mask
-from clipseg_pl.metrics.functional import PAPER_THRESHOLD
+from clipseg_pl.metrics.functional import kept_or_paper
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.sample import Batch
 from clipseg_pl.tiles import resize
@@ -45,8 +45,7 @@ class Predictions(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         assert isinstance(pl_module, CLIPSegModule)
-        kept = pl_module.threshold
-        threshold = PAPER_THRESHOLD if kept is None else kept
+        threshold = kept_or_paper(pl_module.threshold)
         probabilities, selected = outputs
         for probability, prompt in zip(
             probabilities, selected.nonzero()[:, 0].tolist(), strict=True

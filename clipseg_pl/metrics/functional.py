@@ -27,6 +27,11 @@ _COUNT_ON_CPU = ThresholdCounter(THRESHOLDS.numpy())
 _LARGEST_LOGIT = 16.0  # float32 probabilities near 1 resolve no more
 
 
+def kept_or_paper(threshold: float | None) -> float:
+    """A threshold that a checkpoint has kept, else the paper's."""
+    return PAPER_THRESHOLD if threshold is None else threshold
+
+
 class Histograms(NamedTuple):
     """Pixels by the number of thresholds below their probability, (..., T + 1) int64 each."""
 

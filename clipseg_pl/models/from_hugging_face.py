@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from clipseg_pl.images import PAPER_SIZE
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # transformers 5 puts the preprocessor into the first
 _PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
-_PUBLISHED_SIZE = 352
 _TOKENS, _END = 49408, 49407  # CLIP's vocabulary
 _ENDS = (_END, 2)  # 2 in configs before 2023, where transformers looks for the largest id
 _VISION = {
@@ -197,7 +197,7 @@ def _read_preprocessor(folder: Path) -> tuple[int, tuple[float, ...], tuple[floa
 
 
 def _constants(given: Mapping[str, Any]) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
-    size = given.get("size", _PUBLISHED_SIZE)
+    size = given.get("size", PAPER_SIZE)
     sides = list(size.values()) if isinstance(size, dict) else [size]
     if not sides or not all(type(side) is int and side > 0 for side in sides):
         raise ValueError(f"size is {size!r}, not a number of pixels, or of height and width")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from clipseg_pl.images import PAPER_SIZE
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import PUBLISHED_HEADS, build_decoder, read_checkpoint
 from clipseg_pl.models.clip_backbone import CLIPBackbone
@@ -17,8 +18,6 @@ from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, Description, describe, is_imagenets
 from clipseg_pl.models.key_map import clip_state
 from clipseg_pl.models.weights import read_state_dict
-
-PUBLISHED_SIZE = 352
 
 
 class PublishedWarning(UserWarning):
@@ -93,7 +92,7 @@ def load_published(
     if config is None and isinstance(backbone, CLIPBackbone):
         _compare(described, held, backbone, path)
     if not described:
-        return Published(model, PUBLISHED_SIZE, None, None, config)
+        return Published(model, PAPER_SIZE, None, None, config)
     kept = described.threshold, described.absent_cut
     return Published(model, described.image_size, *kept, config)
 

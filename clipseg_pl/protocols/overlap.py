@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from clipseg_pl.metrics.functional import (
-    PAPER_THRESHOLD,
     THRESHOLDS,
     histograms,
     iou_binary,
     iou_foreground,
+    kept_or_paper,
     paper_average_precision,
 )
 from clipseg_pl.metrics.threshold_counts import (
@@ -148,7 +148,7 @@ class Overlaps(nn.ModuleDict):
 
     def report(self, kept_threshold: float | None, class_names: Sequence[str]) -> Report:
         """Every table, titled `<name>: <title>`; at the paper's threshold where none is kept."""
-        threshold = PAPER_THRESHOLD if kept_threshold is None else kept_threshold
+        threshold = kept_or_paper(kept_threshold)
         return {
             f"{name}: {title}": table
             for name in self
