@@ -10,37 +10,40 @@ import torch
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 import datamodules.phrasecut  # noqa: F401 - so that short names resolve
 from clipseg_pl.arguments import Parser, one_line, parser_options, stop
-from clipseg_pl.callbacks.checkpoint import Checkpoint
+from clipseg_pl.callbacks.checkpoint import Best, Last
 from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.photo_masks import PhotoMasks
 from clipseg_pl.callbacks.predictions import Predictions
+from clipseg_pl.callbacks.progress import ProgressBar
 from clipseg_pl.callbacks.results import Results
+from clipseg_pl.callbacks.step_seeds import StepSeeds
+from clipseg_pl.checkpoint_files import WholeCheckpoints
 from clipseg_pl.commands import VERBS
 from clipseg_pl.models import (  # noqa: F401 - so that short names resolve
     clip_backbone,
     deconv_decoder,
 )
 from clipseg_pl.models.checkpoints import read_checkpoint
-from clipseg_pl.models.precision import best_dtype
+from clipseg_pl.models.precision import best_precision
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.quiet import quieten
-from clipseg_pl.run_folder import CHECKPOINTS, claim, experiment_name, find_run_folder
+from clipseg_pl.run_folder import (
+    CHECKPOINTS,
+    claim,
+    experiment_name,
+    find_run_folder,
+    started_again,
+)
+from clipseg_pl.whole_file import write_whole
 from datamodules.base import BaseDataModule
 from datamodules.photos import PhotosDataModule
-
-
-class ProgressBar(RichProgressBar):
-    """One bar over all steps of the run: the paper counts steps, epochs are the sampler's."""
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return "training"
 
 
 class CLIPSegCLI(LightningCLI):
@@ -70,6 +73,9 @@ class CLIPSegCLI(LightningCLI):
         """Find `last` and `best`, let the checkpoint say what was trained, and say so."""
         config = self.config[self.config.subcommand]
         self.run_folder = find_run_folder(self.config.subcommand, config)
+        last = self.run_folder / CHECKPOINTS / "last.ckpt"
+        if self.config.subcommand == "fit" and started_again() and last.is_file():
+            config["ckpt_path"] = str(last)
         if config.get("ckpt_path") in ("last", "best"):
             file = self.run_folder / CHECKPOINTS / f"{config['ckpt_path']}.ckpt"
             config["ckpt_path"] = str(file)
@@ -144,7 +150,10 @@ class CLIPSegCLI(LightningCLI):
         if given.enable_progress_bar is not False:
             own.append(ProgressBar())
         callbacks = [*(given.callbacks or []), *own]
-        return super().instantiate_trainer(logger=loggers, callbacks=callbacks, **kwargs)
+        plugins = [*filter(None, _as_list(given.plugins)), WholeCheckpoints()]
+        return super().instantiate_trainer(
+            logger=loggers, callbacks=callbacks, plugins=plugins, **kwargs
+        )
 
     def _own_callbacks(self) -> list[Callback]:
         assert self.subcommand
@@ -161,14 +170,14 @@ class CLIPSegCLI(LightningCLI):
             if isinstance(data, PhotosDataModule):
                 return [PhotoMasks(masks, data.files, data.prompt_names, **data.output), results]
             return [Predictions(masks), results]
-        callbacks: list[Callback] = [results, Panels(panels)]
+        callbacks: list[Callback] = [results, Panels(panels), StepSeeds()]
         if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
             reading = self.model.protocol.readings[0]
             folder = (self.run_folder / CHECKPOINTS).resolve()
             best = f"val/{reading}/miou@best"
             callbacks += [  # in this order, so that `last` knows of the newest `best`
-                Checkpoint(folder, "best", monitor=best, mode="max", enable_version_counter=False),
-                Checkpoint(folder, "last", enable_version_counter=False),
+                Best(folder, "best", monitor=best, mode="max", enable_version_counter=False),
+                Last(folder / "last.ckpt"),
             ]
         return callbacks
 
@@ -201,7 +210,20 @@ class CLIPSegCLI(LightningCLI):
         self.run_folder.mkdir(parents=True, exist_ok=True)
         parser, config = self._parser("fit"), self.config["fit"]
         text = parser.dump(config, skip_none=False, skip_link_targets=False)
-        (self.run_folder / "config.yaml").write_text(text)
+        write_whole(self.run_folder / "config.yaml", lambda draft: draft.write(text.encode()))
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Say which sample a worker died of, where lightning names its process."""
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            reading = " and ".join(self.datamodule.died_reading(str(error)))
+            if not reading:
+                raise
+            raise OSError(
+                f"a worker died (for want of memory, perhaps) while it read {reading}: try fewer "
+                "--data.init_args.num_workers; 0 shows errors where they happen"
+            ) from error
 
 
 def main(args: list[str] | None = None) -> None:
@@ -209,18 +231,10 @@ def main(args: list[str] | None = None) -> None:
     quieten()
     try:
         CLIPSegCLI(args)
-    except (OSError, ValueError, MisconfigurationException) as error:
+    except (OSError, ValueError, FloatingPointError, MisconfigurationException) as error:
         if os.environ.get("CLIPSEG_TRACE"):
             raise
         stop(f"{one_line(str(error))} (set CLIPSEG_TRACE=1 for the trace)")
-
-
-def best_precision(accelerator: str) -> str:
-    """The fastest training precision that the device does well, as lightning calls it."""
-    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    dtype = best_dtype(torch.device("cuda" if gpu else "cpu"))
-    names = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
-    return names.get(dtype, "32-true")
 
 
 def _as_list(given: object) -> list[object]:

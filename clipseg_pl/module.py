@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.module import _IncompatibleKeys
 from torch.optim import AdamW
 
+from clipseg_pl.faults import refuse_loss
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import start_from
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
@@ -97,8 +98,14 @@ class CLIPSegModule(LightningModule):
         return self.model(batch["query_image"], conditional, batch["query_index"])  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Binary cross-entropy, averaged over valid pixels of all prompts."""
-        loss = self.loss(self(batch), batch)
+        """Binary cross-entropy, averaged over valid pixels of all prompts.
+
+        Raises:
+            FloatingPointError: naming step, samples and prompts, if it is not finite.
+        """
+        logits = self(batch)
+        loss = self.loss(logits, batch)
+        refuse_loss(loss, logits, batch, self.trainer.global_step + 1)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["phrase"]))
         return loss
 
@@ -235,10 +242,8 @@ class CLIPSegModule(LightningModule):
         result: _IncompatibleKeys = super().load_state_dict(state_dict, strict=False, assign=assign)
         lost = [key for key in result.missing_keys if self._keeps(key)]
         if strict and (lost or result.unexpected_keys):
-            raise RuntimeError(
-                f"the checkpoint does not fit the model: missing {lost[:5]}, unexpected "
-                f"{result.unexpected_keys[:5]}"
-            )
+            extra = result.unexpected_keys[:5]
+            raise RuntimeError(f"the checkpoint lacks {lost[:5]}, and has too much: {extra}")
         return result
 
     def _keeps(self, key: str) -> bool:

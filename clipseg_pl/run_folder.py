@@ -34,6 +34,12 @@ def find_run_folder(verb: str, config: Namespace) -> Path:
     return Path("runs") / experiment_name(config)
 
 
+def started_again() -> bool:
+    """Whether SLURM has requeued this job, or torchrun restarts it: its command is the same."""
+    counts = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
+    return any(int(os.environ.get(count, "0")) > 0 for count in counts)
+
+
 @rank_zero_only
 def claim(folder: Path, checkpoint: str | None) -> None:
     """Refuse the folder of another run; of the one gone on with, keep the metrics.

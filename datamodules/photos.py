@@ -8,8 +8,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from clipseg_pl.images import PAPER_SIZE
 from clipseg_pl.photo_files import find_photos
 from clipseg_pl.sample import Batch, Sample
-from datamodules.base import BaseDataModule, Key, Split
+from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.photos import ByExample, Photos, collate_readable
+from datamodules.samplers import Key
 
 
 class SameSizeSampler(Sampler[list[Key]]):
@@ -129,4 +130,4 @@ class PhotosDataModule(BaseDataModule):
         assert isinstance(dataset, Photos) and trainer
         batches = dataset.batches(self.batch_size)
         sampler = SameSizeSampler(batches, trainer.global_rank, trainer.world_size)
-        return self._loader(dataset, sampler, collate_readable)
+        return self._loader("test", sampler, collate_readable)

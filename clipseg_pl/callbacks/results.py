@@ -16,6 +16,7 @@ from rich.table import Table
 
 import clipseg_pl
 from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.whole_file import write_json
 
 PLACES = ("default_root_dir", "root", "num_workers", "ckpt_path", "config")
 """keys that say where a run lies, nothing of what it is"""
@@ -77,10 +78,7 @@ class Results(Callback):
             "seconds": round(time.monotonic() - self.started, 1),
             **provenance(),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".tmp")
-        draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-        draft.replace(file)
+        write_json(file, content)
         if numbers:
             _print_table(numbers)
         Console().print(f"results: {file}", soft_wrap=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from clipseg_pl.cli import best_precision
 from clipseg_pl.doctor.findings import Finding
+from clipseg_pl.models.precision import best_precision
 from datamodules.datasets.class_words import class_words
 from datamodules.datasets.files import cache_folder
 from datamodules.toy.world import toy_root

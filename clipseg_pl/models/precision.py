@@ -12,3 +12,11 @@ def best_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cpu" and onednn_maps(torch.bfloat16):
         return torch.bfloat16
     return torch.float32
+
+
+def best_precision(accelerator: str) -> str:
+    """The fastest training precision that the device does well, as lightning calls it."""
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    dtype = best_dtype(torch.device("cuda" if gpu else "cpu"))
+    names = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
+    return names.get(dtype, "32-true")

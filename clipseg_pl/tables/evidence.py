@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipseg_pl.tables.plan import Evaluation, Row, Seed
+from clipseg_pl.whole_file import write_json
 
 State = Literal["valid", "stale", "missing"]
 _DIGITS = 5
@@ -113,14 +114,6 @@ def _content(file: Path, changed: int) -> dict[str, Any]:
     """Of a file that many rows and plots ask for, read once as long as it stays as it is."""
     content: dict[str, Any] = json.loads(file.read_text())
     return content
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    draft.replace(file)
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -68,6 +68,10 @@ class GeneralisedPrompts(Dataset[Sample]):
         """Number of categories in photos."""
         return len(self.pairs)
 
+    def name(self, index: int) -> str:
+        """What a sample is about: photo and category, by their ids."""
+        return f"{self.pairs[index].image}__{self.pairs[index].category}"
+
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Make the sample of a category in a photo."""
         pair = self.pairs[key[1]]

@@ -37,6 +37,10 @@ class ZeroShotDataset(Dataset[Sample]):
         """Number of photos."""
         return len(self.names)
 
+    def name(self, index: int) -> str:
+        """What a sample is about: the photo."""
+        return self.names[index]
+
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Make the sample of a photo."""
         name = self.names[key[1]]

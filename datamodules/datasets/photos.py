@@ -92,6 +92,10 @@ class Photos(Dataset[Sample]):
         """Number of photos."""
         return len(self.files)
 
+    def name(self, index: int) -> str:
+        """What a sample is about: the file."""
+        return str(self.files[index].path)
+
     def batches(self, batch_size: int) -> list[list[int]]:
         """Photos that the model sees at one size, by that size; those without one are left out."""
         alike: dict[tuple[int, int], list[int]] = {}

@@ -146,7 +146,7 @@ class PromptedDataset(Dataset[Sample]):
         absent_negatives: bool = False,
     ) -> None:
         """Keep the parts; nothing is read."""
-        self.source, self.prompting = source, prompting
+        self.source, self.name, self.prompting = source, source.name, prompting
         self.train, self.seed = train, seed
         self.phrases_per_image, self.absent_negatives = phrases_per_image, absent_negatives
         self.image_size, self.resize = image_size, PairedResize(image_size)

@@ -36,7 +36,7 @@ import sys
 import psutil
 from torch.utils.data import DataLoader
 from clipseg_pl.sample import collate
-from datamodules.base import TrainingSampler
+from datamodules.samplers import TrainingSampler
 from datamodules.phrasecut import PhraseCutDataModule
 data = PhraseCutDataModule(sys.argv[1])
 dataset = data.build("train")

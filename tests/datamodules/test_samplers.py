@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.base import EvaluationSampler, TrainingSampler
+from datamodules.samplers import EvaluationSampler, TrainingSampler
 
 
 def training(size, batch_size, steps, seed=0, first_step=0, rank=0, world_size=1):
