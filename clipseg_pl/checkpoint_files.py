@@ -40,7 +40,13 @@ class WholeCheckpoints(TorchCheckpointIO):
 
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, fill)
+        try:
+            write_whole(file, fill)
+        except OSError as error:
+            raise OSError(
+                f"{error}; the checkpoints there are whole: make room and go on with "
+                "--ckpt_path last"
+            ) from error
 
     def load_checkpoint(
         self,

@@ -23,7 +23,7 @@ def write_whole(file: Path, fill: Callable[[BinaryIO], object]) -> None:
         os.replace(draft, file)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(error.errno, f"{reason}: {file} is not written") from error
+        raise OSError(f"{file} could not be written and is as it was ({reason})") from error
     finally:
         draft.unlink(missing_ok=True)
 

@@ -44,16 +44,21 @@ def run(*args: str) -> None:
 
 def launch(*args: str, **environment: str) -> None:
     """Run in a process of its own, which lightning starts again for further ranks."""
+    done = attempt(*args, **environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def attempt(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same, however it ends."""
     places = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXPERIMENTS.parent)}
     kept = {key: value for key, value in os.environ.items() if key not in environment}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "clipseg_pl", *args],
         env=kept | places | {key: value for key, value in environment.items() if value},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def results(folder: Path) -> dict:

@@ -1,9 +1,14 @@
 """What goes wrong while a run trains, on purpose."""
 
+import glob
+import json
 import os
+import resource
 import signal
 from pathlib import Path
+from typing import Literal
 
+import torch
 from lightning import Callback
 
 
@@ -32,8 +37,69 @@ class Signal(Callback):
             os.kill(os.getpid(), signal.Signals(self.number))
 
 
+class Poison(Callback):
+    """Spoils what one step computes.
+
+    Args:
+        step: counted from 1.
+        what: "logits" of the batch's second prompt, or the decoder's "weights" after the step.
+    """
+
+    def __init__(self, step: int, what: Literal["logits", "weights"]) -> None:
+        self.step, self.what = step, what
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if self.what == "logits" and trainer.global_step + 1 == self.step:
+            pl_module.model.decoder.register_forward_hook(_without_second)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self.what == "weights" and trainer.global_step == self.step:
+            pl_module.model.decoder.film_scale.weight.data[0, 0] = torch.inf
+
+
+def _without_second(decoder, given, logits):
+    return logits.index_fill(0, torch.tensor(1), torch.nan)
+
+
+class Remove(Callback):
+    """Deletes all of some files when a step begins.
+
+    Args:
+        step: counted from 1.
+        files: a glob.
+    """
+
+    def __init__(self, step: int, files: str) -> None:
+        self.step, self.files = step, files
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step + 1 == self.step:
+            for file in glob.glob(self.files):
+                Path(file).unlink()
+
+
+class FullDisk(Callback):
+    """Lets no file grow beyond a size from some step on, as a quota does.
+
+    Args:
+        step: counted from 1.
+        size: of the largest file, in bytes.
+    """
+
+    def __init__(self, step: int, size: int) -> None:
+        self.step, self.size = step, size
+        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step + 1 == self.step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
+
+    def on_exception(self, trainer, pl_module, exception):
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+
 class Seen(Callback):
-    """Writes down what each step trains on, a line a step and a validation.
+    """Writes down what each step trains on and each validation finds, as lines of JSON.
 
     Args:
         file: is appended to.
@@ -43,12 +109,12 @@ class Seen(Callback):
         self.file = Path(file)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self._write(f"{trainer.global_step} {batch['prompt_id']} {batch['text_prompt']}")
+        self._write([trainer.global_step, batch["prompt_id"], batch["text_prompt"]])
 
     def on_validation_end(self, trainer, pl_module):
         if not trainer.sanity_checking:
-            self._write(f"{trainer.global_step} validated: {pl_module.numbers['val/text/ap_exact']}")
+            self._write([trainer.global_step, pl_module.numbers])
 
-    def _write(self, line: str) -> None:
+    def _write(self, line: list[object]) -> None:
         with self.file.open("a") as file:
-            file.write(line + "\n")
+            file.write(json.dumps(line) + "\n")

@@ -1,0 +1,138 @@
+"""What goes wrong in training is named in one line, and the last good checkpoint is kept."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.data import get_worker_info
+
+from datamodules.datasets.prompted import PromptedDataset
+from tests.command import arguments, attempt, run
+
+RUN = ("--trainer.max_steps=9", "--trainer.val_check_interval=3")
+
+
+def fault(name, **settings):
+    """Options for a callback of `tests.faults`."""
+    given = [f"--trainer.callbacks.{key}={value}" for key, value in settings.items()]
+    return [f"--trainer.callbacks+=tests.faults.{name}", *given]
+
+
+def fit(root, folder, *more):
+    given = [arg for arg in arguments("fit", root, folder) if "max_steps" not in arg]
+    return [*given, *RUN, *more]
+
+
+def said(capsys) -> str:
+    """The one line that the command line says."""
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
+    return line
+
+
+def step_of(folder, name="last"):
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"]
+
+
+def test_a_loss_that_is_not_finite_names_step_sample_and_prompt(miniature, tmp_path, capsys):
+    seen = fault("Seen", file=tmp_path / "seen.txt")
+    run(*fit(miniature, tmp_path / "whole", *seen))
+    lines = map(json.loads, (tmp_path / "seen.txt").read_text().splitlines())
+    names, prompts = next(line[1:] for line in lines if line[0] == 5)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(*fit(miniature, tmp_path / "run", *fault("Poison", step=5, what="logits")))
+    message = said(capsys)
+    assert f"the loss of step 5 is not finite, at {names[1]} ({prompts[1]!r}); " in message
+    assert "--ckpt_path last" in message
+    assert step_of(tmp_path / "run") == step_of(tmp_path / "run", "best") == 3
+    run(*fit(miniature, tmp_path / "run", "--ckpt_path=last"))
+    assert step_of(tmp_path / "run") == 9
+
+
+def test_weights_that_a_step_has_spoiled_are_not_saved(miniature, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(*fit(miniature, tmp_path / "run", *fault("Poison", step=6, what="weights")))
+    message = said(capsys)
+    assert "film_scale.weight is not finite after step 6" in message and "last.ckpt" in message
+    assert step_of(tmp_path / "run") == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_vanishes_in_training_is_named(miniature, tmp_path, capsys, workers):
+    root = tmp_path / "data"
+    shutil.copytree(miniature / "VGPhraseCut_v0", root / "VGPhraseCut_v0")
+    photos = root / "VGPhraseCut_v0" / "images"
+    more = ("--trainer.max_steps=40", f"--data.init_args.num_workers={workers}")
+    with pytest.raises(SystemExit):
+        run(*fit(root, tmp_path / "run", *more, *fault("Remove", step=5, files=photos / "*.jpg")))
+    message = said(capsys)
+    assert f"clipseg_pl: {photos}" in message and ".jpg" in message
+    assert step_of(tmp_path / "run") >= 3
+
+
+def test_what_a_worker_read_when_it_died_is_named(miniature, tmp_path, capsys, monkeypatch):
+    make = PromptedDataset.__getitem__
+
+    def die(self, key):
+        if get_worker_info() is not None and self.name(key[1]) == "1007__100719":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return make(self, key)
+
+    monkeypatch.setattr(PromptedDataset, "__getitem__", die)
+    more = ("--trainer.max_steps=20", "--data.init_args.num_workers=2")
+    with pytest.raises(SystemExit):
+        run(*fit(miniature, tmp_path / "run", *more))
+    assert "while it read 1007__100719 (train, epoch 0): try fewer" in said(capsys)
+
+
+def test_on_a_full_disk_the_last_good_checkpoint_is_kept(miniature, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(*fit(miniature, tmp_path / "run", *fault("FullDisk", step=5, size=1 << 20)))
+    message = said(capsys)
+    assert "last.ckpt could not be written and is as it was (File too large)" in message
+    assert "make room and go on with --ckpt_path last" in message
+    assert step_of(tmp_path / "run") == 3
+    assert {file.name for file in (tmp_path / "run" / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+    }
+    run(*fit(miniature, tmp_path / "run", "--ckpt_path=last"))
+    assert step_of(tmp_path / "run") == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("megabytes", [1, 8, 14, 22, 26])
+def test_a_disk_that_is_too_small_is_said_in_one_line(miniature, tmp_path, megabytes):
+    """A checkpoint has 10 MB: there is room for none, for one, for two, not for a third."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [sys.executable, "-m", "clipseg_pl", *fit(miniature, disk / "run")]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
+    keep = 'cp -r "$1/run/checkpoints" "$1/../kept"'  # the disk goes with the process
+    script = f'"${{@:2:7}}" || exit 99; "${{@:9}}"; status=$?; {keep}; exit $status'
+    done = subprocess.run(
+        ["unshare", "-Urm", "bash", "-c", script, "bash", str(disk), *mount, *command],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "clipseg_pl:" in line]
+    assert "No space left on device" in line and str(disk) in line
+    for file in (tmp_path / "kept").glob("*"):
+        assert torch.load(file, weights_only=True)["global_step"] in (3, 6, 9)
+    assert len(list((tmp_path / "kept").glob("*.ckpt"))) == min(2, megabytes // 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["logits", "weights"])
+def test_two_ranks_stop_when_one_finds_a_fault(miniature, tmp_path, what):
+    two = ("--trainer.devices=2", "--trainer.strategy=ddp")
+    done = attempt(*fit(miniature, tmp_path, *two, *fault("Poison", step=5, what=what)))
+    assert done.returncode != 0 and "is not finite" in done.stderr
+    assert step_of(tmp_path) == 3
