@@ -50,10 +50,10 @@ def evaluate(root: Path, folder: Path) -> dict[str, dict[str, float]]:
     return numbers
 
 
-def train(root: Path, folder: Path, *more: str) -> dict[str, Any]:
+def train(root: Path, folder: Path) -> dict[str, Any]:
     """The state after some steps: weights, and the metrics that they reach."""
     size = (f"--trainer.max_steps={STEPS}", "--data.init_args.batch_size=16")
-    _run("fit", root, folder, [BASE], *size, *more)
+    _run("fit", root, folder, [BASE], *size)
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     return {"weights": content["state_dict"], "metrics": results(folder)["metrics"]}
 
