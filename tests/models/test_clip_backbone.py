@@ -37,7 +37,7 @@ def encoded_texts(backbone: CLIPBackbone) -> list[int]:
     """Numbers of texts, one for every time that the tower is run."""
     counts = []
     backbone.clip.token_embedding.register_forward_hook(
-        lambda module, given, result: counts.append(len(result))
+        lambda module, given, result: counts.append(int(given[0].any(1).sum()))  # not the filling
     )
     return counts
 
