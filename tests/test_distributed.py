@@ -88,7 +88,7 @@ def test_training_on_two_processes_learns_what_one_learns(miniature, decoder_fil
         "--model.optimizer=torch.optim.SGD",
         "--model.optimizer.init_args.lr=1",
         f"--model.init_decoder={decoder_file}",
-        "--data.init_args.prompting.negative_prob=0.5",
+        "--data.init_args.prompting.negative_prob=0.8",
     )
     half = "--data.init_args.batch_size=2"
     run(*arguments("fit", miniature, tmp_path / "one", *options))
@@ -109,7 +109,7 @@ def trained(folder):
 
 
 def test_the_three_steps_of_that_training_ask_both_processes_for_all_kinds(miniature):
-    prompting = Prompting(negative_prob=0.5)
+    prompting = Prompting(negative_prob=0.8)
     data = PhraseCutDataModule(str(miniature), 64, 4, 0, prompting=prompting)
     data.setup("fit")
     keys = [key for batch in TrainingSampler(36, 4, seed=0, steps=3) for key in batch]
