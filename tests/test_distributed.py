@@ -19,7 +19,7 @@ OWN = EXPERIMENTS / "data" / "image_folder.yaml"
 def validation(overlay, miniature, decoder_file, folder, batch_size):
     """A command, and what one process counts by it; kept in `folder`/one.pt."""
     more = [f"--data.init_args.batch_size={batch_size}", f"--model.init_decoder={decoder_file}"]
-    if overlay and overlay.stem.startswith(("pascal", "coco")):
+    if overlay and overlay.stem.startswith(("pascal", "coco", "lvis")):
         more.append("--data.init_args.allow_seen=true")
     configs = (overlay,) if overlay else ()
     command = arguments("validate", miniature, folder, *more, configs=configs)
