@@ -6,6 +6,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -23,7 +24,7 @@ from datamodules.datasets.annotations import (
     photo_sizes,
     refuse_missing,
 )
-from datamodules.datasets.files import cache_folder
+from datamodules.datasets.files import cache_folder, drafting, writing_to
 from datamodules.datasets.phrasecut_index import Strings
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ WHOLE = -1
 """in place of a label: the row means all that its mask marks"""
 _VERSION = 2
 """counts up when `check_files` finds otherwise"""
+_NOT_KEPT = "what was found about masks is not kept, so every run looks at all of them: %s"
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,22 @@ def check_files(
     found = _kept(kept)
     if found:
         return found
-    sizes = photo_sizes(table, images, names)
-    refuse_missing(table, masks.folder, "masks", missing, len(mask_names))
-    mask_sizes, covers = _read_masks(table, masks)
-    _refuse_other_sizes(table, sizes[photo], mask_sizes[masks.file], number)
-    _refuse_unknown_labels(table, masks, covers, number)
-    _keep(kept, sizes, covers)
+    with ExitStack() as waiting:
+        try:
+            draft = waiting.enter_context(drafting(kept))
+        except OSError as error:
+            log.warning(_NOT_KEPT, error)
+            draft = None
+        found = _kept(kept)  # by the process that was waited for
+        if found:
+            return found
+        sizes = photo_sizes(table, images, names)
+        refuse_missing(table, masks.folder, "masks", missing, len(mask_names))
+        mask_sizes, covers = _read_masks(table, masks)
+        _refuse_other_sizes(table, sizes[photo], mask_sizes[masks.file], number)
+        _refuse_unknown_labels(table, masks, covers, number)
+        if draft:
+            _keep(kept, draft, sizes, covers)
     return sizes, covers
 
 
@@ -196,16 +208,11 @@ def _kept(file: Path) -> tuple[Sizes, npt.NDArray[np.bool_]] | None:
         return None
 
 
-def _keep(file: Path, sizes: Sizes, covers: npt.NDArray[np.bool_]) -> None:
+def _keep(file: Path, draft: Path, sizes: Sizes, covers: npt.NDArray[np.bool_]) -> None:
     """Write what was found; the file appears whole or not at all, and runs do without it."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}.npz")
-        np.savez(draft, sizes=sizes, covers=covers)
-        os.replace(draft, file)
+        with writing_to(file.parent):
+            np.savez(draft / file.name, sizes=sizes, covers=covers)
+            os.replace(draft / file.name, file)
     except OSError as error:
-        log.warning(
-            "what was found about masks is not kept (%s), so every run looks at all of them: set "
-            "CLIPSEG_CACHE to a folder that can be written to",
-            error,
-        )
+        log.warning(_NOT_KEPT, error)

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.datasets.files import cache_folder
-from datamodules.datasets.phrasecut_index import describe_skipped
+from datamodules.datasets.files import cache_folder, drafting, writing_to
+from datamodules.datasets.phrasecut_index import describe_skipped, is_whole
 from datamodules.datasets.phrasecut_photos import photos_that_differ
 from datamodules.datasets.transforms import Points, covers_nothing
+
+log = logging.getLogger(__name__)
 
 VERSION = 3
 _CHUNK = 1 << 22
@@ -41,9 +42,9 @@ Usable = tuple[str, int, str, list[Points]]
 
 
 def build_index(tasks: Path, table: Path, images: Path) -> Path:
-    """Return the folder of a split's index, building it first if it is not there.
+    """Return the folder of a split's index, building it first if it is missing or damaged.
 
-    The folder appears whole or not at all; two processes may build at once, one of them wins.
+    The folder appears whole or not at all; of several processes one builds (`drafting`).
 
     Args:
         tasks: `refer_<split>.json`.
@@ -52,6 +53,7 @@ def build_index(tasks: Path, table: Path, images: Path) -> Path:
 
     Raises:
         ValueError: if a file is not what it should be, naming it.
+        OSError: if the cache cannot be written to, naming it.
     """
     stamp = [
         (str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns)
@@ -59,21 +61,23 @@ def build_index(tasks: Path, table: Path, images: Path) -> Path:
     ]
     key = hashlib.sha256(json.dumps([VERSION, stamp]).encode()).hexdigest()[:16]
     folder = cache_folder() / "phrasecut" / f"{tasks.stem}-{key}"
-    if folder.is_dir():
+    if is_whole(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    private = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    draft = private / "index"  # readable to whom the cache is readable, unlike its parent
-    draft.mkdir()
-    try:
+    with drafting(folder) as private:
+        if is_whole(folder):  # built meanwhile
+            return folder
+        draft = private / "index"  # readable to whom the cache is readable, unlike its parent
+        draft.mkdir()
         _write_index(draft, tasks, table, images)
-        try:
-            os.replace(draft, folder)
-        except OSError:  # another process was first; its index is the same
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+        with writing_to(folder.parent):
+            if folder.exists():
+                log.warning("%s is damaged: built again", folder)
+                os.replace(folder, private / "damaged")
+            try:
+                os.replace(draft, folder)
+            except OSError:  # on a disk without locks another process was first
+                if not is_whole(folder):
+                    raise
     return folder
 
 
@@ -121,8 +125,9 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
     kept = [task for task in kept if task[1] not in wrong]
     if not kept:
         raise ValueError(f"{tasks}: no usable task; skipped {describe_skipped(skipped)}")
-    _save_arrays(draft, kept, sizes)
-    (draft / "skipped.json").write_text(json.dumps(skipped))
+    with writing_to(draft.parents[1]):
+        _save_arrays(draft, kept, sizes)
+        (draft / "skipped.json").write_text(json.dumps(skipped))
 
 
 def usable_tasks(

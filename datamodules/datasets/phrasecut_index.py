@@ -95,6 +95,15 @@ class PhraseCutIndex:
         return self._by_image[first:last]
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether an index is there with all its files, none of them cut short."""
+    try:
+        PhraseCutIndex(folder)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
 def describe_skipped(skipped: Mapping[str, Sequence[str]]) -> str:
     """How many tasks were left out, by reason."""
     return ", ".join(f"{len(names)} {reason}" for reason, names in skipped.items())

@@ -15,8 +15,8 @@ from tests.datasets.written import task, write_phrasecut
 TASKS = [task(0, 1, "one"), task(1, 2, "two"), task(2, 3, "three")]
 # a builder that stops when all is read and nothing saved, until the file "go" appears
 PAUSING_BUILD = """
-import pathlib, sys, time
-from datamodules.datasets import phrasecut_build
+import errno, pathlib, sys, time
+from datamodules.datasets import files, phrasecut_build
 from datamodules.datasets.phrasecut import PhraseCut
 root, name = pathlib.Path(sys.argv[1]), sys.argv[2]
 save = phrasecut_build.np.save
@@ -26,6 +26,10 @@ def pausing(file, values):
     while not (root / "go").exists():
         time.sleep(0.01)
 phrasecut_build.np.save = pausing
+if "no locks" in sys.argv:
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+    files.fcntl.flock = refuse
 source = PhraseCut(root, "train")
 print([source.phrases[i] for i in range(3)])
 """
@@ -48,9 +52,9 @@ def phrases(root):
     return list(PhraseCut(root, "train").phrases)
 
 
-def start_build(root, name):
-    command = [sys.executable, "-c", PAUSING_BUILD, str(root), name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def start_build(root, *given):
+    command = [sys.executable, "-c", PAUSING_BUILD, str(root), *given]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(*files):
@@ -95,10 +99,26 @@ def test_killed_build_is_not_taken_for_an_index(root):
         process.communicate()
     assert all(name.startswith(".") for name in built(root))
     assert phrases(root) == ["one", "two", "three"]
+    assert len(built(root)) == 1  # what it left is gone
 
 
-def test_two_processes_may_build_at_once(root):
-    processes = [start_build(root, name) for name in ("first", "second")]
+def test_a_second_process_waits_for_the_first(root):
+    first = start_build(root, "first")
+    try:
+        wait_for(root / "first")
+        second = start_build(root, "second")
+        assert "waiting for another process" in second.stderr.readline()
+        (root / "go").touch()
+        printed = [process.communicate(timeout=60)[0] for process in (first, second)]
+    finally:
+        for process in (first, second):
+            process.kill()
+    assert printed == ["['one', 'two', 'three']\n"] * 2
+    assert not (root / "second").exists() and len(built(root)) == 1
+
+
+def test_without_locks_two_processes_may_build_at_once(root):
+    processes = [start_build(root, name, "no locks") for name in ("first", "second")]
     try:
         wait_for(root / "first", root / "second")
         (root / "go").touch()
@@ -109,6 +129,38 @@ def test_two_processes_may_build_at_once(root):
     assert [process.returncode for process in processes] == [0, 0]
     assert printed == ["['one', 'two', 'three']\n"] * 2
     assert len(built(root)) == 1
+
+
+@pytest.mark.parametrize("keep", [None, 0, 0.5])
+def test_an_index_that_lacks_a_file_or_part_of_one_is_built_again(root, caplog, keep):
+    phrases(root)
+    (index,) = (root / "cache" / "phrasecut").iterdir()
+    content = {file.name: file.read_bytes() for file in index.iterdir()}
+    for name, whole in content.items():
+        file = index / name
+        file.unlink()
+        if keep is not None:
+            file.write_bytes(whole[: int(keep * len(whole))])
+        assert phrases(root) == ["one", "two", "three"]
+        assert {file.name: file.read_bytes() for file in index.iterdir()} == content
+    assert len(built(root)) == 1
+    assert caplog.text.count(f"{index} is damaged: built again") == len(content)
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(root, monkeypatch):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(root / "file" / "cache"))
+    (root / "file").touch()
+    with pytest.raises(OSError, match=r"cache/phrasecut cannot .* set CLIPSEG_CACHE to a folder"):
+        phrases(root)
+
+
+def test_a_full_disk_is_named(root, monkeypatch):
+    def full(*_):
+        raise OSError("120 requested and 0 written")  # as numpy says it
+
+    monkeypatch.setattr(phrasecut_build.np, "save", full)
+    with pytest.raises(OSError, match=r"cache/phrasecut cannot be written to \(120 .*: make room"):
+        phrases(root)
 
 
 def test_changed_annotations_are_read_again(root):

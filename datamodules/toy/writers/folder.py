@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.progress import Progress
+
+from datamodules.datasets.files import drafting, writing_to
 
 MANIFEST = "toy_world.json"
 """file in each folder that the toy world wrote; says what was asked for"""
@@ -72,8 +72,8 @@ def is_built(root: Path, request: Request) -> bool:
 def build_folders(root: Path, request: Request, progress: bool) -> Path:
     """Builds the folders of a dataset below `root` unless they are there.
 
-    They are filled in a temporary sibling and renamed. Of several processes that build them, one
-    wins and the others use its result. What an interrupted process has renamed is kept.
+    They are filled in a temporary sibling and renamed. Of several processes one builds them
+    (`drafting`) and the others use its result. What an interrupted process has renamed is kept.
 
     Args:
         root: Folder of all datasets, made if missing.
@@ -85,25 +85,15 @@ def build_folders(root: Path, request: Request, progress: bool) -> Path:
 
     Raises:
         FileExistsError: A folder holds something else: real data, or another toy world.
+        OSError: `root` cannot be written to.
     """
-    parts, manifest, fill = request
     if not is_built(root, request):
-        root.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{parts[-1]}.", dir=root))
-        try:
-            for part in parts:
-                (building / part).mkdir()
-            total = sum(manifest["scenes"].values())
-            with Progress(disable=not progress, transient=True) as bar:
-                job = bar.add_task(f"drawing toy {parts[-1]}", total=total)
-                fill(building, lambda: bar.advance(job))
-            for part in parts:
-                write_json(building / part / MANIFEST, manifest)
-                _rename(building / part, root / part)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-        is_built(root, request)
-    return root / parts[-1]
+        with drafting(root / request.parts[-1]) as building:
+            if not is_built(root, request):  # nor meanwhile
+                with writing_to(root):
+                    _build(root, building, request, progress)
+                is_built(root, request)
+    return root / request.parts[-1]
 
 
 def write_json(path: Path, content: object) -> None:
@@ -115,6 +105,19 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
     """Writes a list, one entry a line, into a folder that is made if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _build(root: Path, building: Path, request: Request, progress: bool) -> None:
+    parts, manifest, fill = request
+    for part in parts:
+        (building / part).mkdir()
+    total = sum(manifest["scenes"].values())
+    with Progress(disable=not progress, transient=True) as bar:
+        job = bar.add_task(f"drawing toy {parts[-1]}", total=total)
+        fill(building, lambda: bar.advance(job))
+    for part in parts:
+        write_json(building / part / MANIFEST, manifest)
+        _rename(building / part, root / part)
 
 
 def _rename(built: Path, target: Path) -> None:
