@@ -70,7 +70,7 @@ def build_index(tasks: Path, table: Path, images: Path) -> Path:
         draft.mkdir()
         _write_index(draft, tasks, table, images)
         with writing_to(folder.parent):
-            if folder.exists():
+            if folder.exists() and not is_whole(folder):
                 log.warning("%s is damaged: built again", folder)
                 os.replace(folder, private / "damaged")
             try:
