@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from clipseg_pl.sample import collate, has_support
-from datamodules.base import TrainingSampler
 from datamodules.datasets.prompted import Prompting
 from datamodules.phrasecut import PhraseCutDataModule
+from datamodules.samplers import TrainingSampler
 from tests.command import EXPERIMENTS, arguments, launch, results, run
 
 TWO, THREE = (("--trainer.strategy=ddp", f"--trainer.devices={count}") for count in (2, 3))

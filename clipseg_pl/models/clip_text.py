@@ -13,7 +13,8 @@ from clipseg_pl.models.attention import run_block
 from clipseg_pl.models.clip_weights import build_tokenizer
 
 _SHOWN = 80  # letters of a text in a warning
-_AT_ONCE, _STEP = 8, 8  # texts, and what their lengths are rounded up to; see `TextEncoder`
+_CPU, _GPU = (4, 4), (64, 16)
+"""texts at once, and what their lengths are rounded up to; see `TextEncoder`"""
 
 
 class TextEncoder:
@@ -21,10 +22,11 @@ class TextEncoder:
 
     An embedding depends on its text alone, to the last bit: not on what was asked for before or
     beside it, by which rank, or since a resume. Libraries choose how to sum by the sizes of
-    matrices, so the tower is only run on `_AT_ONCE` texts, rows of zeros among them where there
-    are fewer, of a length that each of them would have alone. That a row's place among the eight
+    matrices, so the tower is only run on a fixed number of texts, rows of zeros among them where
+    there are fewer, of a length that each of them would have alone. That a row's place among them
     changes nothing is tested on CPUs; GPUs were not tried. With another number of threads the last
-    bits may be others.
+    bits may be others. On a CPU few at once cost no more than many, and one alone less; a GPU
+    wants many.
 
     Args:
         clip: its text tower is read; it may have lost the one for images.
@@ -49,13 +51,14 @@ class TextEncoder:
         if missing:
             self._warn_of_truncation(missing)
             tokens = self.tokenizer(missing)
-            lengths = (tokens.argmax(1) // _STEP + 1) * _STEP  # the end token has the largest id
+            at_once, step = _CPU if device.type == "cpu" else _GPU
+            lengths = (tokens.argmax(1) // step + 1) * step  # the end token has the largest id
             for length in lengths.unique().tolist():
-                for rows in (lengths == length).nonzero()[:, 0].split(_AT_ONCE):
-                    fill = 0, 0, 0, _AT_ONCE - len(rows)
+                for rows in (lengths == length).nonzero()[:, 0].split(at_once):
+                    fill = 0, 0, 0, at_once - len(rows)
                     embedded = self._encode(F.pad(tokens[rows, :length], fill).to(device))
                     for row, embedding in zip(rows.tolist(), embedded, strict=False):
-                        cache[missing[row]] = embedding.clone()  # a view would keep all eight
+                        cache[missing[row]] = embedding.clone()  # a view would keep all
         for text in texts:
             cache.move_to_end(text)
         embeddings = torch.stack([cache[text].to(device) for text in texts])
