@@ -20,9 +20,7 @@ from time import monotonic
 import pytest
 from hypothesis import Phase, settings
 
-# what takes long to import is imported once, and forked
-import datamodules.base
-import tests.conftest  # noqa: F401
+import tests.conftest  # noqa: F401 - what takes long to import is imported once, and forked
 from tests.mutants.table import MUTANTS, Mutant
 
 REPOSITORY = Path(__file__).parents[2]

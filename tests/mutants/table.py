@@ -84,7 +84,10 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
     "clipseg_pl/metrics/confusion.py": {
         CONFUSION: [
             ("counted = target >= 0", "counted = target > 0"),
-            ("union = pixels.sum(0) + pixels.sum(1) - hit", "union = pixels.sum(0) + pixels.sum(1)"),
+            (
+                "union = pixels.sum(0) + pixels.sum(1) - hit",
+                "union = pixels.sum(0) + pixels.sum(1)",
+            ),
             ("if number not in unseen]", "if number and number not in unseen]"),
             ("2 * of_seen * of_unseen / both", "both / 2"),
         ],
@@ -104,8 +107,10 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
     "clipseg_pl/protocols/overlap.py": {
         REFERRING: [
             ("(THRESHOLDS - threshold).abs().argmin()", "(THRESHOLDS > threshold).int().argmax()"),
-            ("self.ap_exact.update(probability, target, valid)",
-             "self.ap_exact.update(probability, target, valid | True)"),
+            (
+                "self.ap_exact.update(probability, target, valid)",
+                "self.ap_exact.update(probability, target, valid | True)",
+            ),
             ("area = counted.positives.sum(1)", "area = target.flatten(1).sum(1)"),
         ],
         BENCHMARKS: [("iou[seen].sum(0) / seen.sum().clamp(min=1)", "iou.mean(0)")],
@@ -152,8 +157,10 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
                 "Square(0, start, side) if width >= height else Square(start, 0, side)",
                 "Square(start, 0, side) if width >= height else Square(0, start, side)",
             ),
-            ("share * max(int(mask.sum()), side * side)",
-             "share * min(int(mask.sum()), side * side)"),
+            (
+                "share * max(int(mask.sum()), side * side)",
+                "share * min(int(mask.sum()), side * side)",
+            ),
         ],
     },
     "datamodules/datasets/prompted.py": {
@@ -161,8 +168,10 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("np.zeros_like(mask) if negative else mask", "mask"),
             ("drawn + (drawn >= own)", "drawn + (drawn > own)"),
             ('drawn, "right")', 'drawn, "left")'),
-            ("self._supports(task, phrase, rng)",
-             "self._supports(task, self.source.phrase(task), rng)"),
+            (
+                "self._supports(task, phrase, rng)",
+                "self._supports(task, self.source.phrase(task), rng)",
+            ),
         ],
         SUPPORTS: [
             ("partners = partners[partners != task]", "partners = partners[:]"),
@@ -179,8 +188,10 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
                 "[self.seed, epoch if self.train else 0, task,",
                 "[self.seed, epoch if self.train else 0,",
             ),
-            ("object_aware_crop(mask, rng) if self.train else None",
-             "object_aware_crop(mask, rng)"),
+            (
+                "object_aware_crop(mask, rng) if self.train else None",
+                "object_aware_crop(mask, rng)",
+            ),
         ],
         COMPANY: [
             ("drawn[: self.phrases_per_image - 1]", "drawn[: self.phrases_per_image]"),

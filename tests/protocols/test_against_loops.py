@@ -171,9 +171,9 @@ def test_one_shot(sizes, seed, threshold):
 def enlarged(probability, height, width):
     """Bilinear with aligned corners, in float64: the corners of both grids meet."""
     rows, columns = np.arange(probability.shape[0]), np.arange(probability.shape[1])
-    across = [np.interp(np.linspace(0, columns[-1], width), columns, row) for row in probability]
-    down = [np.interp(np.linspace(0, rows[-1], height), rows, line) for line in zip(*across)]
-    return np.stack(down, 1)
+    right, down = np.linspace(0, columns[-1], width), np.linspace(0, rows[-1], height)
+    wide = np.stack([np.interp(right, columns, line) for line in probability])
+    return np.stack([np.interp(down, rows, line) for line in wide.T], 1)
 
 
 def test_one_shot_at_the_targets_own_sizes():
