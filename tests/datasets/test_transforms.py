@@ -176,6 +176,12 @@ def test_masks_are_resized_as_by_torch_and_stay_binary(shape):
     assert (target == authors_resize(image, mask, 64)[1]).all()
 
 
+def test_images_are_resized_bilinearly_between_the_middles_of_pixels():
+    image = np.repeat(np.array([[0, 100], [0, 100]], np.uint8)[..., None], 3, 2)
+    resized, _ = PairedResize(4)(image, np.ones((2, 2), bool))
+    assert resized[..., 0].tolist() == [[0, 25, 75, 100]] * 4
+
+
 def test_cuts_image_and_mask_alike():
     mask = mask_with(40, 100, 10, 30, 50, 70)
     image = np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255

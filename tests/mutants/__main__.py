@@ -84,7 +84,7 @@ def outcome(folder: Path, tests: str, timeout: float) -> tuple[bool, str]:
     log = (folder / "log").read_text(errors="replace")
     if process.exitcode not in (0, 1, 2) and process.exitcode >= 0:
         raise RuntimeError(f"pytest {tests} ended with {process.exitcode}:\n{log[-3000:]}")
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", log, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", log, re.MULTILINE)
     return process.exitcode == 0, failed[1] if failed else f"exit status {process.exitcode}"
 
 
@@ -108,6 +108,12 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=60, help="seconds for a mutant's tests")
     options = parser.parse_args()
     began, survivors = monotonic(), 0
+    try:
+        for mutant in MUTANTS:
+            applied(mutant, (REPOSITORY / mutant.file).read_text())
+    except ValueError as refusal:
+        print(refusal)
+        return 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_tracked(folder / "unmutated")

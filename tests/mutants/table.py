@@ -15,16 +15,31 @@ class Mutant(NamedTuple):
 
 
 COUNTING = "tests/metrics/test_functional.py"
+COUNTER = "tests/metrics/test_cpu_histograms.py"
 PRECISION = "tests/metrics/test_average_precision.py"
 STATES = "tests/metrics/test_threshold_counts.py"
 CONFUSION = "tests/metrics/test_confusion.py"
 PRESENCE = "tests/metrics/test_presence.py"
+DELTA = "tests/metrics/test_alignment.py"
 REFERRING = "tests/protocols/test_referring.py"
 BENCHMARKS = "tests/protocols/test_benchmarks.py"
+LOOP = "tests/protocols/test_against_loops.py::test_referring"
+CLASS_LOOP = "tests/protocols/test_against_loops.py::test_one_shot"
+SIZE_LOOP = "tests/protocols/test_against_loops.py::test_one_shot_at_the_targets_own_sizes"
+GROUP_LOOP = "tests/protocols/test_against_loops.py::test_generalised"
+OVERLAP = "tests/protocols/test_overlap.py"
 CROPS = "tests/datasets/test_transforms.py"
 NEGATIVES = "tests/datasets/test_negatives.py"
 SUPPORTS = "tests/datasets/test_supports.py"
 SAMPLES = "tests/datasets/test_prompted.py"
+DRAWS = " ".join(
+    f"{SAMPLES}::test_{name}"
+    for name in (
+        "tasks_of_an_epoch_are_drawn_apart",
+        "epochs_and_seeds_differ",
+        "evaluation_does_not_vary_over_epochs",
+    )
+)
 COMPANY = "tests/datasets/test_company.py"
 BLEND = "tests/models/test_conditional.py"
 SAMPLERS = "tests/datamodules/test_samplers.py"
@@ -47,8 +62,8 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("(iou_foreground(counts) + background) / 2", "iou_foreground(counts) + background"),
             (".cumsum(-1).flip(-1)[..., 1:]", ".cumsum(-1).flip(-1)[..., :-1]"),
         ],
+        LOOP: [("passed = tp + fp > 0", "passed = tp > 0")],
         PRECISION: [
-            ("passed = tp + fp > 0", "passed = tp > 0"),
             (
                 "recall, precision = tp / (1 + tp + fn), tp / (1 + tp + fp)",
                 "recall, precision = tp / (1 + tp + fp), tp / (1 + tp + fn)",
@@ -59,14 +74,15 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
     },
     "clipseg_pl/metrics/cpu_histograms.py": {
+        COUNTER: [("(probability > high)", "(probability >= high)")],
         COUNTING: [
-            ("(probability > high)", "(probability >= high)"),
             ("(probability <= low)", "(probability < low)"),
             ("counts[prompt] += found", "counts[prompt] = found"),
             ("range(0, pixels, _CHUNK)", "range(0, max(1, pixels - _CHUNK), _CHUNK)"),
         ],
     },
     "clipseg_pl/metrics/threshold_counts.py": {
+        CLASS_LOOP: [("(self.positives + self.negatives).sum(1) > 0", "self.positives.sum(1) > 0")],
         STATES: [
             (
                 '"positives", torch.zeros(_BINS, dtype=torch.long)',
@@ -75,7 +91,6 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("self.negatives += given.negatives.sum(0)", "self.negatives = given.negatives.sum(0)"),
             ("self.iou_sum.sum(0) / every.clamp(min=1)", "self.iou_sum.sum(0)"),
             ("self.count += torch.bincount(group, minlength=len(self.count))", "self.count += 1"),
-            ("(self.positives + self.negatives).sum(1) > 0", "self.positives.sum(1) > 0"),
             ("levels[valid & ~target]", "levels[~target]"),
             ("(counts.fp > 0).sum(0)", "counts.fp.sum(0)"),
             ("self.count += len(given.negatives)", "self.count += 1"),
@@ -95,6 +110,7 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
     "clipseg_pl/metrics/presence.py": {
         PRESENCE: [
             ("topk(max(1, ", "topk(min(1, "),
+            ("_SHARE = 0.01", "_SHARE = 0.1"),
             ("(score * _LEVELS).long()", "(score * _LEVELS).round().long()"),
             ("(2 * below + absent)", "(2 * below)"),
             ("missed = absent.cumsum(0) - absent", "missed = absent.cumsum(0)"),
@@ -104,35 +120,47 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
             ),
         ],
     },
+    "clipseg_pl/metrics/alignment.py": {
+        DELTA: [
+            (".softmax(1)[:, 0]", ".softmax(0)[:, 0]"),
+            ("gains.std() / len(gains) ** 0.5", "gains.std() / len(gains)"),
+        ],
+    },
+    "clipseg_pl/protocols/base.py": {
+        REFERRING: [('if reading == "visual" else', 'if reading == "text" else')],
+    },
     "clipseg_pl/protocols/overlap.py": {
-        REFERRING: [
+        LOOP: [
             ("(THRESHOLDS - threshold).abs().argmin()", "(THRESHOLDS > threshold).int().argmax()"),
+            ("area = counted.positives.sum(1)", "area = target.flatten(1).sum(1)"),
+        ],
+        OVERLAP: [("curve.max() - _ROUNDING", "curve.max()")],
+        REFERRING: [
             (
                 "self.ap_exact.update(probability, target, valid)",
                 "self.ap_exact.update(probability, target, valid | True)",
             ),
-            ("area = counted.positives.sum(1)", "area = target.flatten(1).sum(1)"),
         ],
         BENCHMARKS: [("iou[seen].sum(0) / seen.sum().clamp(min=1)", "iou.mean(0)")],
     },
     "clipseg_pl/protocols/referring.py": {
+        LOOP: [
+            (
+                "histograms(probability[absent], target[absent], valid[absent])",
+                "histograms(probability[absent], target[absent])",
+            ),
+        ],
         REFERRING: [
             (
                 "probability[~absent], target[~absent], valid[~absent], classes[~absent]",
                 "probability, target, valid, classes",
             ),
-            (
-                "histograms(probability[absent], target[absent], valid[absent])",
-                "histograms(probability[absent], target[absent])",
-            ),
             ('"text" if "text" in self.readings else "visual"', "self.readings[0]"),
         ],
     },
     "clipseg_pl/protocols/one_shot.py": {
-        BENCHMARKS: [
-            ("align_corners=True)", "align_corners=False)"),
-            ("new_tensor((height, width))).all(1)", "new_tensor((height, width))).any(1)"),
-        ],
+        BENCHMARKS: [("align_corners=True)", "align_corners=False)")],
+        SIZE_LOOP: [("new_tensor((height, width))).all(1)", "new_tensor((height, width))).any(1)")],
     },
     "clipseg_pl/protocols/zero_shot.py": {
         BENCHMARKS: [
@@ -141,11 +169,14 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
     },
     "clipseg_pl/protocols/generalised.py": {
-        BENCHMARKS: [('batch["valid_mask"][rows]', 'batch["valid_mask"][rows] | True')],
+        GROUP_LOOP: [('batch["valid_mask"][rows]', 'batch["valid_mask"][rows] | True')],
     },
     "datamodules/datasets/transforms.py": {
         CROPS: [
             ("CROP_SHARE = 0.05", "CROP_SHARE = 0.5"),
+            ("interpolation=cv2.INTER_LINEAR)", "interpolation=cv2.INTER_NEAREST)"),
+            ("part, size, interpolation=cv2.INTER_NEAREST", "part, size"),
+            ("crop.left : crop.left + crop.side]", "crop.top : crop.top + crop.side]"),
             ("CROP_TRIES = 50", "CROP_TRIES = 5"),
             ("visible > share * mask.size", "visible >= share * mask.size"),
             ("visible > share * mask.size)", "visible > share * side * side)"),
@@ -179,8 +210,12 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("rng.uniform(settings.text_weight_min, ", "rng.uniform(0, "),
             ("float(weight) if supports else 1.0", "float(weight)"),
             ("blank_support and not self.train", "blank_support"),
+            (
+                "object_aware_crop(mask, rng) if self.train else None",
+                "object_aware_crop(mask, rng)",
+            ),
         ],
-        SAMPLES: [
+        DRAWS: [
             ("[self.seed, epoch if self.train else 0, task,", "[self.seed, 0, task,"),
             ("[self.seed, epoch if self.train else 0, task,", "[self.seed, epoch, task,"),
             ("[self.seed, epoch if self.train else 0, task,", "[epoch if self.train else 0, task,"),
@@ -188,12 +223,9 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
                 "[self.seed, epoch if self.train else 0, task,",
                 "[self.seed, epoch if self.train else 0,",
             ),
-            (
-                "object_aware_crop(mask, rng) if self.train else None",
-                "object_aware_crop(mask, rng)",
-            ),
         ],
         COMPANY: [
+            ("if mask.any():", "if True:"),
             ("drawn[: self.phrases_per_image - 1]", "drawn[: self.phrases_per_image]"),
             ("self.source.mask(other), crop)", "self.source.mask(other))"),
         ],
