@@ -72,6 +72,21 @@ def test_prompts_do_not_influence_each_other(segmenter):
     assert not np.allclose(together[0], together[-1], atol=1e-5)
 
 
+def test_prompts_in_any_order_give_the_same_masks(segmenter):
+    """Words, examples and blends, more than twice those decoded together."""
+    rng = np.random.default_rng(4)
+    words = [f"thing {i}" for i in range(140)]
+    prompts = [*words, EXAMPLE, Blend("a dog", EXAMPLE, 0.3), [EXAMPLE, ImagePrompt(PHOTO)]]
+    order = rng.permutation(len(prompts)).tolist()
+    result, moved = segmenter(PHOTO, prompts), segmenter(PHOTO, [prompts[i] for i in order])
+    assert list(moved.prompts) == [result.prompts[i] for i in order]
+    assert np.allclose(moved.probability, result.probability[order], rtol=0, atol=1e-5)
+    assert np.allclose(moved.presence, result.presence[order], rtol=0, atol=1e-5)
+    # sums are rounded in another order, which may tip what lies at the threshold
+    clear = np.abs(result.probability[order] - segmenter.threshold) > 1e-5
+    assert (moved.masks == result.masks[order])[clear].all() and clear.mean() > 0.99
+
+
 def test_settings_come_from_the_checkpoint(segmenter, checkpoint):
     content = read_checkpoint(checkpoint)
     assert segmenter.threshold == content["threshold"]

@@ -26,6 +26,7 @@ Report = dict[str, dict[str, float]]
 REPORTED_THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
 """those the paper prints results at"""
 
+_ROUNDING = 1e-12  # sums over other numbers of ranks differ by less
 _SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)  # shares of the image
 SIZE_NAMES = ("to 1 %", "1 to 2 %", "2 to 5 %", "5 to 10 %", "10 to 20 %", "above 20 %")
 """of the groups of targets that reports tell apart"""
@@ -162,8 +163,9 @@ class Overlaps(nn.ModuleDict):
 
 
 def best(curve: Tensor) -> float:
-    """The threshold at which a curve (T,) is highest."""
-    return round(float(THRESHOLDS[int(curve.argmax())]), 2)
+    """The lowest of the thresholds at which a curve (T,) is highest, but for rounding."""
+    highest = curve >= curve.max() - _ROUNDING
+    return round(float(THRESHOLDS[int(highest.int().argmax())]), 2)
 
 
 def at_thresholds(curves: Mapping[str, Tensor], kept_threshold: float | None) -> dict[str, float]:

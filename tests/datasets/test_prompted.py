@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 from datamodules.datasets.phrasecut import PhraseCut
 from datamodules.datasets.prompted import PromptedDataset, Prompting
 from datamodules.datasets.transforms import rasterise
-from tests.datasets.numbered import UNTOUCHED
+from tests.datasets.numbered import UNTOUCHED, Numbered, prompted
 from tests.miniature import COLOURS, SIZE
 
 KEYS = [(epoch, task) for epoch in (0, 3) for task in (0, 7, 20, 35)]
@@ -68,6 +68,11 @@ def test_epochs_and_seeds_differ(build):
     base = [flat(first[0, task]) for task in tasks]
     for dataset, epoch in ((second, 1), (other, 0), (other, 1)):
         assert sum(flat(dataset[epoch, task]) != base[task] for task in tasks) >= 30
+
+
+def test_tasks_of_an_epoch_are_drawn_apart():
+    dataset = prompted(Numbered("a " * 30), negative_prob=0.0)
+    assert len({dataset[0, task]["prompts"][0]["mix_weight"] for task in range(30)}) == 30
 
 
 def test_evaluation_does_not_vary_over_epochs(build):

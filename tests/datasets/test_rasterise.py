@@ -110,6 +110,54 @@ def test_pil_is_the_official_evaluators_rule(given_polygons):
     assert np.array_equal(draw(polygons, "pil"), official(given_polygons, HEIGHT, WIDTH))
 
 
+def even_odd(points, x, y):
+    """Whether a ray to the right of a place crosses the outline an odd number of times."""
+    odd = False
+    for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
+        if (y0 > y) != (y1 > y) and x < x0 + (y - y0) * (x1 - x0) / (y1 - y0):
+            odd = not odd
+    return odd
+
+
+def distance(points, x, y):
+    """To the nearest point of the outline."""
+    nearest = np.inf
+    for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
+        along, length = (x1 - x0, y1 - y0), np.hypot(x1 - x0, y1 - y0)
+        share = ((x - x0) * along[0] + (y - y0) * along[1]) / length**2 if length else 0.0
+        share = min(max(share, 0.0), 1.0)
+        nearest = min(nearest, np.hypot(x - x0 - share * along[0], y - y0 - share * along[1]))
+    return nearest
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=8))
+def test_away_from_the_outline_both_fill_what_it_encloses(points):
+    """pil moves corners by up to a pixel, lines by half of one, and counts from pixels' middles."""
+    masks = {name: draw([polygon(*points)], name) for name in ("coco", "pil")}
+    for row in range(HEIGHT):
+        for column in range(WIDTH):
+            x, y = column + 0.5, row + 0.5
+            away, inside = distance(points, x, y), even_odd(points, x, y)
+            assert away <= 1 or masks["coco"][row, column] == inside
+            assert away <= 2 * 2**0.5 or masks["pil"][row, column] == inside
+
+
+@pytest.mark.parametrize("radius", [3, 10, 40])
+def test_discs_of_pil_are_half_a_pixel_larger_all_around_whatever_their_size(radius):
+    rng, side = np.random.default_rng(radius), 2 * radius + 10
+    angles = np.arange(100) * 2 * np.pi / 100
+    circle = radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+    areas = {"coco": [], "pil": []}
+    for _ in range(100):
+        disc = circle + side / 2 + rng.random(2)
+        for name, found in areas.items():
+            found.append(rasterise([disc], side, side, name).sum())
+    radii = {name: (np.mean(found) / np.pi) ** 0.5 for name, found in areas.items()}
+    assert radii["coco"] == pytest.approx(radius, abs=0.05)
+    assert radii["pil"] == pytest.approx(radius + 0.5, abs=0.2)
+
+
 def test_real_photos_difference_between_the_rasterisers(real_data):
     """IoU of training's masks (coco) and the official evaluator's (pil), by object size.
 

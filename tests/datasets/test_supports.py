@@ -1,5 +1,6 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -101,6 +102,22 @@ def test_blank_support_in_evaluation_only():
     assert (blank == blank[:, :1, :1]).all()
     assert shown(evaluation[0, 1]) == [4]  # phrases with a partner keep it
     assert prompted(SOURCE, train=False)[0, 3]["prompts"][0]["supports"] == []
+
+
+class Sloping(Numbered):
+    """Photos that grow brighter from left to right, by 10 a column."""
+
+    def image(self, task):
+        return np.tile(np.arange(16, dtype=np.uint8)[None, :, None] * 10, (12, 1, 3))
+
+
+def test_supports_are_cropped_in_training_and_squashed_whole_in_evaluation():
+    for epoch in range(20):
+        for train, columns in ((True, 12), (False, 16)):
+            prompt = prompted(Sloping("a a"), train, negative_prob=0.0)[epoch, 0]["prompts"][0]
+            row = prompt["supports"][0][0, 0].int()
+            # eight pixels stand for all columns, the first and last in the middle of their share
+            assert int(row[-1] - row[0]) == pytest.approx(10 * columns * 7 / 8, abs=2)
 
 
 @pytest.mark.parametrize("name", PREFIXES)

@@ -58,6 +58,48 @@ def test_positions_are_distributed_as_by_a_plain_loop(mask):
     assert all((square.left if upright else square.top) == 0 for square in ours)
 
 
+def exact_shares(mask):
+    """Probability of each position, worked out: fifty tries, the first that shows enough.
+
+    Where none does, the first of those that show most of the fifty.
+    """
+    lines, side = (mask if mask.shape[0] < mask.shape[1] else mask.T), min(mask.shape)
+    positions = lines.shape[1] - side + 1
+    visible = np.array([lines[:, start : start + side].sum() for start in range(positions)])
+    enough = visible * 20 > mask.size
+    shares = np.zeros(positions)
+    if enough.any():
+        shares[enough] = (1 - (1 - enough.mean()) ** 50) / enough.sum()
+    for most in set(visible[~enough].tolist()):
+        at, below = visible == most, visible < most
+        share = (at | below).mean() ** 50 - below.mean() ** 50
+        shares[at] = share / at.sum()
+    return shares
+
+
+RARE = mask_with(20, 200, 0, 20, 60, 71)  # at ten of 181 positions enough, so at times at none
+
+
+@pytest.mark.parametrize(
+    "mask", [*MASKS.values(), RARE, RARE.T], ids=[*MASKS, "rarely enough", "rarely, upright"]
+)
+def test_positions_are_distributed_as_the_rule_works_out(mask):
+    draws = 3000
+    squares = [object_aware_crop(mask, np.random.default_rng([3, i])) for i in range(draws)]
+    shares = exact_shares(mask)
+    assert shares.sum() == pytest.approx(1)
+    drawn = np.bincount([max(square[:2]) for square in squares], minlength=len(shares))
+    assert not drawn[shares == 0].any()
+    # those of few expected draws are taken together, as the test asks for
+    order = np.argsort(shares)
+    few = order[np.cumsum(shares[order]) * draws < 5]
+    often = np.setdiff1d(order, few)
+    expected = np.append(shares[often], shares[few].sum()) * draws
+    found = np.append(drawn[often], drawn[few].sum())
+    kept = expected > 0
+    assert stats.chisquare(found[kept], expected[kept]).pvalue > 1e-3
+
+
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_always_inside_and_shows_the_object(mask):
     for i in range(200):
@@ -132,6 +174,12 @@ def test_masks_are_resized_as_by_torch_and_stay_binary(shape):
     assert resized.shape == (64, 64, 3) and resized.dtype == np.uint8
     assert target.shape == (64, 64) and target.dtype == np.bool_
     assert (target == authors_resize(image, mask, 64)[1]).all()
+
+
+def test_images_are_resized_bilinearly_between_the_middles_of_pixels():
+    image = np.repeat(np.array([[0, 100], [0, 100]], np.uint8)[..., None], 3, 2)
+    resized, _ = PairedResize(4)(image, np.ones((2, 2), bool))
+    assert resized[..., 0].tolist() == [[0, 25, 75, 100]] * 4
 
 
 def test_cuts_image_and_mask_alike():

@@ -76,6 +76,12 @@ def test_scores_that_tell_nothing_drop_no_prompt(present, absent):
     assert best_cut(counted(present, absent)) == 0.0
 
 
+def test_a_score_is_counted_at_the_level_below_it():
+    counts = counted(present=[0.12345, 0.12349], absent=[0.98765])
+    assert counts.present.nonzero()[:, 0].tolist() == [1234]
+    assert counts.absent.nonzero()[:, 0].tolist() == [9876]
+
+
 def test_scores_at_both_ends_count():
     counts = counted(present=[1.0, 1.0], absent=[0.0])
     assert presence_auc(counts) == 1 and balanced_accuracy(counts, best_cut(counts)) == 1

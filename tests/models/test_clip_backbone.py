@@ -2,8 +2,11 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
@@ -154,6 +157,40 @@ def test_position_resize_is_torchs_plain_bicubic():
     resized = resize_position_embedding(embedding, (5, 12))
     assert torch.equal(resized[0], embedding[0])
     assert torch.equal(resized[1:].view(5, 12, 8).permute(2, 0, 1), wanted[0])
+
+
+def cubic_weight(distance):
+    """Keys' cubic convolution with a = -0.75, torch's choice."""
+    d, a = abs(distance), -0.75
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
+
+
+def resized_in_a_loop(values, length):
+    """Rows (n, ...) at the centres of `length` equal parts, the outermost row going on for ever."""
+    made = []
+    for place in range(length):
+        centre = (place + 0.5) * len(values) / length - 0.5
+        first = int(np.floor(centre)) - 1
+        near = [(min(max(row, 0), len(values) - 1), row) for row in range(first, first + 4)]
+        made.append(sum(cubic_weight(centre - row) * values[inside] for inside, row in near))
+    return np.stack(made)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 16), st.integers(1, 30), st.integers(1, 30))
+@example(14, 22, 22)  # the paper's
+@example(7, 11, 16)
+def test_position_resize_is_cubic_convolution_written_out(side, height, width):
+    embedding = torch.from_numpy(np.random.default_rng(side).normal(size=(1 + side**2, 3))).float()
+    square = embedding[1:].double().numpy().reshape(side, side, 3)
+    rows = resized_in_a_loop(square, height)
+    wanted = resized_in_a_loop(rows.swapaxes(0, 1), width).swapaxes(0, 1)
+    resized = resize_position_embedding(embedding, (height, width))
+    assert torch.equal(resized[0], embedding[0])
+    found = resized[1:].view(height, width, 3).numpy()
+    assert np.allclose(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_position_resize_to_an_equal_grid_changes_nothing():

@@ -1,9 +1,11 @@
 """Conditional vectors: text, image, blends."""
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.clipseg import CLIPSeg, blend
 from clipseg_pl.models.decoder import FiLMDecoder
 
 
@@ -26,3 +28,45 @@ def test_supports_of_a_prompt_are_averaged():
     images = model.backbone.embed_image(supports)
     assert torch.allclose(conditional[0], images[0], atol=1e-6)
     assert torch.allclose(conditional[1], images[1:].mean(0), atol=1e-6)
+
+
+@st.composite
+def embeddings(draw):
+    """Texts (P, C), supports (S, C) of any prompts in any order, weights (P,)."""
+    prompts, supports = draw(st.integers(1, 6)), draw(st.integers(0, 9))
+    owners = draw(st.lists(st.integers(0, prompts - 1), min_size=supports, max_size=supports))
+    weights = draw(st.lists(st.floats(0, 1, width=32), min_size=prompts, max_size=prompts))
+    random = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
+    text, support = (torch.randn(n, 5, generator=random) for n in (prompts, supports))
+    return text, support, torch.tensor(owners, dtype=torch.long), torch.tensor(weights)
+
+
+@settings(deadline=None)
+@given(embeddings())
+def test_a_blend_is_what_a_loop_in_float64_makes_of_it(given_embeddings):
+    text, supports, owner, weight = given_embeddings
+    found = blend(text, supports, owner, weight)
+    for row in range(len(text)):
+        wanted = text[row].double()
+        own = [supports[place].double() for place in range(len(owner)) if owner[place] == row]
+        if own:
+            share = float(weight[row])
+            wanted = share * wanted + (1 - share) * sum(own) / len(own)
+        torch.testing.assert_close(found[row], wanted.float(), rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(embeddings())
+def test_ends_and_middle_of_a_blend_are_exact_and_all_else_lies_between(given_embeddings):
+    text, supports, owner, weight = given_embeddings
+    lone = ~torch.isin(torch.arange(len(text)), owner)
+    at = {
+        share: blend(text, supports, owner, torch.full_like(weight, share)) for share in (0, 0.5, 1)
+    }
+    assert torch.equal(at[1], text)
+    assert torch.equal(at[0][lone], text[lone])
+    assert torch.equal(at[0.5], (at[0] + at[1]) / 2)
+    between, ends = blend(text, supports, owner, weight), torch.stack([at[0], at[1]])
+    rounding = 2**-22 * ends.abs().amax(0)  # two products and a sum, each to 24 bits
+    assert (ends.amin(0) - rounding <= between).all()
+    assert (between <= ends.amax(0) + rounding).all()

@@ -1,0 +1,289 @@
+"""The protocols' numbers from their definitions (paper.md 5.1, 5.2, 5.4), pixel after pixel.
+
+Python's numbers and loops, nothing of what is tested; slow.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+THRESHOLDS = [float(np.float32(step / 50)) for step in range(1, 50)]
+PRINTED = (0.1, 0.2, 0.3, 0.5)
+LEVELS = 10_000
+SIZES = {
+    "to 1 %": Fraction(1, 100),
+    "1 to 2 %": Fraction(2, 100),
+    "2 to 5 %": Fraction(5, 100),
+    "5 to 10 %": Fraction(10, 100),
+    "10 to 20 %": Fraction(20, 100),
+    "above 20 %": Fraction(1),
+}
+
+
+class Outcome(NamedTuple):
+    """Numbers of pixels."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+@dataclass(eq=False)
+class Asked:
+    """One prompt, evaluated: (H, W) arrays."""
+
+    probability: np.ndarray
+    target: np.ndarray
+    valid: np.ndarray
+    class_id: int = -1
+
+    def pixels(self) -> Iterable[tuple[float, bool]]:
+        """Probability and truth of each valid pixel."""
+        arrays = (self.probability, self.target, self.valid)
+        for probability, truth, valid in zip(*(a.ravel().tolist() for a in arrays), strict=True):
+            if valid:
+                yield probability, truth
+
+    @cached_property
+    def outcomes(self) -> dict[float, Outcome]:
+        """By threshold; p > t passes."""
+        found = {}
+        for threshold in THRESHOLDS:
+            tp = fp = fn = tn = 0
+            for probability, truth in self.pixels():
+                if probability > threshold:
+                    tp, fp = tp + truth, fp + (not truth)
+                else:
+                    fn, tn = fn + truth, tn + (not truth)
+            found[threshold] = Outcome(tp, fp, fn, tn)
+        return found
+
+
+def outcome(prompts: Iterable[Asked], threshold: float) -> Outcome:
+    """Pixels of all prompts together."""
+    each = [prompt.outcomes[threshold] for prompt in prompts]
+    return Outcome(*(sum(one[place] for one in each) for place in range(4)))
+
+
+def iou(found: Outcome) -> float:
+    return found.tp / (1 + found.tp + found.fp + found.fn)
+
+
+def iou_bin(found: Outcome) -> float:
+    background = found.tn / (1 + found.tn + found.fp + found.fn)
+    return 0.5 * iou(found) + 0.5 * background
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def by_class(prompts: Sequence[Asked], threshold: float) -> dict[int, float]:
+    """IoU of the pixels of each class that has any."""
+    classes = sorted({prompt.class_id for prompt in prompts if prompt.valid.any()})
+    return {c: iou(outcome([p for p in prompts if p.class_id == c], threshold)) for c in classes}
+
+
+def miou(prompts: Sequence[Asked], threshold: float, with_classes: bool) -> float:
+    if with_classes:
+        return mean(list(by_class(prompts, threshold).values()) or [0.0])
+    return mean([iou(outcome([prompt], threshold)) for prompt in prompts])
+
+
+def simpson(points: Sequence[tuple[float, float]]) -> float:
+    """Over points in pairs of intervals, each pair by its parabola.
+
+    Where one interval of a pair has no width there is none: scipy then takes a third of the width
+    times both ends.
+    """
+    total = 0.0
+    for left in range(0, len(points) - 2, 2):
+        (x0, y0), (x1, y1), (x2, y2) = points[left : left + 3]
+        if x0 == x1 or x1 == x2:
+            total += (x2 - x0) / 3 * (y0 + y2)
+            continue
+        # Lagrange's parabola, integrated from x0 to x2 with x0 as the origin
+        b, c = x1 - x0, x2 - x0
+        at_0 = y0 / (b * c) * (c**3 / 3 - (b + c) * c**2 / 2 + b * c * c)
+        at_b = y1 / (b * (b - c)) * (c**3 / 3 - c * c**2 / 2)
+        at_c = y2 / (c * (c - b)) * (c**3 / 3 - b * c**2 / 2)
+        total += at_0 + at_b + at_c
+    return total
+
+
+def trapezoid(two: Sequence[tuple[float, float]]) -> float:
+    (x0, y0), (x1, y1) = two
+    return (x1 - x0) * (y0 + y1) / 2
+
+
+def paper_ap(prompts: Sequence[Asked]) -> float:
+    """Simpson over the distinct precision-recall points of the thresholds that something passes."""
+    found = {outcome(prompts, threshold) for threshold in THRESHOLDS}
+    points = sorted(
+        {(o.tp / (1 + o.tp + o.fn), o.tp / (1 + o.tp + o.fp)) for o in found if o.tp + o.fp}
+    )
+    if len(points) < 2:
+        return 0.0
+    if len(points) % 2:
+        return simpson(points)
+    leaving_last = simpson(points[:-1]) + trapezoid(points[-2:])
+    leaving_first = simpson(points[1:]) + trapezoid(points[:2])
+    return (leaving_last + leaving_first) / 2
+
+
+def exact_ap(prompts: Sequence[Asked]) -> float:
+    """Sum of (R_n - R_(n-1)) P_n over the different scores, from the highest."""
+    pixels = [pixel for prompt in prompts for pixel in prompt.pixels()]
+    targets = sum(truth for _, truth in pixels)
+    total, before = 0.0, 0.0
+    for score in sorted({probability for probability, _ in pixels}, reverse=True):
+        marked = [truth for probability, truth in pixels if probability >= score]
+        recall = sum(marked) / targets if targets else 0.0
+        total += (recall - before) * sum(marked) / len(marked)
+        before = recall
+    return total
+
+
+def nearest(threshold: float) -> float:
+    return min(THRESHOLDS, key=lambda ours: abs(ours - threshold))
+
+
+def labelled(kept: float | None) -> dict[str, float]:
+    at = {f"{threshold:g}": nearest(threshold) for threshold in PRINTED}
+    return at if kept is None else at | {"kept": nearest(kept)}
+
+
+def overlap(prompts: Sequence[Asked], kept: float | None, with_classes: bool) -> dict[str, float]:
+    """The numbers of prompts that name what is there."""
+    if not prompts:
+        return {"prompts": 0}
+    curves = {
+        "miou": {t: miou(prompts, t, with_classes) for t in THRESHOLDS},
+        "iou_fg": {t: iou(outcome(prompts, t)) for t in THRESHOLDS},
+        "iou_bin": {t: iou_bin(outcome(prompts, t)) for t in THRESHOLDS},
+    }
+    highest = max(curves["miou"].values())
+    best = next(t for t in THRESHOLDS if curves["miou"][t] >= highest - 1e-12)
+    return {
+        "prompts": len(prompts),
+        "threshold@best": round(best, 2),
+        "ap": paper_ap(prompts),
+        "ap_exact": exact_ap(prompts),
+        **{f"{name}@best": max(curve.values()) for name, curve in curves.items()},
+        **{
+            f"{name}@{label}": curve[threshold]
+            for name, curve in curves.items()
+            for label, threshold in labelled(kept).items()
+        },
+    }
+
+
+def report(
+    prompts: Sequence[Asked], kept: float | None, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """The tables of prompts that name what is there; by class where classes have names."""
+    shown = 0.3 if kept is None else kept
+    at = nearest(shown)
+    found = {f"{threshold:.2f}": outcome(prompts, threshold) for threshold in THRESHOLDS}
+    sizes: dict[str, list[float]] = {}
+    for prompt in prompts:
+        truths = [truth for _, truth in prompt.pixels()]
+        share = Fraction(sum(truths), max(1, len(truths)))
+        size = next(name for name, bound in SIZES.items() if share <= bound)
+        sizes.setdefault(size, []).append(iou(outcome([prompt], at)))
+    tables = {
+        "miou by threshold": {
+            f"{t:.2f}": miou(prompts, t, bool(names)) if prompts else 0.0 for t in THRESHOLDS
+        },
+        "precision by threshold": {t: o.tp / max(1, o.tp + o.fp) for t, o in found.items()},
+        "recall by threshold": {t: o.tp / max(1, o.tp + o.fn) for t, o in found.items()},
+        f"mean iou@{shown:g} by share of the image": {k: mean(v) for k, v in sizes.items()},
+    }
+    if names:
+        classes = {names[c]: value for c, value in by_class(prompts, at).items()}
+        tables[f"iou@{shown:g} by class"] = classes
+    return tables
+
+
+def absent(prompts: Sequence[Asked], kept: float | None) -> dict[str, float]:
+    """How often and how much is marked for phrases that are absent."""
+    numbers: dict[str, float] = {"absent_prompts": len(prompts)}
+    for label, threshold in labelled(kept).items() if prompts else ():
+        marked = []
+        for prompt in prompts:
+            passed = [probability > threshold for probability, _ in prompt.pixels()]
+            marked.append(sum(passed) / max(1, len(passed)))
+        numbers[f"absent_rate@{label}"] = mean([float(share > 0) for share in marked])
+        numbers[f"absent_area@{label}"] = mean(marked)
+    return numbers
+
+
+def presence_level(prompt: Asked) -> int:
+    """The mean of the highest hundredth of the pixels, at least of one, in ten-thousandths."""
+    pixels = np.sort(prompt.probability.ravel())[::-1]
+    return int(np.mean(pixels[: max(1, round(0.01 * len(pixels)))]) * np.float32(LEVELS))
+
+
+def presence(
+    present: Sequence[Asked], missing: Sequence[Asked], kept: float | None
+) -> dict[str, float]:
+    """How well the score tells present from absent prompts."""
+    if not present or not missing:
+        return {}
+    here, gone = ([presence_level(p) for p in prompts] for prompts in (present, missing))
+    won = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a in here for b in gone)
+
+    def accuracy(cut: int) -> Fraction:
+        kept_here, dropped = sum(a >= cut for a in here), sum(b < cut for b in gone)
+        return (Fraction(kept_here, len(here)) + Fraction(dropped, len(gone))) / 2
+
+    # it changes only just above a score
+    cuts = sorted({0, *(level + 1 for level in here + gone if level < LEVELS)})
+    best = max(cuts, key=lambda cut: (accuracy(cut), -cut))
+    numbers = {
+        "presence_auc": won / (len(here) * len(gone)),
+        "presence_accuracy@best": float(accuracy(best)),
+        "absent_cut@best": best / LEVELS,
+    }
+    if kept is not None:
+        numbers["presence_accuracy@kept"] = float(accuracy(round(kept * LEVELS)))
+    return numbers
+
+
+def zero_shot(
+    probability: np.ndarray, label: np.ndarray, unseen: set[int], factor: float
+) -> tuple[dict[str, float], list[float]]:
+    """Numbers and IoU by class, of (K, pixels) float32 probabilities; label -1 does not count.
+
+    A pixel goes to the first of its likeliest classes.
+    """
+    classes = len(probability)
+    right, given, taken = ([0] * classes for _ in range(3))
+    for pixel, truth in enumerate(label.tolist()):
+        if truth < 0:
+            continue
+        scores = [probability[number, pixel] for number in range(classes)]
+        scores[0] *= np.float32(factor)
+        chosen = 0
+        for number in range(1, classes):
+            if scores[number] > scores[chosen]:
+                chosen = number
+        right[truth] += chosen == truth
+        given[truth] += 1
+        taken[chosen] += 1
+    ious = [r / max(1, g + t - r) for r, g, t in zip(right, given, taken, strict=True)]
+    of_seen = mean([value for number, value in enumerate(ious) if number not in unseen])
+    of_unseen = mean([value for number, value in enumerate(ious) if number in unseen])
+    both = of_seen + of_unseen
+    numbers = {
+        "text/miou_seen": of_seen,
+        "text/miou_unseen": of_unseen,
+        "text/miou_harmonic": 2 * of_seen * of_unseen / both if both else 0.0,
+        "text/miou": mean(ious),
+    }
+    return numbers, ious
