@@ -58,15 +58,22 @@ def check_voc2012(root: Path, every: bool) -> Iterator[Finding]:
     )
     yield from missing
     if not missing:
-        photos, names = open_voc(root, augmented=False), read_voc_list(root, "val")
-        count = beside_published([len(names)], [published.VOC2012["val"]], "{:,} photos", drawn)
-        maps = _maps(photos, names, published.VOC_CLASSES, VOC_SOURCE, every)
-        yield sum_up("val.txt", [count, *maps])
+        try:
+            photos, names = open_voc(root, augmented=False), read_voc_list(root, "val")
+        except ValueError as error:
+            yield Finding("wrong", "val.txt", str(error))
+        else:
+            count = beside_published([len(names)], [published.VOC2012["val"]], "{:,} photos", drawn)
+            maps = _maps(photos, names, published.VOC_CLASSES, VOC_SOURCE, every)
+            yield sum_up("val.txt", [count, *maps])
     for split, whole in (("train", published.VOC2012["train"]), (_TRAIN_AUG, published.TRAIN_AUG)):
         try:
             listed = len(read_voc_list(root, split))
         except DatasetNotFoundError:
             continue  # no benchmark reads them
+        except ValueError as error:
+            yield Finding("wrong", f"{split}.txt", str(error))
+            continue
         count = beside_published([listed], [whole], "{:,} photos", drawn)
         yield sum_up(f"{split}.txt", [count, ("ok", "no benchmark here reads it")])
 

@@ -12,6 +12,8 @@ from clipseg_pl.models.attention import run_block
 from clipseg_pl.models.clip_weights import build_tokenizer
 
 _SHOWN = 80  # letters of a text in a warning
+_MOST_LETTERS = 4_000
+"""that are tokenized, far beyond any context: the time that it takes grows with their square"""
 
 
 class TextEncoder:
@@ -39,7 +41,7 @@ class TextEncoder:
         missing = list(dict.fromkeys(text for text in texts if text not in cache))
         if missing:
             self._warn_of_truncation(missing)
-            tokens = self.tokenizer(missing).to(device)
+            tokens = self.tokenizer([_beginning(text) for text in missing]).to(device)
             # what is kept must not depend on who asked first
             with torch.autocast(tokens.device.type, enabled=False):
                 embedded = self._encode(tokens)
@@ -66,8 +68,13 @@ class TextEncoder:
     def _warn_of_truncation(self, texts: Sequence[str]) -> None:
         longest = self.clip.context_length - 2  # start and end token
         for text in texts:
-            if len(self.tokenizer.encode(text)) > longest:
+            if len(self.tokenizer.encode(_beginning(text))) > longest:
                 shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
                 warnings.warn(
                     f"CLIP reads the first {longest} tokens only of {shown!r}", stacklevel=5
                 )
+
+
+def _beginning(text: str) -> str:
+    """As much of a text as can matter."""
+    return text if len(text) <= _MOST_LETTERS else " ".join(text.split())[:_MOST_LETTERS]

@@ -26,6 +26,7 @@ from datamodules.datasets.annotations import (
 )
 from datamodules.datasets.phrasecut_index import Strings
 from datamodules.datasets.run_lengths import Encoded, encode, polygons_of
+from datamodules.datasets.transforms import is_size
 
 _NO_MASK = "without a segmentation"
 _PHRASES = ("phrase", "caption")
@@ -220,8 +221,8 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
 
 def _read_photo(entry: Mapping[str, Any], where: str) -> _Photo:
     height, width = entry.get("height"), entry.get("width")
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
-        raise ValueError(f"{where} has no height and width")
+    if not is_size(height, width):
+        raise ValueError(f"{where} has no height and width of a photo")
     if "coco_url" in entry and not entry.get("file_name"):
         name = "/".join(_text(entry, "coco_url", where).split("/")[-2:])
     else:

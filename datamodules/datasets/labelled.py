@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from clipseg_pl.images import RGB, UnreadableImageError, read_image
-from datamodules.datasets.files import require
+from clipseg_pl.images import RGB, UnreadableImageError, open_image, read_image
+from datamodules.datasets.files import require, stays_below
 
 Labels = npt.NDArray[np.uint8]
 
@@ -52,15 +51,8 @@ class LabelledPhotos:
             UnreadableImageError: naming the file, also if it is no map of indices.
         """
         file = self.label_file(name)
-        try:
-            with Image.open(file) as image:
-                mode, labels = image.mode, np.array(image)
-        except FileNotFoundError as error:
-            raise UnreadableImageError(f"{file}: no such label map") from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UnreadableImageError(
-                f"{file}: cannot be read as a label map ({error})"
-            ) from error
+        with open_image(file, "label map") as image:
+            mode, labels = image.mode, np.array(image)
         if mode not in ("L", "P"):
             raise UnreadableImageError(f"{file}: has mode {mode}, not L or P")
         return labels
@@ -87,6 +79,7 @@ def read_voc_list(root: Path, split: str) -> list[str]:
 
     Raises:
         DatasetNotFoundError: if it is missing.
+        ValueError: if it is no list of names.
     """
     file = root / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
     return read_list(file, "Pascal VOC", VOC_SOURCE)
@@ -112,6 +105,15 @@ def read_list(file: Path, what: str, source: str) -> list[str]:
 
     Raises:
         DatasetNotFoundError: saying what the file is for, and where to get it.
+        ValueError: naming the file, if it is no text, or a name in it leads out of its dataset.
     """
     require(what, file.parent, {file.name: file.is_file()}, source)
-    return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: no text in UTF-8") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        if not all(map(stays_below, line.split())):
+            raise ValueError(f"{file}: {line!r:.100} is no name of a photo of {what}")
+    return lines
