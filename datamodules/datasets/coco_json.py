@@ -220,14 +220,14 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def _read_photo(entry: Mapping[str, Any], where: str) -> _Photo:
-    height, width = entry.get("height"), entry.get("width")
-    if not is_size(height, width):
+    size = entry.get("height"), entry.get("width")
+    if not is_size(size):
         raise ValueError(f"{where} has no height and width of a photo")
     if "coco_url" in entry and not entry.get("file_name"):
         name = "/".join(_text(entry, "coco_url", where).split("/")[-2:])
     else:
         name = _text(entry, "file_name", where)
-    return _Photo(os.path.normpath(name), height, width)
+    return _Photo(os.path.normpath(name), *size)
 
 
 def _refuse_other_sizes(

@@ -1,5 +1,6 @@
 """Photos labelled pixel by pixel: VOC2012 and COCO2014 in the layout of HSNet."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,15 @@ def read_voc_list(root: Path, split: str) -> list[str]:
         DatasetNotFoundError: if it is missing.
         ValueError: if it is no list of names.
     """
-    file = root / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
-    return read_list(file, "Pascal VOC", VOC_SOURCE)
+    file = voc_list(root, split)
+    names = read_list(file, "Pascal VOC", VOC_SOURCE)
+    check_names(file, names)
+    return names
+
+
+def voc_list(root: Path, split: str) -> Path:
+    """Where a list of VOC2012 lies."""
+    return root / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
 def open_coco(root: Path) -> LabelledPhotos:
@@ -105,15 +113,22 @@ def read_list(file: Path, what: str, source: str) -> list[str]:
 
     Raises:
         DatasetNotFoundError: saying what the file is for, and where to get it.
-        ValueError: naming the file, if it is no text, or a name in it leads out of its dataset.
+        ValueError: naming the file, if it is no text.
     """
     require(what, file.parent, {file.name: file.is_file()}, source)
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: no text in UTF-8") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        if not all(map(stays_below, line.split())):
-            raise ValueError(f"{file}: {line!r:.100} is no name of a photo of {what}")
-    return lines
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def check_names(file: Path, names: Sequence[str]) -> None:
+    """Refuse names that lead out of their dataset: masks are written under them, too.
+
+    Raises:
+        ValueError: naming the file that they are read from.
+    """
+    for name in names:
+        if not stays_below(name):
+            raise ValueError(f"{file}: {name!r:.100} is no name of a photo")

@@ -140,13 +140,13 @@ def _id(given: object) -> int:
 
 
 def _read_image_entry(entry: dict[str, Any]) -> _Image:
-    height, width = entry["height"], entry["width"]
-    if not is_size(height, width):
-        raise ValueError(f"image {entry['id']} has no size but {height!r:.20} x {width!r:.20}")
+    size = entry["height"], entry["width"]
+    if not is_size(size):
+        raise ValueError(f"image {entry['id']} has no size but {size!r:.60}")
     if "coco_url" in entry:  # .../train2017/000000000030.jpg
         name = "/".join(entry["coco_url"].split("/")[-2:])
     else:
         name = entry["file_name"].rpartition("_")[2]  # COCO_val2014_0...30.jpg
     if not stays_below(name):
         raise ValueError(f"image {entry['id']} is called {name!r:.100}")
-    return _Image(name, height, width)
+    return _Image(name, *size)

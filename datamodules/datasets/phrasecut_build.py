@@ -200,7 +200,7 @@ def read_table(table: Path) -> dict[int, tuple[int, int]]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{table}: not PhraseCut's image table ({error!r})") from error
     for image, size in sizes.items():
-        if bool in map(type, size) or not is_size(*size):
+        if bool in map(type, size) or not is_size(size):
             raise ValueError(f"{table}: image {image} has no size but {size}")
     return sizes
 

@@ -1,7 +1,7 @@
 """Geometry of images and masks: polygons to masks, crops, resizing."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import albumentations as A
 import cv2
@@ -34,11 +34,12 @@ class Square(NamedTuple):
     side: int
 
 
-def is_size(height: object, width: object) -> bool:
+def is_size(sides: tuple[object, object]) -> TypeGuard[tuple[int, int]]:
     """Whether these, read from a file, can be height and width of a photo that is read at all."""
-    sides = (height, width)
-    whole = all(isinstance(side, int) and 0 < side <= MOST_PIXELS for side in sides)
-    return whole and height * width <= MOST_PIXELS  # type: ignore[operator]
+    height, width = sides
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        return False
+    return height * width <= MOST_PIXELS
 
 
 def can_be_drawn(polygon: Points) -> bool:
