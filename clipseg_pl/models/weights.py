@@ -1,5 +1,6 @@
 """Files of weights, where they lie and how they are read; random weights that never differ."""
 
+import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,6 +76,18 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     if not (isinstance(state, dict) and state and all(_is_stored(*item) for item in state.items())):
         raise ValueError(f"{file}: holds something else than named tensors")
     return dict(state)
+
+
+def read_json(file: Path) -> Any:  # noqa: ANN401 - whatever is in it
+    """Read a file of JSON.
+
+    Raises:
+        ValueError: naming the file, if it is none.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON ({error})") from error
 
 
 def load_plain(file: Path) -> Any:  # noqa: ANN401 - whatever is in it

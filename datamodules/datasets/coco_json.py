@@ -227,6 +227,8 @@ def _read_photo(entry: Mapping[str, Any], where: str) -> _Photo:
         name = "/".join(_text(entry, "coco_url", where).split("/")[-2:])
     else:
         name = _text(entry, "file_name", where)
+    if len(name.splitlines()) != 1:
+        raise ValueError(f"{where} has the name {name!r:.100}")
     return _Photo(os.path.normpath(name), *size)
 
 

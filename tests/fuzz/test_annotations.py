@@ -99,7 +99,10 @@ def test_segmentations_of_coco(tmp_path, inputs, kind):
     }
 
     def read(segmentation):
-        content = {**COCO, "annotations": [{**COCO["annotations"][0], "segmentation": segmentation}]}
+        content = {
+            **COCO,
+            "annotations": [{**COCO["annotations"][0], "segmentation": segmentation}],
+        }
         (tmp_path / "coco.json").write_text(json.dumps(content))
         found = read_coco(tmp_path / "coco.json", tmp_path)
         assert found.masks(0).shape == SIZE

@@ -51,6 +51,7 @@ SIDES = st.integers(0, 2**31) | st.sampled_from([1, 2, 9000, 65535, 89_000_000, 
 
 def png(width: int, height: int, depth: int, colour: int, rows: int) -> bytes:
     """A PNG that declares a size, with a few rows of zeros."""
+
     def chunk(name: bytes, content: bytes) -> bytes:
         check = zlib.crc32(name + content)
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)

@@ -39,9 +39,11 @@ def test_tables_of_phrases(folder, inputs, kind):
     file = folder / f"table.{kind}"
     valid = (write_csv if kind == "csv" else write_jsonl)(file, ROWS).read_bytes()
     lines = edited(ROWS).map(
-        lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode()
-        if kind == "jsonl"
-        else b"image,mask,phrase,label\n" + "\n".join(map(str, rows)).encode(errors="replace")
+        lambda rows: (
+            "".join(json.dumps(row) + "\n" for row in rows).encode()
+            if kind == "jsonl"
+            else b"image,mask,phrase,label\n" + "\n".join(map(str, rows)).encode(errors="replace")
+        )
     )
 
     def read(content):
@@ -54,10 +56,13 @@ def test_tables_of_phrases(folder, inputs, kind):
 
 # numbers of opcodes that name, call and remember things, and sizes that are not there
 OPCODES = st.sampled_from(
-    [b"\x80\x04", b"cos\nsystem\n", b"\x93", b"R", b"b", b"r\xff\xff\xff\x7f", b"j\xff\xff\xff\x7f"]
-    + [b"\x8e" + b"\xff" * 7 + b"\x7f", b"\x96" + b"\xff" * 7 + b"\x0f", b"B\xff\xff\xff\x7f"]
-    + [b"\x95" + b"\xff" * 8, b"(", b"t", b"]", b"}", b"0", b"1", b"2", b"Q", b"P0\n", b"\x82\x01"]
-    + [b"K\x01", b"X\x04\x00\x00\x00a.b/", b"a", b"e", b"u", b"s", b"\x81", b"\x92", b"i__m\nx\n"]
+    [
+        *(b"\x80\x04", b"cos\nsystem\n", b"\x93", b"R", b"b", b"\x81", b"\x92", b"i__m\nx\n"),
+        *(b"r\xff\xff\xff\x7f", b"j\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f"),
+        *(b"\x8e" + b"\xff" * 7 + b"\x7f", b"\x96" + b"\xff" * 7 + b"\x0f", b"\x95" + b"\xff" * 8),
+        *(b"(", b"t", b"]", b"}", b"0", b"1", b"2", b"Q", b"P0\n", b"\x82\x01", b"K\x01"),
+        *(b"X\x04\x00\x00\x00a.b/", b"a", b"e", b"u", b"s"),
+    ]
 )
 
 
