@@ -28,6 +28,7 @@ from clipseg_pl.models.weights import (
     find_file,
     load_strictly,
     no_weights_beside,
+    one_line,
     read_json,
     repeatable_weights,
     weight_folders,
@@ -119,8 +120,7 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
     config = find_config(name)
     clip = new_clip(config)
     if pretrained:
-        file = _find_weights(name, tag, config)
-        load_strictly(clip, name, file, ignored=_SIZES)
+        load_strictly(clip, name, _find_weights(name, tag, config), ignored=_SIZES)
     return clip
 
 
@@ -132,7 +132,7 @@ def new_clip(config: Mapping[str, Any]) -> CLIP:
     """
     weights = sum(parameter.numel() for parameter in outline(config).parameters())
     if weights > _MOST_WEIGHTS:
-        raise ValueError(f"a CLIP of {weights:,} weights; more than {_MOST_WEIGHTS:,} are refused")
+        raise ValueError(f"a CLIP of {weights:,} weights, {_MOST_WEIGHTS:,} at most")
     with repeatable_weights():
         return CLIP(**config)
 
@@ -150,8 +150,7 @@ def outline(config: Mapping[str, Any]) -> CLIP:
         with torch.device("meta"):
             return CLIP(**config)
     except Exception as error:  # open_clip checks nothing
-        cause = " ".join(str(error).split())
-        raise ValueError(f"its configuration is of no CLIP ({cause:.160})") from error
+        raise ValueError(f"its configuration is of no CLIP ({one_line(error)})") from error
 
 
 def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | SimpleTokenizer":

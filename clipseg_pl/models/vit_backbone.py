@@ -20,6 +20,7 @@ from clipseg_pl.models.weights import (
     find_file,
     load_strictly,
     no_weights_beside,
+    one_line,
     read_json,
     repeatable_weights,
     weight_folders,
@@ -153,8 +154,7 @@ def _build_own(file: Path) -> VisionTransformer:
     try:
         return VisionTransformer(**{**given, "num_classes": 0})
     except Exception as error:  # timm checks little, and by assertions
-        cause = " ".join(str(error).split())
-        raise ValueError(f"{file}: describes no ViT ({cause:.160})") from error
+        raise ValueError(f"{file}: describes no ViT ({one_line(error)})") from error
 
 
 def clip_beside(name: str) -> str:

@@ -164,3 +164,8 @@ def first_mismatch(error: RuntimeError) -> str:
     first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
     named, *others = first.split('", "')
     return f'{named}" and {len(others)} more' if others else first
+
+
+def one_line(error: Exception) -> str:
+    """The beginning of what a library says, which may have many lines."""
+    return f"{' '.join(str(error).split()):.160}"
