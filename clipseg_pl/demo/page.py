@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gradio as gr
+from gradio.components.image_editor import EditorData, EditorValue
 from PIL import Image
 
-from clipseg_pl.demo.callbacks import Callbacks
+from clipseg_pl.demo.callbacks import Callbacks, uploaded
 from clipseg_pl.segmenter import Segmenter
 
 _SHORT = 320  # pixels, of a photo that is asked about
@@ -32,6 +33,27 @@ CSS = """
   overflow: hidden; }
 .prompts .bar b { display: block; height: 100%; }
 """
+
+
+class _Editor(gr.ImageEditor):
+    """Opens what was uploaded, no other file of this machine."""
+
+    is_template = True  # for Gradio: it looks as the one that it is made from
+
+    def preprocess(self, payload: EditorData | None) -> EditorValue | None:
+        """Refuse other files before one is opened."""
+        if payload is not None:
+            for part in (payload.background, *payload.layers, payload.composite):
+                if part is not None:
+                    _refuse_others(part.path, Path(self.GRADIO_CACHE))
+        return super().preprocess(payload)
+
+
+def _refuse_others(named: str, folder: Path) -> None:
+    try:
+        uploaded(named, folder)
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error
 
 
 class Example(NamedTuple):
@@ -95,7 +117,7 @@ def build_page(
                 )
                 words.render()  # type: ignore[no-untyped-call]
                 with gr.Accordion("Or show it: paint over an example", open=False, elem_id="show"):
-                    editor = gr.ImageEditor(
+                    editor = _Editor(
                         {"background": str(support_file), "layers": [], "composite": None},
                         show_label=False,
                         type="numpy",
@@ -162,7 +184,8 @@ def build_page(
         asked = [seen, words, example, example_words, weight]
         drawn = [seen, segmentation, threshold, least_presence]
         shown = [picture, table, masks]
-        # unread: Gradio's own reading answers files that are no photos with a traceback;
+        # unread: Gradio's own reading takes any file of this machine and photos of any size, and
+        # answers files that are no photos with a traceback;
         # and not its `change`, which an upload fires twice
         for changed in (
             gr.on(
