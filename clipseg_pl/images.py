@@ -24,8 +24,6 @@ _KNOWN = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", 
 Image.init()
 FORMATS = tuple(form for form in _KNOWN if form in Image.OPEN)  # PIL 10 has no AVIF
 """that are read: those of photos; of PIL's others one starts a program (EPS: Ghostscript)"""
-_PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError, MemoryError)
-"""what PIL raises for files that are no image, or only the beginning of one"""
 _AT_ONCE = 1 << 20  # pixels of a photo that are blended
 _DEEP = ("I", "F")  # modes of more than 8 bits
 _ON_ITS_SIDE = range(5, 9)
@@ -41,26 +39,24 @@ class UnreadableImageError(OSError):
 
 @contextmanager
 def open_image(file: Path, what: str = "photo") -> Iterator[Image.Image]:
-    """Open an image file; what goes wrong until it is closed names the file.
+    """Open an image file (see `FORMATS`); what goes wrong until it is closed names the file.
 
     Args:
-        file: in one of `FORMATS`, whatever it is called.
+        file: whatever it is called.
         what: how the message calls one that is not there.
 
     Raises:
         UnreadableImageError: naming the file.
     """
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(
-                    f"{image.width} x {image.height} are more than {MOST_PIXELS // 10**6} "
-                    "megapixels: make it smaller first"
-                )
-            yield image
+        image = _decode(file)
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{file}: no such {what}") from error
-    except _PROBLEMS as error:
+    except Exception as error:  # PIL's plugins raise anything for damaged files
+        raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
+    try:
+        yield image
+    except (OSError, ValueError, MemoryError) as error:
         raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
 
 
@@ -216,8 +212,18 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
             if upright and image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE:
                 return image.width, image.height
             return image.height, image.width
-    except _PROBLEMS:
+    except Exception:  # see `open_image`
         return None
+
+
+def _decode(file: Path) -> Image.Image:
+    """Read a file, its size first."""
+    with Image.open(file, formats=FORMATS) as image:  # what is loaded stays
+        if image.width * image.height > MOST_PIXELS:
+            most = f"{MOST_PIXELS // 10**6} megapixels: make it smaller first"
+            raise ValueError(f"{image.width} x {image.height} are more than {most}")
+        image.load()
+        return image
 
 
 def _load_pil(image: Image.Image) -> tuple[RGB, npt.NDArray[np.uint8] | None]:

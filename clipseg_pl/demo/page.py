@@ -35,27 +35,6 @@ CSS = """
 """
 
 
-class _Editor(gr.ImageEditor):
-    """Opens what was uploaded, no other file of this machine."""
-
-    is_template = True  # for Gradio: it looks as the one that it is made from
-
-    def preprocess(self, payload: EditorData | None) -> EditorValue | None:
-        """Refuse other files before one is opened."""
-        if payload is not None:
-            for part in (payload.background, *payload.layers, payload.composite):
-                if part is not None:
-                    _refuse_others(part.path, Path(self.GRADIO_CACHE))
-        return super().preprocess(payload)
-
-
-def _refuse_others(named: str, folder: Path) -> None:
-    try:
-        uploaded(named, folder)
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
 class Example(NamedTuple):
     """A photo to begin with, and words for it."""
 
@@ -117,7 +96,7 @@ def build_page(
                 )
                 words.render()  # type: ignore[no-untyped-call]
                 with gr.Accordion("Or show it: paint over an example", open=False, elem_id="show"):
-                    editor = _Editor(
+                    editor = gr.ImageEditor(
                         {"background": str(support_file), "layers": [], "composite": None},
                         show_label=False,
                         type="numpy",
@@ -131,6 +110,7 @@ def build_page(
                         height=_SHORT + 80,
                         elem_id="support",
                     )
+                    _refuse_others(editor, folder)
                     with gr.Row():
                         use = gr.Button("Find this", variant="primary", elem_id="use")
                         leave = gr.Button("Leave it out", elem_id="leave")
@@ -216,3 +196,23 @@ def build_page(
             show_progress="hidden",
         )
     return page
+
+
+def _refuse_others(editor: gr.ImageEditor, folder: Path) -> None:
+    """Let an editor open what was uploaded, no other file of this machine.
+
+    It is changed in place: for a class of its own Gradio would write a file beside this one.
+    """
+    open_all = editor.preprocess
+
+    def open_uploads(payload: EditorData | None) -> EditorValue | None:
+        if payload is not None:
+            for part in (payload.background, *payload.layers, payload.composite):
+                try:
+                    if part is not None:
+                        uploaded(part.path, folder)
+                except ValueError as error:
+                    raise gr.Error(str(error), print_exception=False) from error
+        return open_all(payload)
+
+    editor.preprocess = open_uploads  # type: ignore[method-assign]
