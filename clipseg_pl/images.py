@@ -22,8 +22,11 @@ PAPER_SIZE = 352
 """side in pixels of the squares that the paper's models see"""
 MOST_PIXELS = 89_478_485
 """of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
-_PROBLEMS = (OSError, Image.DecompressionBombError, SyntaxError, ValueError)
-"""what PIL raises for files that are no image, or only the beginning of one"""
+_KNOWN = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+Image.init()
+FORMATS = tuple(form for form in _KNOWN if form in Image.OPEN)  # PIL 10 has no AVIF
+"""that are read: those of photos; of PIL's others one starts a program (EPS: Ghostscript)"""
+_AT_ONCE = 1 << 20  # pixels of a photo that are blended
 _DEEP = ("I", "F")  # modes of more than 8 bits
 _ON_ITS_SIDE = range(5, 9)
 """EXIF orientations that exchange height and width"""
@@ -37,23 +40,25 @@ class UnreadableImageError(OSError):
 
 
 @contextmanager
-def open_image(file: Path) -> Iterator[Image.Image]:
-    """Open an image file; what goes wrong until it is closed names the file.
+def open_image(file: Path, what: str = "photo") -> Iterator[Image.Image]:
+    """Open an image file (see `FORMATS`); what goes wrong until it is closed names the file.
+
+    Args:
+        file: whatever it is called.
+        what: how the message calls one that is not there.
 
     Raises:
         UnreadableImageError: naming the file.
     """
     try:
-        with Image.open(file) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(
-                    f"{image.width} x {image.height} are more than {MOST_PIXELS // 10**6} "
-                    "megapixels: make it smaller first"
-                )
-            yield image
+        image = _decode(file)
     except FileNotFoundError as error:
-        raise UnreadableImageError(f"{file}: no such photo") from error
-    except _PROBLEMS as error:
+        raise UnreadableImageError(f"{file}: no such {what}") from error
+    except Exception as error:  # PIL's plugins raise anything for damaged files
+        raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
+    try:
+        yield image
+    except (OSError, ValueError, MemoryError) as error:
         raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
 
 
@@ -106,8 +111,13 @@ def load_photo(picture: Picture) -> RGB:
     colours, alpha = load_picture(picture)
     if alpha is None:
         return colours
-    opaque = alpha[..., None] / np.float32(255)
-    return (colours * opaque + 255 * (1 - opaque)).round().astype(np.uint8)
+    pixels, opacity = colours.reshape(-1, 3), alpha.reshape(-1, 1)
+    blended = np.empty_like(pixels)
+    for first in range(0, len(pixels), _AT_ONCE):  # floats of all pixels would take gigabytes
+        some = slice(first, first + _AT_ONCE)
+        opaque = opacity[some] / np.float32(255)
+        blended[some] = (pixels[some] * opaque + 255 * (1 - opaque)).round()
+    return blended.reshape(colours.shape)
 
 
 def whole_numbers(picture: Picture) -> npt.NDArray[Any] | None:
@@ -178,7 +188,9 @@ def sides_seen(size: Sequence[int], area_side: int, patch: int) -> tuple[int, in
         patch: side of a patch in pixels.
     """
     scale = area_side / (size[0] * size[1]) ** 0.5
-    height, width = (max(1, round(side * scale / patch)) * patch for side in size)
+    # of an extreme strip the short side has a patch at least; the long one is then the shorter
+    most = max(1, round((area_side / patch) ** 2))
+    height, width = (min(max(1, round(side * scale / patch)), most) * patch for side in size)
     return height, width
 
 
@@ -189,19 +201,31 @@ def resize(image: RGB, sides: tuple[int, int]) -> Tensor:
 
 
 def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
-    """Height and width of a photo from its header; None if it has none.
+    """Height and width of a photo from its header; None if it cannot be read as one.
 
     Args:
-        file: any format that PIL knows.
+        file: in one of `FORMATS`.
         upright: turned as viewers show it (see `load_photo`); else as stored.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                return None
             if upright and image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE:
                 return image.width, image.height
             return image.height, image.width
-    except _PROBLEMS:
+    except Exception:  # see `open_image`
         return None
+
+
+def _decode(file: Path) -> Image.Image:
+    """Read a file, its size first."""
+    with Image.open(file, formats=FORMATS) as image:  # what is loaded stays
+        if image.width * image.height > MOST_PIXELS:
+            most = f"{MOST_PIXELS // 10**6} megapixels: make it smaller first"
+            raise ValueError(f"{image.width} x {image.height} are more than {most}")
+        image.load()
+        return image
 
 
 def _load_pil(image: Image.Image) -> tuple[RGB, npt.NDArray[np.uint8] | None]:

@@ -11,6 +11,7 @@ from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.published import load_published
+from clipseg_pl.models.weights import one_line
 from clipseg_pl.module import CLIPSegModule
 
 TOY = "toy"
@@ -53,8 +54,7 @@ def load_model(file: str | Path, backbone: Backbone | None = None) -> Loaded:
     try:
         module = CLIPSegModule.load_from_checkpoint(file, map_location="cpu", weights_only=True)
     except (RuntimeError, TypeError, KeyError, ArgumentError) as error:
-        cause = " ".join(str(error).split())
-        raise ValueError(f"{file}: does not fit its description ({cause:.160})") from error
+        raise ValueError(f"{file}: does not fit its description ({one_line(error)})") from error
     size = content["image_size"] or PAPER_SIZE
     cut = content.get("absent_cut") or 0.0
     return Loaded(module.model, size, kept_or_paper(content["threshold"]), cut)

@@ -1,5 +1,6 @@
 """A W&B sweep file as the command lines that an agent would run for it."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,9 @@ _KEYS = {
 _METHODS = ("grid", "random", "bayes")
 _PYTHON = {"${env}", "${interpreter}", "python"}
 _ARGS = "${args}"
+_MOST_RUNS = 10_000
+_MOST_PARTS = 100_000
+"""values and lists in a file; aliases make billions of a few lines"""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ def read_sweep(file: Path) -> Sweep:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file")
     try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     try:
         return _understand(file, content)
@@ -83,6 +87,8 @@ def read_sweep(file: Path) -> Sweep:
 
 
 def _understand(file: Path, content: object) -> Sweep:
+    if not _is_small(content):
+        raise ValueError(f"more than {_MOST_PARTS} values")
     if not isinstance(content, dict):
         raise ValueError("not a sweep file, which has method, metric, parameters and command")
     unknown = [str(key) for key in content if key not in _KEYS]
@@ -104,6 +110,9 @@ def _understand(file: Path, content: object) -> Sweep:
         parameters={str(key): _values(str(key), given) for key, given in parameters.items()},
         command=_arguments(content.get("command"), content.get("program")),
     )
+    runs = math.prod(map(len, sweep.parameters.values()))
+    if runs > _MOST_RUNS:
+        raise ValueError(f"{runs} runs, {_MOST_RUNS} at most: give fewer values")
     names = Counter(sweep.folder_name(point) for point in sweep.points())
     name, count = names.most_common(1)[0]
     if count > 1:
@@ -128,6 +137,20 @@ def _values(key: str, given: object) -> list[object]:
     if None in values:
         raise ValueError(f'{key}: write "null" in quotes; wandb would make None of a bare one')
     return values
+
+
+def _is_small(value: object) -> bool:
+    """Whether a value has a number of parts that can be written out."""
+    waiting = [value]
+    for _ in range(_MOST_PARTS):
+        if not waiting:
+            return True
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += [*part, *part.values()]
+        elif isinstance(part, list | tuple | set):
+            waiting += part
+    return False
 
 
 def _arguments(command: object, program: object) -> list[str]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
 
@@ -241,8 +242,8 @@ def chromium():
         yield playwright.chromium
 
 
-@pytest.fixture
-def url():
+@contextmanager
+def serving():
     """Address of a page that is served by a process of its own."""
     pytest.importorskip("gradio", reason="gradio is not installed: the demo extra")
     port = free_port()
@@ -263,6 +264,12 @@ def url():
             process.kill()
             process.communicate()
         watchdog.cancel()
+
+
+@pytest.fixture
+def url():
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _TOY = "toy"
+_LARGEST_UPLOAD = 64 << 20  # bytes
+_MOST_VISITORS = 32  # whose photos are kept in memory, a few megabytes each
 _SIZE = 360, 480  # height and width of a scene in pixels
 _SCENES = (
     (240, "car, road, grass, aeroplane"),  # there is no aeroplane
@@ -97,6 +99,8 @@ def _serve(given: argparse.Namespace, folder: Path) -> None:
     _, url, _ = page.launch(
         server_name=given.host,
         server_port=given.port,
+        max_file_size=_LARGEST_UPLOAD,
+        state_session_capacity=_MOST_VISITORS,
         share=False,
         ssr_mode=False,
         quiet=True,

@@ -40,7 +40,7 @@ class Callbacks:
         if upload is None:
             return None
         try:
-            return session.see(self.segmenter, Path(upload["path"]))
+            return session.see(self.segmenter, uploaded(upload.get("path"), self.folder))
         except ValueError as error:  # not raised: what the page knows of the last photo must go
             gr.Warning(str(error))
             return None
@@ -90,3 +90,22 @@ class Callbacks:
         masks = write_masks(shown, overlay, Path(tempfile.mkdtemp(dir=self.folder)))
         height, width = seen.photo.shape[:2]  # the table is the legend
         return overlay.crop((0, 0, width, height)), write_table(shown), str(masks)
+
+
+def uploaded(named: object, folder: Path) -> Path:
+    """The file that a request names.
+
+    Gradio lets requests name any file of this machine, where they leave out its mark of a file.
+
+    Args:
+        named: a path.
+        folder: that Gradio keeps uploads in.
+
+    Raises:
+        ValueError: if it lies elsewhere.
+    """
+    if isinstance(named, str) and "\0" not in named:
+        file = Path(named).resolve()
+        if file.is_relative_to(folder.resolve()):
+            return file
+    raise ValueError(NO_PHOTO)

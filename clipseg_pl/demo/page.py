@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gradio as gr
+from gradio.components.image_editor import EditorData, EditorValue
 from PIL import Image
 
-from clipseg_pl.demo.callbacks import Callbacks
+from clipseg_pl.demo.callbacks import Callbacks, uploaded
 from clipseg_pl.segmenter import Segmenter
 
 _SHORT = 320  # pixels, of a photo that is asked about
@@ -109,6 +110,7 @@ def build_page(
                         height=_SHORT + 80,
                         elem_id="support",
                     )
+                    _refuse_others(editor, folder)
                     with gr.Row():
                         use = gr.Button("Find this", variant="primary", elem_id="use")
                         leave = gr.Button("Leave it out", elem_id="leave")
@@ -162,7 +164,8 @@ def build_page(
         asked = [seen, words, example, example_words, weight]
         drawn = [seen, segmentation, threshold, least_presence]
         shown = [picture, table, masks]
-        # unread: Gradio's own reading answers files that are no photos with a traceback;
+        # unread: Gradio's own reading takes any file of this machine and photos of any size, and
+        # answers files that are no photos with a traceback;
         # and not its `change`, which an upload fires twice
         for changed in (
             gr.on(
@@ -193,3 +196,23 @@ def build_page(
             show_progress="hidden",
         )
     return page
+
+
+def _refuse_others(editor: gr.ImageEditor, folder: Path) -> None:
+    """Let an editor open what was uploaded, no other file of this machine.
+
+    It is changed in place: for a class of its own Gradio would write a file beside this one.
+    """
+    open_all = editor.preprocess
+
+    def open_uploads(payload: EditorData | None) -> EditorValue | None:
+        if payload is not None:
+            for part in (payload.background, *payload.layers, payload.composite):
+                try:
+                    if part is not None:
+                        uploaded(part.path, folder)
+                except ValueError as error:
+                    raise gr.Error(str(error), print_exception=False) from error
+        return open_all(payload)
+
+    editor.preprocess = open_uploads  # type: ignore[method-assign]

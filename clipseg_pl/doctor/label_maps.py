@@ -30,7 +30,9 @@ from datamodules.datasets.labelled import (
     LabelledPhotos,
     open_coco,
     open_voc,
+    read_list,
     read_voc_list,
+    voc_list,
 )
 from datamodules.datasets.pascal_5i import read_hsnet_list, read_pfenet_list
 from datamodules.toy.writers.folder import MANIFEST
@@ -64,7 +66,7 @@ def check_voc2012(root: Path, every: bool) -> Iterator[Finding]:
         yield sum_up("val.txt", [count, *maps])
     for split, whole in (("train", published.VOC2012["train"]), (_TRAIN_AUG, published.TRAIN_AUG)):
         try:
-            listed = len(read_voc_list(root, split))
+            listed = len(read_list(voc_list(root, split), "Pascal VOC", VOC_SOURCE))
         except DatasetNotFoundError:
             continue  # no benchmark reads them
         count = beside_published([listed], [whole], "{:,} photos", drawn)

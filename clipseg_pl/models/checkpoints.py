@@ -4,18 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from clipseg_pl.models.backbone import BackboneShape
+from clipseg_pl.models.checkpoint_parts import check_parts
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.models.key_map import decoder_state
-from clipseg_pl.models.weights import read_state_dict
+from clipseg_pl.models.weights import load_plain, read_state_dict
 
 PUBLISHED_HEADS = 4  # in all that was published
-# what `CLIPSegModule` puts into a checkpoint
-_CHECKPOINT = {"hyper_parameters", "state_dict", "threshold", "image_size"}
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -23,17 +21,21 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: naming the file, if it is something else or only the beginning of one.
+        ValueError: naming the file, if it is something else or only the beginning of one, or
+            holds what `fit` does not write (`check_parts`).
     """
     if not file.is_file():
         raise FileNotFoundError(f"no checkpoint {file}")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = load_plain(file)
     except Exception as error:
         raise ValueError(f"{file}: not a checkpoint ({type(error).__name__})") from error
-    if not isinstance(content, dict) or not content.keys() >= _CHECKPOINT:
-        raise ValueError(f"{file}: not a checkpoint of clipseg_pl")
-    return content
+    try:
+        check_parts(content)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    read: dict[str, Any] = content
+    return read
 
 
 def load_decoder(decoder: nn.Module, file: Path) -> None:
@@ -69,7 +71,7 @@ def start_from(model: CLIPSeg, file: Path) -> Sequence[str]:
         return ()
     content = read_checkpoint(file)
     model.decoder.check_layers(content.get("layers"))
-    excluded: Sequence[str] = content.get("excluded", ())
+    excluded: Sequence[str] = content.get("excluded") or ()
     return excluded
 
 

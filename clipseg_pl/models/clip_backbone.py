@@ -18,6 +18,7 @@ from clipseg_pl.models.clip_weights import (
     build_clip,
     find_normalisation,
     new_clip,
+    outline,
 )
 from clipseg_pl.models.weights import first_mismatch
 
@@ -62,11 +63,12 @@ class CLIPBackbone(Backbone):
         """
         backbone = cls.__new__(cls)
         Backbone.__init__(backbone)
-        backbone.clip = new_clip(config)
         try:
-            backbone.clip.load_state_dict(state)
+            outline(config).load_state_dict(state, assign=True)  # before memory is taken
         except RuntimeError as error:
             raise ValueError(f"its CLIP is another one: {first_mismatch(error)}") from error
+        backbone.clip = new_clip(config)
+        backbone.clip.load_state_dict(state)
         backbone._settle(PAPERS_CLIP, text_cache=16384)  # whose tokenizer is CLIP's own
         return backbone
 

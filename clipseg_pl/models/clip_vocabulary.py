@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from clipseg_pl.models.clip_text import TextEncoder
-from clipseg_pl.models.clip_weights import PrunedTokenizer
+from clipseg_pl.models.pruned_tokenizer import PrunedTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _PADDING = 0  # as CLIP's own tokenizer pads; what follows the end is not read

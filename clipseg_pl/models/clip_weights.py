@@ -9,7 +9,7 @@ no path.
 """
 
 import difflib
-import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +20,16 @@ import torch
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from torch import Tensor
 
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD, RGB
+from clipseg_pl.models.pruned_tokenizer import PrunedTokenizer
 from clipseg_pl.models.weights import (
     find_downloaded,
     find_file,
     load_strictly,
     no_weights_beside,
+    one_line,
+    read_json,
     repeatable_weights,
     weight_folders,
 )
@@ -39,6 +41,7 @@ _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}
 _PLAIN_VISION = {"image_size", "patch_size", "head_width", *_TOWER}
 _PLAIN_TEXT = {"context_length", "vocab_size", "heads", *_TOWER}
 _HUB_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+_MOST_LAYERS, _MOST_WEIGHTS = 1000, 10**10  # the largest of open_clip has 2.5 billion
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # OpenAI's archives carry them
 
 
@@ -49,7 +52,9 @@ def find_config(name: str) -> dict[str, Any]:
         ValueError: if neither a file nor open_clip knows the name, or if it is no plain ViT CLIP.
     """
     own = _own_config(name)
-    config = own.get("model_cfg", own) if own else open_clip.get_model_config(name)
+    # by a colon open_clip would read folders and the network
+    known = None if ":" in name else open_clip.get_model_config(name)
+    config = own.get("model_cfg", own) if own else known
     if config is None:
         near = difflib.get_close_matches(name, plain_names(), 4, cutoff=0)
         raise ValueError(
@@ -88,7 +93,13 @@ def find_normalisation(name: str, tag: str) -> tuple[RGB, RGB]:
     own = _own_config(name)
     published = own.get("preprocess_cfg", {}) if own else open_clip.get_pretrained_cfg(name, tag)
     openai = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    mean, std = tuple(published.get("mean", openai[0])), tuple(published.get("std", openai[1]))
+    try:
+        mean, std = tuple(published.get("mean", openai[0])), tuple(published.get("std", openai[1]))
+        plain = len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0
+    except (AttributeError, TypeError):
+        plain = False
+    if not plain:
+        raise ValueError(f"{name}.json: its preprocess_cfg has no mean and std of three numbers")
     return (IMAGENET_MEAN, IMAGENET_STD) if (mean, std) == openai else (mean, std)
 
 
@@ -109,22 +120,44 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
     config = find_config(name)
     clip = new_clip(config)
     if pretrained:
-        file = _find_weights(name, tag, config)
-        load_strictly(clip, name, file, ignored=_SIZES)
+        load_strictly(clip, name, _find_weights(name, tag, config), ignored=_SIZES)
     return clip
 
 
 def new_clip(config: Mapping[str, Any]) -> CLIP:
-    """Build a CLIP of random weights, drawn from a fixed seed, by an open_clip configuration."""
+    """Build a CLIP of random weights, drawn from a fixed seed, by an open_clip configuration.
+
+    Raises:
+        ValueError: if it is of none, or of one beyond all that there are.
+    """
+    weights = sum(parameter.numel() for parameter in outline(config).parameters())
+    if weights > _MOST_WEIGHTS:
+        raise ValueError(f"a CLIP of {weights:,} weights, {_MOST_WEIGHTS:,} at most")
     with repeatable_weights():
         return CLIP(**config)
+
+
+def outline(config: Mapping[str, Any]) -> CLIP:
+    """A CLIP without numbers, which takes no memory.
+
+    Raises:
+        ValueError: if the configuration is of none.
+    """
+    try:
+        layers = [config[tower]["layers"] for tower in ("vision_cfg", "text_cfg")]
+        if max(layers) > _MOST_LAYERS:
+            raise ValueError(f"{max(layers)} layers")
+        with torch.device("meta"):
+            return CLIP(**config)
+    except Exception as error:  # open_clip checks nothing
+        raise ValueError(f"its configuration is of no CLIP ({one_line(error)})") from error
 
 
 def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | SimpleTokenizer":
     """CLIP's byte-pair tokenizer, cut down where `<name>_vocabulary.json` lists the rows kept."""
     file = find_file(f"{name}_vocabulary", (".json",))
     tokenizer = SimpleTokenizer(context_length=context_length)
-    return PrunedTokenizer(tokenizer, json.loads(file.read_text())) if file else tokenizer
+    return PrunedTokenizer(tokenizer, read_json(file)) if file else tokenizer
 
 
 def weights_on_disk(name: str, tag: str) -> Path | None:
@@ -150,46 +183,20 @@ def published_at(name: str, tag: str) -> str:
     return f"https://huggingface.co/{_repository(_published(name, tag))}"
 
 
-class PrunedTokenizer:
-    """Maps CLIP's token ids to the rows of a smaller embedding table.
-
-    Args:
-        tokenizer: the full one.
-        kept: token ids in row order; ids not among them get the row of the padding, id 0.
-    """
-
-    def __init__(self, tokenizer: SimpleTokenizer, kept: list[int]) -> None:
-        """Invert the list of kept ids.
-
-        Raises:
-            ValueError: if they do not rise; the end token must stay the largest.
-        """
-        if kept != sorted(set(kept)):
-            raise ValueError("the token ids of a vocabulary must rise")
-        self.tokenizer = tokenizer
-        self.row = torch.full((tokenizer.vocab_size,), kept.index(0))
-        self.row[torch.tensor(kept)] = torch.arange(len(kept))
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text in the full vocabulary, without start and end."""
-        ids: list[int] = self.tokenizer.encode(text)
-        return ids
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        """Rows of the pruned table: (len(texts), context length) int64."""
-        return self.row[self.tokenizer(texts)]
-
-
 def _own_config(name: str) -> dict[str, Any] | None:
     """What `<name>.json` says, if there is one."""
     file = find_file(name, (".json",))
-    own: dict[str, Any] | None = json.loads(file.read_text()) if file else None
+    own = read_json(file) if file else None
+    if file and not (isinstance(own, dict) and isinstance(own.get("model_cfg", own), dict)):
+        raise ValueError(f"{file}: not a configuration of open_clip")
     return own
 
 
 def _is_plain(config: dict[str, Any]) -> bool:
     """Whether `CLIPBackbone` computes what a model of that configuration does."""
-    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    vision, text = config.get("vision_cfg"), config.get("text_cfg")
+    if not (isinstance(vision, dict) and isinstance(text, dict)):
+        return False
     plain = set(config) <= _PLAIN and set(vision) <= _PLAIN_VISION and set(text) <= _PLAIN_TEXT
     return plain and bool(vision.get("patch_size"))  # ResNets have null
 

@@ -4,7 +4,6 @@ Read off transformers 5.23 (`models/clipseg`); it is not needed here. What a `co
 out has the default of transformers' classes.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 
 from clipseg_pl.images import PAPER_SIZE
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from clipseg_pl.models.weights import read_json
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -220,10 +220,7 @@ def _constants(given: Mapping[str, Any]) -> tuple[int, tuple[float, ...], tuple[
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"no {file}: Hugging Face's CLIPSeg has one beside its weights")
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from error
+    content = read_json(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file}: not a description of a model")
     return content

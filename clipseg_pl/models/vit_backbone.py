@@ -1,6 +1,5 @@
 """Frozen ViT of timm with CLIP's text encoder beside it: the backbone of the ViTSeg baseline."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,8 @@ from clipseg_pl.models.weights import (
     find_file,
     load_strictly,
     no_weights_beside,
+    one_line,
+    read_json,
     repeatable_weights,
     weight_folders,
 )
@@ -137,7 +138,7 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
     vit: nn.Module
     with repeatable_weights():
         if own:
-            vit = VisionTransformer(**{**json.loads(own.read_text()), "num_classes": 0})
+            vit = _build_own(own)
         else:
             vit = timm.create_model(architecture, num_classes=0)
     if not _is_plain(vit):
@@ -145,6 +146,15 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
     if pretrained:
         _load(vit, name, own)
     return vit
+
+
+def _build_own(file: Path) -> VisionTransformer:
+    """The ViT that a file describes by the arguments of timm's class."""
+    given = read_json(file)
+    try:
+        return VisionTransformer(**{**given, "num_classes": 0})
+    except Exception as error:  # timm checks little, and by assertions
+        raise ValueError(f"{file}: describes no ViT ({one_line(error)})") from error
 
 
 def clip_beside(name: str) -> str:

@@ -14,6 +14,7 @@ from clipseg_pl.prompts.visual import Mask, VisualPrompt
 
 Box = tuple[float, float, float, float]
 _ENGINEERING = VisualPrompt()
+_LONGEST_STRIP = 16  # sides of an example's long side, once it is scaled
 _LEAST_SHARE = 1 / 4  # of a side; training's crops show objects of 5 % of the area
 
 
@@ -86,8 +87,10 @@ class ImagePrompt:
             (side, side, 3) uint8.
         """
         image, mask = _around_object(*self.load())
-        scale = side / min(mask.shape)
-        size = round(mask.shape[1] * scale), round(mask.shape[0] * scale)  # width, height
+        # of a strip the long side is padded to a square, which must stay small
+        scale = min(side / min(mask.shape), _LONGEST_STRIP * side / max(mask.shape))
+        width, height = (max(1, round(length * scale)) for length in mask.shape[::-1])
+        size = width, height
         smooth = cv2.INTER_AREA if scale < 1 / 2 else cv2.INTER_LINEAR  # the second skips pixels
         resized = np.asarray(cv2.resize(image, size, interpolation=smooth), np.uint8)
         nearest = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)

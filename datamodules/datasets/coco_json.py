@@ -26,6 +26,7 @@ from datamodules.datasets.annotations import (
 )
 from datamodules.datasets.phrasecut_index import Strings
 from datamodules.datasets.run_lengths import Encoded, encode, polygons_of
+from datamodules.datasets.transforms import is_size
 
 _NO_MASK = "without a segmentation"
 _PHRASES = ("phrase", "caption")
@@ -219,14 +220,16 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def _read_photo(entry: Mapping[str, Any], where: str) -> _Photo:
-    height, width = entry.get("height"), entry.get("width")
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
-        raise ValueError(f"{where} has no height and width")
+    size = entry.get("height"), entry.get("width")
+    if not is_size(size):
+        raise ValueError(f"{where} has no height and width of a photo")
     if "coco_url" in entry and not entry.get("file_name"):
         name = "/".join(_text(entry, "coco_url", where).split("/")[-2:])
     else:
         name = _text(entry, "file_name", where)
-    return _Photo(os.path.normpath(name), height, width)
+    if len(name.splitlines()) != 1:
+        raise ValueError(f"{where} has the name {name!r:.100}")
+    return _Photo(os.path.normpath(name), *size)
 
 
 def _refuse_other_sizes(

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 try:
@@ -52,6 +52,12 @@ def require(name: str, folder: Path, parts: Mapping[str, bool], source: str) -> 
         )
         error.missing, error.folder, error.source = missing, folder, source
         raise error
+
+
+def stays_below(name: str) -> bool:
+    """Whether a name that was read leads nowhere but below the folder that it is looked for in."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def cache_folder() -> Path:

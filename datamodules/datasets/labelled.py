@@ -1,13 +1,13 @@
 """Photos labelled pixel by pixel: VOC2012 and COCO2014 in the layout of HSNet."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from clipseg_pl.images import RGB, UnreadableImageError, read_image
-from datamodules.datasets.files import require
+from clipseg_pl.images import RGB, UnreadableImageError, open_image, read_image
+from datamodules.datasets.files import require, stays_below
 
 Labels = npt.NDArray[np.uint8]
 
@@ -52,15 +52,8 @@ class LabelledPhotos:
             UnreadableImageError: naming the file, also if it is no map of indices.
         """
         file = self.label_file(name)
-        try:
-            with Image.open(file) as image:
-                mode, labels = image.mode, np.array(image)
-        except FileNotFoundError as error:
-            raise UnreadableImageError(f"{file}: no such label map") from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UnreadableImageError(
-                f"{file}: cannot be read as a label map ({error})"
-            ) from error
+        with open_image(file, "label map") as image:
+            mode, labels = image.mode, np.array(image)
         if mode not in ("L", "P"):
             raise UnreadableImageError(f"{file}: has mode {mode}, not L or P")
         return labels
@@ -87,9 +80,17 @@ def read_voc_list(root: Path, split: str) -> list[str]:
 
     Raises:
         DatasetNotFoundError: if it is missing.
+        ValueError: if it is no list of names.
     """
-    file = root / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
-    return read_list(file, "Pascal VOC", VOC_SOURCE)
+    file = voc_list(root, split)
+    names = read_list(file, "Pascal VOC", VOC_SOURCE)
+    check_names(file, names)
+    return names
+
+
+def voc_list(root: Path, split: str) -> Path:
+    """Where a list of VOC2012 lies."""
+    return root / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
 def open_coco(root: Path) -> LabelledPhotos:
@@ -112,6 +113,22 @@ def read_list(file: Path, what: str, source: str) -> list[str]:
 
     Raises:
         DatasetNotFoundError: saying what the file is for, and where to get it.
+        ValueError: naming the file, if it is no text.
     """
     require(what, file.parent, {file.name: file.is_file()}, source)
-    return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: no text in UTF-8") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def check_names(file: Path, names: Sequence[str]) -> None:
+    """Refuse names that lead out of their dataset: masks are written under them, too.
+
+    Raises:
+        ValueError: naming the file that they are read from.
+    """
+    for name in names:
+        if not stays_below(name):
+            raise ValueError(f"{file}: {name!r:.100} is no name of a photo")

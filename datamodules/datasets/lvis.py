@@ -10,8 +10,9 @@ import numpy as np
 
 from clipseg_pl.images import RGB, read_image
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.files import require
-from datamodules.datasets.transforms import Points, rasterise
+from datamodules.datasets.files import require, stays_below
+from datamodules.datasets.run_lengths import polygons_of
+from datamodules.datasets.transforms import Points, is_size, rasterise
 
 SOURCE = "https://www.lvisdataset.org/dataset (photos: https://cocodataset.org/#download, 2017)"
 _PHOTOS = ("train2017", "val2017")
@@ -112,13 +113,13 @@ class LVIS:
         try:
             content = json.loads(file.read_text(encoding="utf-8"), object_hook=_compact)
             for category in content["categories"]:
-                self.names[category["id"]] = category["name"].replace("_", " ")
+                self.names[_id(category["id"])] = category["name"].replace("_", " ")
             for image in content["images"]:
-                self._images[image["id"]] = _read_image_entry(image)
+                self._images[_id(image["id"])] = _read_image_entry(image)
             for pair, polygons in content["annotations"]:
                 self._images[pair.image], self.names[pair.category]  # both must be known
                 self._polygons.setdefault(pair, []).extend(polygons)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{file}: not LVIS's annotations ({error!r})") from error
 
 
@@ -126,14 +127,26 @@ def _compact(entry: dict[str, Any]) -> object:
     """Turn annotations into arrays while json is read; lists of numbers are four times larger."""
     if "segmentation" not in entry:
         return entry
-    polygons = [np.array(flat, np.float64).reshape(-1, 2) for flat in entry["segmentation"]]
-    return Pair(entry["image_id"], entry["category_id"]), polygons
+    polygons = polygons_of(entry["segmentation"], f"annotation {entry.get('id')}")
+    pair = Pair(_id(entry["image_id"]), _id(entry["category_id"]))
+    return pair, [flat.reshape(-1, 2) for flat in polygons]
+
+
+def _id(given: object) -> int:
+    """An id, which names files too."""
+    if not isinstance(given, int):
+        raise ValueError(f"id {given!r:.40} is no whole number")
+    return given
 
 
 def _read_image_entry(entry: dict[str, Any]) -> _Image:
-    height, width = entry["height"], entry["width"]
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
-        raise ValueError(f"image {entry['id']} has no size but {height} x {width}")
+    size = entry["height"], entry["width"]
+    if not is_size(size):
+        raise ValueError(f"image {entry['id']} has no size but {size!r:.60}")
     if "coco_url" in entry:  # .../train2017/000000000030.jpg
-        return _Image("/".join(entry["coco_url"].split("/")[-2:]), height, width)
-    return _Image(entry["file_name"].rpartition("_")[2], height, width)  # COCO_val2014_0...30.jpg
+        name = "/".join(entry["coco_url"].split("/")[-2:])
+    else:
+        name = entry["file_name"].rpartition("_")[2]  # COCO_val2014_0...30.jpg
+    if not stays_below(name):
+        raise ValueError(f"image {entry['id']} is called {name!r:.100}")
+    return _Image(name, *size)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.datasets.episodes import Drawn, hsnet_pascal_episodes, pfenet_episodes
-from datamodules.datasets.labelled import LabelledPhotos, read_list
+from datamodules.datasets.labelled import LabelledPhotos, check_names, read_list
+from datamodules.datasets.pascal_classes import VOC_CLASSES
 
 CLASSES_OF_FOLD = 5
 PFENET = "https://github.com/Jia-Research-Lab/PFENet (lists/pascal)"
@@ -66,9 +67,10 @@ def read_hsnet_list(root: Path, fold: int) -> list[tuple[str, int]]:
     lines = []
     for line in read_list(file, "Pascal-5i (HSNet)", HSNET):
         name, _, label = line.rpartition("__")
-        if not name or not label.isdecimal():
+        if not name or not label.isdecimal() or not 1 <= int(label[:9]) <= len(VOC_CLASSES):
             raise ValueError(f"{file}: {line!r} is not <photo>__<class>")
         lines.append((name, int(label) - 1))
+    check_names(file, [name for name, _ in lines])
     return lines
 
 

@@ -162,6 +162,8 @@ def _file(line: int, row: Mapping[str, Any], column: str) -> str:
     name = _cell(line, row, column)
     if not name:
         raise ValueError(f"line {line} has no {column}")
+    if len(name.splitlines()) > 1:
+        raise ValueError(f"line {line}: {column} {name!r} has a line break")
     if "\\" in name and os.sep == "/":
         raise ValueError(f"line {line}: {column} {name} has backslashes; write paths with /")
     return os.path.normpath(name)

@@ -16,16 +16,15 @@ import numpy.typing as npt
 from datamodules.datasets.files import cache_folder, drafting, writing_to
 from datamodules.datasets.phrasecut_index import describe_skipped, is_whole
 from datamodules.datasets.phrasecut_photos import photos_that_differ
-from datamodules.datasets.transforms import Points, covers_nothing
+from datamodules.datasets.transforms import Points, can_be_drawn, covers_nothing, is_size
 
 log = logging.getLogger(__name__)
 
 VERSION = 3
 _CHUNK = 1 << 22
 _FILE_NAME = re.compile(r"[\w.-]+")  # predictions are filed under the task's id
-_FARTHEST = 1e5
-"""pixels from the corner; for points 1e7 away pycocotools takes gigabytes (or crashes for want of
-them), for 1e9 it draws nothing"""
+_LONGEST_TASK = 1 << 26
+"""characters; a few of thousands of tasks of PhraseCut have more than 1 << 16"""
 
 BAD_IMAGES = frozenset(
     map(
@@ -101,9 +100,9 @@ def stream_tasks(file: Path) -> Iterator[dict[str, Any]]:
                 return
             try:
                 task, position = decoder.raw_decode(buffer, position)
-            except json.JSONDecodeError as error:
+            except ValueError as error:
                 more = stream.read(_CHUNK)
-                if not more:
+                if not more or len(buffer) - position > _LONGEST_TASK:
                     raise ValueError(f"{file}: ends early or is not JSON ({error})") from error
                 buffer, position = buffer[position:] + more, 0
                 continue
@@ -206,7 +205,7 @@ def read_table(table: Path) -> dict[int, tuple[int, int]]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{table}: not PhraseCut's image table ({error!r})") from error
     for image, size in sizes.items():
-        if not all(type(side) is int and 0 < side < _FARTHEST for side in size):
+        if bool in map(type, size) or not is_size(size):
             raise ValueError(f"{table}: image {image} has no size but {size}")
     return sizes
 
@@ -227,7 +226,7 @@ def _read_polygons(given: object) -> list[Points] | None:
                 points = np.array(polygon, np.float64)
                 if polygon and (points.ndim != 2 or points.shape[1] != 2):
                     return None
-                if not (np.abs(points) < _FARTHEST).all():  # false for NaN, too
+                if not can_be_drawn(points):
                     return None
                 if len(points) >= 2:
                     polygons.append(points)

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from datamodules.datasets.transforms import can_be_drawn
+
 Encoded = dict[str, Any]
 """pycocotools' compressed run lengths"""
 Flat = npt.NDArray[np.float64]
 """x, y, x, y, ... in pixels"""
-_FARTHEST = 1e5
-"""pixels from the corner; far beyond, pycocotools takes gigabytes or draws nothing"""
 
 
 def polygons_of(given: Sequence[object], where: str) -> list[Flat]:
@@ -30,8 +30,7 @@ def polygons_of(given: Sequence[object], where: str) -> list[Flat]:
     except (ValueError, TypeError, OverflowError):
         polygons = [np.full(1, np.nan)]
     for flat in polygons:
-        # false for NaN, too
-        if flat.ndim != 1 or len(flat) % 2 or not (np.abs(flat) < _FARTHEST).all():
+        if flat.ndim != 1 or len(flat) % 2 or not can_be_drawn(flat.reshape(-1, 2)):
             raise ValueError(f"{where} has malformed polygons")
     return polygons
 
@@ -65,6 +64,7 @@ def encode(given: object, height: int, width: int, where: str) -> list[Encoded]:
     try:
         lengths = counts_of(counts) if isinstance(counts, str) else np.array(counts)
         whole = lengths.ndim == 1 and lengths.dtype.kind in "iu" and (lengths >= 0).all()
+        whole = whole and (lengths <= height * width).all()  # else their sum may wrap around
     except (ValueError, OverflowError):
         whole = False
     if not whole or lengths.sum() != height * width:

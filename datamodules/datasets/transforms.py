@@ -1,7 +1,7 @@
 """Geometry of images and masks: polygons to masks, crops, resizing."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import albumentations as A
 import cv2
@@ -10,12 +10,17 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from clipseg_pl.images import RGB
+from clipseg_pl.images import MOST_PIXELS, RGB
 from clipseg_pl.prompts.visual import Mask
 
 Rasterizer = Literal["coco", "pil"]
 Points = npt.NDArray[np.float64]
 
+_FARTHEST = 1e5
+"""pixels from the corner; for points 1e7 away pycocotools takes gigabytes (or crashes for want of
+them), for 1e9 it draws nothing"""
+_LONGEST = 1e6
+"""pixels along an outline, each of which costs pycocotools a hundred bytes"""
 CROP_TRIES = 50
 CROP_SHARE = 0.05
 WINDOW_TRIES = 200
@@ -27,6 +32,21 @@ class Square(NamedTuple):
     top: int
     left: int
     side: int
+
+
+def is_size(sides: tuple[object, object]) -> TypeGuard[tuple[int, int]]:
+    """Whether these, read from a file, can be height and width of a photo that is read at all."""
+    height, width = sides
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        return False
+    return height * width <= MOST_PIXELS
+
+
+def can_be_drawn(polygon: Points) -> bool:
+    """Whether a polygon, (points, 2) read from a file, costs pycocotools no more than any photo."""
+    if not (np.abs(polygon) < _FARTHEST).all():  # false for NaN, too
+        return False
+    return len(polygon) < 3 or np.abs(polygon - np.roll(polygon, 1, 0)).max(1).sum() < _LONGEST
 
 
 def rasterise(

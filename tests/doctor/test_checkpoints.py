@@ -177,7 +177,7 @@ def test_the_beginning_of_a_checkpoint_is_none(trained, tmp_path):
         ({"state_dict": [1]}, "its state_dict are of type list, not a dict"),
         ({"state_dict": {}}, "holds no CLIPSeg decoder"),
         ({"state_dict": {"model.decoder.head.weight": torch.ones(2)}}, "holds no CLIPSeg decoder"),
-        ({"layers": 3}, "cannot be understood (TypeError"),
+        ({"layers": 3}, "its layers are 3, not a list of int"),
         ({"threshold": "high"}, "threshold"),
         ({"hyper_parameters": {"decoder": "x"}}, "cannot be understood (AttributeError"),
         ({"hyper_parameters": {"backbone": "x"}}, "described as 'x', no class"),

@@ -173,7 +173,7 @@ def test_failed_download_says_what_to_do(folder, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(open_clip, "download_pretrained", fail)
-    monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
+    monkeypatch.setattr("clipseg_pl.models.clip_weights.new_clip", lambda config: None)  # 600 MB
     with pytest.raises(FileNotFoundError) as error:
         build_clip("ViT-B-16-quickgelu", tag="openai", pretrained=True)
     message = one_line(error)
@@ -185,7 +185,7 @@ def test_failed_download_says_what_to_do(folder, monkeypatch):
 
 @pytest.mark.parametrize("local", [False, True])
 def test_mismatched_activation_is_refused(folder, monkeypatch, local):
-    monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
+    monkeypatch.setattr("clipseg_pl.models.clip_weights.new_clip", lambda config: None)  # 600 MB
     if local:  # a file carries no word on its activation
         save_file({"a": torch.zeros(1)}, folder / "ViT-B-16-openai.safetensors")
     with pytest.raises(ValueError, match="belong to ViT-B-16-quickgelu") as error:
@@ -194,7 +194,7 @@ def test_mismatched_activation_is_refused(folder, monkeypatch, local):
 
 
 def test_weights_of_plain_gelu_are_refused_by_a_quick_name(folder, monkeypatch):
-    monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
+    monkeypatch.setattr("clipseg_pl.models.clip_weights.new_clip", lambda config: None)  # 600 MB
     save_file({"a": torch.zeros(1)}, folder / "ViT-B-16-quickgelu-laion2b_s34b_b88k.safetensors")
     with pytest.raises(ValueError, match=r"'laion2b_s34b_b88k' belong to ViT-B-16:") as error:
         build_clip("ViT-B-16-quickgelu", tag="laion2b_s34b_b88k", pretrained=True)
@@ -202,7 +202,7 @@ def test_weights_of_plain_gelu_are_refused_by_a_quick_name(folder, monkeypatch):
 
 
 def test_unknown_tag_lists_the_known_ones(folder, monkeypatch):
-    monkeypatch.setattr("clipseg_pl.models.clip_weights.CLIP", lambda **_: None)  # 600 MB
+    monkeypatch.setattr("clipseg_pl.models.clip_weights.new_clip", lambda config: None)  # 600 MB
     with pytest.raises(ValueError, match=r"no weights 'opeani'.*openai"):
         build_clip("ViT-B-16-quickgelu", tag="opeani", pretrained=True)
 

@@ -239,7 +239,7 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("visual / count.clamp(min=1)[:, None]", "visual / count.max()"),
         ],
     },
-    "datamodules/base.py": {
+    "datamodules/samplers.py": {
         SAMPLERS: [
             ("(step * self.world_size + self.rank)", "(step * self.rank + self.world_size)"),
             ("(step * self.world_size + self.rank)", "(step * self.world_size)"),

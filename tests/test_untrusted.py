@@ -1,0 +1,283 @@
+"""Files from anywhere: nothing in them is run, whichever way they come in."""
+
+import ast
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from clipseg_pl.commands import export, segment
+from clipseg_pl.commands.doctor import main as doctor
+from clipseg_pl.models.checkpoints import read_checkpoint
+from clipseg_pl.models.vit_backbone import build_vit
+from clipseg_pl.models.weights import read_state_dict
+from datamodules.datasets.coco_20i import read_fold
+from tests.command import arguments, run
+from tests.conftest import TINY_CLIP, TINY_VIT
+from tests.datasets.test_coco_20i import write_list
+from tests.models.test_clip_weights import Bomb
+
+ROOT = Path(__file__).parents[1]
+
+
+class Writes(nn.Module):
+    """Writes a file when TorchScript loads it."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.file, self.w = file, torch.ones(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[Tensor, str, bool]:
+        return self.w, self.file, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[Tensor, str, bool]) -> None:
+        self.file, self.training = state[1], state[2]
+        self.w = torch.from_file(state[1], True, 4).fill_(1.0)
+
+
+def saved(content: object, file: Path) -> None:
+    torch.save(content, file)
+
+
+def pickled(content: object, file: Path) -> None:
+    file.write_bytes(pickle.dumps(content))
+
+
+def old(content: object, file: Path) -> None:
+    torch.save(content, file, _use_new_zipfile_serialization=False)
+
+
+def validate(file, miniature, folder):
+    run(*arguments("validate", miniature, folder, f"--ckpt_path={file}"))
+
+
+def predict(file, miniature, folder):
+    run(*arguments("predict", miniature, folder, f"--ckpt_path={file}"))
+
+
+def fit(file, miniature, folder):
+    run(*arguments("fit", miniature, folder, f"--ckpt_path={file}"))
+
+
+def fit_from_a_decoder(file, miniature, folder):
+    run(*arguments("fit", miniature, folder, f"--model.init_decoder={file}"))
+
+
+def segment_by_it(file, miniature, folder):
+    Image.new("RGB", (32, 24)).save(folder / "photo.png")
+    given = ["--prompt", "a dog", "--checkpoint", str(file), "--out", str(folder / "out")]
+    segment.main([str(folder / "photo.png"), *given])
+
+
+def export_it(file, miniature, folder):
+    export.main([str(file), str(folder / "out.pth")])
+
+
+def doctor_of_it(file, miniature, folder):
+    doctor([str(file)])
+
+
+def clips_weights(file, miniature, folder):
+    (folder / "own.json").write_text(json.dumps(TINY_CLIP))
+    (folder / "own.pt").write_bytes(file.read_bytes())
+    changed = ["--model.backbone.init_args.name=own", "--model.backbone.init_args.pretrained=true"]
+    run(*arguments("fit", miniature, folder / "run", *changed))
+
+
+def vits_weights(file, miniature, folder):
+    (folder / "own_vit.json").write_text(json.dumps(TINY_VIT))
+    (folder / "own_vit.pt").write_bytes(file.read_bytes())
+    build_vit("own", pretrained=True)
+
+
+def lists_of_coco_20i(file, miniature, folder):
+    write_list(folder, file.read_bytes())
+    read_fold(folder, "val", 0)
+
+
+WAYS = {
+    validate: ".ckpt",
+    predict: ".ckpt",
+    fit: ".ckpt",
+    fit_from_a_decoder: ".pth",
+    segment_by_it: ".ckpt",
+    export_it: ".pth",
+    doctor_of_it: ".ckpt",
+    clips_weights: ".pt",
+    vits_weights: ".pt",
+    lists_of_coco_20i: ".pkl",
+}
+
+
+@pytest.mark.parametrize("write", [saved, pickled, old], ids=lambda write: write.__name__)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_no_pickle_is_run(way, write, miniature, tmp_path, monkeypatch):
+    # torch's switch back to reading without `weights_only`, where a caller leaves it open
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY_CLIP))
+    file, trace = tmp_path / f"hostile{WAYS[way]}", tmp_path / "trace"
+    write({"state_dict": {"weight": Bomb(trace)}, "hyper_parameters": Bomb(trace)}, file)
+    with pytest.raises((SystemExit, ValueError)) as refused:
+        way(file, miniature, tmp_path)
+    assert refused.value.args != (0,) and not trace.exists()
+
+
+def test_the_pickle_would_be_run_elsewhere(tmp_path):
+    pickled({"weight": Bomb(tmp_path / "trace")}, tmp_path / "hostile.pkl")
+    pickle.loads((tmp_path / "hostile.pkl").read_bytes())
+    assert (tmp_path / "trace").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_no_code_of_torchscript_is_run(tmp_path):
+    file, trace = str(tmp_path / "hostile.pt"), tmp_path / "trace"
+    torch.jit.script(Writes(str(trace))).save(file)
+    with pytest.raises(ValueError, match="holds something else than named tensors"):
+        read_state_dict(Path(file))
+    assert not trace.exists()
+    torch.jit.load(file)
+    assert trace.exists()
+
+
+def test_what_lightning_reads_of_a_checkpoint_was_read_as_weights_before(
+    trained, miniature, tmp_path, monkeypatch
+):
+    read, load = [], torch.load
+
+    def spy(file, *args, **options):
+        read.append(options.get("weights_only"))
+        return load(file, *args, **options)
+
+    monkeypatch.setattr(torch, "load", spy)
+    last = trained / "checkpoints" / "last.ckpt"
+    run(*arguments("validate", miniature, tmp_path, f"--ckpt_path={last}"))
+    assert read[0] is True and set(read) <= {True, None} and len(read) > 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"hyper_parameters": {"_instantiator": "os.system"}}, "names 'os.system' to build"),
+        ({"hyper_parameters": {"a": torch.ones(2)}}, "something else than plain values"),
+        ({"hyper_parameters": {1: 2}}, "not a dict of names"),
+        ({"state_dict": {"a": [1]}}, "something else than tensors"),
+        ({"image_size": 10**6}, "image_size is 1000000"),
+        ({"threshold": "0.5"}, "threshold is '0.5'"),
+        ({"absent_cut": float("nan")}, "absent_cut is nan"),
+        ({"global_step": -1}, "global_step is -1"),
+        ({"excluded": "dog"}, "excluded are 'dog'"),
+        # lightning deletes what the callback takes for its last best
+        ({"callbacks": {"c": {"best_k_models": {"runs/a/../../up": 0.5}}}}, "names the file"),
+        ({"callbacks": {"c": {"kth_best_model_path": "memory://up"}}}, "names the file"),
+    ],
+)
+def test_checkpoints_with_odd_contents_are_refused_by_name(trained, tmp_path, change, reason):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({**content, **change}, tmp_path / "odd.ckpt")
+    with pytest.raises(ValueError, match=reason) as refused:
+        read_checkpoint(tmp_path / "odd.ckpt")
+    assert str(tmp_path / "odd.ckpt") in str(refused.value)
+
+
+def test_descriptions_without_end_are_refused(trained, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    part: list = [1]
+    for _ in range(40):
+        part = [part] * 9  # a few bytes each in a pickle
+    torch.save({**content, "hyper_parameters": {"a": part}}, tmp_path / "odd.ckpt")
+    with pytest.raises(ValueError, match="more than 10000 values"):
+        read_checkpoint(tmp_path / "odd.ckpt")
+
+
+@pytest.mark.parametrize("named", ["subprocess.Popen", "os.system", "pathlib.Path"])
+def test_descriptions_name_no_other_class_than_a_backbone(trained, miniature, tmp_path, named):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    hostile = {"class_path": named, "init_args": {"args": ["touch", str(tmp_path / "trace")]}}
+    content["hyper_parameters"]["backbone"] = hostile
+    torch.save(content, tmp_path / "odd.ckpt")
+    for way in (validate, segment_by_it, doctor_of_it):
+        with pytest.raises(SystemExit) as refused:
+            way(tmp_path / "odd.ckpt", miniature, tmp_path)
+        assert refused.value.code != 0
+    assert not (tmp_path / "trace").exists()
+
+
+FORBIDDEN = {"eval", "exec", "compile", "__import__"}
+
+
+def calls(tree: ast.AST):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {word.arg: word.value for word in node.keywords}
+
+
+def constant(node: ast.AST | None) -> object:
+    return node.value if isinstance(node, ast.Constant) else None
+
+
+def problems(source: str) -> list[str]:
+    """What in a file would run or build whatever it is given."""
+    tree, found = ast.parse(source), []
+    for name, words in calls(tree):
+        last = name.rpartition(".")[2]
+        unsafe = (
+            name in FORBIDDEN
+            or name.startswith(("pickle.load", "pickle.Unpickler", "marshal.", "shelve.", "dill."))
+            or (name.startswith("yaml.") and "load" in last and last != "safe_load")
+            or (name.startswith("torch.") and last == "load" and "jit" in name)
+            or (name == "torch.load" and constant(words.get("weights_only")) is not True)
+            or (last == "load_from_checkpoint" and constant(words.get("weights_only")) is not True)
+            or (name in ("np.load", "numpy.load") and "allow_pickle" in words)
+            or ("shell" in words or name in ("os.system", "os.popen"))
+        )
+        found += [name] if unsafe else []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("pickle", "yaml", "os.system"):
+            found.append(f"from {node.module}")
+        if isinstance(node, ast.ClassDef):
+            unpickles = any("Unpickler" in ast.unparse(base) for base in node.bases)
+            own = any(isinstance(n, ast.FunctionDef) and n.name == "find_class" for n in node.body)
+            found += [node.name] if unpickles and not own else []
+    return found
+
+
+SOURCES = [file for part in ("clipseg_pl", "datamodules") for file in (ROOT / part).rglob("*.py")]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_source_evaluates_what_it_reads(file):
+    assert not problems(file.read_text())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval(text)",
+        "exec(text)",
+        "pickle.loads(content)",
+        "pickle.Unpickler(stream).load()",
+        "from pickle import loads",
+        "class Any(pickle.Unpickler):\n    pass",
+        "yaml.load(text, yaml.Loader)",
+        "yaml.unsafe_load(text)",
+        "torch.load(file)",
+        "torch.load(file, weights_only=False)",
+        "torch.jit.load(file)",
+        "CLIPSegModule.load_from_checkpoint(file)",
+        "np.load(file, allow_pickle=True)",
+        "subprocess.run(line, shell=True)",
+        "os.system(line)",
+    ],
+)
+def test_what_evaluates_is_found(source):
+    assert problems(source)
