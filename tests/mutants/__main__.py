@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from time import monotonic
 
@@ -67,39 +67,56 @@ def run_tests(folder: Path, tests: str) -> None:
     os._exit(code)
 
 
-def outcome(folder: Path, tests: str, timeout: float) -> tuple[bool, str]:
-    """Whether the tests passed, and what ended them.
+class Trial:
+    """Tests that run in a process of their own on a copy, with a mutant in it or without."""
 
-    Raises:
-        RuntimeError: if they were not run.
-    """
-    process = FORK.Process(target=run_tests, args=(folder, tests))
-    process.start()
-    process.join(timeout)
-    if process.is_alive():
-        assert process.pid is not None
-        os.killpg(process.pid, 9)
-        process.join()
-        return False, f"a hang of {timeout:g} s"
-    log = (folder / "log").read_text(errors="replace")
-    if process.exitcode not in (0, 1, 2) and process.exitcode >= 0:
-        raise RuntimeError(f"pytest {tests} ended with {process.exitcode}:\n{log[-3000:]}")
-    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", log, re.MULTILINE)
-    return process.exitcode == 0, failed[1] if failed else f"exit status {process.exitcode}"
+    def __init__(self, folder: Path, tests: str, timeout: float, mutant: Mutant | None) -> None:
+        self.folder, self.tests, self.mutant = folder, tests, mutant
+        if mutant:
+            file = folder / mutant.file
+            self.code = file.read_text()
+            file.write_text(applied(mutant, self.code))
+        self.timeout, self.end = timeout, monotonic() + timeout
+        self.process = FORK.Process(target=run_tests, args=(folder, tests))
+        self.process.start()
+
+    def outcome(self) -> tuple[bool, str] | None:
+        """Whether the tests passed, and what ended them; None where they still run.
+
+        Raises:
+            RuntimeError: if they were not run.
+        """
+        if hanging := self.process.is_alive():
+            if monotonic() < self.end:
+                return None
+            os.killpg(self.process.pid, 9)
+        self.process.join()
+        if self.mutant:
+            (self.folder / self.mutant.file).write_text(self.code)
+        if hanging:
+            return False, f"a hang of {self.timeout:g} s"
+        code, log = self.process.exitcode, (self.folder / "log").read_text(errors="replace")
+        if code > 2:
+            raise RuntimeError(f"pytest {self.tests} ended with {code}:\n{log[-3000:]}")
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", log, re.MULTILINE)
+        return code == 0, failed[1] if failed else f"exit status {code}"
 
 
-def examine(folder: Path, timeout: float, mutant: Mutant) -> tuple[bool, str]:
-    """Apply to this process's own copy, test, revert."""
-    copy = folder / str(os.getpid())
-    if not copy.exists():
+def tried(folder: Path, jobs: int, timeout: float) -> Iterator[tuple[Mutant, bool, str]]:
+    """Every mutant as it ends, whether it survived, and what killed it."""
+    free, waiting, busy = [folder / str(job) for job in range(jobs)], list(MUTANTS), []
+    for copy in free:
         copy_tracked(copy)
-    file = copy / mutant.file
-    code = file.read_text()
-    file.write_text(applied(mutant, code))
-    try:
-        return outcome(copy, mutant.tests, timeout)
-    finally:
-        file.write_text(code)
+    while waiting or busy:
+        while waiting and free:
+            mutant = waiting.pop(0)
+            busy.append(Trial(free.pop(), mutant.tests, timeout, mutant))
+        wait([trial.process.sentinel for trial in busy], timeout=1)
+        for trial in list(busy):
+            if ended := trial.outcome():
+                busy.remove(trial)
+                free.append(trial.folder)
+                yield trial.mutant, *ended
 
 
 def main() -> int:
@@ -118,16 +135,16 @@ def main() -> int:
         folder = Path(name)
         copy_tracked(folder / "unmutated")
         every = " ".join(dict.fromkeys(test for m in MUTANTS for test in m.tests.split()))
-        passed, failed = outcome(folder / "unmutated", every, 600)
+        unmutated = Trial(folder / "unmutated", every, 600, None)
+        unmutated.process.join(600)
+        passed, failed = unmutated.outcome()
         if not passed:
             print(f"the tests fail without a mutant: {failed}")
             return 1
-        with ProcessPoolExecutor(options.jobs, FORK) as pool:
-            found = pool.map(partial(examine, folder, options.timeout), MUTANTS)
-            for mutant, (survived, by) in zip(MUTANTS, found, strict=True):
-                survivors += survived
-                edit = f"{mutant.file}: {mutant.source.strip()!r} -> {mutant.replacement.strip()!r}"
-                print(f"SURVIVED {edit}" if survived else f"killed   {edit} by {by}", flush=True)
+        for mutant, survived, by in tried(folder, options.jobs, options.timeout):
+            survivors += survived
+            edit = f"{mutant.file}: {mutant.source.strip()!r} -> {mutant.replacement.strip()!r}"
+            print(f"SURVIVED {edit}" if survived else f"killed   {edit} by {by}", flush=True)
     print(f"{len(MUTANTS)} mutants, {survivors} survived, {monotonic() - began:.0f} s")
     return int(survivors > 0)
 
