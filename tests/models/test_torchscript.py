@@ -31,9 +31,9 @@ class Whole(nn.Module):
     def __init__(self):
         super().__init__()
         self.parts = nn.Sequential(nn.Linear(3, 4, bias=False), Part(), nn.LayerNorm(3))
-        self.half = Part().half()
+        self.halves = Part().half()
         self.scale = nn.Parameter(torch.tensor(2.0))
-        self.tied = self.half.weight
+        self.tied = self.halves.weight
         self.attention = nn.MultiheadAttention(4, 2)
 
     def forward(self, x):
