@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import ExifTags, Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,9 +23,9 @@ PAPER_SIZE = 352
 """side in pixels of the squares that the paper's models see"""
 MOST_PIXELS = 89_478_485
 """of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
-_KNOWN = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-Image.init()
-FORMATS = tuple(form for form in _KNOWN if form in Image.OPEN)  # PIL 10 has no AVIF
+Image.init()  # PIL 10 has no AVIF
+_KNOWN = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
+FORMATS = sorted(_KNOWN.intersection(Image.OPEN))
 """that are read: those of photos; of PIL's others one starts a program (EPS: Ghostscript)"""
 _AT_ONCE = 1 << 20  # pixels of a photo that are blended
 _DEEP = ("I", "F")  # modes of more than 8 bits
@@ -188,8 +189,7 @@ def sides_seen(size: Sequence[int], area_side: int, patch: int) -> tuple[int, in
         patch: side of a patch in pixels.
     """
     scale = area_side / (size[0] * size[1]) ** 0.5
-    # of an extreme strip the short side has a patch at least; the long one is then the shorter
-    most = max(1, round((area_side / patch) ** 2))
+    most = max(1, round((area_side / patch) ** 2))  # patches, where the other side has but one
     height, width = (min(max(1, round(side * scale / patch)), most) * patch for side in size)
     return height, width
 
@@ -211,9 +211,12 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 return None
-            if upright and image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE:
-                return image.width, image.height
-            return image.height, image.width
+            (width, height), turned = image.size, False
+            if isinstance(image, TiffImageFile):  # PIL turns them as it reads, some from here on
+                width, height, upright = image.tag_v2[256], image.tag_v2[257], True
+            if upright:
+                turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+            return (width, height) if turned else (height, width)
     except Exception:  # see `open_image`
         return None
 

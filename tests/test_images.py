@@ -162,3 +162,34 @@ def test_resizing_is_that_of_pillow():
     pillow = Image.fromarray(photo).resize((40, 32), Image.Resampling.BILINEAR)
     ours = resize(photo, (32, 40)).permute(1, 2, 0).numpy()
     assert np.abs(ours.astype(int) - np.asarray(pillow).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_in_a_header_is_that_of_the_upright_photo(tmp_path, ending, orientation):
+    file, exif = tmp_path / f"photo.{ending}", Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(COLOURS).save(file, exif=exif)
+    assert image_size(file, upright=True) == load_photo(file).shape[:2]
+    assert image_size(file) == read_image(file).shape[:2]
+
+
+def test_a_strip_is_seen_with_no_more_patches_than_a_square():
+    for strip in ((1, 89_000_000), (89_000_000, 1), (2, 60_000)):
+        height, width = sides_seen(strip, 352, 16)
+        assert height * width <= 352 * 352 and height % 16 == width % 16 == 0
+    assert sides_seen((100, 4_000), 352, 16) == (48, 2224)
+
+
+def test_a_large_transparent_photo_takes_no_floats_of_its_own(tmp_path):
+    Image.new("RGBA", (1500, 1000), (10, 20, 30, 51)).save(tmp_path / "photo.png")
+    assert (load_photo(tmp_path / "photo.png") == [206, 208, 210]).all()
+    one = np.array([[[10, 20, 30, 51]]], np.uint8)
+    assert load_photo(one).tolist() == [[[206, 208, 210]]] and one[0, 0, 0] == 10
+
+
+def test_formats_that_start_programs_are_no_photos(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(UnreadableImageError, match="cannot identify image file"):
+        load_photo(tmp_path / "photo.jpg")
+    assert image_size(tmp_path / "photo.jpg") is None

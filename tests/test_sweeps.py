@@ -202,6 +202,7 @@ def test_the_runner_goes_on_past_a_failure_and_does_nothing_twice(miniature, tmp
         ({"parameters": {DIM: {"values": [None]}}}, 'write "null" in quotes'),
         ({"parameters": {DIM: {"values": 8}}}, "needs a list of values"),
         ({"parameters": {DIM: {"values": [8, 8]}}}, "2 runs would be called dim=8"),
+        ({"parameters": {f"a.{n}": {"values": [1] * 20} for n in range(9)}}, "512000000000 runs,"),
         ({"command": None}, "command is a list of ${env}, ${interpreter}, -m, clipseg_pl, fit"),
         ({"command": ["torchrun", "-m", "clipseg_pl", "fit", "${args}"]}, "command is a list of"),
         ({"command": ["-m", "clipseg_pl", "fit"]}, "command has ${args} once"),
@@ -214,7 +215,17 @@ def test_a_sweep_file_with_a_mistake_is_refused_by_name(changes, answer, tmp_pat
 def test_what_is_no_sweep_file_is_refused_by_name(tmp_path):
     file = tmp_path / "dims.yaml"
     refuse([str(file)], f"{file}: no such file")
-    for text, answer in (("method: [", "not YAML"), ("- grid", "not a sweep file")):
+    for text, answer in (
+        ("method: [", "not YAML"),
+        ("- grid", "not a sweep file"),
+        ("[" * 5000, "not YAML"),
+        ("1" * 5000, "not YAML"),
+        (
+            "a: &a0 [x, x, x, x, x, x, x, x, x]\n"  # nine times nine times ...
+            + "".join(f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
+            "more than 100000 values",
+        ),
+    ):
         file.write_text(text)
         refuse([str(file)], f"{file}: {answer}")
 

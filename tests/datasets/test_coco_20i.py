@@ -50,7 +50,11 @@ class Harm:
 
 @pytest.mark.parametrize(
     "content",
-    [Harm(), b"no pickle", b"", pickle.dumps({0: [Harm()]}), [1, 2], {0: 5}, {81: ["a.jpg"]}],
+    [
+        *(Harm(), b"no pickle", b"", pickle.dumps({0: [Harm()]}), [1, 2], {0: 5}, {81: ["a.jpg"]}),
+        *({0: ["../up.jpg"]}, {0: ["/etc/a.jpg"]}),
+        b"\x80\x04r\xff\xff\xff\x7f.",  # Python's unpickler in C takes gigabytes for it
+    ],
 )
 def test_anything_else_is_refused_and_nothing_is_run(tmp_path, content):
     write_list(tmp_path, content)

@@ -155,6 +155,7 @@ def test_what_cannot_serve_is_counted(folder):
                 ([POLYGON[:-1]], "malformed polygons"),
                 ([["a", "b"]], "malformed polygons"),
                 ([[1e9] * 6], "malformed polygons"),
+                ([[-9e4, 0, 9e4, 1] * 10], "malformed polygons"),  # an outline of 2000 km
                 ([[[1, 2], [3, 4], [5, 6]]], "malformed polygons"),
                 ([None], "malformed polygons"),
                 ("polygons", "a segmentation that is neither"),
@@ -164,6 +165,10 @@ def test_what_cannot_serve_is_counted(folder):
                 *(
                     ({"size": [24, 32], "counts": counts}, "run lengths that do not add up")
                     for counts in ([767], [], [-1, 769], [0.5, 767.5], None, "", "0", "zz", "P")
+                ),
+                *(  # sums that wrap around to 768
+                    ({"size": [24, 32], "counts": counts}, "run lengths that do not add up")
+                    for counts in ([2**63 - 1, 2**63 - 1, 770], [2**64 - 1, 769])
                 ),
             )
         ),

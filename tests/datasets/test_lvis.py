@@ -192,3 +192,21 @@ def test_real_annotations_are_read(real_data, tmp_path):
         number = int(file.stem)
         height, width = source.photo(number).shape[:2]
         assert source.mask(Pair(number, source.categories(number)[0])).shape == (height, width)
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {**TRAIN, "annotations": [annotation(1, 1, 9, [0.0, 0.0, 1e9, 0.0, 1e9, 1e9])]},
+        {**TRAIN, "annotations": [annotation(1, 1, 9, [0.0, 0.0, float("nan"), 0.0, 9.0, 9.0])]},
+        {**TRAIN, "annotations": [annotation(1, 1, 9, [-9e4, 0.0, 9e4, 1.0] * 10)]},  # hours
+        {**TRAIN, "images": [image(1, height=10**6, width=10**6), image(2)]},
+        {**TRAIN, "images": [{**image(1), "coco_url": "a/../secret.jpg"}, image(2)]},
+        {**TRAIN, "images": [{**image(1), "id": "../up"}, image(2)]},
+        {**TRAIN, "categories": [{"id": "../up", "name": "dog"}]},
+    ],
+)
+def test_what_no_photo_has_is_refused_by_name(tmp_path, train):
+    write(tmp_path, train)
+    with pytest.raises(ValueError, match=r"lvis_v1_train\.json: not LVIS's annotations"):
+        LVIS(tmp_path)

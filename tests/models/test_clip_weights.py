@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 
 import open_clip
 import pytest
@@ -145,6 +146,48 @@ def test_truncated_files_are_named(folder, state):
         file.write_bytes(file.read_bytes()[:-1000])
         with pytest.raises(ValueError, match=f"cut{suffix}"):
             read_state_dict(file)
+
+
+def test_archives_that_unpack_to_far_more_than_their_size_are_refused(folder):
+    plain, packed = folder / "plain.pt", folder / "packed.pt"
+    torch.save({"weight": torch.zeros(10_000_000)}, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert packed.stat().st_size < 100_000 and len(read_state_dict(plain)["weight"]) == 10_000_000
+    with pytest.raises(ValueError, match=r"packed\.pt: not a file of weights"):
+        read_state_dict(packed)
+
+
+def test_tensors_that_repeat_a_few_numbers_are_refused(folder):
+    torch.save({"weight": torch.zeros(1).expand(10**6, 10**6)}, folder / "own.pt")
+    with pytest.raises(ValueError, match="holds something else than named tensors"):
+        read_state_dict(folder / "own.pt")
+
+
+@pytest.mark.parametrize("name", ["../own", "/etc/own", "..", "hf-hub:a/b", "local-dir:a"])
+def test_names_are_no_paths_nor_addresses(folder, name):
+    inner = folder / "inner"
+    inner.mkdir()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("CLIPSEG_WEIGHTS", str(inner))
+        with pytest.raises(ValueError, match="unknown CLIP"):
+            find_config(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"embed_dim": None}, "is of no CLIP"),
+        ({"vision_cfg": None}, "not a plain ViT"),
+        ({"text_cfg": {**TINY_CLIP["text_cfg"], "layers": 10**9}}, "1000000000 layers"),
+        ({"text_cfg": {**TINY_CLIP["text_cfg"], "vocab_size": 10**12}}, "10,000,000,000 at most"),
+    ],
+)
+def test_configurations_that_make_no_clip_are_refused(folder, change, reason):
+    (folder / "own.json").write_text(json.dumps({**TINY_CLIP, **change}))
+    with pytest.raises(ValueError, match=reason):
+        build_clip("own", tag="", pretrained=False)
 
 
 def test_files_of_other_things_are_named(folder):

@@ -66,6 +66,11 @@ def test_the_aspect_is_kept():
     assert abs(white.any(0).sum() - white.any(1).sum()) <= 2  # of 52
 
 
+@pytest.mark.parametrize("sides", [(20_000, 2), (1, 9_000), (40_000, 1)])
+def test_a_strip_takes_no_more_memory_than_a_photo(sides):
+    assert ImagePrompt(Image.new("RGB", sides)).engineered(96).shape == (96, 96, 3)
+
+
 def test_a_small_thing_in_a_large_photo_is_shown_sharply():
     """Brought to the side first, nothing would be left of it."""
     photo = np.zeros((3000, 4000, 3), np.uint8)
