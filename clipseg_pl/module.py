@@ -98,11 +98,7 @@ class CLIPSegModule(LightningModule):
         return self.model(batch["query_image"], conditional, batch["query_index"])  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Binary cross-entropy, averaged over valid pixels of all prompts.
-
-        Raises:
-            FloatingPointError: naming step, samples and prompts, if it is not finite.
-        """
+        """Binary cross-entropy, averaged over valid pixels of all prompts; see `refuse_loss`."""
         logits = self(batch)
         loss = self.loss(logits, batch)
         refuse_loss(loss, logits, batch, self.trainer.global_step + 1)
