@@ -19,8 +19,6 @@ RGB = npt.NDArray[np.uint8]
 Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
 """a file; or an image of PIL; or numbers, see `from_numbers`"""
 
-PAPER_SIZE = 352
-"""side in pixels of the squares that the paper's models see"""
 MOST_PIXELS = 89_478_485
 """of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
 Image.init()  # PIL 10 has no AVIF

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from jsonargparse import ArgumentError
 
-from clipseg_pl.images import PAPER_SIZE
 from clipseg_pl.metrics.functional import kept_or_paper
-from clipseg_pl.models.backbone import Backbone
+from clipseg_pl.models.backbone import PAPER_SIZE, Backbone
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.published import load_published

@@ -10,11 +10,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from clipseg_pl.embedding import EmbeddedPrompts, embed_prompts
-from clipseg_pl.images import PAPER_SIZE, RGB, Picture, load_photo, resize, sides_seen
+from clipseg_pl.images import RGB, Picture, load_photo, resize, sides_seen
 from clipseg_pl.loading import load_model
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
 from clipseg_pl.metrics.presence import presence
-from clipseg_pl.models.backbone import Backbone
+from clipseg_pl.models.backbone import PAPER_SIZE, Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, Encoding
 from clipseg_pl.models.precision import best_dtype
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from clipseg_pl.images import PAPER_SIZE
 from clipseg_pl.photo_files import find_photos
 from clipseg_pl.sample import Batch, Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.photos import ByExample, Photos, collate_readable
 from datamodules.samplers import Key
+
+_PAPERS = 352
 
 
 class SameSizeSampler(Sampler[list[Key]]):
@@ -74,7 +75,7 @@ class PhotosDataModule(BaseDataModule):
         seed: int = 0,
     ) -> None:
         """Find the photos."""
-        side = PAPER_SIZE if image_size is None else image_size
+        side = _PAPERS if image_size is None else image_size
         super().__init__(root, side, batch_size, num_workers, seed)
         if not photos:
             raise ValueError("no photos: set --data.init_args.photos to files, folders or globs")

@@ -11,6 +11,8 @@ from typing_extensions import Self
 RGB = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+PAPER_SIZE = 352
+"""side in pixels of the squares that the paper's models see"""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from clipseg_pl.images import PAPER_SIZE
-from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD, PAPER_SIZE
 from clipseg_pl.models.weights import read_json
 
 CONFIG = "config.json"

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from clipseg_pl.images import PAPER_SIZE
-from clipseg_pl.models.backbone import Backbone
+from clipseg_pl.models.backbone import PAPER_SIZE, Backbone
 from clipseg_pl.models.checkpoints import PUBLISHED_HEADS, build_decoder, read_checkpoint
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clip_weights import PAPERS_CLIP, find_config
