@@ -86,6 +86,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
         self.archive, self.root = archive, root
+        self._storages: dict[str, Tensor] = {}  # many tensors may lie in one
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - pickle's
         """Give what stands for a name."""
@@ -110,10 +111,13 @@ class _Unpickler(pickle._Unpickler):
     def persistent_load(self, pid: Sequence[Any]) -> Tensor:
         """Read a storage: ("storage", type, name, device, length)."""
         _, dtype, name, _, length = pid
-        content = bytearray(self.archive.read(f"{self.root}/data/{name}"))
-        if len(content) != length * dtype.itemsize:
-            raise pickle.UnpicklingError(f"storage {name} is not {length} numbers long")
-        return torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+        if name not in self._storages:
+            content = bytearray(self.archive.read(f"{self.root}/data/{name}"))
+            whole = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0)
+            self._storages[name] = whole.view(dtype)
+        if self._storages[name].dtype != dtype or len(self._storages[name]) != length:
+            raise pickle.UnpicklingError(f"storage {name} is not {length} numbers of {dtype}")
+        return self._storages[name]
 
 
 def _submodules(module: _Object, listed: dict[str, list[str]]) -> Iterator[tuple[str, _Object]]:

@@ -53,8 +53,8 @@ def find_downloaded(repository: str, names: Iterable[str]) -> Path | None:
 def read_state_dict(file: Path) -> dict[str, Tensor]:
     """Read tensors from .safetensors, a torch file or OpenAI's TorchScript archives.
 
-    Nothing but tensors is unpickled (`weights_only`), no code of an archive is run, and no more
-    memory is taken than the file is large.
+    Nothing but tensors is unpickled (`weights_only`), no code of an archive is run, and memory is
+    taken for what the file holds, not for what it declares.
 
     Raises:
         ValueError: naming the file, if it is none of these.

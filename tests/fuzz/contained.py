@@ -5,6 +5,8 @@ import resource
 import signal
 import time
 import traceback
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +15,7 @@ _SECONDS_EACH = 20
 _LONGEST = 3000
 """seconds, of all inputs"""
 MEGABYTES = 2048
-"""of address space beyond what the tests' own process has; threads reserve half a gigabyte"""
+"""of address space for an input, beyond what its process has; threads reserve half a gigabyte"""
 
 inputs = pytest.mark.parametrize("inputs", [50, pytest.param(3000, marks=pytest.mark.slow)])
 """how many: some in the default run, thousands with -m slow"""
@@ -33,23 +35,33 @@ def try_out(read, strategy, inputs, documented=(ValueError, OSError), megabytes=
     @given(strategy)
     def try_one(given):
         try:
-            read(given)
+            with _limited(megabytes):
+                read(given)
         except documented as error:
             assert "\n" not in str(error), "documented errors are one line"
 
-    _in_child(try_one, megabytes)
+    _in_child(try_one)
 
 
-def _in_child(call, megabytes):
+@contextmanager
+def _limited(megabytes):
+    """Let this process grow so much further and no more."""
+    here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (here + (megabytes << 20), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
+def _in_child(call):
     reads, writes = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reads)
         answer = b""
         try:
-            here = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-            most = here + (megabytes << 20)
-            resource.setrlimit(resource.RLIMIT_AS, (most, most))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             call()
         except BaseException:

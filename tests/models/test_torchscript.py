@@ -75,7 +75,7 @@ def rewritten(file, change):
         (lambda _: pickle.dumps({"a": 1}), "its pickle is no module"),
         (
             lambda content: content.replace(b"FloatStorage", b"DoubleStorage"),
-            "is not 6 numbers long",
+            "is not 6 numbers of",
         ),
         (lambda content: content.replace(b"K\x02K\x01", b"K\x09K\x01", 1), "out of bounds"),
     ],
