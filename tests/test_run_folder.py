@@ -71,7 +71,8 @@ def test_going_on_keeps_the_best_until_there_is_a_better(trained, miniature, tmp
     shutil.copytree(trained, folder)
     last = folder / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
-    state = next(s for s in content["callbacks"].values() if s.get("monitor"))
+    name, state = next(item for item in content["callbacks"].items() if item[1].get("monitor"))
+    assert name.startswith("Checkpoint{'monitor'")  # as in checkpoints of earlier versions
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     known = next(s for s in best["callbacks"].values() if s.get("monitor"))
     assert state["best_model_score"] == known["best_model_score"]  # `last` knows the newest best

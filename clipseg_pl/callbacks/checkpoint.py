@@ -19,6 +19,11 @@ _EVERY = 100  # steps; a checkpoint of the paper's decoder has 13 MB
 class Best(ModelCheckpoint):
     """Goes on from a run that lies elsewhere now; lightning's forgets what its best was."""
 
+    @property
+    def state_key(self) -> str:
+        """Its name in checkpoints, which it had before there was `Last`."""
+        return super().state_key.replace(type(self).__qualname__, "Checkpoint", 1)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the file in the run's folder for the one that was saved, if it is there."""
         folder = Path(str(self.dirpath))
