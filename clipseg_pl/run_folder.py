@@ -44,15 +44,18 @@ def started_again() -> bool:
 def claim(folder: Path, checkpoint: str | None) -> None:
     """Refuse the folder of another run; of the one gone on with, keep the metrics.
 
-    metrics.csv is moved out of the way, since lightning's logger deletes it when it starts.
+    What was left of writing when it was killed is removed. metrics.csv is moved out of the way,
+    since lightning's logger deletes it when it starts.
     """
     used = folder / CHECKPOINTS
     own = Path(checkpoint or "").resolve().parent == used.resolve()
-    if used.exists() and any(used.iterdir()) and not own:
+    if any(used.glob("[!.]*")) and not own:
         stop(
             f"{folder} holds a run already: go on with --ckpt_path last, or set another "
             "--trainer.default_root_dir"
         )
+    for draft in used.glob(".*.tmp"):  # see `write_whole`
+        draft.unlink(missing_ok=True)
     file = folder / "metrics.csv"
     if file.exists():
         earlier = len(list(folder.glob("metrics_before_*.csv")))

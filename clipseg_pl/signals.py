@@ -16,10 +16,14 @@ class Request(IntEnum):
     """What was asked for; of two, the larger one is answered."""
 
     NOTHING = 0
-    REQUEUE = signal.SIGUSR1
+    REQUEUE = 1
     """save; under SLURM, hand the job back to be started again"""
-    END = signal.SIGTERM
+    END = 2
     """save and end"""
+
+
+_MEANING = {"SIGUSR1": Request.REQUEUE, "SIGTERM": Request.END}
+"""by name: numbers differ between systems, and Windows lacks the first"""
 
 
 class Requests:
@@ -35,13 +39,14 @@ class Requests:
             self.asked = Request.END
 
         def note(number: int, frame: FrameType | None) -> None:
-            self.asked = max(self.asked, Request(number))
+            self.asked = max(self.asked, _MEANING[signal.Signals(number).name])
             if trainer.strategy.launcher is not None:  # whose processes were started by this one
                 trainer.strategy.launcher.kill(number)
 
         if threading.current_thread() is threading.main_thread():  # others may not
-            for request in (Request.REQUEUE, Request.END):
-                signal.signal(request, note)
+            for number in signal.valid_signals():
+                if isinstance(number, signal.Signals) and number.name in _MEANING:
+                    signal.signal(number, note)
 
     def take(self) -> Request:
         """What this rank was asked for since the last time."""

@@ -1,5 +1,6 @@
 """Loaders that all datamodules share: what a stage builds, and how it is read."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
@@ -167,3 +168,5 @@ def _size(dataset: Dataset[Sample]) -> int:
 
 def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # workers are the parallelism
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # signals to all processes of a run are the first one's to answer

@@ -5,6 +5,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -18,22 +20,35 @@ class Signal(Callback):
     Args:
         number: of the signal.
         step: counted from 1.
-        validating: wait for the second batch of the validation after that step.
+        validating: wait for the second batch of the validation after that step; after step 0,
+            for the first one of the sanity check.
         rank: of the process that gets it.
+        group: its workers get it as well, as from `timeout` and some batch systems.
     """
 
-    def __init__(self, number: int, step: int, validating: bool = False, rank: int = 0) -> None:
+    def __init__(
+        self, number: int, step: int, validating: bool = False, rank: int = 0, group: bool = False
+    ) -> None:
         self.number, self.step, self.validating, self.rank = number, step, validating, rank
+        self.group = group
+        if group:
+            os.setpgrp()  # so that it does not reach the tests
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         self._send(trainer, not self.validating and trainer.global_step + 1 == self.step)
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-        here = self.validating and batch_idx == 1 and trainer.global_step == self.step
-        self._send(trainer, here and not trainer.sanity_checking)
+        which = 0 if trainer.sanity_checking else 1
+        here = self.validating and batch_idx == which and trainer.global_step == self.step
+        self._send(trainer, here)
 
     def _send(self, trainer, now: bool) -> None:
-        if now and trainer.global_rank == self.rank:
+        if not now or trainer.global_rank != self.rank:
+            return
+        if self.group:  # by another process: workers take it otherwise from their own
+            subprocess.run(["sh", "-c", f"kill -{self.number} 0"])
+            time.sleep(1)  # for what dies of it
+        else:
             os.kill(os.getpid(), signal.Signals(self.number))
 
 

@@ -1,5 +1,6 @@
 """A run that is stopped, however it is, and gone on with ends as one that was not."""
 
+import json
 import os
 import random
 import signal
@@ -78,7 +79,10 @@ def test_killed_in_a_step_and_in_a_validation_and_gone_on_with_it_ends_in_the_sa
     folder, last = tmp_path / "run", "--ckpt_path=last"
     ends = [
         attempt(*fit(miniature, folder, *signalled(signal.SIGKILL, 6))),
-        attempt(*fit(miniature, folder, last, *signalled(signal.SIGTERM, 7))),
+        attempt(
+            *fit(miniature, folder, last, *signalled(signal.SIGTERM, 7, group=True)),
+            "--data.init_args.num_workers=1",  # which gets it as well
+        ),
         attempt(*fit(miniature, folder, last, *signalled(signal.SIGKILL, 8, validating=True))),
         attempt(*fit(miniature, folder, last)),
     ]
@@ -94,9 +98,23 @@ def test_killed_in_a_step_and_in_a_validation_and_gone_on_with_it_ends_in_the_sa
     assert not list((folder / "checkpoints").glob(".*.tmp")), "drafts are left of writing"
 
 
+def test_where_steps_have_several_batches_it_validates_between_steps(miniature, tmp_path):
+    """Each third batch is asked for, in the middle of every other step; no gradient is saved."""
+    folder = tmp_path / "run"
+    more = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=3")
+    run(*fit(miniature, tmp_path / "whole", *more))
+    first = attempt(*fit(miniature, folder, *more, *signalled(signal.SIGKILL, 4, validating=True)))
+    assert first.returncode == -9
+    run(*fit(miniature, folder, *more, "--ckpt_path=last"))
+    assert same_state(tmp_path / "whole", folder) and seen(folder) == seen(tmp_path / "whole")
+    validations = [line for line in seen(folder) if '"val/' in line]
+    assert [json.loads(line)[0] for line in validations] == [2, 4, 6, 8, 10, 12]
+
+
 @pytest.mark.parametrize("array", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_slurm_hands_the_job_back_and_the_same_command_goes_on(whole, miniature, tmp_path, array):
-    """A fake scontrol writes down what it is asked for."""
+    """A fake scontrol writes down what it is asked for; the signal comes in a validation or, before
+    any step, in the sanity check."""
     folder, asked = tmp_path / "run", tmp_path / "asked.txt"
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
     (tmp_path / "scontrol").chmod(0o755)
@@ -106,10 +124,11 @@ def test_slurm_hands_the_job_back_and_the_same_command_goes_on(whole, miniature,
         **({"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"} if array else {}),
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
     }
-    step = {"validating": True, "step": 4} if array else {"step": 6}
-    first = attempt(*fit(miniature, folder, *signalled(signal.SIGUSR1, **step)), **slurm)
+    sent = signalled(signal.SIGUSR1, 4 if array else 0, validating=True)
+    first = attempt(*fit(miniature, folder, *sent), **slurm)
     assert first.returncode == 143, first.stderr[-3000:]
     assert asked.read_text() == ("requeue 70_3\n" if array else "requeue 77\n")
+    assert len(seen(folder)) == (5 if array else 1)
     launch(*fit(miniature, folder), **slurm, SLURM_RESTART_COUNT="1")
     assert same_state(whole, folder) and seen(folder) == seen(whole)
 

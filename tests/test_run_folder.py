@@ -71,7 +71,8 @@ def test_going_on_keeps_the_best_until_there_is_a_better(trained, miniature, tmp
     shutil.copytree(trained, folder)
     last = folder / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
-    state = next(s for s in content["callbacks"].values() if s.get("monitor"))
+    name, state = next(item for item in content["callbacks"].items() if item[1].get("monitor"))
+    assert name.startswith("Checkpoint{'monitor'")  # as in checkpoints of earlier versions
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     known = next(s for s in best["callbacks"].values() if s.get("monitor"))
     assert state["best_model_score"] == known["best_model_score"]  # `last` knows the newest best
@@ -87,6 +88,29 @@ def test_going_on_keeps_the_best_until_there_is_a_better(trained, miniature, tmp
     run(*arguments("fit", miniature, folder, "--ckpt_path=last", "--trainer.max_steps=5"))
     assert (folder / "checkpoints" / "best.ckpt").read_bytes() == before
     assert torch.load(last, weights_only=True)["global_step"] == 5
+
+
+def test_where_the_best_was_removed_the_next_one_is_saved(trained, miniature, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    best.unlink()
+    content = torch.load(last, weights_only=True)
+    state = next(s for s in content["callbacks"].values() if s.get("monitor"))
+    name, score = str(best), torch.tensor(0.99)  # which no step can reach
+    state.update(best_model_path=name, kth_best_model_path=name, dirpath=str(best.parent))
+    state.update(best_model_score=score, kth_value=score, best_k_models={name: score})
+    torch.save(content, last)
+    run(*arguments("fit", miniature, folder, "--ckpt_path=last", "--trainer.max_steps=5"))
+    assert torch.load(best, weights_only=True)["global_step"] in (4, 5)
+
+
+def test_what_was_killed_in_its_first_saving_leaves_nothing_in_the_way(miniature, tmp_path):
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / ".last.ckpt.77.tmp").write_bytes(b"half")
+    run(*arguments("fit", miniature, tmp_path))
+    assert {file.name for file in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
 def test_another_evaluation_does_not_replace_the_results(trained, miniature, tmp_path):

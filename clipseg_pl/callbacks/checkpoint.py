@@ -1,5 +1,7 @@
 """The best and the newest state of a run."""
 
+import math
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,20 @@ _EVERY = 100  # steps; a checkpoint of the paper's decoder has 13 MB
 class Best(ModelCheckpoint):
     """Goes on from a run that lies elsewhere now; lightning's forgets what its best was."""
 
+    @property
+    def state_key(self) -> str:
+        """Its name in checkpoints, which it had before there was `Last`."""
+        return super().state_key.replace(type(self).__qualname__, "Checkpoint", 1)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the files in the run's folder for those that were saved, if they are there."""
+        """Take the file in the run's folder for the one that was saved, if it is there."""
         folder = Path(str(self.dirpath))
         here = folder / Path(state_dict["best_model_path"]).name
-        if here.is_file():
-            best = {str(here): score for score in state_dict["best_k_models"].values()}
-            paths = {key: str(here) for key in ("best_model_path", "kth_best_model_path")}
-            state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
+        if not here.is_file():
+            return  # the next one is the best there is
+        best = {str(here): score for score in state_dict["best_k_models"].values()}
+        paths = {key: str(here) for key in ("best_model_path", "kth_best_model_path")}
+        state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
         super().load_state_dict(state_dict)
 
 
@@ -44,9 +52,16 @@ class Last(Checkpoint):
         self.file, self.requests = file, Requests()
         self._validates_next = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals; lightning stops it when the run ends."""
         self.requests.listen(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same where there is no sanity check; and have it validate between steps only."""
+        self.requests.listen(trainer)
+        every, accumulate = trainer.val_check_batch, trainer.accumulate_grad_batches
+        if every is not None:  # a number of batches, not a time
+            trainer.val_check_batch = math.ceil(every / accumulate) * accumulate
 
     def on_train_batch_end(
         self,
@@ -76,7 +91,10 @@ class Last(Checkpoint):
 
         Not before the last validation: lightning takes a run of all its steps for finished.
         """
-        if not trainer.sanity_checking and trainer.global_step < trainer.max_steps:
+        if trainer.sanity_checking:
+            return
+        refuse_weights(pl_module, self.file, trainer.global_step)  # before `Best` saves them
+        if trainer.global_step < trainer.max_steps:
             self._validates_next = True
             self._save(trainer, pl_module)
             self._validates_next = False
@@ -94,6 +112,8 @@ class Last(Checkpoint):
 
         Ranks have different numbers of batches, so that none can wait for others here.
         """
+        if trainer.sanity_checking:
+            return  # the first step answers: there is nothing to go on from yet
         asked = self.requests.take()
         taken = asked == Request.REQUEUE and trainer.is_global_zero and requeue()
         if asked == Request.END or taken:
@@ -126,7 +146,7 @@ class Last(Checkpoint):
         if not trainer.is_global_zero:
             raise SystemExit(0)  # lightning kills the first process where another one fails
         sys.stderr.write("clipseg_pl: ended by a signal; --ckpt_path last goes on\n")
-        raise SystemExit(128 + Request.END)
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _validation_is_next(trainer: Trainer, batch_idx: int) -> bool:

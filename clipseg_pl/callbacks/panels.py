@@ -1,6 +1,7 @@
 """Pictures of what a model does: query | prompt | target | prediction."""
 
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from clipseg_pl.images import RGB
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.sample import Batch
+from clipseg_pl.whole_file import write_whole
 
 _ROWS = 8
 _GAP = 4
@@ -51,10 +53,11 @@ class Panels(Callback):
                 continue
             prompts = selected.nonzero()[:_ROWS, 0].tolist()
             panel = draw_panel(batch, prompts, probability, visual=reading == "visual")
-            self.folder.mkdir(parents=True, exist_ok=True)
             stage = "test" if trainer.testing else "val"
             step = pl_module.steps_trained
-            panel.save(self.folder / f"{stage}-{reading}-{step:06}.png")
+            file = self.folder / f"{stage}-{reading}-{step:06}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, partial(panel.save, format="PNG"))
             for logger in trainer.loggers:
                 if hasattr(logger, "log_image"):
                     logger.log_image(f"panels/{reading}", [panel], step)
