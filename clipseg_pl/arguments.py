@@ -1,10 +1,10 @@
-"""What the command line says when it refuses something."""
+"""The values of a command line, and what it says when it refuses one."""
 
 import difflib
 import inspect
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
@@ -136,3 +136,12 @@ def stop(message: str) -> NoReturn:
     """Say it on one line and exit with status 1."""
     sys.stderr.write(f"clipseg_pl: {message}\n")
     sys.exit(1)
+
+
+def leaves(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys and values of a config, whatever it is nested in."""
+    for key, value in config.items() if isinstance(config, (Namespace, dict)) else ():
+        if isinstance(value, (Namespace, dict)):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

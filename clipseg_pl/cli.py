@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 import datamodules.phrasecut  # noqa: F401 - so that short names resolve
-from clipseg_pl.arguments import Parser, one_line, parser_options, stop
+from clipseg_pl.arguments import Parser, leaves, one_line, parser_options, stop
 from clipseg_pl.callbacks.checkpoint import Best, Last
 from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.photo_masks import PhotoMasks
@@ -74,7 +73,9 @@ class CLIPSegCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         self.run_folder = find_run_folder(self.config.subcommand, config)
         last = self.run_folder / CHECKPOINTS / "last.ckpt"
-        if self.config.subcommand == "fit" and started_again() and last.is_file():
+        again = self.config.subcommand == "fit" and started_again() and last.is_file()
+        if again:
+            rank_zero_only(sys.stderr.write)(f"clipseg_pl: started again, from {last}\n")
             config["ckpt_path"] = str(last)
         if config.get("ckpt_path") in ("last", "best"):
             file = self.run_folder / CHECKPOINTS / f"{config['ckpt_path']}.ckpt"
@@ -83,6 +84,8 @@ class CLIPSegCLI(LightningCLI):
         if checkpoint:
             taken = read_checkpoint(Path(checkpoint))["global_step"]
             if self.config.subcommand == "fit" and taken >= config.trainer.max_steps > 0:
+                if again:  # nothing is left to do: what follows in the job's script may run
+                    sys.exit(0)
                 stop(
                     f"{checkpoint} has taken {taken} of {config.trainer.max_steps} steps: to go "
                     "on, set --trainer.max_steps to more"
@@ -213,17 +216,18 @@ class CLIPSegCLI(LightningCLI):
         write_whole(self.run_folder / "config.yaml", lambda draft: draft.write(text.encode()))
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Say which sample a worker died of, where lightning names its process."""
+        """Say where something went wrong, where the error itself does not."""
         try:
             super()._run_subcommand(subcommand)
         except RuntimeError as error:
-            reading = " and ".join(self.datamodule.died_reading(str(error)))
-            if not reading:
+            explained = self.datamodule.explain(error)
+            if not explained:
                 raise
-            raise OSError(
-                f"a worker died (for want of memory, perhaps) while it read {reading}: try fewer "
-                "--data.init_args.num_workers; 0 shows errors where they happen"
-            ) from error
+            raise OSError(explained) from error
+        except OSError as error:
+            if error.errno is None or error.filename:
+                raise
+            raise OSError(f"{self.run_folder}: {error.strerror}") from error
 
 
 def main(args: list[str] | None = None) -> None:
@@ -239,12 +243,3 @@ def main(args: list[str] | None = None) -> None:
 
 def _as_list(given: object) -> list[object]:
     return given if isinstance(given, list) else [given]
-
-
-def leaves(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted keys and values of a config, whatever it is nested in."""
-    for key, value in config.items() if isinstance(config, (Namespace, dict)) else ():
-        if isinstance(value, (Namespace, dict)):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -25,6 +25,7 @@ def refuse_loss(loss: Tensor, logits: Tensor, batch: Batch, step: int) -> None:
     if loss.isfinite():
         return
     faulty = (~logits.detach().flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
+    faulty = faulty or list(range(len(logits)))  # the sum of all has no number
     named = [f"{batch['prompt_id'][row]} ({batch['text_prompt'][row]!r})" for row in faulty]
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     raise FloatingPointError(

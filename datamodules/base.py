@@ -136,9 +136,13 @@ class BaseDataModule(LightningDataModule):
         sampler = EvaluationSampler(_size(dataset), self.batch_size, rank, world_size)
         return self._loader(split, sampler)
 
-    def died_reading(self, error: str) -> list[str]:
-        """What the workers that an error of torch's is about were reading; see `Readings`."""
-        return [name for reading in self._readings for name in reading.of(error)]
+    def explain(self, error: RuntimeError) -> str:
+        """Say of a worker that died what it read (see `Readings`); nothing of other errors."""
+        read = " and ".join(name for reading in self._readings for name in reading.of(str(error)))
+        return read and (
+            f"a worker died (for want of memory, perhaps) while it read {read}: try fewer "
+            "--data.init_args.num_workers; 0 shows errors where they happen"
+        )
 
     def _loader(
         self,

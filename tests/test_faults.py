@@ -106,6 +106,13 @@ def test_on_a_full_disk_the_last_good_checkpoint_is_kept(miniature, tmp_path, ca
     assert step_of(tmp_path / "run") == 9
 
 
+def test_a_full_disk_under_the_metrics_names_the_run(miniature, tmp_path, capsys):
+    more = ("--trainer.log_every_n_steps=1", "--trainer.enable_checkpointing=false")
+    with pytest.raises(SystemExit):
+        run(*fit(miniature, tmp_path / "run", *more, *fault("FullDisk", step=5, size=100)))
+    assert f"{tmp_path / 'run'}: File too large" in said(capsys)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [1, 8, 14, 22, 26])
 def test_a_disk_that_is_too_small_is_said_in_one_line(miniature, tmp_path, megabytes):

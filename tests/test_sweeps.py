@@ -13,7 +13,7 @@ import pytest
 import yaml
 from wandb import wandb_agent
 
-from clipseg_pl.cli import leaves
+from clipseg_pl.arguments import leaves
 from clipseg_pl.commands.sweep import main
 from clipseg_pl.sweeps import read_sweep
 from tests.command import BASE, EXPERIMENTS, arguments, launch, results, run

@@ -81,7 +81,7 @@ def main(args: list[str]) -> None:
 
 
 def _sweep(given: argparse.Namespace, options: list[str]) -> None:
-    from clipseg_pl.cli import leaves  # lightning, only when there is something to parse
+    from clipseg_pl.arguments import leaves  # lightning, only when there is something to parse
 
     sweep = read_sweep(given.file)
     for option in options:
@@ -135,8 +135,8 @@ def _plan(sweep: Sweep, point: Point, folder: Path, overlays: list[str], options
 
 def _refuse_another(run: Run) -> None:
     """Refuse a folder whose run had other settings than this one."""
+    from clipseg_pl.arguments import leaves
     from clipseg_pl.callbacks.results import PLACES
-    from clipseg_pl.cli import leaves
 
     file = run.folder / "config.yaml"
     if not file.exists():
