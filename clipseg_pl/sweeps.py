@@ -83,7 +83,7 @@ def read_sweep(file: Path) -> Sweep:
     try:
         return _understand(file, content)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
 
 
 def _understand(file: Path, content: object) -> Sweep:

@@ -96,7 +96,7 @@ def find_normalisation(name: str, tag: str) -> tuple[RGB, RGB]:
     try:
         mean, std = tuple(published.get("mean", openai[0])), tuple(published.get("std", openai[1]))
         plain = len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, OverflowError):
         plain = False
     if not plain:
         raise ValueError(f"{name}.json: its preprocess_cfg has no mean and std of three numbers")

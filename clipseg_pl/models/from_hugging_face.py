@@ -19,6 +19,7 @@ CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # transformers 5 puts the preprocessor into the first
 _PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
+_LARGEST_SIDE = 9_000  # pixels
 _TOKENS, _END = 49408, 49407  # CLIP's vocabulary
 _ENDS = (_END, 2)  # 2 in configs before 2023, where transformers looks for the largest id
 _VISION = {
@@ -176,7 +177,7 @@ def _share(given: Mapping[str, Any], key: str) -> float | None:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) in (int, float) and abs(value) < 1e9  # type: ignore[arg-type]  # no NaN
 
 
 def _read_preprocessor(folder: Path) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
@@ -198,7 +199,7 @@ def _read_preprocessor(folder: Path) -> tuple[int, tuple[float, ...], tuple[floa
 def _constants(given: Mapping[str, Any]) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
     size = given.get("size", PAPER_SIZE)
     sides = list(size.values()) if isinstance(size, dict) else [size]
-    if not sides or not all(type(side) is int and side > 0 for side in sides):
+    if not sides or not all(type(side) is int and 0 < side <= _LARGEST_SIDE for side in sides):
         raise ValueError(f"size is {size!r}, not a number of pixels, or of height and width")
     side = round(math.sqrt(sides[0] * sides[-1]))
     scale = given.get("do_rescale", True) and given.get("rescale_factor", 1 / 255)

@@ -21,7 +21,8 @@ class PrunedTokenizer:
             ValueError: if they do not rise from 0; the end token must stay the largest.
         """
         ids = isinstance(kept, list) and all(type(one) is int for one in kept)
-        if not ids or kept != sorted({0, *kept}) or kept[-1] >= tokenizer.vocab_size:
+        rising = ids and kept == sorted({0, *kept})
+        if not rising or kept[0] < 0 or kept[-1] >= tokenizer.vocab_size:
             raise ValueError("the token ids of a vocabulary must rise, from 0")
         self.tokenizer = tokenizer
         self.row = torch.full((tokenizer.vocab_size,), kept.index(0))

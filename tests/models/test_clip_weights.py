@@ -190,6 +190,13 @@ def test_configurations_that_make_no_clip_are_refused(folder, change, reason):
         build_clip("own", tag="", pretrained=False)
 
 
+@pytest.mark.parametrize("kept", [[-49409, 0, 5], [5, 6], [0, 10**6], [0, None], {}, "words"])
+def test_vocabularies_that_are_none_are_refused(folder, kept):
+    (folder / "own_vocabulary.json").write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match="token ids of a vocabulary must rise"):
+        CLIPBackbone("own", pretrained=False)
+
+
 def test_files_of_other_things_are_named(folder):
     file = folder / "own.pt"
     torch.save({"weight": "words"}, file)
