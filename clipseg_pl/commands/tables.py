@@ -111,7 +111,8 @@ class _Tables:
             if not dry_run:
                 failed += self._run(training, asked)
                 self._write()
-        self._write()
+        if not (dry_run and only):  # a look at one table need not resolve the runs of all
+            self._write()
         return failed
 
     def _run(self, training: "Training", asked: "list[Evaluation]") -> list[str]:
