@@ -34,6 +34,7 @@ WITHOUT_LIGHTNING = (
 ONLY_IN = {
     "open_clip": (
         "clipseg_pl.models.clip_weights",
+        "clipseg_pl.models.new_clip",
         "clipseg_pl.models.attention",
         "clipseg_pl.models.clip_text",
         "datamodules.toy",

@@ -17,9 +17,8 @@ from clipseg_pl.models.clip_weights import (
     PAPERS_TAG,
     build_clip,
     find_normalisation,
-    new_clip,
-    outline,
 )
+from clipseg_pl.models.new_clip import new_clip, outline
 from clipseg_pl.models.weights import first_mismatch
 
 

@@ -11,26 +11,23 @@ no path.
 import difflib
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD, RGB
+from clipseg_pl.models.new_clip import new_clip
 from clipseg_pl.models.pruned_tokenizer import PrunedTokenizer
 from clipseg_pl.models.weights import (
     find_downloaded,
     find_file,
     load_strictly,
     no_weights_beside,
-    one_line,
     read_json,
-    repeatable_weights,
     weight_folders,
 )
 
@@ -41,7 +38,6 @@ _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}
 _PLAIN_VISION = {"image_size", "patch_size", "head_width", *_TOWER}
 _PLAIN_TEXT = {"context_length", "vocab_size", "heads", *_TOWER}
 _HUB_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-_MOST_LAYERS, _MOST_WEIGHTS = 1000, 10**10  # the largest of open_clip has 2.5 billion
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # OpenAI's archives carry them
 
 
@@ -122,35 +118,6 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
     if pretrained:
         load_strictly(clip, name, _find_weights(name, tag, config), ignored=_SIZES)
     return clip
-
-
-def new_clip(config: Mapping[str, Any]) -> CLIP:
-    """Build a CLIP of random weights, drawn from a fixed seed, by an open_clip configuration.
-
-    Raises:
-        ValueError: if it is of none, or of one beyond all that there are.
-    """
-    weights = sum(parameter.numel() for parameter in outline(config).parameters())
-    if weights > _MOST_WEIGHTS:
-        raise ValueError(f"a CLIP of {weights:,} weights, {_MOST_WEIGHTS:,} at most")
-    with repeatable_weights():
-        return CLIP(**config)
-
-
-def outline(config: Mapping[str, Any]) -> CLIP:
-    """A CLIP without numbers, which takes no memory.
-
-    Raises:
-        ValueError: if the configuration is of none.
-    """
-    try:
-        layers = [config[tower]["layers"] for tower in ("vision_cfg", "text_cfg")]
-        if max(layers) > _MOST_LAYERS:
-            raise ValueError(f"{max(layers)} layers")
-        with torch.device("meta"):
-            return CLIP(**config)
-    except Exception as error:  # open_clip checks nothing
-        raise ValueError(f"its configuration is of no CLIP ({one_line(error)})") from error
 
 
 def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | SimpleTokenizer":
