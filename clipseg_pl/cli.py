@@ -219,8 +219,8 @@ class CLIPSegCLI(LightningCLI):
         """Say where something went wrong, where the error itself does not."""
         try:
             super()._run_subcommand(subcommand)
-        except RuntimeError as error:
-            explained = self.datamodule.explain(error)
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            explained = self.datamodule.explain()
             if not explained:
                 raise
             raise OSError(explained) from error

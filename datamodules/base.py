@@ -1,5 +1,6 @@
 """Loaders that all datamodules share: what a stage builds, and how it is read."""
 
+import multiprocessing
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence, Sized
@@ -49,6 +50,7 @@ class BaseDataModule(LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.datasets: dict[Split, Dataset[Sample]] = {}
         self._readings: list[Readings] = []
+        self._died_reading: list[str] = []
         self.skipped: dict[str, dict[str, int]] = {}
         """annotations left out of each split, by reason; `build` may fill it"""
         self.held_out: Sequence[str] = ()
@@ -136,9 +138,16 @@ class BaseDataModule(LightningDataModule):
         sampler = EvaluationSampler(_size(dataset), self.batch_size, rank, world_size)
         return self._loader(split, sampler)
 
-    def explain(self, error: RuntimeError) -> str:
-        """Say of a worker that died what it read (see `Readings`); nothing of other errors."""
-        read = " and ".join(name for reading in self._readings for name in reading.of(str(error)))
+    def on_exception(self, exception: BaseException) -> None:
+        """Find out which workers have died, before lightning ends the others."""
+        alive = {child.pid for child in multiprocessing.active_children()}
+        self._died_reading = [
+            name for reading in self._readings for name in reading.of_the_dead(alive)
+        ]
+
+    def explain(self) -> str:
+        """Say of workers that died what they read (see `Readings`); empty where none has."""
+        read = " and ".join(self._died_reading)
         return read and (
             f"a worker died (for want of memory, perhaps) while it read {read}: try fewer "
             "--data.init_args.num_workers; 0 shows errors where they happen"

@@ -1,7 +1,7 @@
 """What workers are reading, so that it is known when one of them dies."""
 
 import os
-import re
+from collections.abc import Collection
 
 import torch
 from torch.utils.data import Dataset, get_worker_info
@@ -13,8 +13,8 @@ from datamodules.samplers import Key
 class Readings(Dataset[Sample]):
     """A dataset whose workers note what they read.
 
-    A worker that is killed, for want of memory most often, says nothing itself, and torch knows
-    the number of its process only.
+    A worker that is killed, for want of memory most often, says nothing itself; torch knows the
+    number of its process, or finds what it was sending cut short.
 
     Args:
         dataset: indexed by (epoch, index); may say what a sample is about by `name(index)`.
@@ -35,14 +35,12 @@ class Readings(Dataset[Sample]):
             self._notes[worker.id] = torch.tensor([os.getpid(), *key])
         return self.dataset[key]
 
-    def of(self, error: str) -> list[str]:
-        """What the workers were reading that torch says to have died: none in other errors."""
-        found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)", error)
-        dead = {int(process) for process in found[1].split(",")} if found else set()
+    def of_the_dead(self, alive: Collection[int | None]) -> list[str]:
+        """What those workers read last whose processes are not among those alive."""
         return [
             f"{self._name(index)} ({self.split}, epoch {epoch})"
             for process, epoch, index in self._notes.tolist()
-            if process in dead
+            if process and process not in alive
         ]
 
     def _name(self, index: int) -> str:
