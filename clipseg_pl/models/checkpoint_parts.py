@@ -6,12 +6,14 @@ and removes files that it names.
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
+from typing import Any
 
 from torch import Tensor
 
 _NEEDED = {"hyper_parameters", "state_dict", "threshold", "image_size", "global_step"}
 _INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"  # the one that the command line writes
-_LARGEST_SIDE = 9_000  # pixels; larger photos are not read
+LARGEST_SIDE = 9_000
+"""pixels; larger photos are not read"""
 _MOST_VALUES = 10_000  # of a description; ours have less than a hundred
 
 
@@ -35,10 +37,10 @@ def check_parts(content: object) -> None:
         raise ValueError(f"names {given['_instantiator']!r} to build its model")
     for name in ("threshold", "absent_cut"):
         share = content.get(name)
-        if share is not None and not (_is_number(share) and 0 <= share <= 1):
+        if share is not None and not is_share(share):
             raise ValueError(f"its {name} is {share!r:.40}, not a number from 0 to 1")
     size, step = content["image_size"], content["global_step"]
-    if size is not None and not (type(size) is int and 0 < size <= _LARGEST_SIDE):
+    if size is not None and not (type(size) is int and 0 < size <= LARGEST_SIDE):
         raise ValueError(f"its image_size is {size!r:.40}, not a number of pixels")
     if type(step) is not int or step < 0:
         raise ValueError(f"its global_step is {step!r:.40}, not a number of steps")
@@ -52,8 +54,9 @@ def check_parts(content: object) -> None:
             raise ValueError(f"a callback of it names the file {value!r:.200}")
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
+def is_share(value: Any) -> bool:  # noqa: ANN401 - whatever is in a file
+    """Whether it is a number from 0 to 1."""
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 def _values(given: object) -> Iterator[object]:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD, PAPER_SIZE
+from clipseg_pl.models.checkpoint_parts import LARGEST_SIDE, is_share
 from clipseg_pl.models.weights import read_json
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # transformers 5 puts the preprocessor into the first
 _PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
-_LARGEST_SIDE = 9_000  # pixels
 _TOKENS, _END = 49408, 49407  # CLIP's vocabulary
 _ENDS = (_END, 2)  # 2 in configs before 2023, where transformers looks for the largest id
 _VISION = {
@@ -171,7 +171,7 @@ def _whole(given: Mapping[str, Any], key: str) -> int:
 def _share(given: Mapping[str, Any], key: str) -> float | None:
     """A number from 0 to 1, where there is one."""
     value = given.get(key)
-    if value is not None and not (_is_number(value) and 0 <= value <= 1):
+    if value is not None and not is_share(value):
         raise ValueError(f"{key} is {value!r}, not a number from 0 to 1")
     return value
 
@@ -199,7 +199,7 @@ def _read_preprocessor(folder: Path) -> tuple[int, tuple[float, ...], tuple[floa
 def _constants(given: Mapping[str, Any]) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
     size = given.get("size", PAPER_SIZE)
     sides = list(size.values()) if isinstance(size, dict) else [size]
-    if not sides or not all(type(side) is int and 0 < side <= _LARGEST_SIDE for side in sides):
+    if not sides or not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in sides):
         raise ValueError(f"size is {size!r}, not a number of pixels, or of height and width")
     side = round(math.sqrt(sides[0] * sides[-1]))
     scale = given.get("do_rescale", True) and given.get("rescale_factor", 1 / 255)
