@@ -175,9 +175,8 @@ class CLIPSegCLI(LightningCLI):
             return [Predictions(masks), results]
         callbacks: list[Callback] = [results, Panels(panels), StepSeeds()]
         if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
-            reading = self.model.protocol.readings[0]
             folder = (self.run_folder / CHECKPOINTS).resolve()
-            best = f"val/{reading}/miou@best"
+            best = f"val/{self.model.protocol.monitor}"
             callbacks += [  # in this order, so that `last` knows of the newest `best`
                 Best(folder, "best", monitor=best, mode="max", enable_version_counter=False),
                 Last(folder / "last.ckpt"),

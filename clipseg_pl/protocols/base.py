@@ -24,19 +24,23 @@ class Protocol(nn.Module, ABC):
     """One way to evaluate.
 
     Args:
-        readings: kinds of prompt that every batch is read with, each measured by itself; the
-            images are encoded once for all of them.
+        readings: prompt types that every batch is evaluated with, each with numbers of its own; the
+            images are encoded once for all of them. The first one decides: `best.ckpt` follows
+            its mIoU, and its threshold and absent cut are stored in checkpoints.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
-        """Remember the readings.
+        """Keep the prompt types.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if there is none, an unknown one, or one twice.
         """
         super().__init__()
-        if not readings:
-            raise ValueError("protocol.readings needs at least one of 'text', 'visual'")
+        if not readings or set(readings) - set(TEXT_WEIGHT) or len(set(readings)) < len(readings):
+            raise ValueError(
+                f"protocol.readings lists different ones of {', '.join(TEXT_WEIGHT)}, at least "
+                f"one; got {list(readings)}"
+            )
         self.readings = tuple(readings)
         self.classes = Classes()
         """of the data that is evaluated, set before it is"""
@@ -72,6 +76,11 @@ class Protocol(nn.Module, ABC):
     @abstractmethod
     def reset(self) -> None:
         """Forget what was measured."""
+
+    @property
+    def monitor(self) -> str:
+        """The number that `best.ckpt` follows, higher is better."""
+        return f"{self.readings[0]}/miou@best"
 
     @abstractmethod
     def best_threshold(self) -> float | None:

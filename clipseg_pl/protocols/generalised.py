@@ -54,6 +54,11 @@ class GeneralisedProtocol(Protocol):
         """Forget what was measured."""
         self.metrics.reset()
 
+    @property
+    def monitor(self) -> str:
+        """`best.ckpt` follows the mIoU of the affordances."""
+        return "text/affordances/miou@best"
+
     def best_threshold(self) -> float:
         """The threshold of the best mean IoU of the affordances."""
         return best(self.metrics["text/affordances"].miou())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipseg_pl.metrics.functional import histograms
 from clipseg_pl.metrics.presence import (
@@ -28,7 +28,7 @@ class ReferringProtocol(Protocol):
     no mask is emptied by them here.
 
     Args:
-        readings: "text", "visual" or both.
+        readings: any of "text", "visual" and "blend"; see `Protocol`.
 
     Reference: paper section 5.1, Tables 3 and 9.
     """
@@ -37,8 +37,8 @@ class ReferringProtocol(Protocol):
         """Create the metrics of each reading."""
         super().__init__(readings)
         self.named = Overlaps(self.readings)
-        self.text_absent, self.visual_absent = FalsePositives(), FalsePositives()
-        self.text_presence, self.visual_presence = Presence(), Presence()
+        self.absent = nn.ModuleDict({reading: FalsePositives() for reading in readings})
+        self.presence = nn.ModuleDict({reading: Presence() for reading in readings})
 
     def update(self, reading: Reading, logits: Tensor, batch: Batch, selected: Tensor) -> None:
         """Measure the (K, 1, H, W) logits of the K selected of P prompts."""
@@ -83,34 +83,29 @@ class ReferringProtocol(Protocol):
 
     def reset(self) -> None:
         """Forget what was measured."""
-        for metric in (
-            self.named,
-            self.text_absent,
-            self.visual_absent,
-            self.text_presence,
-            self.visual_presence,
-        ):
-            metric.reset()
+        self.named.reset()
+        for reading in self.readings:
+            self._absent(reading).reset()
+            self._presence(reading).reset()
 
     def best_threshold(self) -> float:
-        """The threshold of the best mIoU, by text where text is read."""
-        return best(self.named[self._kept_reading].miou())
+        """The threshold of the best mIoU of the first reading."""
+        return best(self.named[self.readings[0]].miou())
 
     def best_cut(self) -> float | None:
-        """The cut of the best balanced accuracy, by text where text is read.
+        """The cut of the best balanced accuracy of the first reading.
 
-        None where no phrase was absent, or none there.
+        None if no phrase was absent, or all were.
         """
-        counts = self._presence(self._kept_reading).compute()
+        counts = self._presence(self.readings[0]).compute()
         return None if counts is None else best_cut(counts)
 
-    @property
-    def _kept_reading(self) -> Reading:
-        """Whose threshold and cut a checkpoint keeps."""
-        return "text" if "text" in self.readings else "visual"
-
     def _absent(self, reading: Reading) -> FalsePositives:
-        return self.text_absent if reading == "text" else self.visual_absent
+        metric = self.absent[reading]
+        assert isinstance(metric, FalsePositives)
+        return metric
 
     def _presence(self, reading: Reading) -> Presence:
-        return self.text_presence if reading == "text" else self.visual_presence
+        metric = self.presence[reading]
+        assert isinstance(metric, Presence)
+        return metric

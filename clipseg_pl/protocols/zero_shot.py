@@ -70,5 +70,10 @@ class ZeroShotProtocol(Protocol):
         """Forget what was measured."""
         self.confusion.reset()
 
+    @property
+    def monitor(self) -> str:
+        """`best.ckpt` follows the seen classes; selecting on unseen ones would leak them."""
+        return "text/miou_seen"
+
     def best_threshold(self) -> None:
         """There is none: every pixel goes to one class."""

@@ -155,7 +155,10 @@ _TABLE: dict[str, dict[str, list[tuple[str, str]]]] = {
                 "probability[~absent], target[~absent], valid[~absent], classes[~absent]",
                 "probability, target, valid, classes",
             ),
-            ('"text" if "text" in self.readings else "visual"', "self.readings[0]"),
+            (
+                "best(self.named[self.readings[0]].miou())",
+                "best(self.named[self.readings[-1]].miou())",
+            ),
         ],
     },
     "clipseg_pl/protocols/one_shot.py": {

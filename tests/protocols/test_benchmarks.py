@@ -46,6 +46,7 @@ def test_miou_is_over_classes_with_their_pixels_summed():
     numbers = protocol.compute(None)
     assert numbers["visual/miou@0.3"] == pytest.approx((8 / 25 + 4 / 9) / 2)
     assert numbers["visual/iou_fg@0.3"] == pytest.approx(12 / 33)
+    assert protocol.monitor in numbers
     report = protocol.report(None)
     assert report["visual: iou@0.3 by class"] == pytest.approx(
         {"class 3": 8 / 25, "class 7": 4 / 9}
@@ -95,7 +96,7 @@ def test_each_pixel_goes_to_the_likeliest_class_and_the_background_counts_thrice
     assert numbers["text/miou_seen"] == pytest.approx((1 / 2 + 1) / 2)
     assert numbers["text/miou_unseen"] == 0 and numbers["text/miou_harmonic"] == 0
     assert protocol.report(None)["text: iou by class"]["dog"] == 1
-    assert protocol.best_threshold() is None
+    assert protocol.best_threshold() is None and protocol.monitor == "text/miou_seen"
 
 
 @pytest.mark.parametrize("asked", [[1, 0, 2], [0, 1], [0, 1, 2, 0]])
@@ -125,3 +126,4 @@ def test_generalised_prompts_are_pooled_by_group():
     assert numbers["text/affordances/iou_fg@best"] == pytest.approx(10 / 16)
     assert numbers["text/parts/iou_fg@best"] == pytest.approx(5 / 6)
     assert numbers["text/attributes/prompts"] == 0
+    assert protocol.monitor in numbers

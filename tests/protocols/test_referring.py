@@ -1,5 +1,7 @@
 """The referring protocol: who is read how, and under which name each number appears."""
 
+from itertools import permutations
+
 import pytest
 import torch
 
@@ -50,9 +52,36 @@ def test_text_reads_all_prompts_and_visual_those_with_supports(batch):
     assert protocol.selected("visual", batch).tolist() == [True, False, True, False]
 
 
-def test_no_reading_is_refused():
-    with pytest.raises(ValueError, match=r"protocol\.readings"):
-        ReferringProtocol(readings=[])
+@pytest.mark.parametrize("readings", [[], ["image"], ["text", "visual", "text"]])
+def test_no_unknown_or_repeated_prompt_types_are_refused(readings):
+    with pytest.raises(ValueError, match=r"protocol\.readings.*text, visual, blend") as refused:
+        ReferringProtocol(readings)
+    assert str(readings) in str(refused.value)
+
+
+ORDERS = [list(order) for n in (1, 2, 3) for order in permutations(("text", "visual", "blend"), n)]
+
+
+@pytest.mark.parametrize("readings", ORDERS, ids="+".join)
+def test_each_prompt_type_has_numbers_of_its_own(batch, readings):
+    """In any list and order, a prompt type has the numbers that it has alone."""
+    logits = {reading: torch.randn(SHAPE) * 3 for reading in ("text", "visual", "blend")}
+
+    def evaluated(types):
+        protocol = ReferringProtocol(types)
+        for reading in types:
+            selected = protocol.selected(reading, batch)
+            protocol.update(reading, logits[reading][selected], batch, selected)
+        return protocol
+
+    protocol, first = evaluated(readings), evaluated(readings[:1])
+    alone = {}
+    for reading in readings:
+        alone |= evaluated([reading]).compute(0.3, 0.5)
+    assert protocol.compute(0.3, 0.5) == alone
+    assert protocol.best_threshold() == first.best_threshold()
+    assert protocol.best_cut() == first.best_cut()
+    assert protocol.monitor == f"{readings[0]}/miou@best" and protocol.monitor in alone
 
 
 @pytest.mark.parametrize("readings", [("text",), ("visual",), ("text", "visual")])
@@ -111,14 +140,6 @@ def test_best_threshold_is_that_of_the_best_miou(batch):
     assert round(protocol.best_threshold(), 2) in {round(float(t), 2) for t in THRESHOLDS}
 
 
-def test_best_threshold_without_text_is_that_of_the_visual_reading(batch):
-    protocol = ReferringProtocol(["visual"])
-    probability = torch.full(SHAPE, 0.7)
-    probability[batch["query_mask"]] = 0.75
-    read(protocol, probability.logit(), batch)
-    assert protocol.best_threshold() == 0.7
-
-
 def test_presence_by_hand(logits, batch):
     # by text 0.9, 0.9 and, absent, 0.4, 0.01; by visual prompt 0.9 and, absent, 0.4
     protocol = ReferringProtocol()
@@ -131,19 +152,6 @@ def test_presence_by_hand(logits, batch):
     assert numbers["text/presence_accuracy@kept"] == 0.75
     assert numbers["visual/presence_accuracy@kept"] == 0.5
     assert protocol.best_cut() == numbers["text/absent_cut@best"]
-
-
-def test_best_cut_is_that_of_the_text_where_text_is_read(logits, batch):
-    found = {}
-    for readings in (("text",), ("visual",), ("visual", "text")):
-        protocol = ReferringProtocol(readings)
-        for reading in readings:
-            selected = protocol.selected(reading, batch)
-            by_reading = logits if reading == "text" else torch.full_like(logits, NEAR_LOGIT[0.4])
-            protocol.update(reading, by_reading[selected], batch, selected)
-        found[readings] = protocol.best_cut()
-    assert found["visual", "text"] == found["text",] > 0
-    assert found["visual",] == 0
 
 
 def test_no_negatives_no_cut(logits, batch):
