@@ -79,6 +79,29 @@ def test_a_published_decoder_can_be_evaluated(decoder_file, miniature, tmp_path)
     assert (tmp_path / "results" / "test-pc_plus-tiny-decoder.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("reading", "more"),
+    [
+        ("blend", "--model.protocol.init_args.readings=[blend]"),
+        ("text", "--trainer.precision=bf16-true"),
+    ],
+)
+def test_training_validates_with(miniature, tmp_path, reading, more):
+    run(*arguments("fit", miniature, tmp_path, more))
+    metrics = results(tmp_path)["metrics"]
+    assert metrics[f"val/{reading}/prompts"] == 15 and f"val/{reading}/absent_rate@0.3" in metrics
+    assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_half_precision_evaluates_close_to_float32(trained, miniature, tmp_path, precision):
+    checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
+    precision = f"--trainer.precision={precision}"
+    run(*arguments("validate", miniature, tmp_path, checkpoint, precision))
+    found, expected = results(tmp_path)["metrics"], results(trained)["metrics"]
+    assert found["val/text/miou@0.3"] == pytest.approx(expected["val/text/miou@0.3"], abs=0.02)
+
+
 def test_training_without_checkpoints(miniature, tmp_path):
     run(*arguments("fit", miniature, tmp_path, "--trainer.enable_checkpointing=false"))
     assert not (tmp_path / "checkpoints").exists() and results(tmp_path)["step"] == 3

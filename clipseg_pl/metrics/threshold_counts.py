@@ -4,6 +4,7 @@ All take what `functional.histograms` returns, so that a protocol counts pixels 
 every metric; the names say what is summed before the ratio is taken.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,23 @@ from clipseg_pl.metrics.functional import (
 )
 
 _BINS = len(THRESHOLDS) + 1
+
+
+class DoubleSums(Metric):
+    """A metric whose float64 sums stay float64 when the model around it is cast to float16.
+
+    Lightning casts the whole module for `--trainer.precision 16-true` or `bf16-true`; torchmetrics
+    blocks `.half()` but not `.to(dtype)`.
+    """
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
+    ) -> torch.nn.Module:
+        def move(state: Tensor) -> Tensor:
+            moved = fn(state)
+            return moved if moved.dtype == state.dtype else state.to(moved.device)
+
+        return super()._apply(move, exclude_state)
 
 
 class DatasetCounts(Metric):
@@ -60,7 +78,7 @@ class PromptIoU(NamedTuple):
     """(G,) int64, number of prompts in each group"""
 
 
-class MeanIoUPerPrompt(Metric):
+class MeanIoUPerPrompt(DoubleSums):
     """Mean over prompts of their own IoU, what the paper calls mIoU on PhraseCut.
 
     Args:
@@ -153,7 +171,7 @@ class AveragePrecision(Metric):
         return average_precision(self.positives, self.negatives)
 
 
-class FalsePositives(Metric):
+class FalsePositives(DoubleSums):
     """How often, and how much, is marked for phrases that are absent from the image."""
 
     alarms: Tensor

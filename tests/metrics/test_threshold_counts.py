@@ -163,3 +163,26 @@ def test_counts_outgrow_32_bits():
         metric.update(pair(2**31 - 1, 0, 0, 0))
     assert metric.compute().tp[0] == 3 * (2**31 - 1)
     assert counts_at_thresholds(pair(2**33, 0, 0, 0)).tp[0, 0] == 2**33
+
+
+@pytest.mark.parametrize("cast", ["half", "bfloat16", "float16 by to", "double"])
+def test_states_keep_their_types_and_values_when_a_model_is_cast(pixels, cast):
+    casts = {
+        "half": lambda module: module.half(),
+        "bfloat16": lambda module: module.bfloat16(),
+        "float16 by to": lambda module: module.to(torch.float16),
+        "double": lambda module: module.double(),
+    }
+    classes = (MeanIoUPerPrompt, DatasetCounts, FalsePositives, lambda: MeanIoUPerClass(3))
+    for make in classes:
+        metric, other = make(), make()
+        model = torch.nn.ModuleList([torch.nn.Linear(2, 2), metric])
+        more = (CLASSES,) if isinstance(metric, MeanIoUPerClass) else ()
+        metric.update(histograms(*pixels), *more)
+        casts[cast](model)
+        metric.update(histograms(*pixels), *more)
+        for _ in range(2):
+            other.update(histograms(*pixels), *more)
+        assert torch.equal(flat(metric.compute()), flat(other.compute()))
+        metric.reset()
+        metric.update(histograms(*pixels), *more)  # states made anew have the same types
