@@ -21,7 +21,7 @@ from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.photo_masks import PhotoMasks
 from clipseg_pl.callbacks.predictions import Predictions
 from clipseg_pl.callbacks.progress import ProgressBar
-from clipseg_pl.callbacks.results import Results
+from clipseg_pl.callbacks.results import Results, identify, own_name
 from clipseg_pl.callbacks.step_seeds import StepSeeds
 from clipseg_pl.checkpoint_files import WholeCheckpoints
 from clipseg_pl.commands import VERBS
@@ -162,12 +162,15 @@ class CLIPSegCLI(LightningCLI):
         assert self.subcommand
         self._dump_config()
         config = self.config[self.subcommand]
-        name, panels = experiment_name(config), self.run_folder / "panels"
+        name, panels, weights = experiment_name(config), self.run_folder / "panels", None
         if self.subcommand != "fit":
-            weights = config.get("ckpt_path") or config.model.init_decoder
-            name += f"-{Path(weights).stem}"
+            weights = Path(config.get("ckpt_path") or config.model.init_decoder).expanduser()
+            name += f"-{weights.stem}"
+        identity = identify(self.config_dump, weights, self.datamodule.root)
+        name = own_name(self.run_folder, self.subcommand, name, identity)
+        if self.subcommand != "fit":
             panels /= name
-        results = Results(self.run_folder, name, self.config_dump)
+        results = Results(self.run_folder, name, self.config_dump, identity)
         if self.subcommand == "predict":
             data, masks = self.datamodule, self.run_folder / "predictions" / name
             if isinstance(data, PhotosDataModule):

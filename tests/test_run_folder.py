@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.command import arguments, run
+from tests.miniature import write_miniature
 
 
 def test_evaluation_in_the_runs_own_folder_leaves_its_files_alone(trained, miniature, tmp_path):
@@ -22,14 +23,16 @@ def test_evaluation_in_the_runs_own_folder_leaves_its_files_alone(trained, minia
     assert names == {"fit-pc_plus.json", "validate-pc_plus-last.json"}
 
 
-def test_predict_does_not_mix_masks_of_two_runs(trained, miniature, tmp_path, capsys):
+def test_masks_of_two_predictions_are_not_mixed(trained, miniature, tmp_path, capsys):
     args = arguments(
         *("predict", miniature, tmp_path, f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"),
         "--trainer.limit_predict_batches=1",
     )
     run(*args)
+    run(*args, "--model.protocol.init_args.readings=[visual]")
+    assert len(list((tmp_path / "predictions").iterdir())) == 2
     with pytest.raises(SystemExit):
-        run(*args, "--model.protocol.init_args.readings=[visual]")
+        run(*args)
     assert "holds masks already" in capsys.readouterr().err
 
 
@@ -113,15 +116,37 @@ def test_what_was_killed_in_its_first_saving_leaves_nothing_in_the_way(miniature
     assert {file.name for file in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
-def test_another_evaluation_does_not_replace_the_results(trained, miniature, tmp_path):
-    args = arguments(
-        "validate", miniature, tmp_path, f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
-    )
-    for more in ([], ["--data.init_args.rasterizer=pil"], []):
+@pytest.mark.parametrize("changed", ["config", "checkpoint", "data"])
+def test_another_evaluation_does_not_replace_the_results(trained, miniature, tmp_path, changed):
+    checkpoint, folder = tmp_path / "run" / "best.ckpt", tmp_path / "evaluations"
+    checkpoint.parent.mkdir()
+    shutil.copyfile(trained / "checkpoints" / "best.ckpt", checkpoint)
+    args = arguments("validate", miniature, folder, f"--ckpt_path={checkpoint}")
+    other = {
+        "config": ["--data.init_args.rasterizer=pil"],
+        "checkpoint": [f"--ckpt_path={tmp_path / 'other' / 'best.ckpt'}"],
+        "data": [f"--data.init_args.root={tmp_path / 'elsewhere'}"],
+    }[changed]
+    content = torch.load(checkpoint, weights_only=True)
+    for weight in content["state_dict"].values():
+        weight += 0.1
+    (tmp_path / "other").mkdir()
+    torch.save(content, tmp_path / "other" / "best.ckpt")
+    write_miniature(tmp_path / "elsewhere", {"train": 2, "val": 2, "test": 2, "miniv": 2})
+    kept = []
+    for more in ([], other, []):
         run(*args, *more)
-    files = sorted((tmp_path / "results").iterdir())
-    hashes = [json.loads(file.read_text())["config_hash"] for file in files]
-    assert len(files) == 2 and files[0].stem == f"{files[1].stem}-{hashes[0][:8]}"
+        kept.append({file.name: json.loads(file.read_text()) for file in results_of(folder)})
+    assert list(kept[1]) == list(kept[2]) and len(kept[1]) == 2
+    first, second = sorted(kept[2], key=len)
+    assert second == f"{first[:-5]}-{kept[2][second]['identity'][:8]}.json"
+    assert kept[2][first]["metrics"] == kept[0][first]["metrics"]
+    assert kept[2][second]["metrics"] == kept[1][second]["metrics"]
+    assert len(list((folder / "panels").iterdir())) == 2
+
+
+def results_of(folder):
+    return sorted((folder / "results").iterdir())
 
 
 def test_last_with_nothing_there_is_an_error(miniature, tmp_path, capsys):

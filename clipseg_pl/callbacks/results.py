@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import clipseg_pl
+from clipseg_pl.models.weights import content_hash
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.whole_file import write_json
 
@@ -30,11 +31,12 @@ class Results(Callback):
         folder: of the run.
         name: of the experiment.
         config: resolved, as plain values.
+        identity: see `identify`.
     """
 
-    def __init__(self, folder: Path, name: str, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, name: str, config: dict[str, Any], identity: str) -> None:
         """Start the clock."""
-        self.folder, self.name, self.config = folder, name, config
+        self.folder, self.name, self.config, self.identity = folder, name, config, identity
         self.started = time.monotonic()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -60,15 +62,13 @@ class Results(Callback):
         assert isinstance(pl_module, CLIPSegModule)
         numbers = pl_module.numbers
         verb = str(trainer.state.fn.value if trainer.state.fn else "run")
-        digest = config_hash(self.config)
-        file = self.folder / "results" / f"{verb}-{self.name}.json"
-        if file.exists() and json.loads(file.read_text()).get("config_hash") != digest:
-            file = file.with_stem(f"{file.stem}-{digest[:8]}")  # another experiment's stays
+        file = results_file(self.folder, verb, self.name)
         data = getattr(trainer, "datamodule")  # noqa: B009 - not in Trainer's types
         content = {
             "metrics": numbers,
             "report": pl_module.report,
-            "config_hash": digest,
+            "identity": self.identity,
+            "config_hash": config_hash(self.config),
             "config": self.config,
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
             "step": pl_module.steps_trained,
@@ -93,6 +93,33 @@ def config_hash(config: dict[str, Any]) -> str:
         return value
 
     return hashlib.sha256(json.dumps(meaning(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identify(config: dict[str, Any], weights: Path | None, data: Path) -> str:
+    """Tell evaluations apart.
+
+    Args:
+        config: resolved, as plain values.
+        weights: a file or folder; its content counts.
+        data: root of the datasets; its location counts.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    parts = [config_hash(config), content_hash(weights) if weights else None, str(data.resolve())]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def results_file(folder: Path, verb: str, name: str) -> Path:
+    """Where the numbers of an evaluation lie in the folder of a run."""
+    return folder / "results" / f"{verb}-{name}.json"
+
+
+def own_name(folder: Path, verb: str, name: str, identity: str) -> str:
+    """The name, with the start of the identity if the name has results of another evaluation."""
+    file = results_file(folder, verb, name)
+    taken = file.exists() and json.loads(file.read_text()).get("identity") != identity
+    return f"{name}-{identity[:8]}" if taken else name
 
 
 def provenance() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Files of weights, where they lie and how they are read; random weights that never differ."""
 
+import hashlib
 import json
 import os
 import zipfile
@@ -48,6 +49,15 @@ def find_downloaded(repository: str, names: Iterable[str]) -> Path | None:
     """The first of some files of a repository in Hugging Face's cache; nothing is downloaded."""
     found = (try_to_load_from_cache(repository, name) for name in names)
     return next((Path(file) for file in found if isinstance(file, str)), None)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of its files and their names: 64 hexadecimal digits."""
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    named = [(str(file.relative_to(path)), content_hash(file)) for file in files]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clipseg_pl.models.weights import find_file
+from clipseg_pl.models.weights import content_hash, find_file
 
 _INDIFFERENT = {"root", "num_workers", "text_cache", "allow_seen"}
 _TRAINER = ("max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "devices")
@@ -75,7 +75,7 @@ def _own_weights(model: Mapping[str, Any]) -> Iterator[str]:
 
 @cache
 def _content(file: Path, changed: int) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return content_hash(file)
 
 
 def _digest(parts: list[Any], *more: str) -> str:
