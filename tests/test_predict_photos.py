@@ -172,7 +172,7 @@ def test_mistakes_are_one_line(trained, miniature, album, tmp_path, capsys, opti
 
 
 def test_a_folder_with_masks_is_refused(trained, miniature, album, tmp_path, capsys):
-    predict(trained, miniature, tmp_path, album, "--data.init_args.form=rle")
+    predict(trained, miniature, tmp_path, album)
     with pytest.raises(SystemExit):
         predict(trained, miniature, tmp_path, album)
     assert "holds masks already" in capsys.readouterr().err
