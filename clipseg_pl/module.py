@@ -111,14 +111,14 @@ class CLIPSegModule(LightningModule):
             self.trainer.should_stop = True
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Mean binary cross-entropy over the valid pixels.
+        """Mean binary cross-entropy over the valid pixels, in float32.
 
         Args:
-            logits: (P, 1, H, W).
+            logits: (P, 1, H, W); of any floating type, since a sum over pixels overflows float16.
             batch: with its targets.
         """
-        valid = batch["valid_mask"]
-        target = batch["query_mask"].to(logits.dtype)
+        valid, logits = batch["valid_mask"], logits.float()
+        target = batch["query_mask"].float()
         per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         return (per_pixel * valid).sum() / valid.sum().clamp(min=1)
 

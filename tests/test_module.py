@@ -67,6 +67,12 @@ def test_loss_is_the_mean_over_valid_pixels(module, data):
     assert float(module.loss(logits, batch)) == pytest.approx(sum(expected) / len(expected), 1e-5)
 
 
+def test_loss_of_many_half_precision_logits_is_finite(module):
+    logits = torch.randn(2, 1, 352, 352).half()
+    batch = {"query_mask": logits > 1, "valid_mask": torch.ones_like(logits, dtype=torch.bool)}
+    assert torch.equal(module.loss(logits, batch), module.loss(logits.float(), batch))
+
+
 def test_only_the_decoder_is_optimised_along_the_cosine(module, data, tmp_path):
     seen = []
     step = module.training_step
