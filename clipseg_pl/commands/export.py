@@ -105,8 +105,9 @@ def _export(given: argparse.Namespace, trained_here: bool) -> None:
 
 def _load(given: argparse.Namespace, trained_here: bool) -> "Published":
     """The model, on the CPU."""
+    from clipseg_pl.models.checkpoints import PublishedWarning
     from clipseg_pl.models.clip_backbone import CLIPBackbone
-    from clipseg_pl.models.published import Published, PublishedWarning, load_published
+    from clipseg_pl.models.published import Published, load_published
     from clipseg_pl.models.weights import find_file
     from clipseg_pl.segmenter import Segmenter
 

@@ -1,19 +1,26 @@
 """Decoders on disk: this project's, the authors' and Hugging Face's, read strictly."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from clipseg_pl.models.backbone import BackboneShape
+from clipseg_pl.models.backbone import Backbone, BackboneShape
 from clipseg_pl.models.checkpoint_parts import check_parts
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.models.key_map import decoder_state
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.key_map import backbone_state, clip_state, decoder_state, unread_keys
 from clipseg_pl.models.weights import load_plain, read_state_dict
 
 PUBLISHED_HEADS = 4  # in all that was published
+
+
+class PublishedWarning(UserWarning):
+    """Something about a published file was assumed, or does not go together."""
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -50,23 +57,27 @@ def load_decoder(decoder: nn.Module, file: Path) -> None:
         ValueError: naming the file and what does not fit: the head, the width D, the backbone's
             width, the number of layers, or keys.
     """
-    try:
-        _load_strictly(decoder, decoder_state(read_state_dict(file)))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+    _load_decoder(decoder, file, read_state_dict(file))
 
 
 def start_from(model: CLIPSeg, file: Path) -> Sequence[str]:
     """Load a decoder as `load_decoder` does, and what a checkpoint of ours has of its backbone.
 
+    A CLIP in the file is not loaded; a warning says so if it differs from the model's.
+
+    Raises:
+        ValueError: as `load_decoder`; for weights that the model's backbone has no place for.
+
     Returns:
         What its training had left out, by name (`BaseDataModule.excluded`): nothing that is known
         of where it is not a checkpoint of this project.
     """
-    load_decoder(model.decoder, file)
-    state, own = read_state_dict(file), "model.backbone."
-    kept = {key.removeprefix(own): value for key, value in state.items() if key.startswith(own)}
-    model.backbone.load_state_dict(kept, strict=False)
+    state = read_state_dict(file)
+    _load_decoder(model.decoder, file, state)
+    unexpected = model.backbone.load_state_dict(backbone_state(state), strict=False).unexpected_keys
+    if unexpected:
+        raise ValueError(f"{file}: the model's backbone has no {list_names(unexpected)}")
+    warn_of_another_clip(file, clip_state(state), model.backbone)
     if file.suffix != ".ckpt":
         return ()
     content = read_checkpoint(file)
@@ -109,6 +120,49 @@ def build_decoder(
     )
     _load_strictly(built, decoder)
     return built
+
+
+def warn_of_another_clip(path: Path, held: Mapping[str, Tensor], backbone: Backbone) -> None:
+    """Warn where a file holds another CLIP than the backbone that its decoder is put on.
+
+    Args:
+        path: the file.
+        held: its CLIP, by open_clip's names; empty where it has none.
+        backbone: that is used in its place.
+    """
+    own = backbone.clip.state_dict() if isinstance(backbone, CLIPBackbone) else {}
+    # the toy CLIP's table is cut down
+    compared = [key for key in held if key != "token_embedding.weight"]
+    if not all(key in own and torch.equal(held[key], own[key].to(held[key])) for key in compared):
+        warn(f"{path}: the CLIP in it is another one than the backbone that it is put on")
+
+
+def warn_of_unread(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Warn of weights in a file that nothing reads."""
+    unread = unread_keys(state)
+    if unread:
+        warn(
+            f"{path}: {len(unread)} of its {len(state)} weights are not read: {list_names(unread)}"
+        )
+
+
+def warn(message: str) -> None:
+    """Say what was assumed about a published file, or does not go together in it."""
+    warnings.warn(message, PublishedWarning, stacklevel=3)
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if names[3:] else ""
+    return f"{', '.join(names[:3])}{more}"
+
+
+def _load_decoder(decoder: nn.Module, file: Path, state: Mapping[str, Tensor]) -> None:
+    try:
+        _load_strictly(decoder, decoder_state(state))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    warn_of_unread(file, state)
 
 
 def _load_strictly(decoder: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -22,6 +22,7 @@ _DECODER_KEYS = (
 _LAYER_KEYS = ((".linear1.", ".mlp.fc1."), (".linear2.", ".mlp.fc2."), (".norm", ".layer_norm"))
 UNUSED = "reduce."
 """beginning of a layer of the authors' base class that CLIPSeg never calls"""
+_AUTHORS_CLIP = ("clip_model.", "model.")  # whole models of the authors hold the frozen CLIP twice
 # open_clip's, Hugging Face's; within a tower
 _BLOCK_KEYS = (
     (".attn.in_proj_", ".self_attn.in_proj_"),
@@ -48,22 +49,46 @@ _CLIP_KEYS = (
 )
 _TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
 _CLIP = "clip."
+_CLIP_PREFIXES = (_CLIP, "clipseg.")  # the second in Hugging Face's first conversions, of 2022
+_BUFFER = ".position_ids"  # 0, 1, 2 and so on, stored by transformers before 4.31
+_OWN_DECODER, _OWN_BACKBONE = "model.decoder.", "model.backbone."
 
 
 def decoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Pick the decoder out of a state dict of any known origin and give it our names."""
-    own = "model.decoder."
-    if any(key.startswith(own) for key in state):
-        return {key.removeprefix(own): v for key, v in state.items() if key.startswith(own)}
-    if any(key.startswith("decoder.") for key in state):
-        merged = _merge_attention({k: v for k, v in state.items() if k.startswith("decoder.")})
+    own = _with_beginning(state, _OWN_DECODER)
+    if own:
+        return own
+    theirs = {key: value for key, value in state.items() if key.startswith("decoder.")}
+    if theirs:
+        merged = _merge_attention(theirs)
         return {_from_authors(_to_authors(key)): value for key, value in merged.items()}
     known = tuple(authors for _, authors, _ in _DECODER_KEYS)
-    kept = {key: value for key, value in state.items() if not key.startswith(UNUSED)}
-    if not any(key.startswith(known) for key in kept):
+    if not any(key.startswith(known) for key in state):
         return {}
-    towers = ("clip_model.", "model.")  # whole models of the authors carry CLIP twice
-    return {_from_authors(k): v for k, v in kept.items() if not k.startswith(towers)}
+    left_out = (UNUSED, *_AUTHORS_CLIP)
+    return {_from_authors(k): v for k, v in state.items() if not k.startswith(left_out)}
+
+
+def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Pick what a checkpoint of this project holds of its backbone."""
+    return _with_beginning(state, _OWN_BACKBONE)
+
+
+def unread_keys(state: Mapping[str, Tensor]) -> list[str]:
+    """Names that none of `decoder_state`, `backbone_state` and `clip_state` reads.
+
+    The buffers `position_ids` of older versions of transformers are left out: they hold no weights.
+    Decoders with the authors' names are taken whole, but for their unused layer `reduce` and the
+    frozen CLIP of whole models, so that loading them refuses any other name.
+    """
+    if any(key.startswith(_OWN_DECODER) for key in state):
+        read: tuple[str, ...] = (_OWN_DECODER, _OWN_BACKBONE)
+    elif any(key.startswith("decoder.") for key in state):
+        read = ("decoder.", *_CLIP_PREFIXES)
+    else:
+        return []
+    return [key for key in state if not key.startswith(read) and not key.endswith(_BUFFER)]
 
 
 def authors_decoder(decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,11 +110,16 @@ def hugging_face_decoder(decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the `clip.` part of a Hugging Face CLIPSeg into an open_clip state dict."""
-    clip = {key.removeprefix(_CLIP): v for key, v in state.items() if key.startswith(_CLIP)}
+    """Turn the CLIP in a Hugging Face CLIPSeg into an open_clip state dict.
+
+    Its names begin with `clip.`, in the first conversions of 2022 with `clipseg.`.
+    """
+    clip: dict[str, Tensor] = {}
+    for prefix in _CLIP_PREFIXES:
+        clip |= _with_beginning(state, prefix)
     renamed = {}
     for key, value in _merge_attention(clip).items():
-        if key.endswith("position_ids"):
+        if key.endswith(_BUFFER):
             continue
         name = _with_prefix(key, ((theirs, ours) for ours, theirs in _CLIP_KEYS))
         for open_clip_name, hf_name in _BLOCK_KEYS:
@@ -116,6 +146,15 @@ def hugging_face_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = name.replace(open_clip_name, hf_name)
         renamed[_CLIP + name] = value.T.contiguous() if name in _TRANSPOSED else value
     return _split_attention(renamed)
+
+
+def _with_beginning(state: Mapping[str, Tensor], beginning: str) -> dict[str, Tensor]:
+    """The weights whose names begin so, without that beginning."""
+    return {
+        key.removeprefix(beginning): value
+        for key, value in state.items()
+        if key.startswith(beginning)
+    }
 
 
 def _with_prefix(key: str, pairs: Iterable[tuple[str, str]]) -> str:

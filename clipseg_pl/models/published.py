@@ -1,6 +1,5 @@
 """Decoders that were not trained here: the authors' files and Hugging Face's CLIPSeg."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,17 +9,20 @@ import torch
 from torch import Tensor
 
 from clipseg_pl.models.backbone import PAPER_SIZE, Backbone
-from clipseg_pl.models.checkpoints import PUBLISHED_HEADS, build_decoder, read_checkpoint
+from clipseg_pl.models.checkpoints import (
+    PUBLISHED_HEADS,
+    build_decoder,
+    read_checkpoint,
+    warn,
+    warn_of_another_clip,
+    warn_of_unread,
+)
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clip_weights import PAPERS_CLIP, find_config
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, Description, describe, is_imagenets
 from clipseg_pl.models.key_map import clip_state
 from clipseg_pl.models.weights import read_state_dict
-
-
-class PublishedWarning(UserWarning):
-    """Something about a published file was assumed, or does not go together."""
 
 
 class Published(NamedTuple):
@@ -80,11 +82,12 @@ def load_published(
     except ValueError as error:
         hint = f"; put its {CONFIG} beside it" if held and not described else ""
         raise ValueError(f"{file}: {error}{hint}") from error
+    warn_of_unread(path, state)
     if described:
         _normalise_as(described, backbone, path)
     elif layers is None:
         taken = ", ".join(map(str, sorted(model.decoder.layers)))
-        _warn(
+        warn(
             f"{path} does not say which blocks of CLIP its decoder taps: {taken} are taken, by the "
             "paper's 3, 7, 9 of 12 (the authors' Quickstart and Hugging Face's defaults: 3, 6, 9)"
         )
@@ -125,7 +128,7 @@ def _normalise_as(described: Description, backbone: Backbone, path: Path) -> Non
     for buffer, values in ((backbone.mean, described.mean), (backbone.std, described.std)):
         buffer.copy_(torch.tensor(values).view(3, 1, 1))
     if not is_imagenets(described.mean, described.std):
-        _warn(
+        warn(
             f"{path}: images are normalised by its preprocessor's mean {list(described.mean)} and "
             f"std {list(described.std)}, not by ImageNet's, which CLIPSeg was trained with"
         )
@@ -139,16 +142,8 @@ def _compare(
     if backbone.quick_gelu != quick:
         whose = "its decoder was" if described else "published decoders were"
         kinds = {True: "QuickGELU", False: "the exact GELU"}
-        _warn(
+        warn(
             f"{path}: {whose} trained on a CLIP with {kinds[quick]}, the backbone has "
             f"{kinds[backbone.quick_gelu]}"
         )
-    own = backbone.clip.state_dict()
-    # the toy CLIP's table is cut down
-    compared = [key for key in held if key != "token_embedding.weight"]
-    if not all(key in own and torch.equal(held[key], own[key].to(held[key])) for key in compared):
-        _warn(f"{path}: the CLIP in it is another one than the backbone that it is put on")
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, PublishedWarning, stacklevel=3)
+    warn_of_another_clip(path, held, backbone)

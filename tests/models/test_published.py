@@ -13,9 +13,10 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 from clipseg_pl.loading import TOY_CHECKPOINT
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from clipseg_pl.models.checkpoints import PublishedWarning, start_from
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder_files import write_original
-from clipseg_pl.models.published import PublishedWarning, load_published
+from clipseg_pl.models.published import load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
 from tests.models.tiny_clipseg import logits, tiny_backbone, tiny_model
 
@@ -94,6 +95,88 @@ def test_a_folder_of_transformers_making(tmp_path):
     found = logits(model, images, TEXTS)
     assert float((found - expected).abs().max() / expected.std()) <= 1e-5
     assert published.image_size == 352 and published.threshold is None
+
+
+def in_the_layout_of_2022(state: dict) -> dict:
+    """The first conversions had CLIP under `clipseg.`, and buffers of positions in it."""
+    renamed = {
+        "clipseg." + key.removeprefix("clip.") if key.startswith("clip.") else key: value
+        for key, value in state.items()
+    }
+    for tower in ("text", "vision"):
+        renamed[f"clipseg.{tower}_model.embeddings.position_ids"] = torch.arange(10)[None]
+    return renamed
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_the_clip_in_a_file_of_2022_is_used(tmp_path, name):
+    theirs = theirs_of(extract_layers=[1, 5], decoder_num_attention_heads=2)
+    theirs.save_pretrained(tmp_path)
+    state = in_the_layout_of_2022(theirs.state_dict())
+    (tmp_path / "model.safetensors").unlink()
+    save = save_file if name == "model.safetensors" else torch.save
+    save(state, tmp_path / name)
+    with warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("always")
+        model = load_published(tmp_path).model
+    assert not said(recorded)
+    images = (torch.rand(2, 3, 70, 70) * 255).byte()
+    conditional = model.backbone.embed_text(TEXTS)
+    with torch.inference_mode():
+        pixels = model.backbone.normalise(images)
+        expected = theirs(pixel_values=pixels, conditional_embeddings=conditional).logits
+    assert float((logits(model, images, TEXTS) - expected).abs().max() / expected.std()) <= 1e-5
+
+
+def read_folder(folder: Path) -> None:
+    load_published(folder)
+
+
+def read_bare_checkpoint(folder: Path) -> None:
+    load_published(folder / "model.safetensors", tiny_model().backbone, [0, 2, 3])
+
+
+def start_training(folder: Path) -> None:
+    start_from(tiny_model(), folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("read", [read_folder, read_bare_checkpoint, start_training])
+def test_weights_that_nothing_reads_are_named(folder, read):
+    file = folder / "model.safetensors"
+    state = load_file(file)
+    if read is read_bare_checkpoint:
+        decoder = tiny_model().decoder.state_dict()
+        state = {f"model.decoder.{key}": value for key, value in decoder.items()}
+    extra = {f"model.adapter.{number}.weight": torch.zeros(2) for number in range(5)}
+    file.unlink()  # a link
+    save_file(state | extra, file)
+    (folder / "config.json").unlink() if read is read_bare_checkpoint else None
+    with pytest.warns(PublishedWarning) as recorded:
+        read(folder)
+    (message,) = said(recorded)
+    of = len(state) + 5
+    names = ", ".join(f"model.adapter.{number}.weight" for number in range(3))
+    assert message.endswith(f"5 of its {of} weights are not read: {names} and 2 more")
+    assert str(folder) in message
+
+
+def test_the_clip_in_a_file_is_compared_with_that_of_the_model_that_starts_from_it(folder):
+    model = tiny_model()
+    with warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("always")
+        start_from(model, folder / "model.safetensors")
+    assert not said(recorded)
+    model.backbone.clip.visual.proj.mul_(2)
+    with pytest.warns(PublishedWarning, match="is another one than the backbone"):
+        start_from(model, folder / "model.safetensors")
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path):
+    model = tiny_model()
+    state = {f"model.decoder.{key}": value for key, value in model.decoder.state_dict().items()}
+    torch.save(state | {"model.backbone.image_head.weight": torch.zeros(2)}, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match=r"vit.pth: the model's backbone has no image_head.weight"):
+        start_from(model, tmp_path / "vit.pth")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
