@@ -15,6 +15,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipseg_pl.pixel_values import eight_bits, from_numbers
+
 RGB = npt.NDArray[np.uint8]
 Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
 """a file; or an image of PIL; or numbers, see `from_numbers`"""
@@ -26,7 +28,10 @@ _KNOWN = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", 
 FORMATS = sorted(_KNOWN.intersection(Image.OPEN))
 """that are read: those of photos; of PIL's others one starts a program (EPS: Ghostscript)"""
 _AT_ONCE = 1 << 20  # pixels of a photo that are blended
-_DEEP = ("I", "F")  # modes of more than 8 bits
+DEEP = ("I", "F")
+"""beginnings of PIL's modes of more than 8 bits a channel"""
+_HIGHEST_VALUE = (281, 341)
+"""tags of TIFF: MaxSampleValue, and SMaxSampleValue of floats"""
 _ON_ITS_SIDE = range(5, 9)
 """EXIF orientations that exchange height and width"""
 
@@ -67,10 +72,10 @@ def read_image(file: Path) -> RGB:
     Its EXIF orientation is left alone: datasets are annotated on the pixels as stored.
 
     Raises:
-        UnreadableImageError: naming the file; also for greys of unknown range (32 bits, floats).
+        UnreadableImageError: naming the file; also for greys of unknown range (`eight_bits`).
     """
     with open_image(file) as image:
-        return _to_rgb(image)
+        return _to_rgb(image, image)
 
 
 def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
@@ -117,60 +122,6 @@ def load_photo(picture: Picture) -> RGB:
         opaque = opacity[some] / np.float32(255)
         blended[some] = (pixels[some] * opaque + 255 * (1 - opaque)).round()
     return blended.reshape(colours.shape)
-
-
-def whole_numbers(picture: Picture) -> npt.NDArray[Any] | None:
-    """The numbers of a picture with one channel of more than 8 bits, or of an array (H, W).
-
-    Returns:
-        (H, W), as stored, whatever their range; None for all other pictures.
-
-    Raises:
-        UnreadableImageError: naming the file.
-    """
-    if isinstance(picture, str | PathLike):
-        with open_image(Path(picture).expanduser()) as image:
-            return whole_numbers(image)
-    if isinstance(picture, Image.Image):
-        deep = picture.mode.startswith("I")
-        return np.asarray(ImageOps.exif_transpose(picture)) if deep else None
-    if isinstance(picture, np.ndarray) and picture.ndim == 2 and picture.dtype.kind in "iu":
-        return picture
-    return None
-
-
-def from_numbers(numbers: npt.NDArray[Any]) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
-    """RGB, and alpha where there is one, of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) numbers.
-
-    Tensors come here from (H, W) and (1, 3 or 4, H, W).
-
-    Args:
-        numbers: whole, of 8 bits, or of 16, of which the highest 8 are kept; floats from 0 to 1;
-            or booleans.
-
-    Raises:
-        ValueError: other shapes, other ranges, NaN.
-    """
-    image = numbers[..., None] if numbers.ndim == 2 else numbers
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
-        raise ValueError(
-            "an image is an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W), not "
-            f"{tuple(numbers.shape)}"
-        )
-    if image.dtype.kind == "f":
-        if not (image.min() >= 0 and image.max() <= 1):  # NaN compares false
-            raise ValueError(
-                f"an image of floats lies in [0, 1]; this one has {image.min():g} to "
-                f"{image.max():g}"
-            )
-        image = (image * 255).round().astype(np.uint8)
-    elif image.dtype.kind == "b":
-        image = image.astype(np.uint8) * 255
-    elif image.dtype != np.uint8:
-        image = _eight_bits(image)
-    alpha = image[..., 3] if image.shape[2] == 4 else None
-    colours = image[..., :3] if image.shape[2] > 1 else image.repeat(3, 2)
-    return np.ascontiguousarray(colours), alpha
 
 
 def to_tensor(image: RGB) -> Tensor:
@@ -231,20 +182,29 @@ def _decode(file: Path) -> Image.Image:
 
 def _load_pil(image: Image.Image) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
     upright = ImageOps.exif_transpose(image)
-    if not upright.has_transparency_data or upright.mode.startswith(_DEEP):
-        return _to_rgb(upright), None
+    if image.mode.startswith(DEEP) or not upright.has_transparency_data:
+        return _to_rgb(upright, image), None
     return from_numbers(np.asarray(upright.convert("RGBA")))
 
 
-def _to_rgb(image: Image.Image) -> RGB:
-    if image.mode.startswith(_DEEP):  # PIL would clip at 255
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
+def _to_rgb(image: Image.Image, opened: Image.Image) -> RGB:
+    """RGB of an image, or of an upright copy of the one that was opened."""
+    if image.mode.startswith(DEEP):  # PIL would clip at 255
+        name = getattr(opened, "filename", "") or "an image"
+        image = Image.fromarray(eight_bits(np.asarray(image), _stated_highest(opened), name))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _eight_bits(grey: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Bring whole numbers of 8 or 16 bits to 8; others have no range that could be known."""
-    if grey.dtype.kind not in "iu" or grey.min() < 0 or grey.max() >= 1 << 16:
-        raise ValueError("its numbers are not those of 8 or 16 bits")
-    deep = grey.dtype == np.uint16 or grey.max() > 255
-    return (grey >> 8 if deep else grey).astype(np.uint8)
+def _stated_highest(image: Image.Image) -> float:
+    """The highest value that a TIFF states by its tags; 0 where it states none.
+
+    A PNG needs no such look: its values are scaled to all of its bits, whatever its chunk sBIT.
+    """
+    if not isinstance(image, TiffImageFile):
+        return 0
+    given = [image.tag_v2.get(tag) for tag in _HIGHEST_VALUE]
+    listed = [one for part in given for one in (part if isinstance(part, tuple) else (part,))]
+    bits = image.tag_v2.get(258)
+    if isinstance(bits, tuple) and len(bits) == 1 and bits[0] < 16:
+        listed.append((1 << bits[0]) - 1)
+    return max((one for one in listed if isinstance(one, int | float) and one < 1 << 16), default=0)

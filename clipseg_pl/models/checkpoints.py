@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from clipseg_pl.models.backbone import Backbone, BackboneShape
 from clipseg_pl.models.checkpoint_parts import check_parts
+from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.key_map import backbone_state, clip_state, decoder_state, unread_keys
 from clipseg_pl.models.weights import load_plain, read_state_dict
 

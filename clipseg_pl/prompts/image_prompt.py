@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from clipseg_pl.images import RGB, Picture, load_picture, whole_numbers
+from clipseg_pl.images import RGB, Picture, load_picture
+from clipseg_pl.prompts.masks import load_mask
 from clipseg_pl.prompts.visual import Mask, VisualPrompt
 
 Box = tuple[float, float, float, float]
@@ -30,7 +31,8 @@ class ImagePrompt:
 
     Args:
         image: the support image: a file, PIL image, array or tensor (see `load_picture`).
-        mask: an image of its size, the object bright (above half of the brightest).
+        mask: an image of its size, the object bright (above half of the brightest; for palettes
+            of colours and for transparency see `load_mask`).
         box: left, top, right and bottom of the object in pixels, in place of a mask.
             With neither, the image's alpha channel says what is meant; an image that is nowhere
             transparent is meant as a whole.
@@ -138,22 +140,6 @@ def describe(prompt: Prompt) -> str:
     if isinstance(prompt, str | ImagePrompt | Blend):
         return str(prompt)
     return ", ".join(map(str, prompt))
-
-
-def load_mask(picture: Picture) -> Mask:
-    """What is bright in an image, above half of its brightest: (H, W) bool.
-
-    Where a part of it is transparent, what is not; painted layers are such images. Numbers of any
-    range will do.
-    """
-    numbers = whole_numbers(picture)
-    if numbers is not None:
-        return np.asarray(numbers > numbers.max(initial=0) / 2)
-    colours, alpha = load_picture(picture)
-    if alpha is not None and not alpha.all():
-        return alpha >= 128
-    bright = colours.max(2)
-    return np.asarray(bright > bright.max() / 2)
 
 
 def _file(picture: Picture) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipseg_pl.images import UnreadableImageError, open_image
-from clipseg_pl.prompts.image_prompt import load_mask
+from clipseg_pl.prompts.masks import load_mask
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import (
     Rows,
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 WHOLE = -1
 """in place of a label: the row means all that its mask marks"""
-_VERSION = 2
+_VERSION = 3
 """counts up when `check_files` finds otherwise"""
 _NOT_KEPT = "what was found about masks is not kept, so every run looks at all of them: %s"
 

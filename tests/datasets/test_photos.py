@@ -6,6 +6,7 @@ import PIL
 import pytest
 from PIL import Image
 
+from clipseg_pl import pixel_values
 from clipseg_pl.images import UnreadableImageError, image_size, load_photo, read_image
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut import PhraseCut
@@ -119,7 +120,59 @@ def test_greys_in_wide_numbers_are_read_by_what_they_hold(tmp_path):
         assert np.array_equal(read_image(tmp_path / "wide.tif")[..., 0], RAMP % 256)
 
 
-@pytest.mark.parametrize("grey", [RAMP / 3072, RAMP * 100, RAMP - 5], ids=["float", "32", "minus"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
+def test_fewer_bits_in_files_of_sixteen_keep_their_brightness(tmp_path, bits, name, caplog):
+    """As cameras and microscopes write them; by their highest bits they were nearly black."""
+    pixel_values._said.clear()
+    deep = RAMP * ((1 << bits) - 1) // RAMP.max()
+    Image.fromarray(deep.astype(np.uint16)).save(tmp_path / name)
+    read = [reader(tmp_path / name) for reader in (read_image, load_photo)]
+    assert all(np.array_equal(one[..., 0], deep >> (bits - 8)) for one in read)
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path / name}: its values reach {(1 << bits) - 1}, so it is read")
+    assert f"as {bits} bits deep" in line
+
+
+@pytest.mark.parametrize(
+    ("tags", "shift"),
+    [({}, 2), ({281: 4095}, 4), ({281: 65535}, 8)],
+    ids=["by its values", "12 bits", "16 bits"],
+)
+def test_a_dark_tiff_is_read_by_the_highest_value_that_it_states(tmp_path, tags, shift):
+    dark = (RAMP % 1000).astype(np.uint16)
+    Image.fromarray(dark).save(tmp_path / "dark.tif", tiffinfo=tags)
+    for reader in (read_image, load_photo):
+        assert np.array_equal(reader(tmp_path / "dark.tif")[..., 0], dark >> shift)
+
+
+def test_sixteen_bits_need_no_line_in_the_log(tmp_path, caplog):
+    for deep in (RAMP.astype(np.uint8), (RAMP * 21).astype(np.uint16), (RAMP % 256) * 256):
+        Image.fromarray(deep.astype(np.int32) if deep.itemsize == 8 else deep).save(
+            tmp_path / "photo.tif"
+        )
+        read_image(tmp_path / "photo.tif")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("highest", [0.5, 1, 1.25, 255, 4095, 1e6])
+def test_floats_are_read_from_0_to_1_or_to_their_highest(tmp_path, highest, caplog):
+    pixel_values._said.clear()
+    floats = (RAMP / RAMP.max() * highest).astype(np.float32)
+    Image.fromarray(floats).save(tmp_path / "photo.tif")
+    read = read_image(tmp_path / "photo.tif")
+    assert np.array_equal(read[..., 0], (floats * (255 / max(highest, 1))).round())
+    assert read.max() == (128 if highest == 0.5 else 255)
+    assert [message.split(": ")[0] for message in caplog.messages] == (
+        [str(tmp_path / "photo.tif")] if highest > 1 else []
+    )
+
+
+@pytest.mark.parametrize(
+    "grey",
+    [RAMP / -3072, RAMP / np.nan, RAMP * 100, RAMP - 5],
+    ids=["negative floats", "NaN", "32", "minus"],
+)
 def test_greys_of_unknown_range_are_refused(tmp_path, grey):
     file = tmp_path / "odd.tif"
     Image.fromarray(grey.astype(np.float32 if grey.dtype.kind == "f" else np.int32)).save(file)

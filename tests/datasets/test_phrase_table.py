@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from clipseg_pl.images import UnreadableImageError
-from clipseg_pl.prompts.image_prompt import load_mask
+from clipseg_pl.prompts.masks import load_mask
 from datamodules.datasets import own_masks
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import ImageFolder

@@ -17,9 +17,9 @@ from clipseg_pl.images import (
     load_photo,
     read_image,
     sides_seen,
-    whole_numbers,
 )
-from clipseg_pl.prompts.image_prompt import ImagePrompt, load_mask
+from clipseg_pl.prompts.image_prompt import ImagePrompt
+from clipseg_pl.prompts.masks import load_mask
 from datamodules.datasets.labelled import LabelledPhotos
 from tests.fuzz.contained import inputs, try_out
 from tests.fuzz.mutated import changed
@@ -98,7 +98,7 @@ FILES = st.sampled_from(VALID).flatmap(changed) | DECLARED
 
 
 @inputs
-@pytest.mark.parametrize("reader", [load_photo, read_image, whole_numbers, load_mask])
+@pytest.mark.parametrize("reader", [load_photo, read_image, load_mask])
 def test_readers_of_pictures(tmp_path, inputs, reader):
     file = tmp_path / "photo.jpg"
 
