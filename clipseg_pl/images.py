@@ -15,6 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipseg_pl.photo_formats import open_header
 from clipseg_pl.pixel_values import eight_bits, from_numbers
 
 RGB = npt.NDArray[np.uint8]
@@ -23,10 +24,6 @@ Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
 
 MOST_PIXELS = 89_478_485
 """of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
-Image.init()  # PIL 10 has no AVIF
-_KNOWN = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
-FORMATS = sorted(_KNOWN.intersection(Image.OPEN))
-"""that are read: those of photos; of PIL's others one starts a program (EPS: Ghostscript)"""
 _AT_ONCE = 1 << 20  # pixels of a photo that are blended
 DEEP = ("I", "F")
 """beginnings of PIL's modes of more than 8 bits a channel"""
@@ -45,7 +42,7 @@ class UnreadableImageError(OSError):
 
 @contextmanager
 def open_image(file: Path, what: str = "photo") -> Iterator[Image.Image]:
-    """Open an image file (see `FORMATS`); what goes wrong until it is closed names the file.
+    """Open an image file (see `open_header`); what goes wrong until it is closed names the file.
 
     Args:
         file: whatever it is called.
@@ -153,11 +150,11 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
     """Height and width of a photo from its header; None if it cannot be read as one.
 
     Args:
-        file: in one of `FORMATS`.
+        file: see `open_header`.
         upright: turned as viewers show it (see `load_photo`); else as stored.
     """
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with open_header(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 return None
             (width, height), turned = image.size, False
@@ -172,7 +169,7 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
 
 def _decode(file: Path) -> Image.Image:
     """Read a file, its size first."""
-    with Image.open(file, formats=FORMATS) as image:  # what is loaded stays
+    with open_header(file) as image:  # what is loaded stays
         if image.width * image.height > MOST_PIXELS:
             most = f"{MOST_PIXELS // 10**6} megapixels: make it smaller first"
             raise ValueError(f"{image.width} x {image.height} are more than {most}")

@@ -1,17 +1,28 @@
 """Which photos are meant by files, folders and globs."""
 
 import glob
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-ENDINGS = frozenset(
-    (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff")
-) | {".webp"}
-"""of the files that are taken for photos in folders and of what globs match; of either case"""
+log = logging.getLogger(__name__)
 
+ENDINGS = frozenset(
+    (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm")
+) | {".tga", ".tif", ".tiff", ".webp"}
+"""of the files that are taken for photos in folders and of what globs match; of either case"""
+HEIC = frozenset((".heic", ".heif", ".hif"))
+"""endings of iPhones' photos, which are taken for photos where pillow-heif is installed"""
+RAW = frozenset(
+    (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf")
+) | {".pef", ".raf", ".raw", ".rw2", ".sr2", ".srf", ".srw", ".x3f"}
+"""endings of cameras' raw data, which are not read"""
+NEEDS_HEIF = "HEIC needs pillow-heif: pip install pillow-heif"
+NEEDS_CONVERSION = "raw data of a camera must be converted to JPEG, PNG or TIFF first"
 
 MASKS = "masks"
 """what `segment` calls the folder of its results; subfolders of that name hold no photos"""
@@ -33,7 +44,8 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
     Args:
         given: files, whatever they are called; folders, with all folders in them; globs, with `**`
             for any folders. Of folders and globs what ends as photos do is taken, but for hidden
-            files and what lies in subfolders called `masks`, the results of earlier runs.
+            files and what lies in subfolders called `masks`, the results of earlier runs. A log
+            line names what looks like photos but is not read, and what would read it.
         leave_out: a folder that holds results, not photos.
 
     Returns:
@@ -51,17 +63,23 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
         if path.is_dir():
             if path.resolve() == out:
                 raise ValueError(f"{path}: photos and results would be mixed; write elsewhere")
-            root, found = path, sorted(_in_folder(path, out))
+            root, looks = path, sorted(_in_folder(path, out))
             problem = f"{path}: holds no photos ({', '.join(sorted(ENDINGS))})"
         elif path.is_file():
-            root, found, problem = path.parent, [path], ""
+            files.setdefault(os.path.abspath(path), path)
+            roots.append(path.parent)
+            continue
         elif glob.has_magic(entry):
-            root, found = _match(str(path), out)
+            root, looks = _match(str(path), out)
             problem = f"{entry}: matches no photos"
         else:
             raise FileNotFoundError(f"{path}: no such photo")
+        found = [file for file in looks if _is_read(file)]
+        unread = [file for file in looks if not _is_read(file)]
         if not found:
-            raise FileNotFoundError(problem)
+            raise FileNotFoundError(problem + (f"; {_name_unread(unread)}" if unread else ""))
+        if unread:
+            log.warning("%s: %s", entry, _name_unread(unread))
         roots.append(root)
         for file in found:
             files.setdefault(os.path.abspath(file), file)
@@ -86,7 +104,7 @@ def _in_folder(folder: Path, out: Path | None) -> Iterator[Path]:
             for name in folders
             if name[0] != "." and name != MASKS and (here / name).resolve() != out
         ]
-        yield from (here / name for name in files if name[0] != "." and _ends_as_photos(name))
+        yield from (here / name for name in files if name[0] != "." and _looks_like_photo(name))
 
 
 def _match(pattern: str, out: Path | None) -> tuple[Path, list[Path]]:
@@ -96,12 +114,26 @@ def _match(pattern: str, out: Path | None) -> tuple[Path, list[Path]]:
     # unless it looks for photos there
     apart = out is not None and not root.resolve().is_relative_to(out)
     found = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]
-    photos = [file for file in found if _ends_as_photos(file.name) and file.is_file()]
+    photos = [file for file in found if _looks_like_photo(file.name) and file.is_file()]
     photos = [file for file in photos if MASKS not in file.relative_to(root).parts[:-1]]
     if apart and out is not None:
         photos = [file for file in photos if not file.resolve().is_relative_to(out)]
     return root, photos
 
 
-def _ends_as_photos(name: str) -> bool:
-    return Path(name).suffix.lower() in ENDINGS
+def _looks_like_photo(name: str) -> bool:
+    return Path(name).suffix.lower() in ENDINGS | HEIC | RAW
+
+
+def _is_read(file: Path) -> bool:
+    ending = file.suffix.lower()
+    return ending in ENDINGS or (ending in HEIC and find_spec("pillow_heif") is not None)
+
+
+def _name_unread(files: Sequence[Path]) -> str:
+    """The first of the files that are not read, how many they are, and what would read them."""
+    names = ", ".join(file.name for file in files[:3]) + (", ..." if files[3:] else "")
+    endings = {file.suffix.lower() for file in files}
+    needs = [NEEDS_HEIF] if endings & HEIC else []
+    needs += [NEEDS_CONVERSION] if endings & RAW else []
+    return f"not read, though like photos: {names} ({len(files)} in all); {'; '.join(needs)}"

@@ -9,12 +9,17 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("clipseg_pl/**/*.py"), *ROOT.glob("datamodules/**/*.py")])
 
 # module prefix -> what of ours it may import; of several prefixes the longest counts
-CONTRACT = tuple(f"clipseg_pl.{name}" for name in ("sample", "images", "photo_files", "prompts"))
+CONTRACT = tuple(
+    f"clipseg_pl.{name}"
+    for name in ("sample", "images", "pixel_values", "photo_files", "photo_formats", "prompts")
+)
 MAY_IMPORT = {
     "clipseg_pl.sample": (),
-    "clipseg_pl.images": (),
+    "clipseg_pl.pixel_values": (),
     "clipseg_pl.photo_files": (),
-    "clipseg_pl.prompts": ("clipseg_pl.prompts", "clipseg_pl.images"),
+    "clipseg_pl.photo_formats": ("clipseg_pl.photo_files",),
+    "clipseg_pl.images": ("clipseg_pl.pixel_values", "clipseg_pl.photo_formats"),
+    "clipseg_pl.prompts": ("clipseg_pl.prompts", "clipseg_pl.images", "clipseg_pl.pixel_values"),
     "clipseg_pl.models": ("clipseg_pl.models",),
     "clipseg_pl.metrics": ("clipseg_pl.metrics",),
     "datamodules.datasets": ("datamodules.datasets", *CONTRACT),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from clipseg_pl import photo_files
 from clipseg_pl.photo_files import find_photos
 
 
@@ -90,3 +91,32 @@ def test_what_holds_no_photo_is_named(tree, given, problem):
     (tree / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=problem):
         find_photos(["album", given])
+
+
+@pytest.fixture
+def phone(tmp_path, monkeypatch):
+    """A folder of photos as they come from a phone and a camera; no pillow-heif."""
+    for name in ("a.jpg", "b.HEIC", "c.heif", "d.NEF", "e.dng", "f.txt", "g.heic"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(photo_files, "find_spec", lambda name: None)
+    return tmp_path
+
+
+@pytest.mark.parametrize("given", ["", "*"])
+def test_what_looks_like_photos_and_is_not_read_is_named(phone, caplog, given):
+    assert names(str(phone / given)) == ["a.jpg"]
+    (line,) = caplog.messages
+    assert line.startswith(f"{phone / given}: not read, though like photos: b.HEIC, c.heif, d.NEF")
+    assert "(5 in all); HEIC needs pillow-heif: pip install pillow-heif; raw data" in line
+    assert "must be converted" in line and "\n" not in line
+
+
+@pytest.mark.parametrize(("kind", "what"), [("*.NEF", "raw data of a"), ("?.heic", "pip install")])
+def test_a_glob_of_nothing_but_unread_photos_says_what_they_need(phone, kind, what):
+    with pytest.raises(FileNotFoundError, match=f"matches no photos; not read, .*{what}"):
+        find_photos([str(phone / kind)])
+
+
+def test_heic_is_taken_where_it_can_be_read(phone, monkeypatch):
+    monkeypatch.setattr(photo_files, "find_spec", lambda name: name == "pillow_heif")
+    assert names(str(phone)) == ["a.jpg", "b.HEIC", "c.heif", "g.heic"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from clipseg_pl.images import image_size
+from clipseg_pl.photo_formats import needed_for
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut_index import Strings
@@ -92,9 +93,11 @@ def refuse_missing(file: Path, folder: Path, what: str, missing: Sequence[str], 
         DatasetNotFoundError: if any is missing.
     """
     if missing:
+        first = folder / missing[0]
+        needed = needed_for(first) if first.is_file() else ""
         raise DatasetNotFoundError(
             f"{file}: {len(missing)} of its {of} {what} are missing or no images, "
-            f"{folder / missing[0]} the first"
+            f"{first} the first{needed and f' ({needed})'}"
         )
 
 

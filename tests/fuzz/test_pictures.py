@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipseg_pl.images import (
-    FORMATS,
     MOST_PIXELS,
     UnreadableImageError,
     image_size,
@@ -18,6 +17,7 @@ from clipseg_pl.images import (
     read_image,
     sides_seen,
 )
+from clipseg_pl.photo_formats import FORMATS
 from clipseg_pl.prompts.image_prompt import ImagePrompt
 from clipseg_pl.prompts.masks import load_mask
 from datamodules.datasets.labelled import LabelledPhotos
