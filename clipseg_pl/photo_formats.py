@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from clipseg_pl.photo_files import NEEDS_CONVERSION, NEEDS_HEIF, RAW
 
@@ -13,7 +13,7 @@ FORMATS = sorted(_KNOWN.intersection(Image.OPEN))
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 
-def open_header(file: Path) -> Image.Image:
+def open_header(file: Path) -> ImageFile.ImageFile:
     """Read the header of a file in one of `FORMATS`, or in HEIC where pillow-heif is installed.
 
     Raises:

@@ -1,6 +1,7 @@
 import io
 import random
 
+import cv2
 import numpy as np
 import PIL
 import pytest
@@ -132,6 +133,20 @@ def test_fewer_bits_in_files_of_sixteen_keep_their_brightness(tmp_path, bits, na
     (line,) = caplog.messages
     assert line.startswith(f"{tmp_path / name}: its values reach {(1 << bits) - 1}, so it is read")
     assert f"as {bits} bits deep" in line
+
+
+@pytest.mark.parametrize("name", ["photo.png", "lzw.tif", "raw.tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("bits", [8, 12, 14, 16])
+def test_fewer_bits_in_colours_of_sixteen_keep_their_brightness(tmp_path, name, channels, bits):
+    deep = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], 2) * ((1 << bits) - 1) // RAMP.max()
+    stored = deep[..., ::-1].astype(np.uint16)  # OpenCV's order
+    if channels == 4:
+        stored = np.dstack([stored, np.full(RAMP.shape, 65535, np.uint16)])
+    compression = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if name == "raw.tif" else []
+    cv2.imwrite(str(tmp_path / name), stored, compression)
+    for reader in (read_image, load_photo):
+        assert np.array_equal(reader(tmp_path / name), deep >> (bits - 8))
 
 
 @pytest.mark.parametrize(

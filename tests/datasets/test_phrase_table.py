@@ -327,3 +327,29 @@ def test_files_that_change_after_the_check_are_refused(folder):
     for part in (source.image, source.mask):
         with pytest.raises(UnreadableImageError, match="changed its size since it was checked"):
             part(1)
+
+
+def test_a_palette_of_colours_counts_by_its_indices(folder):
+    """CVAT's, for a while: the background is green, what is marked is black."""
+    image = Image.fromarray(SQUARE.astype(np.uint8))
+    image.putpalette([48, 112, 32, 0, 0, 0])
+    image.save(folder / "cvat.png")
+    source = ImageFolder(read(write_csv(folder / "table.csv", [row(mask="cvat.png")])))
+    assert np.array_equal(source.mask(0), SQUARE)
+
+
+def test_a_map_of_several_colours_needs_a_label(folder):
+    image = Image.fromarray(np.where(SQUARE, 3, np.where(BAR, 2, 0)).astype(np.uint8))
+    image.putpalette([0, 0, 0, 9, 9, 9, 0, 128, 0, 128, 0, 0])
+    image.save(folder / "classes.png")
+    with pytest.raises(UnreadableImageError, match=r"classes.png: .*2, 3, .* as `label`"):
+        read(write_csv(folder / "table.csv", [row(mask="classes.png")]))
+    source = ImageFolder(read(write_csv(folder / "other.csv", [row(mask="classes.png", label=3)])))
+    assert np.array_equal(source.mask(0), SQUARE)
+
+
+def test_photos_of_a_format_that_is_not_read_say_what_they_need(folder):
+    (folder / "images" / "a.png").rename(folder / "images" / "a.nef")
+    rows = [row(image="images/a.nef")]
+    with pytest.raises(DatasetNotFoundError, match=r"a\.nef the first \(raw data .* converted"):
+        read(write_csv(folder / "table.csv", rows))
