@@ -136,4 +136,4 @@ def _name_unread(files: Sequence[Path]) -> str:
     endings = {file.suffix.lower() for file in files}
     needs = [NEEDS_HEIF] if endings & HEIC else []
     needs += [NEEDS_CONVERSION] if endings & RAW else []
-    return f"not read, though like photos: {names} ({len(files)} in all); {'; '.join(needs)}"
+    return f"{len(files)} files look like photos and are not read: {names}; {'; '.join(needs)}"

@@ -106,14 +106,14 @@ def phone(tmp_path, monkeypatch):
 def test_what_looks_like_photos_and_is_not_read_is_named(phone, caplog, given):
     assert names(str(phone / given)) == ["a.jpg"]
     (line,) = caplog.messages
-    assert line.startswith(f"{phone / given}: not read, though like photos: b.HEIC, c.heif, d.NEF")
-    assert "(5 in all); HEIC needs pillow-heif: pip install pillow-heif; raw data" in line
+    assert line.startswith(f"{phone / given}: 5 files look like photos and are not read: b.HEIC, c")
+    assert "d.NEF, ...; HEIC needs pillow-heif: pip install pillow-heif; raw data" in line
     assert "must be converted" in line and "\n" not in line
 
 
 @pytest.mark.parametrize(("kind", "what"), [("*.NEF", "raw data of a"), ("?.heic", "pip install")])
 def test_a_glob_of_nothing_but_unread_photos_says_what_they_need(phone, kind, what):
-    with pytest.raises(FileNotFoundError, match=f"matches no photos; not read, .*{what}"):
+    with pytest.raises(FileNotFoundError, match=f"matches no photos; . files look like .*{what}"):
         find_photos([str(phone / kind)])
 
 

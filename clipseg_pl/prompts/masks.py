@@ -87,10 +87,10 @@ def _of_numbers(numbers: npt.NDArray[Any]) -> Mask:
     highest = max(bright.max(), 0)
     if bright.dtype == np.uint8 and highest < _NOISE and len(np.unique(bright)) > 2:
         return np.zeros(bright.shape, np.bool_)
-    if image.shape[2] == 3 and _several_colours(image, bright, highest):
+    if image.shape[2] == 3 and _several_colours(image, highest):
         raise ValueError(
-            f"the mask has several colours, and nothing says which is meant: {_ONE_THING}; in a "
-            "table of own data, a map of numbers (mode L or P) with one named as `label` will do"
+            f"the mask has several colours, and nothing says which is meant: {_ONE_THING}, or, in "
+            "a table of own data, a map of numbers (mode L or P) with one named as `label`"
         )
     return np.asarray(bright > highest / 2)
 
@@ -118,24 +118,25 @@ def _numbered(indices: npt.NDArray[np.uint8]) -> Mask:
     return np.asarray(indices > 0)
 
 
-def _several_colours(image: npt.NDArray[Any], bright: npt.NDArray[Any], highest: float) -> bool:
+def _several_colours(image: npt.NDArray[Any], highest: float) -> bool:
     """Whether an image (H, W, 3) is more than one colour on black.
 
     Edges are darker shades of a hue; what a JPEG does to some of them is let pass.
     """
-    lit = image[bright > highest / 4]
-    lit = lit[:: 1 + len(lit) // _LOOKED_AT].astype(np.float64) / (float(highest) or 1.0)
-    chroma = np.ptp(lit, axis=1)
-    saturation = chroma / lit.max(1)
-    white, strong = (saturation < 1 / 8) & (lit.max(1) > 1 / 2), saturation > 1 / 2
-    if not (saturation > 1 / 4).any():
+    pixels = image.reshape(-1, 3)
+    pixels = pixels[:: 1 + len(pixels) // _LOOKED_AT] / (float(highest) or 1.0)
+    lit = pixels[pixels.max(1) > 1 / 4]
+    bright, chroma = lit.max(1), np.ptp(lit, axis=1)
+    saturation = chroma / bright
+    coloured = saturation > 1 / 4
+    if not coloured.any():
         return False
-    if white.mean() > _ENOUGH and strong.mean() > _ENOUGH:
+    white = (saturation < 1 / 8) & (bright > 1 / 2)
+    if white.mean() > _ENOUGH and (saturation > 1 / 2).mean() > _ENOUGH:
         return True
-    (red, green, blue), chroma = lit[saturation > 1 / 4].T, chroma[saturation > 1 / 4]
-    brightest = np.maximum(np.maximum(red, green), blue)
+    (red, green, blue), bright, chroma = lit[coloured].T, bright[coloured], chroma[coloured]
     hue = 60 * np.select(
-        [brightest == red, brightest == green],
+        [bright == red, bright == green],
         [(green - blue) / chroma % 6, (blue - red) / chroma + 2],
         (red - green) / chroma + 4,
     )
