@@ -1,6 +1,5 @@
 """Photos of all kinds as uint8 RGB."""
 
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -28,11 +28,6 @@ MOST_PIXELS = 89_478_485
 _AT_ONCE = 1 << 20  # pixels of a photo that are blended
 DEEP = ("I", "F")
 """beginnings of PIL's modes of more than 8 bits a channel"""
-_LOW = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-_DEEP_COLOURS = {
-    f"{m};16{end}": f"{m};16{low}" for m in ("RGB", "RGBA") for end, low in _LOW.items()
-}
-"""how PIL takes the high bytes of colours of 16 bits: how it would take the low ones"""
 _HIGHEST_VALUE = (281, 341)
 """tags of TIFF: MaxSampleValue, and SMaxSampleValue of floats"""
 _ON_ITS_SIDE = range(5, 9)
@@ -179,39 +174,15 @@ def _decode(file: Path) -> Image.Image:
         if image.width * image.height > MOST_PIXELS:
             most = f"{MOST_PIXELS // 10**6} megapixels: make it smaller first"
             raise ValueError(f"{image.width} x {image.height} are more than {most}")
-        codings = [_coding(tile) for tile in image.tile]
+        deep = image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)
         image.load()
-    if codings and codings[0] in _DEEP_COLOURS:
-        high = np.asarray(image)
-        if high[..., :3].max() < 64:  # so 14 bits are enough
-            _keep_low_bits(image, high, file)
+    if deep:
+        pixels = np.array(image)  # PIL keeps the high bytes
+        if pixels[..., :3].max() < 64:  # so 14 bits are enough
+            bgr = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
+            pixels[..., :3] = eight_bits(bgr[..., 2::-1], _stated_highest(image), str(file))
+            image.frombytes(pixels.tobytes())
     return image
-
-
-def _coding(tile: Any) -> str:  # noqa: ANN401 - PIL's, of several kinds
-    """How PIL takes a part of a file apart: a name, which may stand before other options."""
-    options = tile[3]
-    return str(options[0] if isinstance(options, tuple) and options else options)
-
-
-def _low_bytes(tile: Any) -> Any:  # noqa: ANN401
-    """The same part of a file, of whose colours PIL shall take the low bytes."""
-    coding, options = _DEEP_COLOURS[_coding(tile)], tile[3]
-    changed = (coding, *options[1:]) if isinstance(options, tuple) else coding
-    # a named tuple since Pillow 11
-    return tile._replace(args=changed) if hasattr(tile, "_replace") else (*tile[:3], changed)
-
-
-def _keep_low_bits(image: Image.Image, high: npt.NDArray[np.uint8], file: Path) -> None:
-    """Bring colours of 16 bits to 8 by the range that they use; PIL keeps the high byte alone."""
-    with open_header(file) as again:
-        again.tile = [_low_bytes(tile) for tile in again.tile]
-        again.load()
-    low = np.asarray(again)
-    colours = high[..., :3].astype(np.uint16) << 8 | low[..., :3]
-    both = high.copy()
-    both[..., :3] = eight_bits(colours, _stated_highest(image), str(file))
-    image.frombytes(both.tobytes())
 
 
 def _load_pil(image: Image.Image) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
