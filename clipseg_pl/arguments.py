@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_only
 
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.decoder import Decoder
@@ -26,6 +27,8 @@ _CONFIGURED = {
     "data.init_args.prompting": Prompting,
     "data.init_args.prompting.visual_prompt": VisualPrompt,
 }
+_RATES = ("optimizer.init_args.lr", "min_lr")
+"""settings of the model that training may change when it goes on"""
 _ALIKE = 0.8
 """likeness (0 to 1) from which a key is suggested for a refused one"""
 _BASE = "--config experiments/pc_plus.yaml"
@@ -130,6 +133,30 @@ def _likeness(given: str, key: str) -> float:
     whole = difflib.SequenceMatcher(None, given, key).ratio()
     ends = given.rpartition(".")[2], key.rpartition(".")[2]
     return max(whole, 0.95 * difflib.SequenceMatcher(None, *ends).ratio())
+
+
+def settle(given: Mapping[str, object], model: Namespace, args: Sequence[str]) -> None:
+    """Let a checkpoint say what was trained, but for learning rates in `args`; say so in lines.
+
+    Args:
+        given: keys and values of the model on the command line and in its configs.
+        model: what the checkpoint has made of them.
+        args: options that train on.
+    """
+    say = rank_zero_only(sys.stderr.write)
+    typed = {arg.partition("=")[0].replace(".init_args", "") for arg in args}
+    for key, value in given.items():
+        taken = model.get(key)
+        if value is None or key not in model or str(value) == str(taken):  # null: up to the model
+            continue
+        if key in _RATES and f"--model.{key}".replace(".init_args", "") in typed:
+            model[key] = value
+            say(f"clipseg_pl: training goes on with model.{key} = {value}, which was {taken}\n")
+        else:
+            say(
+                f"clipseg_pl: the checkpoint was trained with model.{key} = {taken}, which "
+                f"replaces {value}\n"
+            )
 
 
 def stop(message: str) -> NoReturn:

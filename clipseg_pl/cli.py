@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 import datamodules.phrasecut  # noqa: F401 - so that short names resolve
-from clipseg_pl.arguments import Parser, leaves, one_line, parser_options, stop
+from clipseg_pl.arguments import Parser, leaves, one_line, parser_options, settle, stop
 from clipseg_pl.callbacks.checkpoint import Best, Last
 from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.photo_masks import PhotoMasks
@@ -50,6 +50,7 @@ class CLIPSegCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         """Parse, build and run."""
+        self._typed = sys.argv[1:] if args is None else args
         super().__init__(
             CLIPSegModule,
             BaseDataModule,
@@ -97,14 +98,8 @@ class CLIPSegCLI(LightningCLI):
             )
         before = dict(leaves(config.model))
         super()._parse_ckpt_path()
-        after = dict(leaves(self.config[self.config.subcommand].model))
-        for key in before:
-            given = before[key] is not None  # null leaves it to the model
-            if given and key in after and str(before[key]) != str(after[key]):
-                rank_zero_only(sys.stderr.write)(
-                    f"clipseg_pl: the checkpoint was trained with model.{key} = {after[key]}, "
-                    f"which replaces {before[key]}\n"
-                )
+        typed = self._typed if self.config.subcommand == "fit" else ()
+        settle(before, self.config[self.config.subcommand].model, typed)
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine, and refuse to mix two runs in one folder."""

@@ -2,25 +2,26 @@
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from lightning import LightningModule, Trainer
+from torch import Tensor
 
 from clipseg_pl.sample import Batch
 
 _NAMED = 5  # samples in an error
-_REMEDY = "go on from --ckpt_path last with a smaller --model.optimizer.init_args.lr"
 
 
-def refuse_loss(loss: Tensor, logits: Tensor, batch: Batch, step: int) -> None:
+def refuse_loss(loss: Tensor, logits: Tensor, batch: Batch, trainer: Trainer) -> None:
     """Stop before a step that would make all weights useless.
 
     Args:
         loss: of the step.
         logits: (P, 1, H, W), which the loss was made of.
         batch: its P prompts.
-        step: counted from 1.
+        trainer: before the step.
 
     Raises:
-        FloatingPointError: naming step, samples and prompts, if the loss is not finite.
+        FloatingPointError: naming step (counted from 1), samples and prompts, and options that
+            train on, if the loss is not finite.
     """
     if loss.isfinite():
         return
@@ -29,19 +30,31 @@ def refuse_loss(loss: Tensor, logits: Tensor, batch: Batch, step: int) -> None:
     named = [f"{batch['prompt_id'][row]} ({batch['text_prompt'][row]!r})" for row in faulty]
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     raise FloatingPointError(
-        f"the loss of step {step} is not finite, at {', '.join(named[:_NAMED])}{more}; the "
-        f"checkpoints are those of earlier steps: {_REMEDY}"
+        f"the loss of step {trainer.global_step + 1} is not finite, at "
+        f"{', '.join(named[:_NAMED])}{more}: {_remedy(trainer)}"
     )
 
 
-def refuse_weights(module: nn.Module, file: Path, step: int) -> None:
-    """Keep what was saved before where a step has spoiled the trained weights.
+def refuse_weights(module: LightningModule) -> None:
+    """Keep the checkpoints of earlier steps if a step has spoiled the trained weights.
 
     Raises:
-        FloatingPointError: naming weight, step and file.
+        FloatingPointError: naming weight and step, and options that train on.
     """
     for name, weight in module.named_parameters():
         if weight.requires_grad and not weight.isfinite().all():
             raise FloatingPointError(
-                f"{name} is not finite after step {step}; {file} is kept as it was: {_REMEDY}"
+                f"{name} is not finite after step {module.trainer.global_step} and was not saved: "
+                f"{_remedy(module.trainer)}"
             )
+
+
+def _remedy(trainer: Trainer) -> str:
+    """Options that train on from the last good checkpoint, if there is one, more slowly."""
+    rate = trainer.optimizers[0].param_groups[0]["initial_lr"]
+    last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+    going_on = "--ckpt_path last " if last.is_file() else ""
+    return (
+        f"run it again with {going_on}--model.optimizer.init_args.lr {rate / 10:g}, a tenth of "
+        "the learning rate"
+    )

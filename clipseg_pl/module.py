@@ -22,7 +22,7 @@ from clipseg_pl.protocols.base import TEXT_WEIGHT, Protocol, Reading
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
-from clipseg_pl.schedule import cosine_schedule
+from clipseg_pl.schedule import CosineSchedule
 
 Answers = Mapping[str, tuple[Tensor, Tensor]]
 
@@ -36,7 +36,7 @@ class CLIPSegModule(LightningModule):
         backbone: frozen; a checkpoint has its name and not its weights, but for its `kept_state`.
         decoder: builds the trained part for that backbone.
         optimizer: over the decoder's parameters; the paper's is AdamW, lr 1e-3.
-        min_lr: what the cosine schedule comes down to at the last step.
+        min_lr: learning rate at the last step, see `CosineSchedule`.
         protocol: how `validate` and `test` read masks out and what they measure; not part of a
             checkpoint.
         init_decoder: weights to start from, of any origin that `load_decoder` knows.
@@ -101,7 +101,7 @@ class CLIPSegModule(LightningModule):
         """Binary cross-entropy, averaged over valid pixels of all prompts; see `refuse_loss`."""
         logits = self(batch)
         loss = self.loss(logits, batch)
-        refuse_loss(loss, logits, batch, self.trainer.global_step + 1)
+        refuse_loss(loss, logits, batch, self.trainer)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["phrase"]))
         return loss
 
@@ -198,7 +198,7 @@ class CLIPSegModule(LightningModule):
         """The optimizer over what is trained, and a cosine over the steps of the run."""
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = cosine_schedule(optimizer, self.min_lr, steps)
+        schedule = CosineSchedule(optimizer, self.min_lr, steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

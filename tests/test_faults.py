@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,20 +48,58 @@ def test_a_loss_that_is_not_finite_names_step_sample_and_prompt(miniature, tmp_p
     with pytest.raises(SystemExit):
         run(*fit(miniature, tmp_path / "run", *fault("Poison", step=5, what="logits")))
     message = said(capsys)
-    assert f"the loss of step 5 is not finite, at {names[1]} ({prompts[1]!r}); " in message
-    assert "--ckpt_path last" in message
+    assert f"the loss of step 5 is not finite, at {names[1]} ({prompts[1]!r}): " in message
     assert step_of(tmp_path / "run") == step_of(tmp_path / "run", "best") == 3
-    run(*fit(miniature, tmp_path / "run", "--ckpt_path=last"))
-    assert step_of(tmp_path / "run") == 9
+
+
+def learning_rates(folder):
+    """First and present learning rate of a run's last checkpoint, and those of its settings."""
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    (group,) = content["optimizer_states"][0]["param_groups"]
+    (schedule,) = content["lr_schedulers"]
+    settings = content["hyper_parameters"]
+    assert [group["lr"]] == schedule["_last_lr"] and [group["initial_lr"]] == schedule["base_lrs"]
+    return group["initial_lr"], group["lr"], settings["optimizer"]["init_args"]["lr"]
+
+
+@pytest.mark.parametrize(("step", "resumed"), [(2, False), (5, True)])
+@pytest.mark.parametrize("what", ["logits", "weights"])
+def test_following_the_advice_trains_on_at_a_tenth_of_the_learning_rate(
+    miniature, tmp_path, capsys, what, step, resumed
+):
+    step += what == "weights" and 1  # weights are looked at after each third step
+    fast = "--model.optimizer.init_args.lr=0.002"
+    with pytest.raises(SystemExit):
+        run(*fit(miniature, tmp_path, fast, *fault("Poison", step=step, what=what)))
+    (advice,) = re.findall(r"run it again with (.*), a tenth of", said(capsys))
+    assert ("--ckpt_path last" in advice) == resumed
+    run(*fit(miniature, tmp_path, fast, *advice.split()))
+    assert step_of(tmp_path) == 9
+    first, now, setting = learning_rates(tmp_path)
+    assert first == setting == 0.0002 and now == pytest.approx(1e-4)  # min_lr
+
+
+def test_a_smaller_learning_rate_is_taken_on_resume_only_if_it_is_typed(
+    miniature, tmp_path, capsys
+):
+    run(*fit(miniature, tmp_path, "--trainer.max_steps=3"))
+    slower = tmp_path / "slower.yaml"
+    slower.write_text("model: {optimizer: {init_args: {lr: 0.00001}}}")
+    more = ("--ckpt_path=last", f"--config={slower}")
+    run(*fit(miniature, tmp_path, *more, "--trainer.max_steps=6"))
+    assert "optimizer.init_args.lr = 0.001, which replaces 1e-05" in said(capsys)
+    assert learning_rates(tmp_path)[0] == 0.001
+    run(*fit(miniature, tmp_path, "--ckpt_path=last", "--model.optimizer.lr", "1e-5"))
+    assert "goes on with model.optimizer.init_args.lr = 1e-05, which was 0.001" in said(capsys)
+    assert learning_rates(tmp_path) == (1e-5, 1e-5, 1e-5)  # below min_lr it stays
 
 
 @pytest.mark.parametrize(("step", "kept"), [(6, 3), (9, 6)])
 def test_weights_that_a_step_has_spoiled_are_not_saved(miniature, tmp_path, capsys, step, kept):
     with pytest.raises(SystemExit):
         run(*fit(miniature, tmp_path / "run", *fault("Poison", step=step, what="weights")))
-    message = said(capsys)
-    assert f"film_scale.weight is not finite after step {step}" in message
-    assert "last.ckpt" in message and step_of(tmp_path / "run") == kept
+    assert f"film_scale.weight is not finite after step {step} and was not saved" in said(capsys)
+    assert step_of(tmp_path / "run") == kept
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -15,6 +15,7 @@ from clipseg_pl.protocols.one_shot import OneShotProtocol
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.protocols.zero_shot import ZeroShotProtocol
 from clipseg_pl.sample import collate
+from clipseg_pl.schedule import CosineSchedule
 from datamodules.coco_20i import COCO20iDataModule
 from datamodules.pascal_zero_shot import PascalZeroShotDataModule
 from datamodules.phrasecut import PhraseCutDataModule
@@ -94,6 +95,41 @@ def test_only_the_decoder_is_optimised_along_the_cosine(module, data, tmp_path):
     assert all(torch.equal(v, frozen[k]) for k, v in module.model.backbone.state_dict().items())
     after = module.model.decoder.state_dict()
     assert all(not torch.equal(v, before[k]) for k, v in after.items())
+
+
+def test_no_learning_rate_rises_in_any_group():
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    groups = [{"params": [w], "lr": lr} for w, lr in zip(weights, (1e-3, 1e-5, 0.0), strict=True)]
+    optimizer = AdamW(groups)
+    schedule, seen = CosineSchedule(optimizer, 1e-4, STEPS), []
+    for _ in range(STEPS + 2):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    first, second, third = map(list, zip(*seen, strict=True))
+    cosine = [1e-4 + 9e-4 * (1 + math.cos(math.pi * s / STEPS)) / 2 for s in range(STEPS)]
+    assert first == pytest.approx([*cosine, 1e-4, 1e-4])
+    assert set(second) == {1e-5} and set(third) == {0.0}
+
+
+def test_a_resumed_schedule_follows_the_new_optimizers_rate():
+    def state(lr, before=None):
+        optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+        schedule = CosineSchedule(optimizer, 1e-4, STEPS)
+        if before:
+            optimizer.load_state_dict(before[0])
+            schedule.load_state_dict(before[1])
+        optimizer.step()
+        schedule.step()
+        return optimizer.state_dict(), schedule.state_dict()
+
+    assert state(1e-3, state(1e-3))[0]["param_groups"][0]["lr"] == pytest.approx(5.5e-4)
+    assert state(2e-4, state(1e-3))[0]["param_groups"][0]["lr"] == pytest.approx(1.5e-4)
+
+
+def test_a_negative_min_lr_is_refused():
+    with pytest.raises(ValueError, match="min_lr is a learning rate of at least 0, not -1"):
+        CosineSchedule(AdamW([torch.nn.Parameter(torch.zeros(1))]), -1, STEPS)
 
 
 def test_text_and_visual_readings_are_the_ends_of_the_blend(module, data):

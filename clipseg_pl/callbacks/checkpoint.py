@@ -93,7 +93,7 @@ class Last(Checkpoint):
         """
         if trainer.sanity_checking:
             return
-        refuse_weights(pl_module, self.file, trainer.global_step)  # before `Best` saves them
+        refuse_weights(pl_module)  # before `Best` saves them
         if trainer.global_step < trainer.max_steps:
             self._validates_next = True
             self._save(trainer, pl_module)
@@ -139,7 +139,7 @@ class Last(Checkpoint):
                 counts.update(ready=1, started=1, processed=0, completed=0)
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        refuse_weights(pl_module, self.file, trainer.global_step)
+        refuse_weights(pl_module)
         trainer.save_checkpoint(self.file, weights_only=False)
 
     def _end(self, trainer: Trainer) -> None:
