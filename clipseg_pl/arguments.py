@@ -4,7 +4,7 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
@@ -29,8 +29,8 @@ _CONFIGURED = {
 }
 _RATES = ("optimizer.init_args.lr", "min_lr")
 """settings of the model that training may change when it goes on"""
-_ALIKE = 0.8
-"""likeness (0 to 1) from which a key is suggested for a refused one"""
+_ALIKE, _ALIKE_IN_CLASS = 0.8, 0.6
+"""likeness (0 to 1) from which a key is suggested for a refused one, of all keys or of a class"""
 _BASE = "--config experiments/pc_plus.yaml"
 _OVERLAYS = (
     "A run is its configs, laid over one another; any key can be set behind them, as in "
@@ -76,7 +76,7 @@ class Parser(LightningArgumentParser):
         """Print the message on one line and exit with status 2."""
         text = one_line(message)
         if "arguments are required" in text or "Got value: {'init_args'" in text:
-            hint = " Overlays are laid over a base: put --config experiments/pc_plus.yaml first."
+            hint = ". Overlays are laid over a base: put --config experiments/pc_plus.yaml first."
         else:
             hint = suggestion(text, self)
         sys.stderr.write(f"clipseg_pl: {text}{hint}\n")
@@ -95,7 +95,7 @@ def one_line(message: str) -> str:
     message = message.split("Subclass types expect one of")[0]
     causes = re.findall(r"^\s*- (.*)$", message, re.MULTILINE)
     real = [cause for cause in causes if "NoneType" not in cause]
-    return " ".join((real[0] if real else message).split()).rstrip(".") + "."
+    return " ".join((real[0] if real else message).split()).rstrip(".")
 
 
 def suggestion(text: str, parser: LightningArgumentParser) -> str:
@@ -103,36 +103,73 @@ def suggestion(text: str, parser: LightningArgumentParser) -> str:
     refused = re.search(r"(?:arguments: -*|[Oo]ption '|[Kk]ey ')([\w.]+)", text)
     if not refused:
         return ""
-    given, known = refused[1], _known_keys(parser)
+    given, of_class = refused[1], getattr(parser, "_inner_parser", False)
+    known = dict.fromkeys(_keys(parser), "") if of_class else _all_keys(parser)
     nearest = max(known, key=lambda key: _likeness(given, key))
-    if _likeness(given, nearest) >= _ALIKE:
-        return f" Did you mean {nearest}?"
+    if _likeness(given, nearest) >= (_ALIKE_IN_CLASS if of_class else _ALIKE):
+        return f". Did you mean {nearest}{known[nearest]}?"
+    if of_class and "." not in given:
+        others = _class_keys(besides=known.keys())
+        elsewhere = [key for key in others if key.endswith(f".{given}")]
+        if elsewhere:
+            return f". Did you mean {elsewhere[0]}{others[elsewhere[0]]}?"
+        taken = sorted({key.split(".")[0] for key in known})
+        return f"; this class takes {', '.join(taken)}"
     parent = given.rpartition(".")[0]
     beside = {key[len(parent) + 1 :].split(".")[0] for key in known if key.startswith(f"{parent}.")}
-    return f" {parent} takes {', '.join(sorted(beside))}." if beside else ""
+    return f"; {parent} takes {', '.join(sorted(beside))}" if beside else ""
 
 
-def _known_keys(parser: LightningArgumentParser) -> set[str]:
-    """All keys of all verbs, in full, and the groups that they lie in."""
+def _keys(parser: LightningArgumentParser) -> set[str]:
+    dests = {action.dest for action in parser._actions}
+    return {dest for dest in dests if dest.rpartition(".")[2] not in ("help", "print_shtab")}
+
+
+def _all_keys(parser: LightningArgumentParser) -> dict[str, str]:
+    """All keys of all verbs, in full, and the groups that they lie in; see `_class_keys`."""
     parsers = [parser]
     for action in parser._actions:
         if isinstance(action.choices, dict):  # a verb's own parser
             parsers += action.choices.values()
-    keys = {action.dest for part in parsers for action in part._actions if action.dest != "help"}
-    for place, base in _CONFIGURED.items():
-        for part in (base, *base.__subclasses__()):
-            keys |= {f"{place}.{name}" for name in inspect.signature(part).parameters}
+    keys = dict.fromkeys(set().union(*map(_keys, parsers)), "") | _class_keys()
     groups = {key.rsplit(".", depth)[0] for key in keys for depth in range(1, key.count(".") + 1)}
-    return keys | groups
+    return dict.fromkeys(groups, "") | keys
+
+
+def _class_keys(besides: Set[str] = frozenset()) -> dict[str, str]:
+    """Keys of configured classes, with " of <classes>" where others in their place lack them.
+
+    Args:
+        besides: keys of a class whose place is left out.
+    """
+    keys: dict[str, str] = {}
+    for place, base in _CONFIGURED.items():
+        parts = base.__subclasses__() or [base]
+        takes = {part: set(inspect.signature(part).parameters) for part in parts}
+        every = sorted(set().union(*takes.values()))
+        if not besides.isdisjoint(every):
+            continue
+        for name in every:
+            owners = [part.__name__ for part, names in takes.items() if name in names]
+            some = len(owners) < len(takes)
+            keys[f"{place}.{name}"] = f" of {', '.join(owners)}" if some else ""
+    return keys
 
 
 def _likeness(given: str, key: str) -> float:
-    """0 to 1, by the whole key or, a little less, by its last name alone; never the same one."""
-    if given == key:
+    """0 to 1, by the whole key or, a little less, by its last name or a word of that alone.
+
+    The key itself and the groups it lies in are not alike: they were refused.
+    """
+    if f"{given}.".startswith(f"{key}."):
         return 0.0
-    whole = difflib.SequenceMatcher(None, given, key).ratio()
-    ends = given.rpartition(".")[2], key.rpartition(".")[2]
-    return max(whole, 0.95 * difflib.SequenceMatcher(None, *ends).ratio())
+    (parent, _, name), (group, _, end) = given.rpartition("."), key.rpartition(".")
+    by_name = difflib.SequenceMatcher(None, name, end).ratio()
+    if parent == group:
+        whole = by_name  # what they share says nothing
+    else:
+        whole = difflib.SequenceMatcher(None, given, key).ratio()
+    return max(whole, 0.95 * by_name, 0.8 * (end in name.split("_")))
 
 
 def settle(given: Mapping[str, object], model: Namespace, args: Sequence[str]) -> None:
