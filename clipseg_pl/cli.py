@@ -40,6 +40,7 @@ from clipseg_pl.run_folder import (
     find_run_folder,
     started_again,
 )
+from clipseg_pl.trainer_options import check_trainer, unknown_monitor
 from clipseg_pl.whole_file import write_whole
 from datamodules.base import BaseDataModule
 from datamodules.photos import PhotosDataModule
@@ -105,6 +106,7 @@ class CLIPSegCLI(LightningCLI):
         """Settle what depends on the machine, and refuse to mix two runs in one folder."""
         config = self.config[self.subcommand]
         trainer = config.trainer
+        check_trainer(trainer, self.subcommand == "fit")
         if trainer.accelerator == "auto" and torch.backends.mps.is_available():
             trainer.accelerator = "cpu"  # the metrics' exact sums need float64, which MPS lacks
         if trainer.precision is None:
@@ -126,8 +128,11 @@ class CLIPSegCLI(LightningCLI):
             trainer.enable_checkpointing = False
 
     def instantiate_classes(self) -> None:
-        """Refuse images that the backbone cannot take before anything is read or written."""
-        super().instantiate_classes()
+        """Refuse what cannot be built, and images that the backbone cannot take, before writing."""
+        try:
+            super().instantiate_classes()
+        except (TypeError, RuntimeError, ArithmeticError) as error:  # of values in the config
+            raise ValueError(str(error)) from error
         size, patch = self.datamodule.image_size, self.model.model.backbone.shape.patch_size
         if size % patch:
             fitting = [side for side in (size // patch * patch, -(-size // patch) * patch) if side]
@@ -216,8 +221,8 @@ class CLIPSegCLI(LightningCLI):
         """Say where something went wrong, where the error itself does not."""
         try:
             super()._run_subcommand(subcommand)
-        except (RuntimeError, ConnectionError, EOFError) as error:
-            explained = self.datamodule.explain()
+        except (RuntimeError, ConnectionError, EOFError, MisconfigurationException) as error:
+            explained = self.datamodule.explain() or unknown_monitor(str(error))
             if not explained:
                 raise
             raise OSError(explained) from error
@@ -235,7 +240,9 @@ def main(args: list[str] | None = None) -> None:
     except (OSError, ValueError, FloatingPointError, MisconfigurationException) as error:
         if os.environ.get("CLIPSEG_TRACE"):
             raise
-        stop(f"{one_line(str(error))} (set CLIPSEG_TRACE=1 for the trace)")
+        named = isinstance(error, OSError) and error.filename  # not the number of the error
+        message = f"{error.filename}: {error.strerror}" if named else str(error)
+        stop(f"{one_line(message)} (set CLIPSEG_TRACE=1 for the trace)")
 
 
 def _as_list(given: object) -> list[object]:

@@ -39,11 +39,13 @@ class BaseDataModule(LightningDataModule):
         """Keep the settings; nothing is read before `prepare_data`.
 
         Raises:
-            ValueError: for a batch or an image of no size.
+            ValueError: for a batch or an image of no size, or fewer than no workers.
         """
         super().__init__()
         if batch_size < 1 or image_size < 1:
             raise ValueError(f"batch_size {batch_size} and image_size {image_size} must be >= 1")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must be >= 0, not {num_workers}")
         self.toy = root == TOY
         self.root = toy_root() if self.toy else Path(root).expanduser()
         self.image_size, self.batch_size = image_size, batch_size

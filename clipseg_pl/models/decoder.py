@@ -97,6 +97,10 @@ class FiLMDecoder(Decoder):
     ) -> None:
         """Build the decoder with torch's default initialisation."""
         super().__init__()
+        if min(dim, heads, feedforward) < 1:
+            raise ValueError(
+                f"the decoder's dim {dim}, heads {heads} and feedforward {feedforward} must be >= 1"
+            )
         if dim % heads:
             raise ValueError(f"the {heads} heads do not divide the decoder's width dim = {dim}")
         self.layers = deepest_first(default_layers(shape) if layers is None else layers, shape)

@@ -39,6 +39,8 @@ class DeconvDecoder(Decoder):
     ) -> None:
         """Build the decoder with torch's default initialisation."""
         super().__init__()
+        if min(dim, hidden) < 1:
+            raise ValueError(f"the decoder's dim {dim} and hidden {hidden} must be >= 1")
         self.layers = deepest_first([default_layers(shape)[-1] if layer is None else layer], shape)
         self.projection = nn.Linear(shape.width, dim)
         self.film_scale = nn.Linear(shape.embed_dim, dim)
