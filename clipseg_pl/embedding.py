@@ -9,7 +9,7 @@ from torch import Tensor
 from clipseg_pl.images import to_tensor
 from clipseg_pl.models.clipseg import CLIPSeg, blend
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt, describe
-from clipseg_pl.prompts.text import PREFIXES, PrefixName
+from clipseg_pl.prompts.text import PrefixName, prefix_list
 
 _SUPPORTS_AT_ONCE = 8
 
@@ -33,7 +33,7 @@ def embed_prompts(
         prefixes: sentences that words are put into; the embeddings are averaged.
 
     Raises:
-        ValueError: for no prompt, an empty one or a bare string; for what `ImagePrompt.load`
+        ValueError: for no prompt, an empty one or a bare string; for unknown prefixes; for what `ImagePrompt.load`
             refuses.
         UnreadableImageError: naming the file.
     """
@@ -43,7 +43,7 @@ def embed_prompts(
     parts = [_split(prompt) for prompt in prompts]
     if not parts:
         raise ValueError("give at least one prompt, none of them empty")
-    templates = PREFIXES[prefixes]
+    templates = prefix_list(prefixes)
     sentences = [form.format(text) for text, _, _ in parts for form in templates]
     texts = model.backbone.embed_text(sentences)
     texts = texts.view(len(parts), len(templates), -1).mean(1)  # P T C -> P C

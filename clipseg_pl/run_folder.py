@@ -44,16 +44,16 @@ def started_again() -> bool:
 def claim(folder: Path, checkpoint: str | None) -> None:
     """Refuse the folder of another run; of the one gone on with, keep the metrics.
 
-    What was left of writing when it was killed is removed. metrics.csv is moved out of the way,
+    A folder holds a run if it has checkpoints or the results of a finished training. Evaluations,
+    and a training that left neither, do not count. What was left of writing when it was killed is removed. metrics.csv is moved out of the way,
     since lightning's logger deletes it when it starts.
     """
     used = folder / CHECKPOINTS
     own = Path(checkpoint or "").resolve().parent == used.resolve()
-    if any(used.glob("[!.]*")) and not own:
-        stop(
-            f"{folder} holds a run already: go on with --ckpt_path last, or set another "
-            "--trainer.default_root_dir"
-        )
+    saved, finished = any(used.glob("[!.]*")), any(folder.glob("results/fit-*.json"))
+    if (saved or finished) and not own:
+        going_on = "go on with --ckpt_path last, or " if saved else ""
+        stop(f"{folder} holds a run already: {going_on}set another --trainer.default_root_dir")
     for draft in used.glob(".*.tmp"):  # see `write_whole`
         draft.unlink(missing_ok=True)
     file = folder / "metrics.csv"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from clipseg_pl.models.backbone import PAPER_SIZE, Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, Encoding
 from clipseg_pl.models.precision import best_dtype
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
-from clipseg_pl.prompts.text import PrefixName
+from clipseg_pl.prompts.text import PrefixName, prefix_list
 from clipseg_pl.segmentation import Segmentation
 from clipseg_pl.tiles import Window, merge, views
 
@@ -82,15 +82,24 @@ class Segmenter:
         """Move the model to its device.
 
         Raises:
-            ValueError: for a setting out of range.
+            ValueError: for a setting out of range or an unknown name.
         """
         if not (0 <= threshold <= 1 and 0 <= absent_cut <= 1):
             raise ValueError(f"threshold and absent_cut lie in [0, 1]: {threshold}, {absent_cut}")
         if tile is not None and tile < 1:
             raise ValueError(f"tile is a side in pixels, at least 1, not {tile}")
+        prefix_list(prefixes)  # it must be there
+        if precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ValueError(f"precision is one of {known}, not {precision!r}")
+        if image_size < 1:
+            raise ValueError(f"image_size is a side in pixels, at least 1, not {image_size}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        try:
+            self.device = torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"device is auto, cpu, cuda or cuda:1, not {device!r}") from error
         self.model = model.eval().to(self.device)
         self.image_size, self.threshold, self.absent_cut = image_size, threshold, absent_cut
         self.prefixes, self.tile = prefixes, tile

@@ -1,6 +1,6 @@
 """PhraseCut and PhraseCut+ as training and validation data."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch.utils.data import Dataset
 
@@ -49,11 +49,14 @@ class PhraseCutDataModule(BaseDataModule):
         """Keep the settings.
 
         Raises:
-            ValueError: for numbers below 1.
+            ValueError: for numbers below 1 and an unknown rasterizer.
         """
         super().__init__(root, image_size, batch_size, num_workers, seed)
         if phrases_per_image < 1:
             raise ValueError(f"phrases_per_image is at least 1, not {phrases_per_image}")
+        if rasterizer not in get_args(Rasterizer):
+            known = ", ".join(get_args(Rasterizer))
+            raise ValueError(f"rasterizer is one of {known}, not {rasterizer!r}")
         self.phrases_per_image = phrases_per_image
         self.prompting, self.val_split, self.rasterizer = prompting, val_split, rasterizer
         self.exclusion = exclusion

@@ -48,6 +48,28 @@ def test_a_used_folder_is_refused_and_last_goes_on(trained, miniature, tmp_path,
     assert (folder / "metrics_before_1.csv").exists() and (folder / "metrics.csv").exists()
 
 
+def test_a_used_folder_without_checkpoints_is_refused(miniature, tmp_path, capsys):
+    args = arguments("fit", miniature, tmp_path, "--trainer.enable_checkpointing=false")
+    run(*args)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(*args)
+    said = capsys.readouterr().err
+    assert "holds a run already: set another --trainer.default_root_dir" in said
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_an_evaluation_or_an_unfinished_training_does_not_bar_a_folder(
+    decoder_file, miniature, tmp_path
+):
+    run(*arguments("validate", miniature, tmp_path, f"--model.init_decoder={decoder_file}"))
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "metrics.csv").write_text("step\n")
+    run(*arguments("fit", miniature, tmp_path, "--trainer.enable_checkpointing=false"))
+    assert (tmp_path / "metrics_before_1.csv").read_text() == "step\n"
+
+
 def test_a_finished_run_has_nothing_to_go_on_with(trained, miniature, tmp_path, capsys):
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)

@@ -212,7 +212,18 @@ def test_prompts_may_be_made_on_the_way(segmenter):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"threshold": 30}, {"absent_cut": -0.1}, {"tile": 0}, {"threshold": float("nan")}]
+    "setting",
+    [
+        {"threshold": 30},
+        {"absent_cut": -0.1},
+        {"tile": 0},
+        {"threshold": float("nan")},
+        {"image_size": 0},
+        {"precision": "fp16"},
+        {"precision": "int8"},
+        {"prefixes": "shuffle+"},
+        {"device": "gpu"},
+    ],
 )
 def test_settings_out_of_range_are_refused(segmenter, setting):
     with pytest.raises(ValueError, match=next(iter(setting))):

@@ -97,6 +97,9 @@ class FiLMDecoder(Decoder):
     ) -> None:
         """Build the decoder with torch's default initialisation."""
         super().__init__()
+        heads_by_name = {"simple": simple_head, "refined": refined_head}
+        if head not in heads_by_name:
+            raise ValueError(f"the decoder's head is simple or refined, not {head!r}")
         if min(dim, heads, feedforward) < 1:
             raise ValueError(
                 f"the decoder's dim {dim}, heads {heads} and feedforward {feedforward} must be >= 1"
@@ -110,8 +113,7 @@ class FiLMDecoder(Decoder):
         self.blocks = nn.ModuleList(
             EncoderLayer(dim, heads, feedforward, dropout) for _ in self.layers
         )
-        build_head = {"simple": simple_head, "refined": refined_head}[head]
-        self.head = build_head(dim, shape.patch_size)
+        self.head = heads_by_name[head](dim, shape.patch_size)
 
     def project(self, activations: Sequence[Tensor]) -> list[Tensor]:
         """Map activations (B, 1 + N, width), deepest first, to (B, 1 + N, D) each."""

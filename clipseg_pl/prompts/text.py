@@ -32,6 +32,17 @@ PREFIXES: dict[PrefixName, tuple[str, ...]] = {
 }
 
 
+def prefix_list(name: PrefixName) -> tuple[str, ...]:
+    """The list of that name in `PREFIXES`, each with {} for the phrase.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if name not in PREFIXES:
+        raise ValueError(f"prefixes is one of {', '.join(PREFIXES)}, not {name!r}")
+    return PREFIXES[name]
+
+
 def draw_text_prompt(phrase: str, prefixes: PrefixName, rng: np.random.Generator) -> str:
     """Put a phrase inside a prefix drawn uniformly from the named list.
 
@@ -39,6 +50,9 @@ def draw_text_prompt(phrase: str, prefixes: PrefixName, rng: np.random.Generator
         phrase: the words, as annotated.
         prefixes: name of the list in `PREFIXES`; "plain" leaves the phrase as it is.
         rng: source of the draw.
+
+    Raises:
+        ValueError: for unknown prefixes.
     """
-    templates = PREFIXES[prefixes]
+    templates = prefix_list(prefixes)
     return templates[rng.integers(len(templates))].format(phrase)

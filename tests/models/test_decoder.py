@@ -49,6 +49,12 @@ def test_defaults_are_those_of_the_paper():
         assert not block.norm_first and block.self_attn.num_heads == 4
 
 
+@pytest.mark.parametrize("setting", [{"head": "fancy"}, {"dim": 0}, {"heads": -1}])
+def test_settings_out_of_range_are_refused(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        FiLMDecoder(VIT_B16, **setting)
+
+
 @pytest.mark.parametrize("layers", [[], [3, 3], [12], [-1], [3, 99]])
 def test_layers_that_are_not_there_are_refused(layers):
     with pytest.raises(ValueError, match=r"0 to 11"):

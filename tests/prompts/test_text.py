@@ -60,3 +60,8 @@ def test_equal_generators_draw_equal_prompts():
 def test_braces_in_a_phrase_are_kept():
     assert set(drawn("plain", 1, "a {curly} {} dog")) == {"a {curly} {} dog"}
     assert set(drawn("fixed", 1, "{}")) == {"a photo of a {}."}
+
+
+def test_unknown_prefixes_are_refused():
+    with pytest.raises(ValueError, match=r"plain, fixed, shuffle, shuffle_plus, not 'shuffle\+'"):
+        draw_text_prompt("a cat", "shuffle+", np.random.default_rng(0))
