@@ -144,7 +144,7 @@ def _class_keys(besides: Set[str] = frozenset()) -> dict[str, str]:
     """
     keys: dict[str, str] = {}
     for place, base in _CONFIGURED.items():
-        parts = base.__subclasses__() or [base]
+        parts: list[type] = base.__subclasses__() or [base]
         takes = {part: set(inspect.signature(part).parameters) for part in parts}
         every = sorted(set().union(*takes.values()))
         if not besides.isdisjoint(every):

@@ -20,7 +20,7 @@ from clipseg_pl.callbacks.checkpoint import Best, Last
 from clipseg_pl.callbacks.panels import Panels
 from clipseg_pl.callbacks.photo_masks import PhotoMasks
 from clipseg_pl.callbacks.predictions import Predictions
-from clipseg_pl.callbacks.progress import ProgressBar
+from clipseg_pl.callbacks.progress import ProgressLines, RunProgressBar
 from clipseg_pl.callbacks.results import Results, identify, own_name
 from clipseg_pl.callbacks.step_seeds import StepSeeds
 from clipseg_pl.checkpoint_files import WholeCheckpoints
@@ -151,7 +151,7 @@ class CLIPSegCLI(LightningCLI):
         loggers += [logger for logger in _as_list(given.logger) if isinstance(logger, Logger)]
         own = self._own_callbacks() if not given.fast_dev_run else []
         if given.enable_progress_bar is not False:
-            own.append(ProgressBar())
+            own.append(RunProgressBar() if sys.stdout.isatty() else ProgressLines())
         callbacks = [*(given.callbacks or []), *own]
         plugins = [*filter(None, _as_list(given.plugins)), WholeCheckpoints()]
         return super().instantiate_trainer(
@@ -240,8 +240,9 @@ def main(args: list[str] | None = None) -> None:
     except (OSError, ValueError, FloatingPointError, MisconfigurationException) as error:
         if os.environ.get("CLIPSEG_TRACE"):
             raise
-        named = isinstance(error, OSError) and error.filename  # not the number of the error
-        message = f"{error.filename}: {error.strerror}" if named else str(error)
+        message = str(error)
+        if isinstance(error, OSError) and error.filename:
+            message = f"{error.filename}: {error.strerror}"  # without the number of the error
         stop(f"{one_line(message)} (set CLIPSEG_TRACE=1 for the trace)")
 
 

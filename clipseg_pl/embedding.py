@@ -33,8 +33,8 @@ def embed_prompts(
         prefixes: sentences that words are put into; the embeddings are averaged.
 
     Raises:
-        ValueError: for no prompt, an empty one or a bare string; for unknown prefixes; for what `ImagePrompt.load`
-            refuses.
+        ValueError: for no prompt, an empty one or a bare string; for unknown prefixes; for what
+            `ImagePrompt.load` refuses.
         UnreadableImageError: naming the file.
     """
     if isinstance(prompts, str | ImagePrompt | Blend):

@@ -10,9 +10,7 @@ from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.published import load_published
 from clipseg_pl.models.weights import one_line
 from clipseg_pl.module import CLIPSegModule
-
-TOY = "toy"
-TOY_CHECKPOINT = Path(__file__).parent / "models" / "toy" / "toy_pc_plus.ckpt"
+from clipseg_pl.paths import find_checkpoint
 
 
 class Loaded(NamedTuple):
@@ -35,9 +33,7 @@ def load_model(file: str | Path, backbone: Backbone | None = None) -> Loaded:
         ValueError: naming the file, if it is none of these.
         FileNotFoundError: naming the file, or where CLIP's weights were looked for.
     """
-    file = TOY_CHECKPOINT if file == TOY else Path(file).expanduser()
-    if not file.exists():
-        raise FileNotFoundError(f"no checkpoint {file}")
+    file = find_checkpoint(file)
     if file.suffix != ".ckpt":
         found = load_published(file, backbone)
         threshold, cut = kept_or_paper(found.threshold), found.absent_cut or 0.0

@@ -14,8 +14,9 @@ from typing_extensions import Self
 
 from clipseg_pl.coco_results import ResultList
 from clipseg_pl.images import RGB
-from clipseg_pl.mask_names import check_folders, check_inputs, join_name, name_files
+from clipseg_pl.mask_names import check_inputs, join_name, name_files
 from clipseg_pl.overlay import colour, draw_overlay
+from clipseg_pl.paths import check_folders
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.segmentation import Segmentation
 from clipseg_pl.whole_file import write_whole

@@ -30,20 +30,6 @@ def join_name(stem: str, ending: str) -> str:
     return f"{folder}{slash}{_cut(name, LONGEST_NAME - len(os.fsencode(ending)))}{ending}"
 
 
-def check_folders(folders: Iterable[Path]) -> None:
-    """Refuse folders that could not be made or written to.
-
-    Raises:
-        OSError: naming a file in the place of one, or one that may not be written to.
-    """
-    for folder in dict.fromkeys(folders):
-        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        if not there.is_dir():
-            raise NotADirectoryError(f"{there} is a file: results need a folder")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise PermissionError(f"{there}: may not be written to; give another folder")
-
-
 def check_inputs(files: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Refuse to replace what is read.
 

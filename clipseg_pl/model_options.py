@@ -3,16 +3,15 @@
 import argparse
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipseg_pl.paths import TOY, find_checkpoint
 from clipseg_pl.prompt_options import share
 from clipseg_pl.prompts.text import PREFIXES
 
 if TYPE_CHECKING:
     from clipseg_pl.segmenter import Segmenter
 
-TOY = "toy"
 _LEAST_TILE = 32  # pixels
 _KEPT = ("threshold", "absent_cut")  # of a checkpoint, as far as it was calibrated
 
@@ -88,11 +87,10 @@ def load_segmenter(given: argparse.Namespace) -> "Segmenter":
 
 def describe_settings(given: argparse.Namespace, segmenter: "Segmenter") -> str:
     """Say what is used, and who says so."""
-    from clipseg_pl.loading import TOY_CHECKPOINT
     from clipseg_pl.models.checkpoints import read_checkpoint
     from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, describe
 
-    file = TOY_CHECKPOINT if given.checkpoint == TOY else Path(given.checkpoint)
+    file = find_checkpoint(given.checkpoint)
     content = read_checkpoint(file) if file.suffix == ".ckpt" else {}
     folder = file if file.is_dir() else file.parent
     if (file.is_dir() or file.name in WEIGHTS) and (folder / CONFIG).is_file():

@@ -45,8 +45,9 @@ def claim(folder: Path, checkpoint: str | None) -> None:
     """Refuse the folder of another run; of the one gone on with, keep the metrics.
 
     A folder holds a run if it has checkpoints or the results of a finished training. Evaluations,
-    and a training that left neither, do not count. What was left of writing when it was killed is removed. metrics.csv is moved out of the way,
-    since lightning's logger deletes it when it starts.
+    and a training that left neither, do not count. What was left of writing when it was killed is
+    removed. metrics.csv is moved out of the way, since lightning's logger deletes it when it
+    starts.
     """
     used = folder / CHECKPOINTS
     own = Path(checkpoint or "").resolve().parent == used.resolve()

@@ -13,8 +13,8 @@ import numpy as np
 from rich.progress import track
 
 from clipseg_pl.callbacks.results import provenance
-from clipseg_pl.loading import TOY
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
+from clipseg_pl.paths import TOY
 from clipseg_pl.segmenter import Segmenter
 from datamodules.datasets.phrasecut import PhraseCut
 from datamodules.datasets.prompted import PromptedDataset, Prompting

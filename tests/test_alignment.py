@@ -153,6 +153,7 @@ def test_the_seed_decides_what_is_drawn(root, tmp_path, capsys):
         (["--root", "nowhere"], "looked in nowhere/LVIS; found nothing"),
         (["--backbone", "toys"], "unknown CLIP 'toys'"),
         (["--out", "here.json"], "here.json exists"),
+        (["--out", "here.json/new.json"], "here.json is a file: results need a folder"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(root, tmp_path, monkeypatch, change, answer):

@@ -16,7 +16,6 @@ from tokenizers import Tokenizer
 
 from clipseg_pl.commands import export
 from clipseg_pl.images import to_tensor
-from clipseg_pl.loading import TOY_CHECKPOINT
 from clipseg_pl.model_options import describe_settings
 from clipseg_pl.models import onnx_graphs, to_hugging_face
 from clipseg_pl.models.checkpoints import read_checkpoint
@@ -24,6 +23,7 @@ from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
 from clipseg_pl.models.weights import write_tensors
+from clipseg_pl.paths import TOY_CHECKPOINT
 from clipseg_pl.segmenter import Segmenter
 from tests.command import arguments, results, run
 from tests.models.tiny_clipseg import tiny_config, tiny_model
@@ -318,9 +318,10 @@ def test_only_a_clip_that_is_written_is_in_the_way(toy_hf, tmp_path):
         (["toy", "--to", "hf", "--out", "."], 2, "--out names"),
         (["nothing.pth", "--to", "hf", "--out", "x"], 1, "no checkpoint nothing.pth"),
         (["nothing.ckpt", "--to", "hf", "--out", "x"], 1, "no checkpoint nothing.ckpt"),
+        (["nothing.ckpt", "--to", "hf", "--out", "corrupt.pth"], 1, "no checkpoint nothing.ckpt"),
         (["corrupt.pth", "--to", "hf", "--out", "x"], 1, "corrupt.pth: not a file of weights"),
         (["toy", "--to", "hf", "--out", "corrupt.pth"], 1, "is a file, and a folder is to be"),
-        (["toy", "--to", "hf", "--out", "corrupt.pth/x"], 1, "corrupt.pth"),
+        (["toy", "--to", "hf", "--out", "corrupt.pth/x"], 1, "corrupt.pth is a file: results need"),
     ],
 )
 def test_refusals(tmp_path, monkeypatch, args, status, reason):

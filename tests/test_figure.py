@@ -44,3 +44,32 @@ def test_mistakes_are_one_line(photos, tmp_path):
     with pytest.raises(SystemExit, match="--overwrite replaces it"):
         figure.main([str(photos[0]), "--out", str(out)])
     assert out.read_text() == "mine"
+
+
+@pytest.fixture
+def computes_nothing(monkeypatch):
+    """Fails where a model is loaded."""
+    monkeypatch.setattr("clipseg_pl.segmenter.Segmenter.from_checkpoint", lambda *_: pytest.fail())
+
+
+@pytest.mark.usefixtures("computes_nothing")
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--out", "FOLDER"], "is a folder: name a file in it"),
+        (["--out", "FOLDER/0.png/figure.png"], "0.png is a file: results need a folder"),
+        (["--out", "FOLDER/figure.words"], "figure.words: its ending is of no picture"),
+        (["--checkpoint", "owner/name", "--out", "FOLDER"], "no checkpoint owner/name"),
+        (["nowhere.jpg"], "nowhere.jpg: no such photo"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_computing(photos, tmp_path, options, complaint):
+    options = [option.replace("FOLDER", str(tmp_path)) for option in options]
+    with pytest.raises(SystemExit, match=complaint):
+        figure.main([str(photos[0]), *options])
+
+
+def test_a_missing_folder_is_made(photos, tmp_path):
+    out = tmp_path / "new" / "figure.png"
+    figure.main([str(photos[0]), "--prompt", "dog", "--out", str(out)])
+    assert Image.open(out).format == "PNG"

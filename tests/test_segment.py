@@ -248,6 +248,8 @@ def test_a_tilde_is_the_home_folder(checkpoint, photo, tmp_path, monkeypatch, ca
         ({"photo": "broken.jpg"}, "broken.jpg: cannot be read as an image"),
         ({"photo": "huge.png"}, "megapixels: make it smaller first"),
         ({"--checkpoint": "missing.ckpt"}, "no checkpoint missing.ckpt"),
+        ({"--checkpoint": "owner/name", "--out": "text.pth"}, "no checkpoint owner/name"),
+        ({"--checkpoint": "owner/name", "photo": "missing.jpg"}, "no checkpoint owner/name"),
         ({"--checkpoint": "text.ckpt"}, "text.ckpt: not a checkpoint"),
         ({"--checkpoint": "text.pth"}, "text.pth: not a file of weights"),
         ({"--prompt": " "}, "at least one prompt"),

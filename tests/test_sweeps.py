@@ -238,6 +238,7 @@ def test_what_is_no_sweep_file_is_refused_by_name(tmp_path):
         ([f"--config={EXPERIMENTS / 'ablations' / 'dim_16.yaml'}"], f"dim_16.yaml sets {DIM}"),
         (["--config=nothing.yaml"], "File does not exist"),
         (["--dryrun"], "unrecognized arguments: --dryrun"),
+        ([f"--out={__file__}"], "test_sweeps.py is a file: results need a folder"),
     ],
 )
 def test_options_that_a_sweep_cannot_take_are_refused(options, answer, tmp_path):

@@ -167,6 +167,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_run(listed, launched, caps
     ("options", "said"),
     [
         (["--only", "T99"], "no table T99; there are T3"),
+        (["--runs", __file__], "test_tables.py is a file: results need a folder"),
         (["--file", "nowhere/tables.yaml"], "no nowhere/tables.yaml: run this in the repository"),
     ],
 )

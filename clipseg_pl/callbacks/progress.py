@@ -1,10 +1,62 @@
-"""How far a run is."""
+"""How far a run is: a bar on a terminal, lines in a file."""
 
-from lightning.pytorch.callbacks import RichProgressBar
+import time
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+from clipseg_pl.sample import Batch
 
 
-class ProgressBar(RichProgressBar):
+class RunProgressBar(RichProgressBar):
     """One bar over all steps of the run: the paper counts steps, epochs are the sampler's."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "training"
+
+
+class ProgressLines(ProgressBar):
+    """Prints a line each `log_every_n_steps` of training, from the first process only.
+
+    `step 50/1250  loss 0.123  1.9 steps/s  10 min left`: the rate is that of this process since it
+    started or resumed, with its validations.
+    """
+
+    def __init__(self) -> None:
+        """Start the clock when training starts."""
+        super().__init__()
+        self._first_step, self._started = 0, 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._first_step, self._started = trainer.global_step, time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - lightning's signature
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Print a line if the step is a logging step."""
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not (every and step % every == 0 and between_steps and trainer.is_global_zero):
+            return
+        loss = float(trainer.callback_metrics["train/loss"])
+        rate = (step - self._first_step) / (time.monotonic() - self._started)
+        left = _duration((trainer.max_steps - step) / rate)
+        print(
+            f"step {step}/{trainer.max_steps}  loss {loss:.3f}  {rate:.2g} steps/s  {left} left",
+            flush=True,
+        )
+
+
+def _duration(seconds: float) -> str:
+    """In the unit a person would use: 40 s, 10 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipseg_pl.paths import check_folders
+
 if TYPE_CHECKING:
     from clipseg_pl.metrics.alignment import DeltaP
     from datamodules.datasets.lvis import LVIS, Pair
@@ -76,6 +78,7 @@ def main(args: list[str]) -> None:
 def _run(given: argparse.Namespace) -> None:
     if given.out.exists():  # said before the work, not after it
         raise FileExistsError(f"{given.out} exists: give another --out or remove it")
+    check_folders([given.out.parent])
     given.out.parent.mkdir(parents=True, exist_ok=True)
     started, toy = time.monotonic(), given.root == _TOY
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from clipseg_pl.paths import find_checkpoint
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -55,6 +57,7 @@ def main(args: list[str]) -> None:
     if not 1 <= given.port <= 65535:
         parser.error(f"--port lies in [1, 65535], not {given.port}")
     try:
+        find_checkpoint(given.checkpoint)
         if not find_spec("gradio"):
             raise ValueError("gradio is not installed: pip install -e '.[demo]'")
         _check_address(given.host, given.port)

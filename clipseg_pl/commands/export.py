@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipseg_pl.paths import check_folders, find_checkpoint
+
 if TYPE_CHECKING:
     from clipseg_pl.models.published import Published
 
@@ -78,7 +80,9 @@ def _export(given: argparse.Namespace, trained_here: bool) -> None:
     out: Path = given.out.expanduser()
     clip = f"{out.stem}_clip"
     folder = given.to not in _SUFFIX
+    find_checkpoint(given.source)
     _refuse_to_replace([out], given.overwrite, folder)
+    check_folders([out.parent])
     if folder and out.is_dir():
         _refuse_strangers(out, given.to)
     missing = [name for name in ("onnx", "onnxscript") if not find_spec(name)]

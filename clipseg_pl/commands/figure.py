@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipseg_pl.paths import check_file, find_checkpoint
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -49,12 +51,26 @@ def main(args: list[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the picture")
     given = parser.parse_args(args)
     try:
-        if given.out.exists() and not given.overwrite:
-            raise FileExistsError(f"{given.out} exists; --overwrite replaces it")
-        _draw(given.photos, given.prompt or list(PROMPTS), given.checkpoint).save(given.out)
+        find_checkpoint(given.checkpoint)
+        for photo in given.photos:
+            if not photo.is_file():
+                raise FileNotFoundError(f"{photo}: no such photo")
+        _check_picture(given.out, given.overwrite)
+        drawn = _draw(given.photos, given.prompt or list(PROMPTS), given.checkpoint)
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save(given.out)
     except (OSError, ValueError) as error:
         sys.exit(f"clipseg_pl: {error}")
     print(f"{given.out}: {len(given.photos)} photos")
+
+
+def _check_picture(out: Path, overwrite: bool) -> None:
+    """Refuse what could not be written before anything is computed."""
+    from PIL import Image
+
+    check_file(out, overwrite)
+    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"{out}: its ending is of no picture; name it figure.png, for example")
 
 
 def _draw(photos: list[Path], prompts: list[str], checkpoint: str) -> "Image":

@@ -8,7 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from clipseg_pl.model_options import TOY, add_model_options, describe_settings, load_segmenter
+from clipseg_pl.model_options import add_model_options, describe_settings, load_segmenter
+from clipseg_pl.paths import TOY, find_checkpoint
 from clipseg_pl.photo_files import MASKS, find_photos
 from clipseg_pl.prompt_options import add_prompt_options, collect_prompts, example_files, shorten
 
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     """Write masks; returns why photos were skipped."""
+    find_checkpoint(given.checkpoint)  # the first thing to be said, and said at once
     photos = find_photos(given.photos, leave_out=given.out)
 
     # torch and what hangs on it, only when there is something to do

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from clipseg_pl.launch import command_line, launch, newest_results
+from clipseg_pl.paths import check_folders
 from clipseg_pl.sweeps import Point, Sweep, read_sweep
 
 _OWN = ("trainer.default_root_dir", "ckpt_path")
@@ -90,6 +91,7 @@ def _sweep(given: argparse.Namespace, options: list[str]) -> None:
             raise ValueError(f"{sweep.file} sets {key} for each run by itself")
     name = "+".join(Path(file).stem for file in (given.file, *given.config))
     folder = given.out or Path("runs") / "sweeps" / name
+    check_folders([folder])
     runs = [_plan(sweep, point, folder, given.config, options) for point in sweep.points()]
     for overlay in given.config:
         for key, _ in leaves(yaml.safe_load(Path(overlay).read_text())):

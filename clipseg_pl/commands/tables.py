@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipseg_pl.launch import launch, newest_results
+from clipseg_pl.paths import check_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,7 @@ class _Tables:
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: run this in the repository, or give --file")
         self.folder, self.runs = file.parent, runs / world
+        check_folders([self.runs, self.folder])
         plans = [read_plan(file, name) for name in WORLDS]
         self.pages = [
             (plan, Evidence(self.folder / "results" / plan.world.name, self._digest_in(plan)))

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from clipseg_pl.doctor.findings import Finding, explain
 from clipseg_pl.doctor.weights import backbone_found
-from clipseg_pl.loading import TOY, TOY_CHECKPOINT
 from clipseg_pl.models.checkpoints import read_checkpoint
 from clipseg_pl.models.clip_weights import PAPERS_CLIP, PAPERS_TAG
 from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, describe
 from clipseg_pl.models.key_map import clip_state, decoder_state
 from clipseg_pl.models.weights import read_state_dict
+from clipseg_pl.paths import TOY, TOY_CHECKPOINT
 from clipseg_pl.segmenter import Segmenter
 
 _FILM = "film_scale.weight"

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
-from clipseg_pl.loading import TOY_CHECKPOINT
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_pl.models.checkpoints import PublishedWarning, start_from
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder_files import write_original
 from clipseg_pl.models.published import load_published
 from clipseg_pl.models.to_hugging_face import write_hugging_face
+from clipseg_pl.paths import TOY_CHECKPOINT
 from tests.models.tiny_clipseg import logits, tiny_backbone, tiny_model
 
 TEXTS = ["a dog", "grass"]

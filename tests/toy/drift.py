@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from clipseg_pl.loading import TOY_CHECKPOINT
+from clipseg_pl.paths import TOY_CHECKPOINT
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import phrasecut_request

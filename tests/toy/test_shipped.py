@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 import clipseg_pl.models
-from clipseg_pl.loading import TOY
 from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_pl.models.clip_weights import build_tokenizer
+from clipseg_pl.paths import TOY
 from clipseg_pl.segmenter import ImagePrompt, Segmenter
 from datamodules.toy.pretrain_pictures import MEAN, STD
 from datamodules.toy.pretrain_settings import CLIP_ARCHITECTURE
