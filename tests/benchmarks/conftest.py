@@ -5,6 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 Work = Callable[[], object]
+NEEDED = ("pytest_benchmark", "skimage", "psutil")
+"""what the extra `benchmarks` installs for them"""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,13 +74,25 @@ def record(benchmark) -> Callable[..., None]:
     return keep
 
 
+def pytest_configure() -> None:
+    """Name the extra where it is not installed."""
+    missing = [name for name in NEEDED if not find_spec(name)]
+    if missing:
+        raise pytest.UsageError(
+            f"{', '.join(missing)}: not installed; pip install -e '.[benchmarks]'"
+        )
+
+
+@pytest.hookimpl(optionalhook=True)  # else pytest itself fails where pytest-benchmark is missing
 def pytest_benchmark_update_machine_info(machine_info: dict[str, object]) -> None:
     """Keep what matters to a speed, and no name of a machine."""
     cpu = machine_info["cpu"]
     assert isinstance(cpu, dict)
     brand = cpu.get("brand_raw", platform.processor())
     machine_info.clear()
-    machine_info["cpu"] = f"{brand}, {len(os.sched_getaffinity(0))} threads"
+    bfloat16 = torch.cpu._is_avx512_bf16_supported()
+    instructions = "AVX512-BF16" if bfloat16 else torch.backends.cpu.get_cpu_capability()
+    machine_info["cpu"] = f"{brand}, {instructions}, {len(os.sched_getaffinity(0))} threads"
     if torch.cuda.is_available():
         machine_info["gpu"] = torch.cuda.get_device_name()
 

@@ -23,8 +23,9 @@ HEAD = """\
 Written by `python -m tests.benchmarks.page` from what `pytest tests/benchmarks -n 0` measured; do
 not edit. Ours and the peer take turns within one run, with the same threads; figures are medians,
 ratios those of medians. The peer is transformers' CLIPSeg on equal weights (ViT-B/16, random,
-352 px), except where another is named. What each change gave, and how to read a profile of one's
-own: [docs/speed.md](../docs/speed.md).
+352 px), except where another is named. All are of one processor, named below with its vector
+instructions; other processors give other ratios (README, section Speed, has one of plain AVX2).
+What each change gave, and how to read a profile of one's own: [docs/speed.md](../docs/speed.md).
 """
 
 
