@@ -47,9 +47,10 @@ class ProgressLines(ProgressBar):
             return
         loss = float(trainer.callback_metrics["train/loss"])
         rate = (step - self._first_step) / (time.monotonic() - self._started)
+        speed = f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
         left = _duration((trainer.max_steps - step) / rate)
         print(
-            f"step {step}/{trainer.max_steps}  loss {loss:.3f}  {rate:.2g} steps/s  {left} left",
+            f"step {step}/{trainer.max_steps}  loss {loss:.3f}  {speed} steps/s  {left} left",
             flush=True,
         )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,7 +113,8 @@ def _build(root: Path, building: Path, request: Request, progress: bool) -> None
     for part in parts:
         (building / part).mkdir()
     total = sum(manifest["scenes"].values())
-    with Progress(disable=not progress, transient=True) as bar:
+    shown = progress and sys.stdout.isatty()  # in a file, a bar that goes leaves empty lines
+    with Progress(disable=not shown, transient=True) as bar:
         job = bar.add_task(f"drawing toy {parts[-1]}", total=total)
         fill(building, lambda: bar.advance(job))
     for part in parts:
