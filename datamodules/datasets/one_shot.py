@@ -100,7 +100,8 @@ class OneShotDataset(Dataset[Sample]):
 def letterbox(image: RGB, labels: Labels, size: int) -> tuple[RGB, Labels]:
     """Shrink to fit into a square, and lay on black; labels are ignored around the photo.
 
-    Sides are rounded down to multiples of 8. What fits already is not enlarged.
+    Sides of a photo that is shrunk are rounded down to multiples of 8. A photo that fits already
+    keeps its size.
 
     Args:
         image: (H, W, 3) uint8.
@@ -110,15 +111,25 @@ def letterbox(image: RGB, labels: Labels, size: int) -> tuple[RGB, Labels]:
     Returns:
         (size, size, 3) and (size, size), uint8.
 
-    Reference: PFENet's `test_Resize` (paper.md 5.3).
+    Reference: PFENet's `test_Resize`, as CLIPSeg runs it (PFENet's code: `util/transform.py`).
     """
-    longer = max(size, *labels.shape)
-    height, width = (
-        max(_MULTIPLE, side * size // longer // _MULTIPLE * _MULTIPLE) for side in labels.shape
-    )
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    fewer = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-    return on_square(small, size, 0), on_square(fewer, size, IGNORED)
+    if max(labels.shape) > size:
+        sides = _shrunk_width_and_height(labels.shape, size)
+        image = np.asarray(cv2.resize(image, sides, interpolation=cv2.INTER_LINEAR), np.uint8)
+        labels = np.asarray(cv2.resize(labels, sides, interpolation=cv2.INTER_NEAREST), np.uint8)
+    return on_square(image, size, 0), on_square(labels, size, IGNORED)
+
+
+def _shrunk_width_and_height(shape: Sequence[int], size: int) -> tuple[int, int]:
+    """Width and height of a photo of `shape` (H, W) that is shrunk to fit into a square.
+
+    The ratio is a float, as in PFENet: for some sizes the product lies just below a whole number.
+    """
+    height, width = shape
+    ratio = size / max(shape)
+    wide, high = (int(width * ratio), size) if height >= width else (size, int(height * ratio))
+    wide, high = (max(_MULTIPLE, side // _MULTIPLE * _MULTIPLE) for side in (wide, high))
+    return wide, high
 
 
 def on_square(array: npt.NDArray[Any], size: int, around: int) -> npt.NDArray[np.uint8]:

@@ -71,14 +71,50 @@ def test_supports_show_the_class_alone(photos):
     assert (first[:, :, 13:].float() - mean).abs().max() <= 1
 
 
-def test_letterbox_sides_are_multiples_of_8_and_small_photos_are_not_enlarged():
+def test_letterbox_sides_of_shrunk_photos_are_multiples_of_8():
     labels = np.ones((333, 500), np.uint8)
     image, fitted = letterbox(np.full((333, 500, 3), 200, np.uint8), labels, 352)
     # 333 * 352 / 500 = 234.4 -> 232
     assert (fitted[:232] == 1).all() and (fitted[232:] == 255).all()
     assert (image[:232] == 200).all() and not image[232:].any()
-    _, small = letterbox(np.zeros((50, 44, 3), np.uint8), np.ones((50, 44), np.uint8), 352)
-    assert (small == 1).sum() == 48 * 40
+
+
+def test_letterbox_leaves_photos_that_fit_as_they_are():
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (210, 280, 3), np.uint8)
+    labels = rng.integers(0, 21, (210, 280), np.uint8)
+    image, fitted = letterbox(photo, labels, 352)
+    assert np.array_equal(image[:210, :280], photo) and not image[210:].any()
+    assert np.array_equal(fitted[:210, :280], labels) and (fitted[210:] == 255).all()
+    assert not image[:, 280:].any() and (fitted[:, 280:] == 255).all()
+
+
+def pfenet_sides(height, width, size):
+    """PFENet's rule in steps: only larger photos shrink, the product with a float is cut off."""
+    if height <= size and width <= size:
+        return height, width
+    longer, shorter = max(height, width), min(height, width)
+    sides = [size, int(shorter * (size / longer))]
+    for place in range(2):
+        while sides[place] % 8:
+            sides[place] -= 1
+    return tuple(sides if height >= width else reversed(sides))
+
+
+@pytest.mark.parametrize("size", [96, 352, 512])
+def test_letterbox_fills_what_pfenet_fills(size):
+    rng = np.random.default_rng(size)
+    shapes = rng.integers(24, 700, (150, 2)).tolist()
+    # the float product lies just below a multiple of 8 for the first two
+    shapes += [[188, 188], [267, 534], [size, size], [size + 1, size], [size - 1, size]]
+    for height, width in shapes:
+        wanted = pfenet_sides(height, width, size)
+        if min(wanted) == 0:
+            continue
+        photo, labels = np.zeros((height, width, 3), np.uint8), np.ones((height, width), np.uint8)
+        _, fitted = letterbox(photo, labels, size)
+        filled = fitted == 1
+        assert (filled.any(1).sum(), filled.any(0).sum()) == wanted, (height, width)
 
 
 def test_names_of_prompts_are_unique_and_fit_file_systems(photos):
