@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from clipseg_pl.images import RGB, Picture, load_picture
+from clipseg_pl.prompts.exif import exif_note
 from clipseg_pl.prompts.masks import load_mask
 from clipseg_pl.prompts.visual import Mask, VisualPrompt
 
@@ -63,6 +64,7 @@ class ImagePrompt:
                 raise ValueError(
                     f"{_file(self.mask)}: the mask is {_size(mask)} pixels, its image "
                     f"{_size(image)}: they must be equal"
+                    + exif_note(image.shape[:2], mask.shape, self.image, self.mask)
                 )
         elif self.box is not None:
             mask = _fill(self.box, image)
@@ -73,7 +75,8 @@ class ImagePrompt:
         if not mask.any():
             what = "box holds no pixel of it" if self.box else "mask is empty"
             given = self.image if self.mask is None else self.mask
-            raise ValueError(f"{_file(given)}: the {what}: say what is meant in the image")
+            turned = exif_note(image.shape[:2], image.shape[1::-1], self.image) if self.box else ""
+            raise ValueError(f"{_file(given)}: the {what}: say what is meant in the image{turned}")
         return image, mask
 
     def engineered(self, side: int) -> RGB:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clipseg_pl.images import RGB, UnreadableImageError, open_image, read_image
+from clipseg_pl.images import RGB, UnreadableImageError, image_size, open_image, read_image
+from clipseg_pl.prompts.exif import exif_note
 from datamodules.datasets.files import require, stays_below
 
 Labels = npt.NDArray[np.uint8]
@@ -49,13 +50,21 @@ class LabelledPhotos:
         """The label map, (H, W) uint8.
 
         Raises:
-            UnreadableImageError: naming the file, also if it is no map of indices.
+            UnreadableImageError: naming the file, also if it is no map of indices, or not of the
+                size of its photo.
         """
         file = self.label_file(name)
         with open_image(file, "label map") as image:
             mode, labels = image.mode, np.array(image)
         if mode not in ("L", "P"):
             raise UnreadableImageError(f"{file}: has mode {mode}, not L or P")
+        size = image_size(self.photo_file(name))
+        if size and labels.shape != size:
+            raise UnreadableImageError(
+                f"{file}: the label map is {labels.shape[0]} x {labels.shape[1]} pixels (height x "
+                f"width), its photo {size[0]} x {size[1]}"
+                + exif_note(size, labels.shape, self.photo_file(name))
+            )
         return labels
 
 

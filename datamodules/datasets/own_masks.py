@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipseg_pl.images import UnreadableImageError, open_image
+from clipseg_pl.prompts.exif import exif_note
 from clipseg_pl.prompts.masks import load_mask
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import (
@@ -128,7 +129,13 @@ def check_files(
         sizes = photo_sizes(table, images, names)
         refuse_missing(table, masks.folder, "masks", missing, len(mask_names))
         mask_sizes, covers = _read_masks(table, masks)
-        _refuse_other_sizes(table, sizes[photo], mask_sizes[masks.file], number)
+        _refuse_other_sizes(
+            table,
+            sizes[photo],
+            mask_sizes[masks.file],
+            number,
+            lambda row: (images / names[photo[row]], masks.folder / mask_names[masks.file[row]]),
+        )
         _refuse_unknown_labels(table, masks, covers, number)
         if draft:
             _keep(kept, draft, sizes, covers)
@@ -174,7 +181,13 @@ def _read_masks(table: Path, masks: OwnMasks) -> tuple[Sizes, npt.NDArray[np.boo
     return np.array([size for size, _ in found], np.int32).reshape(-1, 2), covers
 
 
-def _refuse_other_sizes(table: Path, photos: Sizes, masks: Sizes, number: Rows) -> None:
+def _refuse_other_sizes(
+    table: Path,
+    photos: Sizes,
+    masks: Sizes,
+    number: Rows,
+    files_of: Callable[[int], tuple[Path, Path]],
+) -> None:
     wrong = np.flatnonzero((photos != masks).any(1))
     if len(wrong):
         row = wrong[0]
@@ -182,7 +195,7 @@ def _refuse_other_sizes(table: Path, photos: Sizes, masks: Sizes, number: Rows) 
         raise ValueError(
             f"{table}: {len(wrong)} masks are not of the size of their photos, line {number[row]} "
             f"the first: photo {height} x {width} (height x width), mask {mask_height} x "
-            f"{mask_width}"
+            f"{mask_width}" + exif_note(photos[row], masks[row], *files_of(row))
         )
 
 

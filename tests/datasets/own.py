@@ -25,6 +25,13 @@ def write_photo(file: Path, grey: int = 0, size: tuple[int, int] = SIZE) -> None
     Image.new("RGB", size[::-1], (grey, grey, grey)).save(file)
 
 
+def write_turned(file: Path, size: tuple[int, int] = SIZE) -> None:
+    """A photo, stored at a size, that its EXIF orientation turns by a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", size[::-1]).save(file, exif=exif)
+
+
 def write_mask(file: Path, values: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values.astype(np.uint8) * 255 if values.dtype == bool else values).save(file)

@@ -10,6 +10,7 @@ from clipseg_pl.prompts.visual import VisualPrompt
 from datamodules.datasets.episodes import Episode
 from datamodules.datasets.labelled import LabelledPhotos
 from datamodules.datasets.one_shot import OneShotDataset, letterbox
+from tests.datasets.own import write_turned
 
 PLAIN = VisualPrompt(blur=0, background=1, context=None)
 PROMPTS = ["a cat", "a dog"]
@@ -133,6 +134,17 @@ def test_label_maps_that_are_none_are_named(photos, tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
     with pytest.raises(UnreadableImageError, match=r"colour\.png: has mode RGB"):
         photos.labels("colour")
+
+
+def test_label_maps_of_another_size_than_their_photo_are_refused(photos, tmp_path):
+    Image.new("L", (40, 60)).save(tmp_path / "p0.png")
+    with pytest.raises(
+        UnreadableImageError, match=r"p0\.png: the label map is 60 x 40 .* 40 x 60$"
+    ):
+        photos.labels("p0")
+    write_turned(tmp_path / "p0.jpg", (40, 60))
+    with pytest.raises(UnreadableImageError, match=r"p0\.jpg is stored as 60 x 40 .* to 40 x 60"):
+        photos.labels("p0")
 
 
 def test_palette_maps_are_read_as_indices(photos):

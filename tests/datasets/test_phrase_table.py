@@ -20,6 +20,7 @@ from tests.datasets.own import (
     write_jsonl,
     write_mask,
     write_photo,
+    write_turned,
 )
 
 ROWS = (
@@ -60,7 +61,7 @@ def test_both_forms_give_the_same_tasks(folder, write):
         assert np.array_equal(source.mask(task), mask)
     assert [source.tasks_of_phrase(k).tolist() for k in range(2)] == [[0, 2], [1]]
     assert [source.tasks_of_image(task).tolist() for task in range(3)] == [[0, 1], [0, 1], [2]]
-    assert [source.phrases_of_image(task).tolist() for task in range(3)] == [[0, 1], [0, 1], [0]]
+    assert [source.possible_phrases(task).tolist() for task in range(3)] == [[0, 1], [0, 1], [0]]
     names = [source.name(task) for task in range(3)]
     lines = (2, 3, 4) if suffix == "csv" else (1, 2, 3)
     assert names == [f"images_{p}__{n}" for p, n in zip("aab", lines, strict=True)]
@@ -267,6 +268,22 @@ def test_missing_photos_and_masks_are_named_and_counted(folder):
 def test_a_mask_of_another_size_is_refused(folder):
     write_mask(folder / "masks" / "bar.png", np.ones((32, 24), bool))
     with pytest.raises(ValueError, match=r"2 masks are not of the size of their photos, line 3 "):
+        read(write_csv(folder / "table.csv", ROWS))
+
+
+def test_a_photo_that_exif_turns_is_said_to_be_turned(folder):
+    write_turned(folder / "images" / "a.png")
+    with pytest.raises(
+        ValueError, match=r"a.png is stored as 32 x 24 pixels .* turns it to 24 x 32"
+    ):
+        read(write_csv(folder / "table.csv", ROWS))
+
+
+def test_a_mask_that_exif_turns_is_said_to_be_turned(folder):
+    write_turned(folder / "masks" / "bar.png")
+    with pytest.raises(
+        ValueError, match=r"bar.png is stored as 32 x 24 pixels .*turns it to 24 x 3"
+    ):
         read(write_csv(folder / "table.csv", ROWS))
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, describe, load_mask
 from clipseg_pl.prompts.visual import VisualPrompt
 from datamodules.datasets.transforms import PairedResize
+from tests.datasets.own import write_turned
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (120, 120, 3), np.uint8)
@@ -99,6 +100,22 @@ def test_what_means_nothing_is_refused_in_one_line(options, complaint):
     with pytest.raises(ValueError, match=complaint) as refused:
         ImagePrompt(PHOTO, **options).engineered(SIDE)
     assert "\n" not in str(refused.value) and "[[" not in str(refused.value)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_an_example_that_exif_turns_is_said_to_be_turned(tmp_path, opened):
+    file = tmp_path / "cat.png"
+    write_turned(file, (24, 32))
+    photo, mask = (Image.open(file) if opened else file), np.ones((24, 32), bool)
+    turned = (
+        r"is stored as 32 x 24 pixels \(width x height\) and its EXIF orientation turns it to 24"
+    )
+    for options in ({"mask": mask}, {"box": (26, 4, 30, 20)}):
+        with pytest.raises(ValueError, match=turned) as refused:
+            ImagePrompt(photo, **options).load()
+        assert "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"they must be equal$"):
+        ImagePrompt(photo, mask=np.ones((24, 24), bool)).load()
 
 
 def test_a_wholly_transparent_image_means_nothing():
