@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from clipseg_pl.prompts.exif import exif_note
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import (
     EMPTY,
@@ -24,6 +25,7 @@ from datamodules.datasets.annotations import (
     refuse_unusable,
     words,
 )
+from datamodules.datasets.ids import Id, by_id, look_up, read_id
 from datamodules.datasets.phrasecut_index import Strings
 from datamodules.datasets.run_lengths import Encoded, encode, polygons_of
 from datamodules.datasets.transforms import is_size
@@ -54,9 +56,8 @@ def read_coco(file: Path, images: Path) -> Annotations:
     """Read annotations in COCO's format; one task for each phrase about each photo.
 
     The phrase is an annotation's own (`phrase`, else `caption`), or the name of its category with
-    blanks for underscores. All annotations of a phrase in a photo make one mask, crowds (`iscrowd`)
-    among them: they are of the category too. LVIS's files, which name photos by `coco_url`,
-    are read as well.
+    blanks for underscores. All annotations of a phrase in a photo, crowds (`iscrowd`) too, make one
+    mask. LVIS's files, which name photos by `coco_url`, are read as well.
 
     Args:
         file: json with `images`, `annotations` and, unless all of these have phrases, `categories`.
@@ -64,8 +65,8 @@ def read_coco(file: Path, images: Path) -> Annotations:
 
     Raises:
         DatasetNotFoundError: if photos that have annotations are missing.
-        ValueError: if the file is not in COCO's format, a photo is not of the size that it says, or
-            no annotation can be used.
+        ValueError: if the file is not in COCO's format, lists an id or a photo twice, a photo is
+            not of the size that it says, or no annotation can be used.
     """
     try:
         with file.open(encoding="utf-8-sig") as stream:
@@ -85,7 +86,7 @@ def read_coco(file: Path, images: Path) -> Annotations:
     photo = np.array([photo_of[of.name] for of, _ in tasks], np.int64)
     phrase = np.array([phrase_of[text] for _, text in tasks], np.int64)
     sizes = photo_sizes(file, images, list(photo_of))
-    _refuse_other_sizes(file, {photo for photo, _ in tasks}, photo_of, sizes)
+    _refuse_other_sizes(file, images, {photo for photo, _ in tasks}, photo_of, sizes)
     counts = [region["counts"] for region in tasks.values()]
     return Annotations(
         file=file,
@@ -148,16 +149,8 @@ def _collect(content: object) -> tuple[dict[tuple[_Photo, str], list[Encoded]], 
     """The regions of each photo and phrase, and what is left out."""
     if not isinstance(content, Mapping):
         raise ValueError("it is no object with images and annotations")
-    names = {
-        _key(entry, "id", where): _text(entry, "name", where)
-        for where, entry in _entries(content, "categories", needed=False)
-    }
-    photos = {
-        _key(entry, "id", where): _read_photo(entry, where)
-        for where, entry in _entries(content, "images")
-    }
-    if len({photo.name for photo in photos.values()}) < len(set(photos.values())):
-        raise ValueError("it lists a photo with two sizes")
+    names = by_id(_categories(content), "categories")
+    photos = by_id(_photos(content), "images", files=True)
     skipped: Counter[str] = Counter()
     regions: dict[tuple[_Photo, str], list[Encoded]] = {}
     for place, annotation in enumerate(_list(content, "annotations"), 1):
@@ -166,14 +159,14 @@ def _collect(content: object) -> tuple[dict[tuple[_Photo, str], list[Encoded]], 
         if not isinstance(annotation, _Annotation):
             raise ValueError(f"entry {place} of annotations is none: it has no image_id")
         where = f"annotation {place if annotation.id is None else annotation.id}"
-        if not isinstance(annotation.image, str | int) or annotation.image not in photos:
-            raise ValueError(f"{where} is about image {annotation.image}, which is not listed")
-        photo, phrase = photos[annotation.image], annotation.phrase
-        if phrase is None:
-            category = annotation.category
-            if not isinstance(category, str | int) or category not in names:
-                raise ValueError(f"{where} has category {category}, which is not listed")
-            phrase = names[category].replace("_", " ")
+        phrase = annotation.phrase
+        try:
+            photo = look_up(photos, annotation.image, "images", "image_id")
+            if phrase is None:
+                name = look_up(names, annotation.category, "categories", "category_id")
+                phrase = name.replace("_", " ")
+        except ValueError as error:
+            raise ValueError(f"{where} {error}") from error
         if not isinstance(phrase, str):
             raise ValueError(f"{where} has a phrase that is no text")
         if not words(phrase):
@@ -205,10 +198,21 @@ def _entries(
         yield f"entry {place} of {key} (id {entry.get('id')})", entry
 
 
-def _key(entry: Mapping[str, Any], name: str, where: str) -> str | int:
-    value = entry.get(name)
-    if not isinstance(value, str | int):
-        raise ValueError(f"{where} has no {name} that is a number or text")
+def _categories(content: Mapping[str, Any]) -> Iterator[tuple[Id, str, str]]:
+    for where, entry in _entries(content, "categories", needed=False):
+        yield _id(entry, where), (name := _text(entry, "name", where)), name
+
+
+def _photos(content: Mapping[str, Any]) -> Iterator[tuple[Id, str, _Photo]]:
+    for where, entry in _entries(content, "images"):
+        number, photo = _id(entry, where), _read_photo(entry, where)
+        yield number, photo.name, photo
+
+
+def _id(entry: Mapping[str, Any], where: str) -> Id:
+    value = read_id(entry.get("id"))
+    if value is None:
+        raise ValueError(f"{where} has no id that is a whole number or text")
     return value
 
 
@@ -233,13 +237,14 @@ def _read_photo(entry: Mapping[str, Any], where: str) -> _Photo:
 
 
 def _refuse_other_sizes(
-    file: Path, annotated: set[_Photo], position: Mapping[str, int], sizes: Sizes
+    file: Path, images: Path, annotated: set[_Photo], position: Mapping[str, int], sizes: Sizes
 ) -> None:
     wrong = sorted(p for p in annotated if tuple(sizes[position[p.name]]) != p[1:])
     if wrong:
-        height, width = sizes[position[wrong[0].name]]
+        name, *given = wrong[0]
+        found = sizes[position[name]].tolist()
         raise ValueError(
-            f"{file}: {len(wrong)} photos are not of the size annotated, {wrong[0].name} the "
-            f"first: it is {height} x {width} (height x width), annotated as {wrong[0].height} x "
-            f"{wrong[0].width}"
+            f"{file}: {len(wrong)} photos are not of the size annotated, {name} the first: it is "
+            f"{found[0]} x {found[1]} (height x width), annotated as {given[0]} x {given[1]}"
+            + exif_note(found, given, images / name)
         )

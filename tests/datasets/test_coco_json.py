@@ -15,7 +15,7 @@ from datamodules.datasets.run_lengths import counts_of
 from datamodules.toy.words import kind_name
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.own import draw_own, own_request
-from tests.datasets.own import BAR, SQUARE, rectangle, write_photo
+from tests.datasets.own import BAR, SQUARE, rectangle, write_photo, write_turned
 
 POLYGON = [4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]
 BAR_RUNS = {"size": [24, 32], "counts": [24 * 24, 24 * 4, 24 * 4]}  # down the columns
@@ -129,12 +129,45 @@ def test_what_cannot_serve_is_counted(folder):
         ({"images": None}, "it has no list of images"),
         ({"images": [1]}, "entry 1 of images is none"),
         ({"images": [image(1), {"height": 2}]}, "entry 2 of images (id None) has no id that is"),
-        ({"images": [image([1])]}, "entry 1 of images (id [1]) has no id that is a number or text"),
+        (
+            {"images": [image([1])]},
+            "entry 1 of images (id [1]) has no id that is a whole number or",
+        ),
+        ({"images": [image(1.5)]}, "(id 1.5) has no id that is a whole number or text"),
+        ({"images": [image(True)]}, "(id True) has no id that is a whole number or text"),
         ({"annotations": {}}, "it has no list of annotations"),
         ({"annotations": [1]}, "entry 1 of annotations is none: it has no image_id"),
         ({"annotations": [{"id": 1}]}, "entry 1 of annotations is none: it has no image_id"),
-        ({"annotations": [annotation(7, [1], 9, [])]}, "7 is about image [1], which is not listed"),
-        ({"annotations": [annotation(7, 1, [9], [])]}, "7 has category [9], which is not listed"),
+        ({"annotations": [annotation(7, [1], 9, [])]}, "7 has image_id [1], which is not listed"),
+        (
+            {"annotations": [annotation(7, 1, [9], [])]},
+            "7 has category_id [9], which is not listed",
+        ),
+        ({"annotations": [annotation(7, True, 9, [])]}, "7 has image_id True, which is not listed"),
+        (
+            {"annotations": [annotation(7, "1", 9, [])]},
+            "annotation 7 has image_id '1' (text), but images has id 1 (a number): their types",
+        ),
+        (
+            {"annotations": [annotation(7, 1, "9", [])]},
+            "annotation 7 has category_id '9' (text), but categories has id 9 (a number): their",
+        ),
+        (
+            {"images": [image("1", file_name="1.png")]},
+            "annotation 1 has image_id 1 (a number), but images has id '1' (text): their types",
+        ),
+        (
+            {"images": [image(1), image(2), image(1, file_name="other.png")]},
+            "images has id 1 twice, for '1.png' and for 'other.png'",
+        ),
+        (
+            {"images": [image(1), image(2), image(1.0, file_name="other.png")]},
+            "images has id 1 twice, for '1.png' and for 'other.png'",
+        ),
+        (
+            {"categories": [*CATEGORIES, {"id": 9, "name": "dent"}]},
+            "categories has id 9 twice, for 'Dog' and for 'dent'",
+        ),
         *(
             ({"annotations": [annotation(7, 1, 9, [], phrase=phrase)]}, "7 has a phrase that is no")
             for phrase in (["dog"], {}, 3, 0)
@@ -145,10 +178,13 @@ def test_what_cannot_serve_is_counted(folder):
         ({"images": [image(1, height=None)]}, "entry 1 of images (id 1) has no height and width"),
         ({"images": [image(1, width=0)]}, "entry 1 of images (id 1) has no height and width"),
         ({"images": [{"id": 1, "height": 2, "width": 2}]}, "(id 1) has no file_name that is text"),
-        ({"images": [image(1), image(2, file_name="1.png", width=9)]}, "a photo with two sizes"),
+        (
+            {"images": [image(1), image(2, file_name="./1.png")]},
+            "images 1 and 2 are both the file 1.png: list a photo once",
+        ),
         ({"images": [image(1, file_name=3)]}, "entry 1 of images (id 1) has no file_name that is"),
-        ({"images": [image(1)]}, "annotation 4 is about image 2, which is not listed"),
-        ({"categories": CATEGORIES[:1]}, "annotation 1 has category 9, which is not listed"),
+        ({"images": [image(1)]}, "annotation 4 has image_id 2, which is not listed in images"),
+        ({"categories": CATEGORIES[:1]}, "1 has category_id 9, which is not listed in categories"),
         *(
             ({"annotations": [annotation(7, 1, 9, bad)]}, f"annotation 7 has {answer}")
             for bad, answer in (
@@ -203,6 +239,24 @@ def test_photos_must_be_there_and_of_their_size(folder):
         read(folder)
     (folder / "2.png").unlink()
     with pytest.raises(DatasetNotFoundError, match=r"1 of its 2 photos are missing .*/2.png"):
+        read(folder)
+
+
+def test_whole_floats_are_taken_as_integers(folder):
+    changed = {
+        "images": [{**entry, "id": float(entry["id"])} for entry in CONTENT["images"]],
+        "annotations": [{**entry, "category_id": 9.0} for entry in CONTENT["annotations"]],
+    }
+    assert len(read(folder, **changed).photo) == 4  # all of photo 1 are of one category now
+    whole = [{**entry, "image_id": float(entry["image_id"])} for entry in CONTENT["annotations"]]
+    assert len(read(folder, annotations=whole).photo) == 5
+
+
+def test_a_photo_that_exif_turns_is_said_to_be_turned(folder):
+    write_turned(folder / "2.png")
+    with pytest.raises(
+        ValueError, match=r"2.png is stored as 32 x 24 pixels .* turns it to 24 x 32"
+    ):
         read(folder)
 
 
