@@ -13,6 +13,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clipseg_pl.sample import Batch, Classes, Sample, collate
+from datamodules.datasets.annotations import reasons
 from datamodules.readings import Readings
 from datamodules.samplers import EvaluationSampler, Key, TrainingSampler
 from datamodules.toy.world import toy_root, write_toy_world
@@ -53,6 +54,8 @@ class BaseDataModule(LightningDataModule):
         self.datasets: dict[Split, Dataset[Sample]] = {}
         self._readings: list[Readings] = []
         self._died_reading: list[str] = []
+        self.listed: dict[str, str] = {}
+        """which file lists what of each split, and how much, for messages; `build` fills it"""
         self.skipped: dict[str, dict[str, int]] = {}
         """annotations left out of each split, by reason; `build` may fill it"""
         self.held_out: Sequence[str] = ()
@@ -80,19 +83,34 @@ class BaseDataModule(LightningDataModule):
         """Build what the stage ("fit", "validate", "test", "predict") reads.
 
         Raises:
-            ValueError: `predict` on parts of photos.
+            ValueError: `predict` on parts of photos; a split without a usable sample.
         """
         if stage == "predict" and not self.whole_photos:
             raise ValueError("predict needs whole photos; this benchmark crops or pads them")
+        if self.toy:
+            write_toy_world(self.root)
         splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         for split in splits.get(stage, ("test",)):
             if split not in self.datasets:
-                self.datasets[split] = self.build(split)
+                self.datasets[split] = self._build_used(split)
+
+    def _build_used(self, split: Split) -> Dataset[Sample]:
+        """Build a split, note what its dataset leaves out, and refuse it if nothing is left."""
+        dataset, name = self.build(split), self.split_name(split)
+        left_out: dict[str, int] = getattr(dataset, "skipped", {})
+        if left_out:
+            self.skipped[name] = self.skipped.get(name, {}) | left_out
+        if not _size(dataset):
+            purpose = "train on" if split == "train" else "evaluate"
+            listed = self.listed.get(name, "what lists them is not known")
+            raise ValueError(
+                f"nothing to {purpose}: the {name} split below {self.root} has 0 usable samples; "
+                f"{listed}; skipped: {reasons(self.skipped.get(name, {})) or 'none'}"
+            )
+        return dataset
 
     def prepare_data(self) -> None:
         """Build the toy world, caches and indexes on one process while the others wait."""
-        if self.toy:
-            write_toy_world(self.root)
         state = self.trainer.state.fn if self.trainer else None
         self.setup(str(state.value) if state else "fit")
 
@@ -105,20 +123,22 @@ class BaseDataModule(LightningDataModule):
         return split
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches for the steps that are left of the run."""
-        trainer, dataset = self.trainer, self.datasets["train"]
-        assert trainer is not None
-        if trainer.max_steps < 0:
+        """Batches for the steps that are left of the run; without a Trainer those of one epoch.
+
+        Raises:
+            ValueError: if the Trainer has no `max_steps`.
+            RuntimeError: before `setup`.
+        """
+        trainer, size = self.trainer, _size(self._dataset("train"))
+        if trainer is None:
+            steps, first_step = -(-size // self.batch_size), 0
+        elif trainer.max_steps < 0:
             raise ValueError("training is counted in steps: set --trainer.max_steps")
-        accumulate = trainer.accumulate_grad_batches
+        else:
+            accumulate = trainer.accumulate_grad_batches
+            steps, first_step = trainer.max_steps * accumulate, trainer.global_step * accumulate
         sampler = TrainingSampler(
-            _size(dataset),
-            self.batch_size,
-            self.seed,
-            trainer.max_steps * accumulate,
-            trainer.global_step * accumulate,
-            trainer.global_rank,
-            trainer.world_size,
+            size, self.batch_size, self.seed, steps, first_step, *self._rank_and_world_size()
         )
         return self._loader("train", sampler)
 
@@ -135,10 +155,28 @@ class BaseDataModule(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
-        trainer, dataset = self.trainer, self.datasets[split]
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        sampler = EvaluationSampler(_size(dataset), self.batch_size, rank, world_size)
+        size = _size(self._dataset(split))
+        sampler = EvaluationSampler(size, self.batch_size, *self._rank_and_world_size())
         return self._loader(split, sampler)
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        """Of the Trainer; without one there is a single process."""
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
+    def _dataset(self, split: Split) -> Dataset[Sample]:
+        """What `setup` has built of a split.
+
+        Raises:
+            RuntimeError: if it has not, saying which stage to set up.
+        """
+        if split not in self.datasets:
+            stage = {"train": "fit", "val": "validate", "test": "test"}[split]
+            raise RuntimeError(
+                f'the {self.split_name(split)} split is not set up: call setup("{stage}") before '
+                "its loader is asked for"
+            )
+        return self.datasets[split]
 
     def on_exception(self, exception: BaseException) -> None:
         """Find out which workers have died, before lightning ends the others."""
@@ -161,7 +199,7 @@ class BaseDataModule(LightningDataModule):
         sampler: Sampler[list[Key]],
         collate: Callable[[Sequence[Sample]], Batch] = collate,
     ) -> DataLoader[Batch]:
-        dataset = self.datasets[split]
+        dataset = self._dataset(split)
         if self.num_workers:
             dataset = Readings(dataset, self.split_name(split), self.num_workers)
             self._readings.append(dataset)

@@ -4,7 +4,13 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Classes, Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.coco_20i import COCO_CLASSES, COCOTasks, fold_classes, read_fold
+from datamodules.datasets.coco_20i import (
+    COCO_CLASSES,
+    COCOTasks,
+    fold_classes,
+    fold_file,
+    read_fold,
+)
 from datamodules.datasets.episodes import hsnet_coco_episodes
 from datamodules.datasets.labelled import open_coco
 from datamodules.datasets.one_shot import OneShotDataset
@@ -28,7 +34,7 @@ class COCO20iDataModule(BaseDataModule):
         batch_size: query images a step and device.
         num_workers: processes that read and prepare samples; 0 does it in the main process.
         seed: of the shuffling and of all draws; HSNet's test episodes are those of 0.
-        prompting: of training; its visual prompts also those of validation.
+        prompting: of training; validation takes its visual prompts and its form of phrases.
         fold: 0 to 3.
         shots: supports an episode in validation, whose embeddings are averaged.
         allow_seen: evaluate models too whose training may have named the fold's classes.
@@ -62,16 +68,19 @@ class COCO20iDataModule(BaseDataModule):
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the tasks to train on, or draw the test episodes."""
-        photos = open_coco(self.root)
+        photos, name = open_coco(self.root), self.split_name(split)
+        listed = read_fold(self.root, name, self.fold)
+        count = sum(map(len, listed.values()))
+        self.listed[name] = f"{fold_file(self.root, name, self.fold)} lists {count} photos"
         if split == "train":
-            tasks = COCOTasks(photos, read_fold(self.root, "trn", self.fold))
+            tasks = COCOTasks(photos, listed)
             return PromptedDataset(tasks, self.prompting, self.image_size, True, self.seed)
-        drawn = hsnet_coco_episodes(read_fold(self.root, "val", self.fold), self.shots, self.seed)
-        self.skipped[self.split_name(split)] = drawn.skipped
+        drawn = hsnet_coco_episodes(listed, self.shots, self.seed)
+        self.skipped[name] = drawn.skipped
         return OneShotDataset(
             photos,
             drawn.episodes,
-            COCO_CLASSES,
+            [self.prompting.evaluation_form.replace("{}", words) for words in COCO_CLASSES],
             self.image_size,
             "squash",
             self.prompting.visual_prompt,

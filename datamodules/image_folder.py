@@ -10,7 +10,6 @@ from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.annotations import Annotations, reasons
 from datamodules.datasets.coco_json import read_coco
-from datamodules.datasets.exclusion import WithoutPhrases, lone_phrases
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import (
     ImageFolder,
@@ -18,7 +17,7 @@ from datamodules.datasets.image_folder import (
     validation_photos,
 )
 from datamodules.datasets.phrase_table import read_table
-from datamodules.datasets.prompted import PhraseSource, PromptedDataset, Prompting
+from datamodules.datasets.prompted import PromptedDataset, Prompting
 
 log = logging.getLogger(__name__)
 
@@ -94,16 +93,13 @@ class ImageFolderDataModule(BaseDataModule):
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
-        train = split == "train"
-        source: PhraseSource = self._source(split)
-        if train and not self.prompting.lone_phrases:
-            before, source = len(source), WithoutPhrases(source, lone_phrases(source).__contains__)
-            self.skipped["train"] = {"whose phrases have no partner": before - len(source)}
+        source = self._source(split)
+        self.listed[split] = f"{source.annotations.file} has {len(source)} phrases of this split"
         return PromptedDataset(
             source,
             self.prompting,
             self.image_size,
-            train,
+            split == "train",
             self.seed,
             self.phrases_per_image,
             absent_negatives=True,

@@ -4,10 +4,11 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.exclusion import Exclusion, WithoutPhrases
+from datamodules.datasets.exclusion import Exclusion
 from datamodules.datasets.lvis import LVIS
 from datamodules.datasets.lvis_names import LVISNames
-from datamodules.datasets.prompted import PhraseSource, PromptedDataset, Prompting
+from datamodules.datasets.phrase_source import PhraseSource, WithoutPhrases
+from datamodules.datasets.prompted import PromptedDataset, Prompting
 
 _DEFAULT_PROMPTING = Prompting()
 _NOTHING = Exclusion()
@@ -16,8 +17,12 @@ _NOTHING = Exclusion()
 class LVISNamesDataModule(BaseDataModule):
     """Each category of LVIS in each photo, by its name, prompted as PhraseCut+ is.
 
-    The paper's "CLIPSeg (LVIS)" was trained so; its config and its archive are not public (trap
-    T24).
+    Most categories of LVIS are neither annotated nor known to be absent on a photo. What asks for
+    something absent, negatives in training and absent phrases in evaluation, is drawn from the
+    categories that the photo lists as absent (`neg_category_ids`). A photo that lists none has no
+    negatives and no absent phrase.
+
+    The paper's "CLIPSeg (LVIS)" was trained so; its config and its archive are not public.
 
     Args:
         root: folder that holds LVIS, or "toy" for the embedded toy world.
@@ -48,13 +53,17 @@ class LVISNamesDataModule(BaseDataModule):
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
         train, name = split == "train", self.split_name(split)
-        every = LVISNames(LVIS(self.root, [name]))
+        lvis = LVIS(self.root, [name])
+        every = LVISNames(lvis)
+        self.listed[name] = lvis.listed
         source: PhraseSource = every
         if train and self.exclusion.held_out:
             source = WithoutPhrases(every, self.exclusion.left_out())
             left_out = len(every) - len(source)
             self.skipped[name] = {"whose phrases name what is held out": left_out}
-        return PromptedDataset(source, self.prompting, self.image_size, train, self.seed)
+        return PromptedDataset(
+            source, self.prompting, self.image_size, train, self.seed, absent_negatives=True
+        )
 
     @property
     def excluded(self) -> list[str]:

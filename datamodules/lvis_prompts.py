@@ -41,7 +41,9 @@ class LVISPromptsDataModule(BaseDataModule):
         """Read the annotations; there are none to train on."""
         if split == "train":
             raise ValueError("generalised prompts are for validate: train on PhraseCut or LVIS")
-        dataset = GeneralisedPrompts(LVIS(self.root, ["val"]), self.image_size, self.seed)
+        lvis = LVIS(self.root, ["val"])
+        self.listed["val"] = lvis.listed
+        dataset = GeneralisedPrompts(lvis, self.image_size, self.seed)
         self.skipped["val"] = {"that cover 3 % of their photo at most": dataset.too_small}
         return dataset
 

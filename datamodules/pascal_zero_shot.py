@@ -4,7 +4,7 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Classes, Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.labelled import open_voc, read_voc_list
+from datamodules.datasets.labelled import open_voc, read_voc_list, voc_list
 from datamodules.datasets.pascal_classes import VOC_CLASSES, ZERO_SHOT_CLASSES, unseen_classes
 from datamodules.datasets.pascal_zero_shot import ZeroShotDataset
 
@@ -52,7 +52,9 @@ class PascalZeroShotDataModule(BaseDataModule):
         if split == "train":
             raise ValueError("Pascal zero-shot is for validate: train with PhraseCutDataModule")
         photos = open_voc(self.root, augmented=False)
-        return ZeroShotDataset(photos, read_voc_list(self.root, "val"), self.image_size)
+        names = read_voc_list(self.root, "val")
+        self.listed["val"] = f"{voc_list(self.root, 'val')} lists {len(names)} photos"
+        return ZeroShotDataset(photos, names, self.image_size)
 
     def split_name(self, split: Split) -> str:
         """The one that there is."""

@@ -12,6 +12,8 @@ from datamodules.datasets.photos import ByExample, Photos, collate_readable
 from datamodules.samplers import Key
 
 _PAPERS = 352
+_PATCH = 16
+"""side of the patches of the paper's backbone, for a look at the photos without a model"""
 
 
 class SameSizeSampler(Sampler[list[Key]]):
@@ -77,6 +79,7 @@ class PhotosDataModule(BaseDataModule):
         """Find the photos."""
         side = _PAPERS if image_size is None else image_size
         super().__init__(root, side, batch_size, num_workers, seed)
+        self.toy = False  # nothing is read below the root
         if not photos:
             raise ValueError("no photos: set --data.init_args.photos to files, folders or globs")
         if not prompts or not all(str(prompt).strip() for prompt in prompts):
@@ -111,14 +114,15 @@ class PhotosDataModule(BaseDataModule):
         """
         if split != "test":
             raise ValueError("photos of one's own have no targets: `predict` is the verb for them")
-        assert self.trainer
-        module: Any = self.trainer.lightning_module
-        by_example = any(isinstance(prompt, ByExample) for prompt in self.prompts)
-        if by_example and module.protocol.readings[0] != "blend":
-            raise ValueError(
-                "prompts with examples need --model.protocol.init_args.readings [blend]"
-            )
-        patch = module.model.backbone.shape.patch_size
+        patch = _PATCH
+        if self.trainer:
+            module: Any = self.trainer.lightning_module
+            by_example = any(isinstance(prompt, ByExample) for prompt in self.prompts)
+            if by_example and module.protocol.readings[0] != "blend":
+                raise ValueError(
+                    "prompts with examples need --model.protocol.init_args.readings [blend]"
+                )
+            patch = module.model.backbone.shape.patch_size
         return Photos(self.files, self.prompts, self.image_size, patch)
 
     def split_name(self, split: Split) -> str:
@@ -127,8 +131,8 @@ class PhotosDataModule(BaseDataModule):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Every photo once over all ranks."""
-        dataset, trainer = self.datasets["test"], self.trainer
-        assert isinstance(dataset, Photos) and trainer
+        dataset = self._dataset("test")
+        assert isinstance(dataset, Photos)
         batches = dataset.batches(self.batch_size)
-        sampler = SameSizeSampler(batches, trainer.global_rank, trainer.world_size)
+        sampler = SameSizeSampler(batches, *self._rank_and_world_size())
         return self._loader("test", sampler, collate_readable)

@@ -6,9 +6,10 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.exclusion import Exclusion, WithoutPhrases, lone_phrases
+from datamodules.datasets.exclusion import Exclusion
+from datamodules.datasets.phrase_source import PhraseSource, WithoutPhrases
 from datamodules.datasets.phrasecut import PhraseCut
-from datamodules.datasets.prompted import PhraseSource, PromptedDataset, Prompting
+from datamodules.datasets.prompted import PromptedDataset, Prompting
 from datamodules.datasets.transforms import Rasterizer
 
 _DEFAULT_PROMPTING = Prompting()
@@ -66,13 +67,11 @@ class PhraseCutDataModule(BaseDataModule):
         train, name = split == "train", self.split_name(split)
         every = PhraseCut(self.root, name, "coco" if train else self.rasterizer)
         source: PhraseSource = every
+        self.listed[name] = f"refer_{name}.json has {len(every)} phrases about its photos"
         skipped = {reason: len(ids) for reason, ids in every.index.skipped.items()}
         if train and self.exclusion.held_out:
             source = WithoutPhrases(every, self.exclusion.left_out())
             skipped["whose phrases name what is held out"] = len(every) - len(source)
-        if train and not self.prompting.lone_phrases:
-            before, source = len(source), WithoutPhrases(source, lone_phrases(source).__contains__)
-            skipped["whose phrases have no partner"] = before - len(source)
         self.skipped[name] = skipped
         return PromptedDataset(
             source, self.prompting, self.image_size, train, self.seed, self.phrases_per_image

@@ -90,17 +90,21 @@ class OverlapMetrics(nn.Module):
     def report(self, threshold: float, class_names: Sequence[str]) -> Report:
         """Curves over the thresholds, and IoU by size of the target and by class.
 
+        Empty where there was no prompt.
+
         Args:
             threshold: at which sizes and classes are compared.
             class_names: by class id.
         """
+        every = self.prompts.compute()
+        if not every.prompts:
+            return {}
         counts, place = self.counts.compute(), position(threshold)
         tables: dict[str, dict[str, float]] = {
             "miou by threshold": _curve(self.miou()),
             "precision by threshold": _curve(counts.tp / (counts.tp + counts.fp).clamp(min=1)),
             "recall by threshold": _curve(counts.tp / (counts.tp + counts.fn).clamp(min=1)),
         }
-        every = self.prompts.compute()
         tables[f"mean iou@{threshold:g} by share of the image"] = {
             name: float(every.of_groups[group, place])
             for group, name in enumerate(SIZE_NAMES)

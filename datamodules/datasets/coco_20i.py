@@ -41,6 +41,11 @@ def fold_classes(fold: int) -> list[int]:
     return list(range(fold, len(COCO_CLASSES), FOLDS))
 
 
+def fold_file(root: Path, part: str, fold: int) -> Path:
+    """Where HSNet's list of a part ("trn" or "val") of a fold lies."""
+    return root / "splits" / "coco" / part / f"fold{fold}.pkl"
+
+
 def read_fold(root: Path, part: str, fold: int) -> dict[int, list[str]]:
     """HSNet's list: class of the part -> names of the photos that show it, without endings.
 
@@ -54,7 +59,7 @@ def read_fold(root: Path, part: str, fold: int) -> dict[int, list[str]]:
         DatasetNotFoundError: if the list is missing.
         ValueError: if it is something else, or would run code when read.
     """
-    file = root / "splits" / "coco" / part / f"fold{fold}.pkl"
+    file = fold_file(root, part, fold)
     require("COCO-20i", file.parent, {file.name: file.is_file()}, COCO_SOURCE)
     try:
         content = _PlainUnpickler(io.BytesIO(file.read_bytes())).load()
@@ -99,7 +104,7 @@ class COCOTasks:
         self.classes = [class_id for class_id, names in listed.items() if names]
         self.phrases: Sequence[str] = [COCO_CLASSES[class_id] for class_id in self.classes]
         self.names = [name for class_id in self.classes for name in listed[class_id]]
-        sizes = [len(listed[class_id]) for class_id in self.classes]
+        sizes = np.array([len(listed[class_id]) for class_id in self.classes], np.int64)
         self._phrase = np.repeat(np.arange(len(sizes)), sizes)
         self._first = np.cumsum([0, *sizes])
         _, self._photo = np.unique(np.array(self.names), return_inverse=True)
@@ -134,7 +139,7 @@ class COCOTasks:
         """Tasks about the task's photo, itself among them."""
         return np.flatnonzero(self._photo == self._photo[task])
 
-    def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
+    def possible_phrases(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of all classes that the photo shows."""
         of_photo: npt.NDArray[np.int64] = self._phrase[self.tasks_of_image(task)]
         return of_photo

@@ -84,7 +84,7 @@ class ImageFolder:
         """Tasks about the task's photo, itself among them."""
         return self._by_photo[self.annotations.photo[self.rows[task]]]
 
-    def phrases_of_image(self, task: int) -> Rows:
+    def possible_phrases(self, task: int) -> Rows:
         """Positions of all phrases annotated on the task's photo."""
         of_photo: Rows = self._phrase[self.tasks_of_image(task)]
         return of_photo

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipseg_pl.images import RGB, read_image
+from clipseg_pl.prompts.exif import exif_note
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import require, stays_below
+from datamodules.datasets.ids import by_id, read_id
 from datamodules.datasets.run_lengths import polygons_of
 from datamodules.datasets.transforms import Points, is_size, rasterise
 
@@ -29,10 +31,16 @@ class _Image(NamedTuple):
     file: str
     height: int
     width: int
+    absent: tuple[int, ...]
+    """`neg_category_ids`"""
 
 
 class LVIS:
     """The annotations of LVIS v1; those of v0.5 under v1's file names are read as well.
+
+    LVIS is a federated dataset: a category without annotations in an image is known to be absent
+    only if the image lists it in `neg_category_ids`. Of the categories in
+    `not_exhaustive_category_ids` some instances have no annotation, so their masks are incomplete.
 
     Args:
         root: folder that holds LVIS, with `lvis_v1_<split>.json`, train2017 and val2017.
@@ -61,10 +69,18 @@ class LVIS:
         self._categories: defaultdict[int, list[int]] = defaultdict(list)
         for pair in self.pairs:
             self._categories[pair.image].append(pair.category)
+        names = ", ".join(str(file) for file in files)
+        self.listed = f"{names} lists {len(self._images)} photos and {len(self.pairs)} masks"
+        """what was read, for messages"""
 
     def categories(self, image: int) -> Sequence[int]:
         """The categories annotated in an image, by rising id."""
         return self._categories.get(image, [])
+
+    def absent_categories(self, image: int) -> Sequence[int]:
+        """The categories that are known to be absent from an image."""
+        annotated = self.categories(image)
+        return [absent for absent in self._images[image].absent if absent not in annotated]
 
     def mask(self, pair: Pair) -> Mask:
         """All instances of a category in an image: (H, W) bool, as large as the photo.
@@ -104,18 +120,28 @@ class LVIS:
         """
         wanted, file = self._images[image], self.photo_file(image)
         photo = read_image(file)
-        if photo.shape[:2] != wanted[1:]:
+        size = wanted.height, wanted.width
+        if photo.shape[:2] != size:
             found = f"{photo.shape[0]} x {photo.shape[1]}"
-            raise ValueError(f"{file}: {found}, annotated as {wanted.height} x {wanted.width}")
+            note = exif_note(photo.shape[:2], size, file)
+            raise ValueError(f"{file}: {found}, annotated as {size[0]} x {size[1]}{note}")
         return photo
 
     def _read(self, file: Path) -> None:
         try:
             content = json.loads(file.read_text(encoding="utf-8"), object_hook=_compact)
-            for category in content["categories"]:
-                self.names[_id(category["id"])] = category["name"].replace("_", " ")
-            for image in content["images"]:
-                self._images[_id(image["id"])] = _read_image_entry(image)
+            names = by_id(map(_read_category, content["categories"]), "categories")
+            for number, name in names.items():
+                if self.names.setdefault(number, name) != name:
+                    raise ValueError(
+                        f"category {number} is {name!r} here and {self.names[number]!r} in another "
+                        "split"
+                    )
+            images = by_id(map(_read_image_entry, content["images"]), "images", files=True)
+            common = images.keys() & self._images.keys()
+            if common:
+                raise ValueError(f"image {min(common)} is in another split too")
+            self._images |= images
             for pair, polygons in content["annotations"]:
                 self._images[pair.image], self.names[pair.category]  # both must be known
                 self._polygons.setdefault(pair, []).extend(polygons)
@@ -134,12 +160,18 @@ def _compact(entry: dict[str, Any]) -> object:
 
 def _id(given: object) -> int:
     """An id, which names files too."""
-    if not isinstance(given, int):
+    number = read_id(given)
+    if not isinstance(number, int):
         raise ValueError(f"id {given!r:.40} is no whole number")
-    return given
+    return number
 
 
-def _read_image_entry(entry: dict[str, Any]) -> _Image:
+def _read_category(entry: dict[str, Any]) -> tuple[int, str, str]:
+    name = entry["name"].replace("_", " ")
+    return _id(entry["id"]), name, name
+
+
+def _read_image_entry(entry: dict[str, Any]) -> tuple[int, str, _Image]:
     size = entry["height"], entry["width"]
     if not is_size(size):
         raise ValueError(f"image {entry['id']} has no size but {size!r:.60}")
@@ -149,4 +181,5 @@ def _read_image_entry(entry: dict[str, Any]) -> _Image:
         name = entry["file_name"].rpartition("_")[2]  # COCO_val2014_0...30.jpg
     if not stays_below(name):
         raise ValueError(f"image {entry['id']} is called {name!r:.100}")
-    return _Image(name, *size)
+    absent = tuple(map(_id, entry.get("neg_category_ids", ())))
+    return _id(entry["id"]), name, _Image(name, *size, absent)

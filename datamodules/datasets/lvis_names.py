@@ -10,7 +10,7 @@ from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.lvis import LVIS
 
 LEAST_AREA = 0.05
-"""share of its photo that a category covers, as in the authors' archive (paper.md 7.2)"""
+"""share of its photo that a category covers at least, as in the authors' archive"""
 
 
 class LVISNames:
@@ -18,20 +18,14 @@ class LVISNames:
 
     Args:
         lvis: annotations and photos.
-
-    Raises:
-        ValueError: if nothing covers enough.
     """
 
     def __init__(self, lvis: LVIS) -> None:
         """Find the tasks; areas are those of the polygons, nothing is drawn."""
         self.lvis = lvis
         self.pairs = [pair for pair in lvis.pairs if lvis.area(pair) > LEAST_AREA]
-        if not self.pairs:
-            raise ValueError(f"{lvis.folder}: no category covers {LEAST_AREA:.0%} of a photo")
-        categories, self._phrase = np.unique(
-            [pair.category for pair in self.pairs], return_inverse=True
-        )
+        asked = np.array([pair.category for pair in self.pairs], np.int64)
+        categories, self._phrase = np.unique(asked, return_inverse=True)
         self._categories = categories
         self.phrases: Sequence[str] = [lvis.names[category] for category in categories.tolist()]
         self._order = np.argsort(self._phrase, kind="stable")
@@ -66,7 +60,7 @@ class LVISNames:
         image = self.pairs[task].image
         return np.flatnonzero([pair.image == image for pair in self.pairs])
 
-    def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
-        """Positions of all names that the task's photo is annotated with, however small."""
-        annotated = self.lvis.categories(self.pairs[task].image)
-        return np.flatnonzero(np.isin(self._categories, annotated))
+    def possible_phrases(self, task: int) -> npt.NDArray[np.int64]:
+        """Positions of all names but those that are known to be absent from the task's photo."""
+        absent = self.lvis.absent_categories(self.pairs[task].image)
+        return np.flatnonzero(~np.isin(self._categories, absent))

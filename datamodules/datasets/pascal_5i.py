@@ -55,15 +55,25 @@ def read_hsnet(root: Path, fold: int, shots: int, seed: int) -> Drawn:
     return hsnet_pascal_episodes(read_hsnet_list(root, fold), shots, seed)
 
 
+def pfenet_list(root: Path) -> Path:
+    """Where PFENet's validation list lies."""
+    return root / "lists" / "pfenet" / "val.txt"
+
+
+def hsnet_list(root: Path, fold: int) -> Path:
+    """Where HSNet's list of a fold lies."""
+    return root / "lists" / "hsnet" / "pascal" / "val" / f"fold{fold}.txt"
+
+
 def read_pfenet_list(root: Path) -> list[str]:
     """Names of the photos of PFENet's validation list; raises as `read_pfenet` does."""
-    file = root / "lists" / "pfenet" / "val.txt"
+    file = pfenet_list(root)
     return [_stem_of_pair(line, file) for line in read_list(file, "Pascal-5i (PFENet)", PFENET)]
 
 
 def read_hsnet_list(root: Path, fold: int) -> list[tuple[str, int]]:
     """Photos and class ids of HSNet's list of a fold; raises as `read_hsnet` does."""
-    file = root / "lists" / "hsnet" / "pascal" / "val" / f"fold{fold}.txt"
+    file = hsnet_list(root, fold)
     lines = []
     for line in read_list(file, "Pascal-5i (HSNet)", HSNET):
         name, _, label = line.rpartition("__")

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipseg_pl.images import RGB, UnreadableImageError, read_image
+from clipseg_pl.prompts.exif import exif_note
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import require
 from datamodules.datasets.phrasecut_build import build_index
@@ -77,10 +78,10 @@ class PhraseCut:
         row = self.index.task_image[task]
         file = self.images / f"{self.index.image_id[row]}.jpg"
         image = read_image(file)
-        if image.shape[:2] != tuple(self.index.image_size[row]):
-            raise UnreadableImageError(
-                f"{file}: is {image.shape[:2]}, annotated as {tuple(self.index.image_size[row])}"
-            )
+        found, size = image.shape[:2], tuple(self.index.image_size[row].tolist())
+        if found != size:
+            note = exif_note(found, size, file)
+            raise UnreadableImageError(f"{file}: is {found}, annotated as {size}{note}")
         return image
 
     def mask(self, task: int) -> Mask:
@@ -96,7 +97,7 @@ class PhraseCut:
         """Tasks about the task's photo, itself among them."""
         return self.index.tasks_of_image(self.index.task_image[task])
 
-    def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
+    def possible_phrases(self, task: int) -> npt.NDArray[np.int64]:
         """Positions of all phrases annotated on the task's photo."""
         return self.index.task_phrase[self.tasks_of_image(task)]
 

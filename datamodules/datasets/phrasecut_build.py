@@ -123,7 +123,8 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
             skipped[wrong[image]].append(name)
     kept = [task for task in kept if task[1] not in wrong]
     if not kept:
-        raise ValueError(f"{tasks}: no usable task; skipped {describe_skipped(skipped)}")
+        listed, reasons = sum(map(len, skipped.values())), describe_skipped(skipped) or "none"
+        raise ValueError(f"{tasks}: no usable task among {listed} listed; skipped {reasons}")
     with writing_to(draft.parents[1]):
         _save_arrays(draft, kept, sizes)
         (draft / "skipped.json").write_text(json.dumps(skipped))

@@ -5,61 +5,18 @@ ranks nor a resume change what is seen.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clipseg_pl.images import RGB, to_tensor
+from clipseg_pl.images import to_tensor
 from clipseg_pl.prompts.text import PrefixName, draw_text_prompt
 from clipseg_pl.prompts.visual import MEAN_COLOUR, Mask, VisualPrompt
 from clipseg_pl.sample import Prompt, Sample
+from datamodules.datasets.phrase_source import PhraseSource, WithoutPhrases, lone_phrases
 from datamodules.datasets.transforms import PairedResize, object_aware_crop
-
-
-class PhraseSource(Protocol):
-    """What a dataset must offer to be prompted; `PhraseCut` is the first."""
-
-    @property
-    def phrases(self) -> "PhraseList":
-        """The different phrases."""
-
-    def __len__(self) -> int:
-        """Number of tasks: one phrase about one photo each."""
-
-    def name(self, task: int) -> str:
-        """Name of a task, unique in the split."""
-
-    def phrase(self, task: int) -> int:
-        """Position of the task's phrase in `phrases`."""
-
-    def image(self, task: int) -> RGB:
-        """The photo."""
-
-    def mask(self, task: int) -> Mask:
-        """The target."""
-
-    def tasks_of_phrase(self, phrase: int) -> npt.NDArray[np.int64]:
-        """Tasks with exactly this phrase."""
-
-    def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
-        """Tasks about the task's photo, itself among them."""
-
-    def phrases_of_image(self, task: int) -> npt.NDArray[np.int64]:
-        """Positions of all phrases annotated on the task's photo."""
-
-
-class PhraseList(Protocol):
-    """A sequence of strings, read-only."""
-
-    def __len__(self) -> int:
-        """How many."""
-
-    def __getitem__(self, index: int) -> str:
-        """One of them."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +27,8 @@ class Prompting:
         negative_prob: how often a training phrase is replaced by another one, drawn uniformly
             from the different phrases, and its mask emptied (q_neg).
         supports: attach a visual prompt made from another task with the same phrase.
-        lone_phrases: train on phrases without a partner too, which only text can ask for.
+        lone_phrases: train also on phrases without a partner (annotated once in the split), which
+            only text can ask for.
         exclude_query: never take the query itself as its support. False is the paper's rule: any
             of the n tasks with the phrase if n > 1, the query with probability 1 / n.
         blank_support: evaluate phrases without a partner on a blank (mean grey) visual prompt,
@@ -121,8 +79,8 @@ class PromptedDataset(Dataset[Sample]):
     Training: an object-aware crop, perhaps a negative, a random prefix. One prompt an image, or
     several on one encoding: other tasks about the photo come along as far as the crop shows them.
     Evaluation: the whole image, squashed to a square as the authors do; the phrase in its form; and
-    beside it a second prompt, a phrase that is not annotated on the image, to measure what is
-    marked for absent things.
+    beside it a second prompt, a phrase that is known to be absent from the image (if there is one),
+    to measure what is marked for absent things.
 
     Args:
         source: the annotated phrases.
@@ -131,8 +89,9 @@ class PromptedDataset(Dataset[Sample]):
         train: which of the two.
         seed: of everything that is drawn.
         phrases_per_image: prompts of a training sample, at most.
-        absent_negatives: draw negatives from phrases that are not annotated on the photo. The paper
-            draws from all; where there are few, many of them would be in sight.
+        absent_negatives: draw negatives from phrases that are known to be absent from the photo,
+            and none where no phrase is. The paper draws from all; where there are few, many of
+            them would be in sight.
     """
 
     def __init__(
@@ -145,7 +104,12 @@ class PromptedDataset(Dataset[Sample]):
         phrases_per_image: int = 1,
         absent_negatives: bool = False,
     ) -> None:
-        """Keep the parts; nothing is read."""
+        """Keep the parts; leave out phrases without a partner if they are not to be trained on."""
+        self.skipped: dict[str, int] = {}
+        """tasks that `lone_phrases: false` leaves out of training"""
+        if train and not prompting.lone_phrases:
+            before, source = len(source), WithoutPhrases(source, lone_phrases(source).__contains__)
+            self.skipped["whose phrases have no partner"] = before - len(source)
         self.source, self.name, self.prompting = source, source.name, prompting
         self.train, self.seed = train, seed
         self.phrases_per_image, self.absent_negatives = phrases_per_image, absent_negatives
@@ -236,14 +200,14 @@ class PromptedDataset(Dataset[Sample]):
         return drawn + (drawn >= own)
 
     def _draw_absent_phrase(self, task: int, rng: np.random.Generator) -> int | None:
-        """A phrase that is not annotated on the task's photo; None if there is none."""
-        present = np.unique(self.source.phrases_of_image(task))
-        absent = len(self.source.phrases) - len(present)
+        """A phrase that is known to be absent from the task's photo; None if there is none."""
+        possible = np.unique(self.source.possible_phrases(task))
+        absent = len(self.source.phrases) - len(possible)
         if not absent:
             return None
         drawn = int(rng.integers(absent))
-        # the drawn-th position that is not among the present ones, which are sorted
-        return drawn + int(np.searchsorted(present - np.arange(len(present)), drawn, "right"))
+        # the drawn-th position that is not among the possible ones, which are sorted
+        return drawn + int(np.searchsorted(possible - np.arange(len(possible)), drawn, "right"))
 
     def _blank(self) -> Tensor:
         colour = torch.tensor(MEAN_COLOUR).round().to(torch.uint8)

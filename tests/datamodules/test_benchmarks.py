@@ -111,7 +111,7 @@ def test_lvis_names_are_phrases_of_things_that_cover_enough(miniature):
             k for k, pair in enumerate(source.pairs) if pair.image == source.pairs[task].image
         ]
         assert source.tasks_of_image(task).tolist() == beside and task in beside
-        present = {source.phrases[row] for row in source.phrases_of_image(task)}
+        present = {source.phrases[row] for row in source.possible_phrases(task)}
         annotated = source.lvis.categories(source.pairs[task].image)  # the small ones too
         names = {source.lvis.names[category] for category in annotated}
         assert present == names & set(source.phrases)

@@ -130,7 +130,7 @@ def test_negatives_are_absent_from_the_photo(tmp_path):
     for epoch in range(30):
         for task in range(len(dataset)):
             (prompt,) = dataset[epoch, task]["prompts"]
-            of_photo = dataset.source.phrases_of_image(task)
+            of_photo = dataset.source.possible_phrases(task)
             assert prompt["negative"] != bool(prompt["query_mask"].any())
             if prompt["negative"]:
                 assert prompt["phrase"] not in {dataset.source.phrases[row] for row in of_photo}

@@ -42,7 +42,7 @@ class Numbered:
         first = task - task % self.per_photo
         return np.arange(first, min(first + self.per_photo, len(self)))
 
-    def phrases_of_image(self, task: int) -> np.ndarray:
+    def possible_phrases(self, task: int) -> np.ndarray:
         return np.array(self.rows)[self.tasks_of_image(task)]
 
 

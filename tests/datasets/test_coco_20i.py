@@ -91,8 +91,8 @@ def test_each_class_in_each_photo_is_a_task(tasks):
     assert tasks.mask(2)[5].all() and tasks.mask(2).sum() == 8
     assert tasks.tasks_of_phrase(0).tolist() == [0, 1]
     assert tasks.tasks_of_image(1).tolist() == [1, 2]
-    assert tasks.phrases_of_image(0).tolist() == [0]
-    assert sorted(tasks.phrases_of_image(2).tolist()) == [0, 1]
+    assert tasks.possible_phrases(0).tolist() == [0]
+    assert sorted(tasks.possible_phrases(2).tolist()) == [0, 1]
     assert len({tasks.name(task) for task in range(3)}) == 3
 
 

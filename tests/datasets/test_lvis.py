@@ -7,8 +7,11 @@ from PIL import Image
 from clipseg_pl.images import UnreadableImageError
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.lvis import LVIS, Pair
+from datamodules.datasets.prompted import Prompting
+from datamodules.lvis_names import LVISNamesDataModule
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.lvis import LVIS_CATEGORIES, draw_lvis, lvis_request
+from tests.datasets.own import write_turned
 
 URL = "http://images.cocodataset.org"
 SQUARE = [4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]
@@ -73,10 +76,69 @@ def test_splits_may_be_read_alone(tmp_path):
     assert LVIS(write(tmp_path), ["val"]).pairs == [Pair(5, 3), Pair(6, 9)]
 
 
+def test_repeated_ids_are_named(tmp_path):
+    train = TRAIN | {"images": [image(1), image(2), image(1, "val2017")]}
+    with pytest.raises(
+        ValueError, match=r"images has id 1 twice, for 'train2017/0.*1\.jpg' and for"
+    ):
+        LVIS(write(tmp_path, train), ["train"])
+
+
+def test_whole_floats_are_ids(tmp_path):
+    annotations = [{**entry, "image_id": float(entry["image_id"])} for entry in VAL["annotations"]]
+    source = LVIS(write(tmp_path, val=VAL | {"annotations": annotations}), ["val"])
+    assert source.pairs == [Pair(5, 3), Pair(6, 9)]
+
+
 def test_masks_are_the_union_of_all_instances(source):
     assert np.array_equal(source.mask(Pair(1, 3)), rectangle(0, 24, 24, 28))
     both = rectangle(4, 20, 4, 20) | rectangle(0, 24, 24, 28)
     assert np.array_equal(source.mask(Pair(1, 9)), both)
+
+
+FEDERATED = {
+    "categories": [*CATEGORIES, {"id": 4, "name": "cat"}],
+    "images": [
+        image(1, neg_category_ids=[4], not_exhaustive_category_ids=[9]),
+        image(2, neg_category_ids=[], not_exhaustive_category_ids=[]),
+        image(6, neg_category_ids=[9, 4]),
+        image(8),
+    ],
+    "annotations": [
+        annotation(1, 1, 9, SQUARE),
+        annotation(2, 2, 3, SQUARE),
+        annotation(3, 6, 4, SQUARE),
+    ],
+}
+
+
+def test_a_category_is_known_to_be_absent_only_if_the_image_says_so(tmp_path):
+    source = LVIS(write(tmp_path, FEDERATED), ["train"])
+    absent = {number: list(source.absent_categories(number)) for number in (1, 2, 6, 8)}
+    assert absent == {1: [4], 2: [], 6: [9], 8: []}  # 4 is annotated in image 6
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_absent_names_are_drawn_from_what_is_known_to_be_absent(tmp_path, train):
+    write(tmp_path, FEDERATED, FEDERATED)
+    prompting = {"prompting": Prompting(negative_prob=1.0)} if train else {}
+    data = LVISNamesDataModule(str(tmp_path), 16, 2, 0, **prompting)
+    data.setup("fit")
+    dataset, found = data.datasets["train" if train else "val"], {}
+    for epoch in range(5):
+        for task in range(3):
+            for prompt in dataset[epoch, task]["prompts"]:
+                if prompt["negative"]:
+                    found.setdefault(dataset.source.pairs[task].image, set()).add(prompt["phrase"])
+    assert found == {1: {"cat"}, 6: {"dog"}}  # image 2 lists nothing, so nothing is asked for
+
+
+def test_the_toy_world_lists_every_kind_that_it_did_not_draw(tmp_path):
+    build_folders(tmp_path, lvis_request({"train": 3, "val": 40}, 3), progress=False)
+    source = LVIS(tmp_path, ["val"])
+    for index, number in enumerate(source.images):
+        drawn = {LVIS_CATEGORIES[thing.kind].id for thing in draw_lvis(3, "val", index).things}
+        assert set(source.absent_categories(number)) == source.names.keys() - drawn
 
 
 def test_names_have_blanks(source):
@@ -115,6 +177,14 @@ def test_photos_of_another_size_are_refused(source):
         source.photo(5)
 
 
+def test_photos_turned_by_exif_are_named_as_such(source):
+    write_turned(source.folder / "val2017" / f"{5:012d}.jpg", (32, 24))
+    with pytest.raises(
+        ValueError, match=r"stored as 24 x 32 pixels .* turns it to 32 x 24: save it"
+    ):
+        source.photo(5)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -130,7 +200,13 @@ def test_photos_of_another_size_are_refused(source):
         {"images": [image(5, height=None)]},
         {"images": [image(5, height=0)]},
         {"images": [image(5, coco_url=None)]},
+        {"images": [image(5, neg_category_ids=3)]},
+        {"images": [image(5, neg_category_ids=["dog"])]},
         {"images": [{"id": 5, "height": 2, "width": 2}]},
+        {"images": [image(5), image(5, "val2017")]},
+        {"images": [image(5), image(1)]},  # of the other split
+        {"categories": [*CATEGORIES, {"id": 9, "name": "cat"}]},
+        {"categories": [{"id": 9, "name": "cat"}], "annotations": []},  # another name in the other
         {"categories": [{"id": 3}]},
         {"categories": [{"id": 3, "name": None}]},
         {"categories": {"id": 3}},
@@ -178,6 +254,8 @@ def test_real_annotations_are_read(real_data, tmp_path):
     source = LVIS(tmp_path, ["val"])
     content = json.loads((mini / "lvis_val_100.json").read_text())
     assert len(source.names) == 1230 and source.names[3] == "air conditioner"
+    absent = [len(source.absent_categories(number)) for number in source.images]
+    assert sum(absent) == 942 and min(absent) == 0  # of 1230 categories
     areas, counts = {}, {}
     for entry in content["annotations"]:
         pair = Pair(entry["image_id"], entry["category_id"])

@@ -127,7 +127,7 @@ def test_photos_that_are_missing_unreadable_or_of_another_size_are_skipped(tmp_p
         (json.dumps(GOOD)[:-1], "ends early or is not JSON"),
         (json.dumps(GOOD).replace(":", "=", 1), "ends early or is not JSON"),
         (json.dumps(GOOD) + json.dumps(GOOD), "goes on after the end of its JSON list"),
-        ("[]", "no usable task"),
+        ("[]", "no usable task among 0 listed; skipped none"),
     ],
 )
 def test_files_malformed_as_a_whole_are_refused_by_name(tmp_path, text, message):

@@ -96,7 +96,7 @@ class TestAbsentPhraseInEvaluation:
             for task in range(len(self.source)):
                 own, absent = dataset[0, task]["prompts"]
                 present = {
-                    self.source.phrases[i] for i in self.source.phrases_of_image(task).tolist()
+                    self.source.phrases[i] for i in self.source.possible_phrases(task).tolist()
                 }
                 assert own["phrase"] == self.source.phrases[self.source.phrase(task)]
                 assert not own["negative"] and own["query_mask"].any()
@@ -110,7 +110,7 @@ class TestAbsentPhraseInEvaluation:
             prompted(self.source, train=False, seed=seed)[0, task]["prompts"][1]["phrase"]
             for seed in range(800)
         )
-        present = {self.source.phrases[i] for i in self.source.phrases_of_image(task).tolist()}
+        present = {self.source.phrases[i] for i in self.source.possible_phrases(task).tolist()}
         assert set(drawn) == set("abcdef") - present
         assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
 

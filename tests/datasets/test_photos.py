@@ -11,6 +11,7 @@ from clipseg_pl import pixel_values
 from clipseg_pl.images import UnreadableImageError, image_size, load_photo, read_image
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut import PhraseCut
+from tests.datasets.own import write_turned
 from tests.datasets.written import task, write_phrasecut
 
 RAMP = np.arange(48 * 64).reshape(48, 64)
@@ -67,6 +68,11 @@ def test_photo_exchanged_after_indexing_is_refused(tmp_path):
     source = PhraseCut(tmp_path, "train")
     Image.new("RGB", (24, 32)).save(folder / "images" / "1.jpg")
     with pytest.raises(UnreadableImageError, match=r"1\.jpg: is \(32, 24\), annotated as"):
+        source.image(0)
+    write_turned(folder / "images" / "1.jpg", (32, 24))
+    with pytest.raises(
+        UnreadableImageError, match=r"\(24, 32\); .*1\.jpg is stored as 24 x 32 pix"
+    ):
         source.image(0)
 
 

@@ -128,12 +128,14 @@ def test_a_datamodule_reads_it(tmp_path, small):
     assert data.sizes()["train"] == len(tasks) and not any(data.skipped.values())
 
 
-def test_root_toy_is_written_on_first_use(monkeypatch, tmp_path):
+@pytest.mark.parametrize("first_use", ["prepare_data", "setup"])
+def test_root_toy_is_written_on_first_use(monkeypatch, tmp_path, first_use):
     asked = []
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
     monkeypatch.setattr("datamodules.base.write_toy_world", lambda root: asked.append(root))
-    monkeypatch.setattr(PhraseCutDataModule, "setup", lambda *_: None)
-    PhraseCutDataModule("toy").prepare_data()
+    monkeypatch.setattr(PhraseCutDataModule, "build", lambda *_: ["a sample"])
+    data = PhraseCutDataModule("toy")
+    data.prepare_data() if first_use == "prepare_data" else data.setup("fit")
     assert asked == [toy_root()] and tmp_path in asked[0].parents
     PhraseCutDataModule(str(tmp_path)).prepare_data()
     assert len(asked) == 1
