@@ -304,7 +304,7 @@ def test_only_a_clip_that_is_written_is_in_the_way(toy_hf, tmp_path):
     status, _, said = call(toy_hf, *to_ckpt)
     assert status == 1 and "x_clip.json exists" in said and not (tmp_path / "x.ckpt").exists()
     status, _, said = call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy:banana")
-    assert status == 1 and "toy.json has one file of weights, no tag" in said
+    assert status == 1 and "toy.json has one weights file, no tag" in said
     assert call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy")[0] == 0
     assert (tmp_path / "x_clip.json").read_text() == "mine"
 

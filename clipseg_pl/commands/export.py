@@ -122,9 +122,7 @@ def _load(given: argparse.Namespace, trained_here: bool) -> "Published":
     warnings.simplefilter("always", PublishedWarning)
     name, _, tag = (given.backbone or "").partition(":")
     if tag and find_file(name, (".json",)):
-        raise ValueError(
-            f"--backbone {given.backbone}: {name}.json has one file of weights, no tag"
-        )
+        raise ValueError(f"--backbone {given.backbone}: {name}.json has one weights file, no tag")
     backbone = CLIPBackbone(*given.backbone.split(":", 1)) if given.backbone else None
     return load_published(given.source, backbone, given.layers)
 
