@@ -105,7 +105,7 @@ def suggestion(text: str, parser: LightningArgumentParser) -> str:
         return ""
     given, of_class = refused[1], getattr(parser, "_inner_parser", False)
     known = dict.fromkeys(_keys(parser), "") if of_class else _all_keys(parser)
-    nearest = max(known, key=lambda key: _likeness(given, key))
+    nearest = max(known, key=lambda key: _likeness(given, key), default="")
     if _likeness(given, nearest) >= (_ALIKE_IN_CLASS if of_class else _ALIKE):
         return f". Did you mean {nearest}{known[nearest]}?"
     if of_class and "." not in given:
@@ -114,7 +114,7 @@ def suggestion(text: str, parser: LightningArgumentParser) -> str:
         if elsewhere:
             return f". Did you mean {elsewhere[0]}{others[elsewhere[0]]}?"
         taken = sorted({key.split(".")[0] for key in known})
-        return f"; this class takes {', '.join(taken)}"
+        return f"; this class takes {', '.join(taken) or 'no options'}"
     parent = given.rpartition(".")[0]
     beside = {key[len(parent) + 1 :].split(".")[0] for key in known if key.startswith(f"{parent}.")}
     return f"; {parent} takes {', '.join(sorted(beside))}" if beside else ""
@@ -173,7 +173,9 @@ def _likeness(given: str, key: str) -> float:
 
 
 def settle(given: Mapping[str, object], model: Namespace, args: Sequence[str]) -> None:
-    """Let a checkpoint say what was trained, but for learning rates in `args`; say so in lines.
+    """Let the model's settings in a checkpoint override the given ones, and print each.
+
+    Learning rates typed on the command line override those of the checkpoint.
 
     Args:
         given: keys and values of the model on the command line and in its configs.

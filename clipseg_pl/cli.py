@@ -132,7 +132,7 @@ class CLIPSegCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (TypeError, RuntimeError, ArithmeticError) as error:  # of values in the config
-            raise ValueError(str(error)) from error
+            raise ValueError(f"{type(error).__name__}: {error}") from error
         size, patch = self.datamodule.image_size, self.model.model.backbone.shape.patch_size
         if size % patch:
             fitting = [side for side in (size // patch * patch, -(-size // patch) * patch) if side]
@@ -241,7 +241,7 @@ def main(args: list[str] | None = None) -> None:
         if os.environ.get("CLIPSEG_TRACE"):
             raise
         message = str(error)
-        if isinstance(error, OSError) and error.filename:
+        if isinstance(error, OSError) and error.filename and error.strerror:
             message = f"{error.filename}: {error.strerror}"  # without the number of the error
         stop(f"{one_line(message)} (set CLIPSEG_TRACE=1 for the trace)")
 

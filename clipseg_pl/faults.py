@@ -1,5 +1,6 @@
-"""What stops a training before its checkpoints are spoiled."""
+"""What stops a training before its checkpoints are spoiled, and an evaluation of nothing."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightning import LightningModule, Trainer
@@ -47,6 +48,21 @@ def refuse_weights(module: LightningModule) -> None:
                 f"{name} is not finite after step {module.trainer.global_step} and was not saved: "
                 f"{_remedy(module.trainer)}"
             )
+
+
+def refuse_nothing(numbers: Mapping[str, float], readings: Sequence[str]) -> None:
+    """Stop an evaluation that measured no prompt; its numbers would mean nothing.
+
+    Args:
+        numbers: of the protocol, by name.
+        readings: the prompt types that it asked for.
+
+    Raises:
+        ValueError: naming the prompt types.
+    """
+    prompts = [value for name, value in numbers.items() if name.endswith("/prompts")]
+    if prompts and not any(prompts):
+        raise ValueError(f"nothing to evaluate: no sample has a prompt for {', '.join(readings)}")
 
 
 def _remedy(trainer: Trainer) -> str:

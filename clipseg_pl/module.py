@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.module import _IncompatibleKeys
 from torch.optim import AdamW
 
-from clipseg_pl.faults import refuse_loss
+from clipseg_pl.faults import refuse_loss, refuse_nothing
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.checkpoints import start_from
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
@@ -189,6 +189,7 @@ class CLIPSegModule(LightningModule):
             self.threshold = self.protocol.best_threshold()
             self.absent_cut = self.protocol.best_cut()
         numbers = self.protocol.compute(self.threshold, self.absent_cut)
+        refuse_nothing(numbers, self.protocol.readings)
         self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
         self.report = self.protocol.report(self.threshold)
         self.protocol.reset()

@@ -54,7 +54,10 @@ def claim(folder: Path, checkpoint: str | None) -> None:
     saved, finished = any(used.glob("[!.]*")), any(folder.glob("results/fit-*.json"))
     if (saved or finished) and not own:
         going_on = "go on with --ckpt_path last, or " if saved else ""
-        stop(f"{folder} holds a run already: {going_on}set another --trainer.default_root_dir")
+        stop(
+            f"{folder} holds a run already: {going_on}remove it, or set another "
+            "--trainer.default_root_dir"
+        )
     for draft in used.glob(".*.tmp"):  # see `write_whole`
         draft.unlink(missing_ok=True)
     file = folder / "metrics.csv"

@@ -37,8 +37,8 @@ class CosineSchedule(LambdaLR):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume at the step reached, along the cosine from this optimizer's own rates.
 
-        The optimizer's state brings the rates of the run before; they give way to those that this
-        optimizer was made with. Where these are equal, nothing changes.
+        The rates in the optimizer's restored state are replaced by those that this optimizer was
+        created with.
         """
         super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
         groups = self.optimizer.param_groups

@@ -1,4 +1,4 @@
-"""Settings of the trainer that lightning takes and cannot use, or refuses at length."""
+"""Checks of trainer settings that Lightning accepts but cannot use, or rejects at length."""
 
 import difflib
 import re
@@ -34,7 +34,7 @@ def check_trainer(trainer: Namespace, fit: bool) -> None:
             "set --trainer.val_check_interval to more than 0; for no validation, set "
             "--trainer.limit_val_batches 0"
         )
-    if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d*)+|\[\d+(, ?\d+)*\]", str(trainer.devices)):
+    if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(, ?\d*)+|\[\d+(, ?\d+)*\]", str(trainer.devices)):
         stop(
             "set --trainer.devices to a number of at least 1, a list such as [0,1], -1 for all "
             f"or auto, not {trainer.devices}"
@@ -48,4 +48,5 @@ def unknown_monitor(message: str) -> str:
         return ""
     known = set(re.findall(r"[`']([\w@.]+/[\w@./]+)[`']", message[found.end() :]))
     nearest = difflib.get_close_matches(found[1], known - {found[1]}, _NAMED, cutoff=0)
-    return f"a callback monitors {found[1]}, which is not measured; nearest: {', '.join(nearest)}"
+    hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+    return f"a callback monitors {found[1]}, which is not measured{hint}"

@@ -40,7 +40,7 @@ class BaseDataModule(LightningDataModule):
         """Keep the settings; nothing is read before `prepare_data`.
 
         Raises:
-            ValueError: for a batch or an image of no size, or fewer than no workers.
+            ValueError: for a batch or an image of no size, or a negative number of workers.
         """
         super().__init__()
         if batch_size < 1 or image_size < 1:
@@ -102,10 +102,11 @@ class BaseDataModule(LightningDataModule):
             self.skipped[name] = self.skipped.get(name, {}) | left_out
         if not _size(dataset):
             purpose = "train on" if split == "train" else "evaluate"
-            listed = self.listed.get(name, "what lists them is not known")
+            skipped = reasons(self.skipped.get(name, {}))
+            found = [self.listed.get(name), skipped and f"skipped: {skipped}"]
             raise ValueError(
-                f"nothing to {purpose}: the {name} split below {self.root} has 0 usable samples; "
-                f"{listed}; skipped: {reasons(self.skipped.get(name, {})) or 'none'}"
+                f"nothing to {purpose}: the {name} split below {self.root} has no usable samples; "
+                + "; ".join(filter(None, found))
             )
         return dataset
 

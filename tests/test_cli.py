@@ -161,6 +161,18 @@ def test_what_was_not_measured_is_not_reported_as_zero(trained, miniature, tmp_p
     assert numbers["val/text/prompts"] == 15 and "val/text/miou@0.3" in numbers
 
 
+def test_an_evaluation_without_any_prompt_is_refused(trained, miniature, tmp_path, capsys):
+    more = (
+        f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}",
+        "--data.init_args.prompting.supports=false",
+        "--model.protocol.init_args.readings=[visual]",
+    )
+    with pytest.raises(SystemExit):
+        run(*arguments("validate", miniature, tmp_path, *more))
+    assert "nothing to evaluate: no sample has a prompt for visual" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
 def test_null_can_be_given_for_a_key_of_a_class(capsys):
     key = "--data.init_args.prompting.visual_prompt.context"
     with pytest.raises(SystemExit):

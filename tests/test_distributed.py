@@ -1,5 +1,7 @@
 """Two or three processes do what one does."""
 
+import re
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from clipseg_pl.sample import collate, has_support
 from datamodules.datasets.prompted import Prompting
 from datamodules.phrasecut import PhraseCutDataModule
 from datamodules.samplers import TrainingSampler
-from tests.command import EXPERIMENTS, arguments, launch, results, run
+from tests.command import EXPERIMENTS, arguments, attempt, launch, results, run
 
 TWO, THREE = (("--trainer.strategy=ddp", f"--trainer.devices={count}") for count in (2, 3))
 ROUNDING = 1e-12  # of sums of float64, which are added in another order
@@ -92,7 +94,10 @@ def test_training_on_two_processes_learns_what_one_learns(miniature, decoder_fil
     )
     half = "--data.init_args.batch_size=2"
     run(*arguments("fit", miniature, tmp_path / "one", *options))
-    launch(*arguments("fit", miniature, tmp_path / "two", *options, *TWO, half))
+    shown = ("--trainer.enable_progress_bar=true", "--trainer.log_every_n_steps=1")
+    done = attempt(*arguments("fit", miniature, tmp_path / "two", *options, *TWO, half, *shown))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.findall(r"step (\d)/3 ", done.stdout) == ["1", "2", "3"]  # by the first process
     before = torch.load(decoder_file)
     one, two = (trained(tmp_path / folder) for folder in ("one", "two"))
     for name, weight in one["state_dict"].items():

@@ -58,7 +58,7 @@ def computes_nothing(monkeypatch):
     [
         (["--out", "FOLDER"], "is a folder: name a file in it"),
         (["--out", "FOLDER/0.png/figure.png"], "0.png is a file: results need a folder"),
-        (["--out", "FOLDER/figure.words"], "figure.words: its ending is of no picture"),
+        (["--out", "FOLDER/figure.words"], "figure.words: not an image file name"),
         (["--checkpoint", "owner/name", "--out", "FOLDER"], "no checkpoint owner/name"),
         (["nowhere.jpg"], "nowhere.jpg: no such photo"),
     ],

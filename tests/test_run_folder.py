@@ -56,7 +56,7 @@ def test_a_used_folder_without_checkpoints_is_refused(miniature, tmp_path, capsy
     with pytest.raises(SystemExit):
         run(*args)
     said = capsys.readouterr().err
-    assert "holds a run already: set another --trainer.default_root_dir" in said
+    assert "holds a run already: remove it, or set another --trainer.default_root_dir" in said
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
@@ -149,12 +149,14 @@ def test_another_evaluation_does_not_replace_the_results(trained, miniature, tmp
         "checkpoint": [f"--ckpt_path={tmp_path / 'other' / 'best.ckpt'}"],
         "data": [f"--data.init_args.root={tmp_path / 'elsewhere'}"],
     }[changed]
-    content = torch.load(checkpoint, weights_only=True)
-    for weight in content["state_dict"].values():
-        weight += 0.1
-    (tmp_path / "other").mkdir()
-    torch.save(content, tmp_path / "other" / "best.ckpt")
-    write_miniature(tmp_path / "elsewhere", {"train": 2, "val": 2, "test": 2, "miniv": 2})
+    if changed == "checkpoint":
+        content = torch.load(checkpoint, weights_only=True)
+        for weight in content["state_dict"].values():
+            weight += 0.1
+        (tmp_path / "other").mkdir()
+        torch.save(content, tmp_path / "other" / "best.ckpt")
+    elif changed == "data":
+        write_miniature(tmp_path / "elsewhere", {"train": 2, "val": 2, "test": 2, "miniv": 2})
     kept = []
     for more in ([], other, []):
         run(*args, *more)

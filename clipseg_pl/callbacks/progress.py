@@ -26,7 +26,16 @@ class ProgressLines(ProgressBar):
     def __init__(self) -> None:
         """Start the clock when training starts."""
         super().__init__()
+        self._prints = True
         self._first_step, self._started = 0, 0.0
+
+    def enable(self) -> None:
+        """Print lines."""
+        self._prints = True
+
+    def disable(self) -> None:
+        """Print none; Lightning calls this on every process but the first."""
+        self._prints = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -43,7 +52,7 @@ class ProgressLines(ProgressBar):
         """Print a line if the step is a logging step."""
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if not (every and step % every == 0 and between_steps and trainer.is_global_zero):
+        if not (self._prints and every and step % every == 0 and between_steps):
             return
         loss = float(trainer.callback_metrics["train/loss"])
         rate = (step - self._first_step) / (time.monotonic() - self._started)

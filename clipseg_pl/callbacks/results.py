@@ -62,7 +62,9 @@ class Results(Callback):
         assert isinstance(pl_module, CLIPSegModule)
         numbers = pl_module.numbers
         verb = str(trainer.state.fn.value if trainer.state.fn else "run")
-        file = results_file(self.folder, verb, self.name)
+        # another evaluation may have taken the name since this one started
+        name = own_name(self.folder, verb, self.name, self.identity)
+        file = results_file(self.folder, verb, name)
         data = getattr(trainer, "datamodule")  # noqa: B009 - not in Trainer's types
         content = {
             "metrics": numbers,

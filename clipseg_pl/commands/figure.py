@@ -70,7 +70,7 @@ def _check_picture(out: Path, overwrite: bool) -> None:
 
     check_file(out, overwrite)
     if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
-        raise ValueError(f"{out}: its ending is of no picture; name it figure.png, for example")
+        raise ValueError(f"{out}: not an image file name; use figure.png, for example")
 
 
 def _draw(photos: list[Path], prompts: list[str], checkpoint: str) -> "Image":

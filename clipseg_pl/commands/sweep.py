@@ -91,7 +91,6 @@ def _sweep(given: argparse.Namespace, options: list[str]) -> None:
             raise ValueError(f"{sweep.file} sets {key} for each run by itself")
     name = "+".join(Path(file).stem for file in (given.file, *given.config))
     folder = given.out or Path("runs") / "sweeps" / name
-    check_folders([folder])
     runs = [_plan(sweep, point, folder, given.config, options) for point in sweep.points()]
     for overlay in given.config:
         for key, _ in leaves(yaml.safe_load(Path(overlay).read_text())):
@@ -102,6 +101,7 @@ def _sweep(given: argparse.Namespace, options: list[str]) -> None:
             print(shlex.join(command_line(run.arguments)))
         print(f"{len(runs)} runs, all of them understood, none started", file=sys.stderr)
         return
+    check_folders([folder])
     for run in runs:  # before the first of them starts
         _refuse_another(run)
     failed = []

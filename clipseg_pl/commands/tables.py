@@ -77,7 +77,6 @@ class _Tables:
         if not file.is_file():
             raise FileNotFoundError(f"no {file}: run this in the repository, or give --file")
         self.folder, self.runs = file.parent, runs / world
-        check_folders([self.runs, self.folder])
         plans = [read_plan(file, name) for name in WORLDS]
         self.pages = [
             (plan, Evidence(self.folder / "results" / plan.world.name, self._digest_in(plan)))
@@ -98,6 +97,8 @@ class _Tables:
             f"{len(wanted)} evaluations, {len(wanted) - len(missing)} of them done; "
             f"{len(missing)} to run, of {len(trainings)} trainings"
         )
+        if not dry_run:
+            check_folders([self.runs, self.folder])
         for evaluation in missing:
             self.evidence.digest(evaluation)  # of what is run, should a file be edited meanwhile
         failed, started = [], time.monotonic()

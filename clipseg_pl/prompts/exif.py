@@ -29,8 +29,8 @@ def exif_note(found: Sequence[int], wanted: Sequence[int], *pictures: Picture) -
             name = picture if isinstance(picture, str | PathLike) else "the image"
             return (
                 f"; {name} is stored as {stored[1]} x {stored[0]} pixels (width x height) and its "
-                f"EXIF orientation turns it to {shown[1]} x {shown[0]}: save it without an EXIF "
-                "orientation, its pixels as they were annotated"
+                f"EXIF orientation turns it to {shown[1]} x {shown[0]}: save it again as it was "
+                "annotated, without the EXIF orientation"
             )
     return ""
 

@@ -25,8 +25,8 @@ class Protocol(nn.Module, ABC):
 
     Args:
         readings: prompt types that every batch is evaluated with, each with numbers of its own; the
-            images are encoded once for all of them. The first one decides: `best.ckpt` follows
-            its mIoU, and its threshold and absent cut are stored in checkpoints.
+            images are encoded once for all of them. The first one decides which checkpoint is
+            best (see `monitor`) and which threshold and absent cut are stored in it.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
@@ -38,8 +38,8 @@ class Protocol(nn.Module, ABC):
         super().__init__()
         if not readings or set(readings) - set(TEXT_WEIGHT) or len(set(readings)) < len(readings):
             raise ValueError(
-                f"protocol.readings lists different ones of {', '.join(TEXT_WEIGHT)}, at least "
-                f"one; got {list(readings)}"
+                f"protocol.readings must be one or more distinct of {', '.join(TEXT_WEIGHT)}, not "
+                f"{list(readings)}"
             )
         self.readings = tuple(readings)
         self.classes = Classes()

@@ -29,7 +29,7 @@ def by_id(
         files: whether the names are those of files, of which each may come once.
 
     Raises:
-        ValueError: if two entries have the same id, with both names; or are the same file.
+        ValueError: if two entries have the same id, with both names; or name the same file.
     """
     found: dict[_Id, _Entry] = {}
     names: dict[_Id, str] = {}

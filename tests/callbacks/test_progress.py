@@ -58,5 +58,6 @@ def test_a_resumed_run_counts_the_steps_of_its_own_process(monkeypatch, capsys, 
     trainer.global_step = 150
     lines.on_train_batch_end(trainer, None, None, None, 149)
     trainer.is_global_zero = False
+    lines.setup(trainer, None, "fit")  # as on the other processes
     lines.on_train_batch_end(trainer, None, None, None, 149)
     assert capsys.readouterr().out == f"{line}\n"

@@ -71,7 +71,7 @@ def emptied(miniature, tmp_path_factory):
 def test_nothing_to_evaluate_is_refused_with_what_was_found(emptied, kind, settings, listed, stage):
     with pytest.raises(ValueError, match=f"nothing to evaluate: the {listed}") as refused:
         kind(str(emptied), **SIZE, **settings).setup(stage)
-    assert f"below {emptied} has 0 usable samples" in str(refused.value)
+    assert f"below {emptied} has no usable samples" in str(refused.value)
 
 
 def test_nothing_to_evaluate_on_phrasecut_is_refused(emptied):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clipseg_pl.loading import TOY_CHECKPOINT, load_model
+from clipseg_pl.loading import load_model
 from clipseg_pl.models.clip_weights import build_clip
 from clipseg_pl.models.vit_backbone import build_vit
+from clipseg_pl.paths import TOY_CHECKPOINT
 
 TOY = TOY_CHECKPOINT.parent
 EXTRA = {"adapter.weight": torch.zeros(2)}

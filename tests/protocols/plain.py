@@ -186,7 +186,9 @@ def overlap(prompts: Sequence[Asked], kept: float | None, with_classes: bool) ->
 def report(
     prompts: Sequence[Asked], kept: float | None, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """The tables of prompts that name what is there; by class where classes have names."""
+    """The tables of prompts that name what is there, if any; by class where classes have names."""
+    if not prompts:
+        return {}
     shown = 0.3 if kept is None else kept
     at = nearest(shown)
     found = {f"{threshold:.2f}": outcome(prompts, threshold) for threshold in THRESHOLDS}
@@ -197,9 +199,7 @@ def report(
         size = next(name for name, bound in SIZES.items() if share <= bound)
         sizes.setdefault(size, []).append(iou(outcome([prompt], at)))
     tables = {
-        "miou by threshold": {
-            f"{t:.2f}": miou(prompts, t, bool(names)) if prompts else 0.0 for t in THRESHOLDS
-        },
+        "miou by threshold": {f"{t:.2f}": miou(prompts, t, bool(names)) for t in THRESHOLDS},
         "precision by threshold": {t: o.tp / max(1, o.tp + o.fp) for t, o in found.items()},
         "recall by threshold": {t: o.tp / max(1, o.tp + o.fn) for t, o in found.items()},
         f"mean iou@{shown:g} by share of the image": {k: mean(v) for k, v in sizes.items()},
