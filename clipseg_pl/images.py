@@ -81,7 +81,8 @@ def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
 
     Returns:
         (H, W, 3) uint8, and the alpha channel (H, W) uint8 where there is one; what is transparent
-        keeps the colour that it has below.
+        keeps the colour that it has below. A PIL image with 16 bits a colour is read as its file
+        is, unless it is loaded: PIL keeps the high 8 bits only.
 
     Raises:
         UnreadableImageError: naming the file.
@@ -92,7 +93,7 @@ def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
         with open_image(Path(picture).expanduser()) as image:
             return _load_pil(image)
     if isinstance(picture, Image.Image):
-        return _load_pil(picture)
+        return _load_pil(reopened(picture))
     if isinstance(picture, Tensor):
         numbers = picture.detach().cpu()
         if numbers.dtype == torch.bfloat16:  # numpy has none
@@ -168,20 +169,37 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
         return None
 
 
+def reopened(image: Image.Image) -> Image.Image:
+    """Read a PIL image from its file, if it is not loaded yet and PIL would cut its depth.
+
+    Raises:
+        UnreadableImageError: naming the file.
+    """
+    file = getattr(image, "filename", "")
+    if not (file and _has_deep_colours(image) and image.tell() == 0):
+        return image
+    with open_image(Path(file)) as read:
+        return read
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether an image that is not loaded yet has colours of 16 bits in its file."""
+    tiles = getattr(image, "tile", ())
+    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in tiles)
+
+
 def _decode(file: Path) -> Image.Image:
     """Read a file, its size first."""
     with open_header(file) as image:  # what is loaded stays
         if image.width * image.height > MOST_PIXELS:
             most = f"{MOST_PIXELS // 10**6} megapixels: make it smaller first"
             raise ValueError(f"{image.width} x {image.height} are more than {most}")
-        deep = image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile)
+        deep = _has_deep_colours(image)
         image.load()
-    if deep:
-        pixels = np.array(image)  # PIL keeps the high bytes
-        if pixels[..., :3].max() < 64:  # so 14 bits are enough
-            bgr = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
-            pixels[..., :3] = eight_bits(bgr[..., 2::-1], _stated_highest(image), str(file))
-            image.frombytes(pixels.tobytes())
+    if deep and np.asarray(image)[..., :3].max() < 64:  # PIL keeps the high bytes: 14 bits do
+        bgr = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
+        colours = bgr[..., [2, 1, 0, 3][: bgr.shape[2]]]
+        image.frombytes(eight_bits(colours, _stated_highest(image), str(file)).tobytes())
     return image
 
 

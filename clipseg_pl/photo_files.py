@@ -56,6 +56,7 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
         ValueError: if a folder given is the one to leave out.
     """
     out = None if leave_out is None else leave_out.expanduser().resolve()
+    read = ENDINGS | (HEIC if find_spec("pillow_heif") else frozenset())
     roots: list[Path] = []
     files: dict[str, Path] = {}  # each once, whichever way it is named
     for entry in given:
@@ -74,8 +75,8 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
             problem = f"{entry}: matches no photos"
         else:
             raise FileNotFoundError(f"{path}: no such photo")
-        found = [file for file in looks if _is_read(file)]
-        unread = [file for file in looks if not _is_read(file)]
+        found = [file for file in looks if file.suffix.lower() in read]
+        unread = [file for file in looks if file.suffix.lower() not in read]
         if not found:
             raise FileNotFoundError(problem + (f"; {_name_unread(unread)}" if unread else ""))
         if unread:
@@ -125,15 +126,13 @@ def _looks_like_photo(name: str) -> bool:
     return Path(name).suffix.lower() in ENDINGS | HEIC | RAW
 
 
-def _is_read(file: Path) -> bool:
-    ending = file.suffix.lower()
-    return ending in ENDINGS or (ending in HEIC and find_spec("pillow_heif") is not None)
-
-
 def _name_unread(files: Sequence[Path]) -> str:
     """The first of the files that are not read, how many they are, and what would read them."""
     names = ", ".join(file.name for file in files[:3]) + (", ..." if files[3:] else "")
     endings = {file.suffix.lower() for file in files}
     needs = [NEEDS_HEIF] if endings & HEIC else []
     needs += [NEEDS_CONVERSION] if endings & RAW else []
-    return f"{len(files)} files look like photos and are not read: {names}; {'; '.join(needs)}"
+    look = "1 file looks like a photo and is"
+    if len(files) > 1:
+        look = f"{len(files)} files look like photos and are"
+    return f"{look} not read: {names}; {'; '.join(needs)}"

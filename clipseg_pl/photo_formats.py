@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from clipseg_pl.photo_files import NEEDS_CONVERSION, NEEDS_HEIF, RAW
 
@@ -17,27 +17,21 @@ def open_header(file: Path) -> ImageFile.ImageFile:
     """Read the header of a file in one of `FORMATS`, or in HEIC where pillow-heif is installed.
 
     Raises:
-        ValueError: saying what would read it.
-        Exception: of many kinds, where it is no image.
-    """
-    needed = needed_for(file)
-    if needed:
-        raise ValueError(needed)
-    return Image.open(file, formats=["HEIF"] if _brands(file) & _HEIC_BRANDS else FORMATS)
-
-
-def needed_for(file: Path) -> str:
-    """What it takes to read a photo of a format that is not read here; empty for all others.
-
-    Raises:
-        OSError: if the file cannot be read at all.
+        ValueError: if the format is known but not read here, saying what would read it.
+        Exception: of many kinds, if it is no image.
     """
     if file.suffix.lower() in RAW:
-        return NEEDS_CONVERSION  # PIL would show the small preview in it
-    brands = _brands(file)
-    if b"avif" in brands and "AVIF" not in FORMATS:
-        return "AVIF needs Pillow 11.3 or later: pip install -U pillow"
-    return NEEDS_HEIF if brands & _HEIC_BRANDS and not _opens_heic() else ""
+        raise ValueError(NEEDS_CONVERSION)  # PIL would show the small preview in it
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        brands = _brands(file)
+        if brands & _HEIC_BRANDS:
+            _register_heic()
+            return Image.open(file, formats=["HEIF"])
+        if b"avif" in brands and "AVIF" not in FORMATS:
+            raise ValueError("AVIF needs Pillow 11.3 or later: pip install -U pillow") from None
+        raise
 
 
 def _brands(file: Path) -> set[bytes]:
@@ -50,12 +44,15 @@ def _brands(file: Path) -> set[bytes]:
     return {listed[first : first + 4] for first in range(0, len(listed), 4)}
 
 
-def _opens_heic() -> bool:
-    """Let PIL open HEIC if pillow-heif is installed."""
+def _register_heic() -> None:
+    """Let PIL open HEIC.
+
+    Raises:
+        ValueError: if pillow-heif is not installed.
+    """
     if "HEIF" not in Image.OPEN:
         try:
             from pillow_heif import register_heif_opener
-        except ImportError:
-            return False
+        except ImportError as error:
+            raise ValueError(NEEDS_HEIF) from error
         register_heif_opener()
-    return True

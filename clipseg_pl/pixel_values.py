@@ -66,18 +66,23 @@ def eight_bits(
 
     Whole numbers have 8, 10, 12, 14 or 16 bits: the fewest that hold the highest of them, of which
     the highest 8 are kept. So 12 bits of a camera in a file of 16 keep their brightness, and an
-    image of 16 bits that uses less than a quarter of its range is brightened. Floats lie in [0, 1];
-    if one is higher, the highest becomes 255. Each depth that is less than its numbers could hold
-    is logged once.
+    image of 16 bits that uses less than a quarter of its range is brightened. Alpha
+    may be deeper than the colours and does not set their range. Floats lie in [0, 1]; if one is
+    higher, the highest becomes 255. Logs once per depth when the values use fewer bits than their
+    type holds.
 
     Args:
-        numbers: of any shape.
+        numbers: of any shape; of (H, W, 4), the last channel is alpha.
         stated: the highest value as its file states it; the range is not taken to be smaller.
         name: how the log calls the image.
 
     Raises:
         ValueError: negative numbers, NaN, whole numbers of more than 16 bits.
     """
+    if numbers.ndim == 3 and numbers.shape[2] == 4:
+        colours, alpha = numbers[..., :3], numbers[..., 3]
+        least = max(colours.max(), stated)
+        return np.dstack([eight_bits(colours, stated, name), eight_bits(alpha, least, name)])
     highest = max(numbers.max(), stated)
     if numbers.dtype.kind == "f":
         if not (numbers.min() >= 0 and np.isfinite(numbers.max())):  # NaN compares false

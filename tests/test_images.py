@@ -1,5 +1,6 @@
 """Pictures of all kinds that people hand in."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -114,6 +115,25 @@ def test_numbers_that_are_no_image_are_refused_in_one_line(numbers, complaint):
     with pytest.raises(ValueError, match=complaint) as refused:
         load_picture(numbers)
     assert "\n" not in str(refused.value)
+
+
+def test_alpha_is_no_less_deep_than_the_colours():
+    layer = np.full((6, 9, 4), 65535, np.uint16)
+    layer[..., 3] = 20_000
+    assert (load_picture(layer)[1] == 20_000 >> 8).all()
+    layer[..., :3], layer[..., 3] = 4095, 2000
+    colours, alpha = load_picture(layer)
+    assert (colours == 255).all() and (alpha == 2000 >> 4).all()
+
+
+def test_an_opened_image_is_not_changed_by_reading_its_file(tmp_path):
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((6, 9, 3), 3000, np.uint16))
+    image = Image.open(tmp_path / "deep.png")
+    assert (load_photo(image) == 3000 >> 4).all()
+    assert (np.asarray(image) == 3000 >> 8).all()
+    assert (load_photo(image) == 3000 >> 8).all()  # its file may be gone by now
+    (tmp_path / "deep.png").unlink()
+    assert load_photo(image).shape == (6, 9, 3)
 
 
 def test_deep_greys_with_transparency_are_not_clipped(tmp_path):

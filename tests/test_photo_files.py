@@ -113,10 +113,20 @@ def test_what_looks_like_photos_and_is_not_read_is_named(phone, caplog, given):
 
 @pytest.mark.parametrize(("kind", "what"), [("*.NEF", "raw data of a"), ("?.heic", "pip install")])
 def test_a_glob_of_nothing_but_unread_photos_says_what_they_need(phone, kind, what):
-    with pytest.raises(FileNotFoundError, match=f"matches no photos; . files look like .*{what}"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"matches no photos; 1 file looks like a photo and is not read: .*{what}",
+    ):
         find_photos([str(phone / kind)])
 
 
 def test_heic_is_taken_where_it_can_be_read(phone, monkeypatch):
     monkeypatch.setattr(photo_files, "find_spec", lambda name: name == "pillow_heif")
     assert names(str(phone)) == ["a.jpg", "b.HEIC", "c.heif", "g.heic"]
+
+
+def test_pillow_heif_is_looked_for_once(phone, monkeypatch):
+    asked = []
+    monkeypatch.setattr(photo_files, "find_spec", asked.append)
+    assert names(str(phone), str(phone / "*")) == ["a.jpg"]
+    assert asked == ["pillow_heif"]

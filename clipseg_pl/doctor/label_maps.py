@@ -185,16 +185,15 @@ def _maps(
 def _problems(photos: LabelledPhotos, name: str, classes: int) -> Iterator[tuple[str, Path]]:
     """What is wrong with a label map or its photo, and which file that is; at most one thing."""
     file, photo = photos.label_file(name), photos.photo_file(name)
-    size, labelled = image_size(photo), image_size(file)
-    if size and labelled and size != labelled:
-        yield "another size than the photo's", file
-        return
     try:
-        labels = photos.labels(name)
+        labels = photos.labels_alone(name)
     except UnreadableImageError as error:
         yield str(error).removeprefix(f"{file}: "), file
         return
-    if ((labels > classes) & (labels != IGNORED)).any():
+    size = image_size(photo)
+    if size and size != labels.shape:
+        yield "another size than the photo's", file
+    elif ((labels > classes) & (labels != IGNORED)).any():
         yield f"{_LABELS} above {classes}", file
     elif size is None:
         yield "a photo that is no image", photo

@@ -1,47 +1,49 @@
-"""Masks in pictures: what is bright, of one colour, or not number 0 of a palette."""
+"""Masks in pictures: by transparency, by the indices of a palette, or by brightness."""
 
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from clipseg_pl.images import DEEP, Picture, UnreadableImageError, open_image
+from clipseg_pl.images import DEEP, Picture, UnreadableImageError, open_image, reopened
 from clipseg_pl.pixel_values import with_channels
 from clipseg_pl.prompts.visual import Mask
 
+_LOSSY = {"AVIF", "HEIF", "JPEG", "WEBP"}
+"""formats that add noise"""
 _NOISE = 32
-"""of 255; what is nowhere as bright as this shows nothing, as an empty mask behind a JPEG"""
-_GREY = 8
-"""of 255; colours whose channels differ by no more are greys"""
-_SAME_HUE = 30
-"""degrees of the colour circle; what a JPEG makes of one hue lies within, most of it"""
-_STRAY = 0.02
-"""share of what is lit that a JPEG moves out of it, at most"""
-_ENOUGH = 0.1
-"""share of what is lit from which on white beside a colour is no JPEG's doing"""
-_LOOKED_AT = 1_000_000
-"""pixels whose colours are compared"""
-_ONE_THING = "give a mask of one thing, white on black"
+"""of 255; noise of lossy formats, and different shades of one colour, stay below"""
+_ROUNDING = 8
+"""of 255; rounding moves the colour of an anti-aliased edge by less"""
+_CVAT_GREEN = (48, 112, 32)
+"""of CVAT's first label, which was index 0 where no label was called background"""
 
 
 def load_mask(picture: Picture) -> Mask:
-    """What a picture marks as a mask: (H, W) bool.
+    """Read what a picture marks as a mask: (H, W) bool.
 
-    - Where part of it is transparent, what is not; painted layers are such images.
-    - Where its palette has colours, every index but 0, the background.
-    - Else what is bright: above half of its brightest. An image of 8 bits that nowhere reaches 32
-      of 255 marks nothing, unless it has two values only, as masks of 0 and 1 do.
+    The first that applies decides:
 
-    Numbers of any range will do, in a tensor (H, W) or (1, 3 or 4, H, W), an array with the
-    channels last, or a TIFF.
+    - Transparency, if any pixel is fully transparent: what is opaque is marked.
+    - A palette with colours: every index but 0 is marked.
+    - Brightness: pixels above half of the brightest are marked, in an image of greys or of one
+      colour on black, anti-aliased edges included. In JPEG, WebP, AVIF and HEIC, brightness below
+      32 of 255 is noise and marks nothing, unless it has two values only.
+
+    Args:
+        picture: values of any range: a file, a PIL image, an array with the channels last, or a
+            tensor (H, W) or (1, 3 or 4, H, W).
 
     Raises:
-        UnreadableImageError: naming the file that is no image, or means several things.
+        UnreadableImageError: naming the file that is no image, or can be read in several ways:
+            several colours or indices, colours in a lossy format, three or more whole numbers
+            below 32, a palette whose index 0 is brighter than the marked one.
         ValueError: the same of an image, an array or a tensor; also for NaN and other shapes.
         TypeError: something else.
     """
@@ -54,7 +56,7 @@ def load_mask(picture: Picture) -> Mask:
         except (OSError, ValueError, MemoryError) as error:
             raise UnreadableImageError(f"{file}: {error}") from error
     if isinstance(picture, Image.Image):
-        return _of_image(picture)
+        return _of_image(reopened(picture))
     if isinstance(picture, Tensor):
         numbers = picture.detach().cpu()
         numbers = numbers.float() if numbers.dtype == torch.bfloat16 else numbers  # numpy has none
@@ -65,81 +67,93 @@ def load_mask(picture: Picture) -> Mask:
 
 
 def _of_image(image: Image.Image) -> Mask:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(DEEP):
-        return _of_numbers(np.asarray(upright))
-    if upright.has_transparency_data:
-        return _of_numbers(np.asarray(upright.convert("RGBA")))
-    if upright.mode == "P" and _has_colours(upright):
-        return _numbered(np.asarray(upright))
-    return _of_numbers(np.asarray(upright if upright.mode == "L" else upright.convert("RGB")))
+    lossy = image.format in _LOSSY
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(DEEP):
+        return _of_numbers(np.asarray(image))
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        if not alpha.all():
+            return _opaque(alpha)
+    if image.mode == "P":
+        palette = np.zeros((256, 3), np.uint8)
+        flat = image.getpalette("RGB") or []
+        palette.flat[: len(flat)] = flat
+        indices = np.asarray(image)
+        used = np.union1d(0, np.flatnonzero(np.bincount(indices.ravel())))
+        if np.ptp(palette[used], axis=1).any():
+            return _numbered(indices, used[1:], palette)
+    grey = image.mode in ("1", "L", "LA", "P")
+    return _of_numbers(np.asarray(image.convert("L" if grey else "RGB")), lossy)
 
 
-def _of_numbers(numbers: npt.NDArray[Any]) -> Mask:
+def _of_numbers(numbers: npt.NDArray[Any], lossy: bool = False) -> Mask:
     image = with_channels(numbers)
-    if image.dtype.kind not in "biuf" or not np.isfinite(image.max()):
+    if image.dtype.kind not in "biuf" or not np.isfinite(image).all():
         raise ValueError("a mask has real numbers, all of them finite")
     if image.shape[2] == 4:
         alpha, image = image[..., 3], image[..., :3]
         if not alpha.all():
-            return np.asarray(alpha >= (255 if image.dtype == np.uint8 else alpha.max()) / 2)
-    bright = image.max(2)
+            return _opaque(alpha)
+    bright = image[..., 0]
+    if not all(np.array_equal(bright, image[..., channel]) for channel in range(image.shape[2])):
+        bright = image.max(2)
+        if lossy and (bright - image.min(2)).max() >= _NOISE:
+            raise _ambiguous("colours, blurred by its format")
+        if not lossy and not _one_colour(image, bright):
+            raise _ambiguous("several colours")
     highest = max(bright.max(), 0)
-    if bright.dtype == np.uint8 and highest < _NOISE and len(np.unique(bright)) > 2:
-        return np.zeros(bright.shape, np.bool_)
-    if image.shape[2] == 3 and _several_colours(image, highest):
-        raise ValueError(
-            f"the mask has several colours, and nothing says which is meant: {_ONE_THING}, or, in "
-            "a table of own data, a map of numbers (mode L or P) with one named as `label`"
-        )
+    if bright.dtype.kind in "iu" and highest < _NOISE and len(np.unique(bright)) > 2:
+        if lossy:
+            return np.zeros(bright.shape, np.bool_)
+        raise _ambiguous(f"several values, {bright.min()} to {highest}, like a map of labels")
     return np.asarray(bright > highest / 2)
 
 
-def _has_colours(image: Image.Image) -> bool:
-    """Whether the palette of an image has colours, in the entries that count."""
-    flat = (image.getpalette("RGB") or [])[: 256 * 3]
-    palette = np.zeros((256, 3), np.int64)
-    palette.flat[: len(flat)] = flat
-    used = np.bincount(np.asarray(image).ravel(), minlength=256) > 0
-    used[0] = True  # the background, if everything is marked
-    return bool(np.ptp(palette[used], axis=1).max() > _GREY)
+def _opaque(alpha: npt.NDArray[Any]) -> Mask:
+    return np.asarray(alpha > (255 if alpha.dtype == np.uint8 else alpha.max()) / 2)
 
 
-def _numbered(indices: npt.NDArray[np.uint8]) -> Mask:
-    """What is not background, if that is one thing."""
-    numbers = np.flatnonzero(np.bincount(indices.ravel())[1:]) + 1
+def _numbered(
+    indices: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int64], palette: npt.NDArray[np.uint8]
+) -> Mask:
+    """Mark what is not background, which has index 0, if that is one number.
+
+    Quantising may give index 0 to the object; if it is the brighter one, only CVAT's green is known
+    to be a background (https://github.com/cvat-ai/cvat/issues/1736).
+    """
     if len(numbers) > 1:
         listed = ", ".join(map(str, numbers[:5])) + (", ..." if numbers[5:].size else "")
+        raise _ambiguous(
+            f"a palette of colours and {len(numbers)} numbers beside the background, {listed}"
+        )
+    background = tuple(palette[0].tolist())
+    if (palette[numbers].max(1) < max(background) / 2).any() and background != _CVAT_GREEN:
         raise ValueError(
-            f"the mask has a palette of colours and {len(numbers)} numbers beside the background, "
-            f"{listed}, and nothing says which is meant: {_ONE_THING}, or name one as `label` in a "
-            "table of own data"
+            f"the mask's palette has the colour {background} at index 0, the background, and a "
+            f"darker one at index {numbers[0]}, so either may be the object: save the mask white "
+            "on black, mode L"
         )
     return np.asarray(indices > 0)
 
 
-def _several_colours(image: npt.NDArray[Any], highest: float) -> bool:
-    """Whether an image (H, W, 3) is more than one colour on black.
+def _one_colour(image: npt.NDArray[Any], bright: npt.NDArray[Any]) -> bool:
+    """Whether an image (H, W, 3) is one colour on black; edges are darker shades of it."""
+    highest = float(bright.max()) or 1.0
+    colour = image.reshape(-1, 3)[bright.argmax()] / highest
+    bright = bright.astype(np.float32)
+    for channel, share in enumerate(colour.astype(np.float32)):
+        if np.abs(image[..., channel] - bright * share).max() > _ROUNDING * highest / 255:
+            return False
+    around = np.ones((3, 3), np.uint8)
+    flat = cv2.dilate(bright, around) == cv2.erode(bright, around)
+    shades = bright[flat] * (255 / highest)
+    return not ((shades >= _NOISE) & (shades <= 255 - _NOISE)).any()
 
-    Edges are darker shades of a hue; what a JPEG does to some of them is let pass.
-    """
-    pixels = image.reshape(-1, 3)
-    pixels = pixels[:: 1 + len(pixels) // _LOOKED_AT] / (float(highest) or 1.0)
-    lit = pixels[pixels.max(1) > 1 / 4]
-    bright, chroma = lit.max(1), np.ptp(lit, axis=1)
-    saturation = chroma / bright
-    coloured = saturation > 1 / 4
-    if not coloured.any():
-        return False
-    white = (saturation < 1 / 8) & (bright > 1 / 2)
-    if white.mean() > _ENOUGH and (saturation > 1 / 2).mean() > _ENOUGH:
-        return True
-    (red, green, blue), bright, chroma = lit[coloured].T, bright[coloured], chroma[coloured]
-    hue = 60 * np.select(
-        [bright == red, bright == green],
-        [(green - blue) / chroma % 6, (blue - red) / chroma + 2],
-        (red - green) / chroma + 4,
+
+def _ambiguous(what: str) -> ValueError:
+    return ValueError(
+        f"the mask has {what}, and nothing says which is meant: give a mask of one thing, white on "
+        "black, or, in a table of own data, a map of numbers (mode L or P) with one named as "
+        "`label`"
     )
-    most = 10 * np.bincount((hue // 10).astype(int) % 36).argmax() + 5
-    away = np.abs((hue - most + 180) % 360 - 180)
-    return bool((away > _SAME_HUE).sum() > _STRAY * len(lit))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from clipseg_pl.images import image_size
-from clipseg_pl.photo_formats import needed_for
+from clipseg_pl.photo_formats import open_header
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut_index import Strings
@@ -94,10 +94,16 @@ def refuse_missing(file: Path, folder: Path, what: str, missing: Sequence[str], 
     """
     if missing:
         first = folder / missing[0]
-        needed = needed_for(first) if first.is_file() else ""
+        needed = ""
+        try:
+            open_header(first).close()
+        except ValueError as error:
+            needed = f" ({error})"
+        except Exception:  # missing or damaged
+            pass
         raise DatasetNotFoundError(
             f"{file}: {len(missing)} of its {of} {what} are missing or no images, "
-            f"{first} the first{needed and f' ({needed})'}"
+            f"{first} the first{needed}"
         )
 
 

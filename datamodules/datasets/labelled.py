@@ -29,6 +29,7 @@ class LabelledPhotos:
     def __init__(self, photos: Path, labels: Path) -> None:
         """Remember the folders."""
         self.photos, self.label_maps = photos, labels
+        self._sizes: dict[str, tuple[int, int] | None] = {}
 
     def photo_file(self, name: str) -> Path:
         """Where a photo lies."""
@@ -44,27 +45,39 @@ class LabelledPhotos:
         Raises:
             UnreadableImageError: naming the file.
         """
-        return read_image(self.photo_file(name))
+        photo = read_image(self.photo_file(name))
+        self._sizes[name] = (photo.shape[0], photo.shape[1])
+        return photo
 
     def labels(self, name: str) -> Labels:
-        """The label map, (H, W) uint8.
+        """The label map, (H, W) uint8; a photo that was never read is opened once for its size.
 
         Raises:
-            UnreadableImageError: naming the file, also if it is no map of indices, or not of the
-                size of its photo.
+            UnreadableImageError: as `labels_alone` does, or if it is not of its photo's size.
+        """
+        labels = self.labels_alone(name)
+        if name not in self._sizes:
+            self._sizes[name] = image_size(self.photo_file(name))
+        size = self._sizes[name]
+        if size and labels.shape != size:
+            raise UnreadableImageError(
+                f"{self.label_file(name)}: the label map is {labels.shape[0]} x {labels.shape[1]} "
+                f"pixels (height x width), its photo {size[0]} x {size[1]}"
+                + exif_note(size, labels.shape, self.photo_file(name))
+            )
+        return labels
+
+    def labels_alone(self, name: str) -> Labels:
+        """The label map, (H, W) uint8, whatever the size of its photo.
+
+        Raises:
+            UnreadableImageError: naming the file, also if it is no map of indices.
         """
         file = self.label_file(name)
         with open_image(file, "label map") as image:
             mode, labels = image.mode, np.array(image)
         if mode not in ("L", "P"):
             raise UnreadableImageError(f"{file}: has mode {mode}, not L or P")
-        size = image_size(self.photo_file(name))
-        if size and labels.shape != size:
-            raise UnreadableImageError(
-                f"{file}: the label map is {labels.shape[0]} x {labels.shape[1]} pixels (height x "
-                f"width), its photo {size[0]} x {size[1]}"
-                + exif_note(size, labels.shape, self.photo_file(name))
-            )
         return labels
 
 

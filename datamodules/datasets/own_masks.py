@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 WHOLE = -1
 """in place of a label: the row means all that its mask marks"""
-_VERSION = 3
+_VERSION = 4
 """counts up when `check_files` finds otherwise"""
 _NOT_KEPT = "what was found about masks is not kept, so every run looks at all of them: %s"
 

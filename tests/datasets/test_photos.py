@@ -142,17 +142,31 @@ def test_fewer_bits_in_files_of_sixteen_keep_their_brightness(tmp_path, bits, na
 
 
 @pytest.mark.parametrize("name", ["photo.png", "lzw.tif", "raw.tif"])
-@pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("bits", [8, 12, 14, 16])
-def test_fewer_bits_in_colours_of_sixteen_keep_their_brightness(tmp_path, name, channels, bits):
+@pytest.mark.parametrize(
+    ("channels", "bits", "opaque"),
+    [
+        *((3, bits, 0) for bits in (8, 12, 14, 16)),
+        *((4, bits, 65535) for bits in (8, 12, 14, 16)),
+        (4, 12, 4095),
+    ],
+)
+def test_fewer_bits_in_colours_of_sixteen_keep_their_brightness(
+    tmp_path, name, channels, bits, opaque
+):
     deep = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], 2) * ((1 << bits) - 1) // RAMP.max()
     stored = deep[..., ::-1].astype(np.uint16)  # OpenCV's order
     if channels == 4:
-        stored = np.dstack([stored, np.full(RAMP.shape, 65535, np.uint16)])
+        stored = np.dstack([stored, np.full(RAMP.shape, opaque, np.uint16)])
     compression = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if name == "raw.tif" else []
     cv2.imwrite(str(tmp_path / name), stored, compression)
-    for reader in (read_image, load_photo):
-        assert np.array_equal(reader(tmp_path / name), deep >> (bits - 8))
+    expected = deep >> (bits - 8)
+    assert np.array_equal(read_image(tmp_path / name), expected)
+    for picture in (
+        tmp_path / name,
+        Image.open(tmp_path / name),
+        stored[..., [2, 1, 0, 3][:channels]],
+    ):
+        assert np.array_equal(load_photo(picture), expected)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +182,7 @@ def test_a_dark_tiff_is_read_by_the_highest_value_that_it_states(tmp_path, tags,
 
 
 def test_sixteen_bits_need_no_line_in_the_log(tmp_path, caplog):
+    pixel_values._said.clear()
     for deep in (RAMP.astype(np.uint8), (RAMP * 21).astype(np.uint16), (RAMP % 256) * 256):
         Image.fromarray(deep.astype(np.int32) if deep.itemsize == 8 else deep).save(
             tmp_path / "photo.tif"

@@ -1,6 +1,7 @@
 """What `doctor` says of whole and of damaged label maps and lists."""
 
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -89,6 +90,19 @@ def test_a_map_of_another_size_is_found(root):
     assert finding.state == "wrong"
     assert f"1 of them: another size than the photo's, {file.name} the first" in finding.says
     assert "label maps are" not in finding.says  # palettes are not what is wrong
+
+
+def test_a_photo_and_its_map_are_opened_once_each(root, monkeypatch):
+    opened = Counter()
+    real = Image.open
+
+    def counting(file, **options):
+        opened[file] += 1
+        return real(file, **options)
+
+    monkeypatch.setattr(Image, "open", counting)
+    look(check_voc2012, root)
+    assert len(opened) == 80 and set(opened.values()) == {1}
 
 
 def test_a_photo_that_is_no_image_is_told_from_one_of_another_size(root):

@@ -31,9 +31,9 @@ def indexed(indices, *palette) -> Image.Image:
     return image
 
 
-def as_jpeg(image: Image.Image, quality: int = 75) -> Image.Image:
+def saved(image: Image.Image, form: str, **options) -> Image.Image:
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality)
+    image.save(stream, form, **options)
     return Image.open(stream)
 
 
@@ -68,6 +68,15 @@ def test_layers_of_any_range_are_read_by_their_transparency():
         assert np.array_equal(load_mask(layer), SQUARE)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, bool])
+@pytest.mark.parametrize("colour", [0, 1])
+def test_a_wholly_transparent_layer_marks_nothing(dtype, colour):
+    layer = np.full((*SQUARE.shape, 4), colour, dtype)
+    layer[..., 3] = 0
+    assert not load_mask(layer).any()
+    assert not load_mask(torch.from_numpy(layer).movedim(-1, 0)).any()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint16])
 def test_deep_files_of_any_range_are_a_mask(tmp_path, dtype):
     for value in (1, 60_000):
@@ -75,8 +84,10 @@ def test_deep_files_of_any_range_are_a_mask(tmp_path, dtype):
         assert np.array_equal(load_mask(tmp_path / "mask.tif"), SQUARE)
 
 
-@pytest.mark.parametrize("wrong", [np.full((2, 2), np.nan), np.full((2, 2), np.inf, np.float32)])
-def test_numbers_that_are_not_finite_are_no_mask(tmp_path, wrong):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rest", [0, 1])
+def test_numbers_that_are_not_finite_are_no_mask(tmp_path, value, rest):
+    wrong = np.array([[value, value], [value, rest]])
     with pytest.raises(ValueError, match="all of them finite"):
         load_mask(wrong)
     Image.fromarray(wrong.astype(np.float32)).save(tmp_path / "mask.tif")
@@ -89,6 +100,33 @@ def test_a_palette_of_colours_counts_by_its_indices(tmp_path, marked):
     """CVAT's, for a while: the background is green, what is marked is black."""
     indexed(marked, (48, 112, 32), (0, 0, 0)).save(tmp_path / "mask.png")
     assert np.array_equal(load_mask(tmp_path / "mask.png"), marked)
+
+
+@pytest.mark.parametrize("colour", [RED, (64, 0, 0), (0, 0, 128), (192, 128, 128)])
+@pytest.mark.parametrize(
+    "quantise",
+    [
+        lambda image: image.convert("P", palette=Image.Palette.ADAPTIVE),
+        lambda image: image.quantize(2),
+        lambda image: image.quantize(256),
+    ],
+)
+def test_a_palette_whose_index_0_is_the_object_is_refused(tmp_path, colour, quantise):
+    quantise(painted(colour)).save(tmp_path / "mask.png")
+    with pytest.raises(UnreadableImageError, match=r"mask.png: .*at index 0.*on black, m") as no:
+        load_mask(tmp_path / "mask.png")
+    assert str(colour) in str(no.value) and "\n" not in str(no.value)
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0), (32, 0, 0), WHITE, (0, 0, 255)])
+def test_a_palette_whose_index_0_is_no_brighter_counts_by_its_indices(background):
+    assert np.array_equal(load_mask(indexed(SQUARE, background, RED)), SQUARE)
+
+
+def test_a_transparent_palette_of_opaque_pixels_counts_by_its_indices(tmp_path):
+    mask = indexed(SQUARE, (48, 112, 32), (0, 0, 0), RED)
+    mask.save(tmp_path / "mask.png", transparency=2)
+    assert np.array_equal(load_mask(tmp_path / "mask.png"), SQUARE)
 
 
 @pytest.mark.parametrize(
@@ -113,31 +151,102 @@ def test_a_mask_of_several_colours_is_refused(tmp_path, mode, other):
         ImagePrompt(np.zeros((40, 60, 3), np.uint8), mask=image).load()
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((192, 0, 0), (64, 0, 0)),  # VOC's chair and cat
+        ((192, 0, 0), (128, 0, 0)),  # chair and aeroplane
+        ((128, 64, 128), (244, 35, 232)),  # Cityscapes' road and sidewalk
+        ((220, 20, 60), RED),  # person and rider
+        (RED, (0, 255, 0)),
+        (WHITE, RED),
+    ],
+)
+@pytest.mark.parametrize("kind", ["file", "image", "array", "floats", "tensor"])
+def test_two_colours_are_refused_however_close(tmp_path, one, other, kind):
+    image = painted(one, other)
+    image.save(tmp_path / "mask.png")
+    pixels = np.asarray(image)
+    given = {
+        "file": tmp_path / "mask.png",
+        "image": image,
+        "array": pixels.astype(np.int64) << 8,
+        "floats": pixels / 255,
+        "tensor": torch.from_numpy(pixels.copy()).permute(2, 0, 1),
+    }
+    with pytest.raises((ValueError, UnreadableImageError), match="has several colours"):
+        load_mask(given[kind])
+
+
+def test_a_second_colour_is_refused_however_small():
+    image = np.asarray(painted(RED)).copy()
+    image[2:5, 2:4] = 0, 255, 0
+    with pytest.raises(ValueError, match="has several colours"):
+        load_mask(image)
+
+
 def test_a_colour_on_white_is_refused():
     """By brightness, all of it would be marked."""
     with pytest.raises(ValueError, match="several colours"):
         load_mask(painted(RED, RED, WHITE))
 
 
-@pytest.mark.parametrize("colour", [RED, (0, 0, 255), (255, 255, 0), (192, 128, 128), WHITE])
-@pytest.mark.parametrize("quality", [50, 90, None])
-def test_edges_and_noise_are_no_further_colours(colour, quality):
+def blurred(colour) -> tuple[Image.Image, np.ndarray]:
+    """Shapes with soft edges, and where they were before."""
     image = Image.new("RGB", (300, 200))
     drawn = ImageDraw.Draw(image)
     drawn.ellipse((40, 40, 160, 160), fill=colour)
     drawn.line((170, 10, 290, 190), fill=colour, width=3)
     expected = np.asarray(image).max(2) > 0
-    image = image.filter(ImageFilter.GaussianBlur(1))
-    image = as_jpeg(image, quality) if quality else image
-    assert (load_mask(image) != expected).mean() < 0.01
+    return image.filter(ImageFilter.GaussianBlur(1)), expected
 
 
-def test_an_empty_mask_saved_as_jpeg_is_empty():
-    noise = np.random.default_rng(0).integers(0, 3, SQUARE.shape, np.uint8)
-    for image in (Image.fromarray(noise), Image.fromarray(noise).convert("RGB"), noise):
-        assert not load_mask(image).any()
+@pytest.mark.parametrize("colour", [RED, (64, 0, 0), (60, 40, 20), (192, 128, 128), WHITE])
+def test_edges_are_no_further_colours(colour):
+    image, expected = blurred(colour)
+    for small in (image, image.resize((137, 91))):
+        shape = Image.fromarray(expected).resize(small.size)
+        assert (load_mask(small) != np.asarray(shape)).mean() < 0.015
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("quality", [50, 90])
+def test_noise_of_lossy_formats_is_no_colour(form, quality):
+    image, expected = blurred(WHITE)
+    assert (load_mask(saved(image, form, quality=quality)) != expected).mean() < 0.01
+    with pytest.raises(ValueError, match="has colours, blurred by its format"):
+        load_mask(saved(blurred(RED)[0], form, quality=quality))
+
+
+def test_an_empty_mask_saved_as_jpeg_is_empty(tmp_path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 3, SQUARE.shape, np.uint8))
+    for mode in ("L", "RGB"):
+        noise.convert(mode).save(tmp_path / "mask.jpg", quality=100)
+        assert len(np.unique(np.asarray(Image.open(tmp_path / "mask.jpg")))) > 2
+        assert not load_mask(tmp_path / "mask.jpg").any()
     with pytest.raises(ValueError, match="the mask is empty"):
-        ImagePrompt(np.zeros((40, 60, 3), np.uint8), mask=noise).load()
+        ImagePrompt(np.zeros((40, 60, 3), np.uint8), mask=tmp_path / "mask.jpg").load()
+
+
+@pytest.mark.parametrize("step", [1, 10])
+@pytest.mark.parametrize("kind", ["file", "RGB", "image", "array", "deep", "tensor"])
+def test_a_map_of_few_low_labels_is_refused_not_read_as_empty(tmp_path, step, kind):
+    labels = ((SQUARE + 2 * OTHER) * step).astype(np.uint8)
+    image = Image.fromarray(labels)
+    image.convert("RGB" if kind == "RGB" else "L").save(tmp_path / "mask.png")
+    given = {
+        "image": image,
+        "array": labels.astype(np.int64),
+        "deep": Image.fromarray(labels.astype(np.uint16)),
+        "tensor": torch.from_numpy(labels),
+    }
+    refused = rf"several values, 0 to {2 * step}, like a map of labels, .*`label`"
+    with pytest.raises((ValueError, UnreadableImageError), match=refused):
+        load_mask(given.get(kind, tmp_path / "mask.png"))
+
+
+def test_low_floats_of_many_values_are_probabilities():
+    assert load_mask(np.array([[0, 0.2, 0.4, 0.9]])).tolist() == [[False, False, False, True]]
 
 
 def test_a_mask_of_two_values_is_one_however_dark():
