@@ -61,7 +61,7 @@ def open_image(file: Path, what: str = "photo") -> Iterator[Image.Image]:
     try:
         yield image
     except (OSError, ValueError, MemoryError) as error:
-        raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
+        raise UnreadableImageError(f"{file}: {str(error) or 'too little memory'}") from error
 
 
 def read_image(file: Path) -> RGB:
@@ -95,12 +95,7 @@ def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
     if isinstance(picture, Image.Image):
         return _load_pil(reopened(picture))
     if isinstance(picture, Tensor):
-        numbers = picture.detach().cpu()
-        if numbers.dtype == torch.bfloat16:  # numpy has none
-            numbers = numbers.float()
-        return from_numbers(
-            numbers.movedim(0, -1).numpy() if numbers.ndim == 3 else numbers.numpy()
-        )
+        return from_numbers(to_array(picture))
     if isinstance(picture, np.ndarray):
         return from_numbers(picture)
     raise TypeError(f"a photo is a file, a PIL image, an array or a tensor, not {type(picture)}")
@@ -126,6 +121,14 @@ def load_photo(picture: Picture) -> RGB:
 def to_tensor(image: RGB) -> Tensor:
     """(H, W, 3) as (3, H, W), where it lies: nothing is copied."""
     return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def to_array(tensor: Tensor) -> npt.NDArray[Any]:
+    """(C, H, W) as (H, W, C), and (H, W) as it is."""
+    numbers = tensor.detach().cpu()
+    if numbers.dtype == torch.bfloat16:  # numpy has none
+        numbers = numbers.float()
+    return np.asarray(numbers.movedim(0, -1) if numbers.ndim == 3 else numbers)
 
 
 def sides_seen(size: Sequence[int], area_side: int, patch: int) -> tuple[int, int]:
@@ -197,7 +200,7 @@ def _decode(file: Path) -> Image.Image:
         deep = _has_deep_colours(image)
         image.load()
     if deep and np.asarray(image)[..., :3].max() < 64:  # PIL keeps the high bytes: 14 bits do
-        bgr = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
+        bgr = np.asarray(cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED))
         colours = bgr[..., [2, 1, 0, 3][: bgr.shape[2]]]
         image.frombytes(eight_bits(colours, _stated_highest(image), str(file)).tobytes())
     return image

@@ -7,11 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from clipseg_pl.images import DEEP, Picture, UnreadableImageError, open_image, reopened
+from clipseg_pl.images import DEEP, Picture, open_image, reopened, to_array
 from clipseg_pl.pixel_values import with_channels
 from clipseg_pl.prompts.visual import Mask
 
@@ -22,7 +21,7 @@ _NOISE = 32
 _ROUNDING = 8
 """of 255; rounding moves the colour of an anti-aliased edge by less"""
 _CVAT_GREEN = (48, 112, 32)
-"""of CVAT's first label, which was index 0 where no label was called background"""
+"""of CVAT's first label, which became index 0 if no label was called background"""
 
 
 def load_mask(picture: Picture) -> Mask:
@@ -48,19 +47,12 @@ def load_mask(picture: Picture) -> Mask:
         TypeError: something else.
     """
     if isinstance(picture, str | PathLike):
-        file = Path(picture).expanduser()
-        with open_image(file, "mask") as image:
-            pass
-        try:
+        with open_image(Path(picture).expanduser(), "mask") as image:
             return _of_image(image)
-        except (OSError, ValueError, MemoryError) as error:
-            raise UnreadableImageError(f"{file}: {error}") from error
     if isinstance(picture, Image.Image):
         return _of_image(reopened(picture))
     if isinstance(picture, Tensor):
-        numbers = picture.detach().cpu()
-        numbers = numbers.float() if numbers.dtype == torch.bfloat16 else numbers  # numpy has none
-        return _of_numbers((numbers.movedim(0, -1) if numbers.ndim == 3 else numbers).numpy())
+        return _of_numbers(to_array(picture))
     if isinstance(picture, np.ndarray):
         return _of_numbers(picture)
     raise TypeError(f"a mask is a file, a PIL image, an array or a tensor, not {type(picture)}")
@@ -74,7 +66,7 @@ def _of_image(image: Image.Image) -> Mask:
     if image.has_transparency_data:
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if not alpha.all():
-            return _opaque(alpha)
+            return np.asarray(alpha > 127)
     if image.mode == "P":
         palette = np.zeros((256, 3), np.uint8)
         flat = image.getpalette("RGB") or []
@@ -94,12 +86,12 @@ def _of_numbers(numbers: npt.NDArray[Any], lossy: bool = False) -> Mask:
     if image.shape[2] == 4:
         alpha, image = image[..., 3], image[..., :3]
         if not alpha.all():
-            return _opaque(alpha)
+            return np.asarray(alpha > (255 if alpha.dtype == np.uint8 else alpha.max()) / 2)
     bright = image[..., 0]
-    if not all(np.array_equal(bright, image[..., channel]) for channel in range(image.shape[2])):
+    if not all(np.array_equal(bright, image[..., other]) for other in range(1, image.shape[2])):
         bright = image.max(2)
         if lossy and (bright - image.min(2)).max() >= _NOISE:
-            raise _ambiguous("colours, blurred by its format")
+            raise _ambiguous("colours, which its format blurs")
         if not lossy and not _one_colour(image, bright):
             raise _ambiguous("several colours")
     highest = max(bright.max(), 0)
@@ -110,23 +102,17 @@ def _of_numbers(numbers: npt.NDArray[Any], lossy: bool = False) -> Mask:
     return np.asarray(bright > highest / 2)
 
 
-def _opaque(alpha: npt.NDArray[Any]) -> Mask:
-    return np.asarray(alpha > (255 if alpha.dtype == np.uint8 else alpha.max()) / 2)
-
-
 def _numbered(
     indices: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int64], palette: npt.NDArray[np.uint8]
 ) -> Mask:
-    """Mark what is not background, which has index 0, if that is one number.
+    """Mark the one index that is not 0, the background.
 
-    Quantising may give index 0 to the object; if it is the brighter one, only CVAT's green is known
-    to be a background (https://github.com/cvat-ai/cvat/issues/1736).
+    Quantising gives index 0 to a bright object on black. CVAT alone is known to have written a
+    background brighter than its objects (https://github.com/cvat-ai/cvat/issues/1736).
     """
     if len(numbers) > 1:
         listed = ", ".join(map(str, numbers[:5])) + (", ..." if numbers[5:].size else "")
-        raise _ambiguous(
-            f"a palette of colours and {len(numbers)} numbers beside the background, {listed}"
-        )
+        raise _ambiguous(f"a palette of colours and {len(numbers)} numbers beside 0, {listed}")
     background = tuple(palette[0].tolist())
     if (palette[numbers].max(1) < max(background) / 2).any() and background != _CVAT_GREEN:
         raise ValueError(

@@ -214,7 +214,7 @@ def test_edges_are_no_further_colours(colour):
 def test_noise_of_lossy_formats_is_no_colour(form, quality):
     image, expected = blurred(WHITE)
     assert (load_mask(saved(image, form, quality=quality)) != expected).mean() < 0.01
-    with pytest.raises(ValueError, match="has colours, blurred by its format"):
+    with pytest.raises(ValueError, match="has colours, which its format blurs"):
         load_mask(saved(blurred(RED)[0], form, quality=quality))
 
 
