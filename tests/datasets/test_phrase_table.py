@@ -265,6 +265,12 @@ def test_missing_photos_and_masks_are_named_and_counted(folder):
         read(write_csv(folder / "table.csv", rows))
 
 
+def test_maps_of_low_labels_are_not_skipped_as_empty(folder):
+    write_mask(folder / "labels.png", SQUARE * np.uint8(1) + BAR * np.uint8(2))
+    with pytest.raises(UnreadableImageError, match=r"labels\.png: .* 0 to .*`label`"):
+        read(write_csv(folder / "table.csv", [row(mask="labels.png"), *ROWS]))
+
+
 def test_a_mask_of_another_size_is_refused(folder):
     write_mask(folder / "masks" / "bar.png", np.ones((32, 24), bool))
     with pytest.raises(ValueError, match=r"2 masks are not of the size of their photos, line 3 "):
