@@ -41,8 +41,8 @@ def load_mask(picture: Picture) -> Mask:
 
     Raises:
         UnreadableImageError: naming the file that is no image, or can be read in several ways:
-            several colours or indices, colours in a lossy format, three or more whole numbers
-            below 32, a palette whose index 0 is brighter than the marked one.
+            several colours or indices, three or more whole numbers below 32, a palette whose index
+            0 is brighter than the marked one.
         ValueError: the same of an image, an array or a tensor; also for NaN and other shapes.
         TypeError: something else.
     """
@@ -90,9 +90,7 @@ def _of_numbers(numbers: npt.NDArray[Any], lossy: bool = False) -> Mask:
     bright = image[..., 0]
     if not all(np.array_equal(bright, image[..., other]) for other in range(1, image.shape[2])):
         bright = image.max(2)
-        if lossy and (bright - image.min(2)).max() >= _NOISE:
-            raise _ambiguous("colours, which its format blurs")
-        if not lossy and not _one_colour(image, bright):
+        if not _one_colour(image, lossy):
             raise _ambiguous("several colours")
     highest = max(bright.max(), 0)
     if bright.dtype.kind in "iu" and highest < _NOISE and len(np.unique(bright)) > 2:
@@ -123,18 +121,28 @@ def _numbered(
     return np.asarray(indices > 0)
 
 
-def _one_colour(image: npt.NDArray[Any], bright: npt.NDArray[Any]) -> bool:
+def _one_colour(image: npt.NDArray[Any], lossy: bool) -> bool:
     """Whether an image (H, W, 3) is one colour on black; edges are darker shades of it."""
-    highest = float(bright.max()) or 1.0
-    colour = image.reshape(-1, 3)[bright.argmax()] / highest
-    bright = bright.astype(np.float32)
-    for channel, share in enumerate(colour.astype(np.float32)):
-        if np.abs(image[..., channel] - bright * share).max() > _ROUNDING * highest / 255:
+    image, tolerance = (_flat_blocks(image), _NOISE) if lossy else (image, _ROUNDING)
+    bright = image.max(2).astype(np.float32)
+    highest = float(bright.max(initial=0)) or 1.0
+    for channel in range(3):
+        share = image.reshape(-1, 3)[bright.argmax(), channel] / highest if bright.size else 0.0
+        if (np.abs(image[..., channel] - bright * share) > tolerance * highest / 255).any():
             return False
-    around = np.ones((3, 3), np.uint8)
-    flat = cv2.dilate(bright, around) == cv2.erode(bright, around)
-    shades = bright[flat] * (255 / highest)
+    if not lossy:
+        around = np.ones((3, 3), np.uint8)
+        bright = bright[cv2.dilate(bright, around) == cv2.erode(bright, around)]
+    shades = bright * (255 / highest)
     return not ((shades >= _NOISE) & (shades <= 255 - _NOISE)).any()
+
+
+def _flat_blocks(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Mean colours (N, 1, 3) of blocks of 8 x 8 pixels without edges, where colours are blurred."""
+    height, width = (side // 8 for side in image.shape[:2])
+    blocks = image[: height * 8, : width * 8].reshape(height, 8, width, 8, 3)
+    blocks = blocks.swapaxes(1, 2).reshape(-1, 64, 3)  # H8 8 W8 8 3 -> H8 W8 8 8 3 -> N 64 3
+    return np.asarray(blocks[np.ptp(blocks.max(2), axis=1) < _NOISE].mean(1)[:, None])
 
 
 def _ambiguous(what: str) -> ValueError:

@@ -211,11 +211,22 @@ def test_edges_are_no_further_colours(colour):
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
 @pytest.mark.parametrize("quality", [50, 90])
-def test_noise_of_lossy_formats_is_no_colour(form, quality):
-    image, expected = blurred(WHITE)
+@pytest.mark.parametrize("colour", [WHITE, RED, (0, 0, 255), (220, 20, 60), (192, 128, 128)])
+def test_noise_of_lossy_formats_is_no_colour(form, quality, colour):
+    image, expected = blurred(colour)
     assert (load_mask(saved(image, form, quality=quality)) != expected).mean() < 0.01
-    with pytest.raises(ValueError, match="has colours, which its format blurs"):
-        load_mask(saved(blurred(RED)[0], form, quality=quality))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    ("colour", "other"),
+    [(RED, GREEN), ((128, 0, 0), (192, 0, 0)), ((220, 20, 60), RED), (WHITE, RED)],
+)
+def test_two_colours_in_lossy_formats_are_refused(form, colour, other):
+    image = blurred(colour)[0]
+    ImageDraw.Draw(image).rectangle((200, 100, 280, 180), fill=other)
+    with pytest.raises(ValueError, match="several colours"):
+        load_mask(saved(image, form, quality=75))
 
 
 def test_an_empty_mask_saved_as_jpeg_is_empty(tmp_path):
