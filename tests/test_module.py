@@ -12,7 +12,6 @@ from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.protocols.one_shot import OneShotProtocol
-from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.protocols.zero_shot import ZeroShotProtocol
 from clipseg_pl.sample import collate
 from clipseg_pl.schedule import CosineSchedule
@@ -237,11 +236,6 @@ def test_losses_are_finite_under_bfloat16(module, data, tmp_path):
     assert math.isfinite(float(fit.callback_metrics["train/loss"]))
     # embeddings cached under autocast serve float32 as well
     module.read(first_batch(data))
-
-
-def test_a_protocol_needs_a_reading():
-    with pytest.raises(ValueError, match="at least one"):
-        ReferringProtocol([])
 
 
 def test_predictions_are_of_what_is_there(module, data):
