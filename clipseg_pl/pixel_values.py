@@ -66,10 +66,9 @@ def eight_bits(
 
     Whole numbers have 8, 10, 12, 14 or 16 bits: the fewest that hold the highest of them, of which
     the highest 8 are kept. So 12 bits of a camera in a file of 16 keep their brightness, and an
-    image of 16 bits that uses less than a quarter of its range is brightened. Alpha
-    may be deeper than the colours and does not set their range. Floats lie in [0, 1]; if one is
-    higher, the highest becomes 255. Logs once per depth when the values use fewer bits than their
-    type holds.
+    image of 16 bits that uses less than a quarter of its range is brightened. Alpha may be deeper
+    than the colours and does not set their range. Floats lie in [0, 1]; if one is higher, the
+    highest becomes 255. Logs once per depth when the values use fewer bits than their type holds.
 
     Args:
         numbers: of any shape; of (H, W, 4), the last channel is alpha.

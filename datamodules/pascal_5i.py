@@ -7,14 +7,14 @@ from torch.utils.data import Dataset
 from clipseg_pl.prompts.visual import VisualPrompt
 from clipseg_pl.sample import Classes, Sample
 from datamodules.base import BaseDataModule, Split
+from datamodules.datasets.episodes import hsnet_pascal_episodes
 from datamodules.datasets.labelled import open_voc
 from datamodules.datasets.one_shot import OneShotDataset
 from datamodules.datasets.pascal_5i import (
+    draw_pfenet,
     hsnet_list,
     pfenet_list,
-    read_hsnet,
     read_hsnet_list,
-    read_pfenet,
     read_pfenet_list,
 )
 from datamodules.datasets.pascal_classes import VOC_CLASSES, fold_classes
@@ -76,14 +76,12 @@ class Pascal5iDataModule(BaseDataModule):
             raise ValueError("Pascal-5i is for validate: training takes PhraseCutDataModule")
         photos = open_voc(self.root, augmented=True)
         if self.episodes == "hsnet":
-            file, count = (
-                hsnet_list(self.root, self.fold),
-                len(read_hsnet_list(self.root, self.fold)),
-            )
-            drawn = read_hsnet(self.root, self.fold, self.shots, self.seed)
+            file, pairs = hsnet_list(self.root, self.fold), read_hsnet_list(self.root, self.fold)
+            count, drawn = len(pairs), hsnet_pascal_episodes(pairs, self.shots, self.seed)
         else:
-            file, count = pfenet_list(self.root), len(read_pfenet_list(self.root))
-            drawn = read_pfenet(self.root, photos, self.asked, self.shots, self.seed)
+            file, names = pfenet_list(self.root), read_pfenet_list(self.root)
+            count = len(names)
+            drawn = draw_pfenet(names, photos, self.asked, self.shots, self.seed)
         self.listed[self.split_name(split)] = f"{file} lists {count} photos"
         self.skipped[self.split_name(split)] = drawn.skipped
         return OneShotDataset(

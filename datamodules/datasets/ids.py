@@ -9,7 +9,7 @@ _Entry = TypeVar("_Entry")
 
 
 def read_id(given: object) -> Id | None:
-    """An id as it stands in json; None for what cannot be one.
+    """Read an id from JSON; None if the value is neither a whole number nor text.
 
     Whole floats are taken as integers: pandas writes 1.0 for 1.
     """
@@ -55,7 +55,7 @@ def look_up(entries: Mapping[Id, _Entry], given: object, key: str, field: str) -
 
     Args:
         entries: by id.
-        given: the id as it stands in the annotation.
+        given: the id that the annotation names.
         key: name of the list of entries.
         field: where the annotation has the id.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.datasets.episodes import Drawn, hsnet_pascal_episodes, pfenet_episodes
+from datamodules.datasets.episodes import Drawn, pfenet_episodes
 from datamodules.datasets.labelled import LabelledPhotos, check_names, read_list
 from datamodules.datasets.pascal_classes import VOC_CLASSES
 
@@ -14,45 +14,28 @@ PFENET = "https://github.com/Jia-Research-Lab/PFENet (lists/pascal)"
 HSNET = "https://github.com/juhongm999/hsnet (data/splits/pascal)"
 
 
-def read_pfenet(
-    root: Path, photos: LabelledPhotos, classes: Sequence[int], shots: int, seed: int
+def draw_pfenet(
+    names: Sequence[str], photos: LabelledPhotos, classes: Sequence[int], shots: int, seed: int
 ) -> Drawn:
-    """Every photo of PFENet's validation list that shows enough of a class, once.
+    """Every photo of a list that shows enough of a class, once.
 
-    Counting the classes' pixels reads all label maps of the list, 1449 in VOC.
+    Counting the classes' pixels reads all label maps of the list, 1449 of PFENet's.
 
     Args:
-        root: folder that holds `lists/pfenet/val.txt`.
+        names: of the photos, see `read_pfenet_list`.
         photos: VOC2012.
         classes: ids of the fold's, 0 to 19.
         shots: supports an episode.
         seed: of the draws.
 
     Raises:
-        DatasetNotFoundError: if the list is missing.
-        ValueError: naming a malformed line.
+        UnreadableImageError: naming a label map.
     """
     pixels = {}
-    for name in read_pfenet_list(root):
-        counts = np.bincount(photos.labels(name).ravel(), minlength=256)
+    for name in names:
+        counts = np.bincount(photos.labels_alone(name).ravel(), minlength=256)
         pixels[name] = {wanted: int(counts[wanted + 1]) for wanted in classes if counts[wanted + 1]}
     return pfenet_episodes(pixels, classes, shots, seed)
-
-
-def read_hsnet(root: Path, fold: int, shots: int, seed: int) -> Drawn:
-    """HSNet's 1000 test episodes of a fold.
-
-    Args:
-        root: folder that holds `lists/hsnet/pascal/val/fold<fold>.txt`.
-        fold: 0 to 3.
-        shots: supports an episode.
-        seed: of the draws; HSNet's is 0.
-
-    Raises:
-        DatasetNotFoundError: if the list is missing.
-        ValueError: naming a malformed line.
-    """
-    return hsnet_pascal_episodes(read_hsnet_list(root, fold), shots, seed)
 
 
 def pfenet_list(root: Path) -> Path:
@@ -66,13 +49,18 @@ def hsnet_list(root: Path, fold: int) -> Path:
 
 
 def read_pfenet_list(root: Path) -> list[str]:
-    """Names of the photos of PFENet's validation list; raises as `read_pfenet` does."""
+    """Names of the photos of PFENet's validation list.
+
+    Raises:
+        DatasetNotFoundError: if the list is missing.
+        ValueError: naming a malformed line.
+    """
     file = pfenet_list(root)
     return [_stem_of_pair(line, file) for line in read_list(file, "Pascal-5i (PFENet)", PFENET)]
 
 
 def read_hsnet_list(root: Path, fold: int) -> list[tuple[str, int]]:
-    """Photos and class ids of HSNet's list of a fold; raises as `read_hsnet` does."""
+    """Photos and class ids of HSNet's list of a fold; raises as `read_pfenet_list` does."""
     file = hsnet_list(root, fold)
     lines = []
     for line in read_list(file, "Pascal-5i (HSNet)", HSNET):
