@@ -35,7 +35,8 @@ def test_errors_of_two_lines_fail():
 
 
 def test_memory_is_bounded():
-    fails(lambda number: bytearray(300 << 20), "MemoryError", megabytes=200)
+    # more than earlier tests can have freed: memory that this process has is not limited
+    fails(lambda number: bytearray(4 << 30), "MemoryError", megabytes=200)
 
 
 def test_a_crash_is_seen():
