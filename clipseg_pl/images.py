@@ -1,5 +1,6 @@
 """Photos of all kinds as uint8 RGB."""
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -81,8 +82,8 @@ def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
 
     Returns:
         (H, W, 3) uint8, and the alpha channel (H, W) uint8 where there is one; what is transparent
-        keeps the colour that it has below. A PIL image with 16 bits a colour is read as its file
-        is, unless it is loaded: PIL keeps the high 8 bits only.
+        keeps the colour that it has below. PIL keeps only the high 8 bits of 16-bit colours, so a
+        PIL image that is not loaded yet is read again from its file.
 
     Raises:
         UnreadableImageError: naming the file.
@@ -175,14 +176,16 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
 def reopened(image: Image.Image) -> Image.Image:
     """Read a PIL image from its file, if it is not loaded yet and PIL would cut its depth.
 
-    Raises:
-        UnreadableImageError: naming the file.
+    The image itself where that is not possible, as when its file has been removed.
     """
     file = getattr(image, "filename", "")
     if not (file and _has_deep_colours(image) and image.tell() == 0):
         return image
-    with open_image(Path(file)) as read:
-        return read
+    try:
+        with open_image(Path(os.fsdecode(file))) as read:
+            return read
+    except UnreadableImageError:
+        return image
 
 
 def _has_deep_colours(image: Image.Image) -> bool:
@@ -201,7 +204,8 @@ def _decode(file: Path) -> Image.Image:
         image.load()
     if deep and np.asarray(image)[..., :3].max() < 64:  # PIL keeps the high bytes: 14 bits do
         bgr = np.asarray(cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED))
-        colours = bgr[..., [2, 1, 0, 3][: bgr.shape[2]]]
+        # PNG and TIFF may have a fourth channel that PIL leaves out
+        colours = bgr[..., [2, 1, 0, 3][: len(image.getbands())]]
         image.frombytes(eight_bits(colours, _stated_highest(image), str(file)).tobytes())
     return image
 

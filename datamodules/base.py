@@ -103,11 +103,9 @@ class BaseDataModule(LightningDataModule):
         if not _size(dataset):
             purpose = "train on" if split == "train" else "evaluate"
             skipped = reasons(self.skipped.get(name, {}))
-            found = [self.listed.get(name), skipped and f"skipped: {skipped}"]
-            raise ValueError(
-                f"nothing to {purpose}: the {name} split below {self.root} has no usable samples; "
-                + "; ".join(filter(None, found))
-            )
+            empty = f"the {name} split below {self.root} has no usable samples"
+            found = [empty, self.listed.get(name), skipped and f"skipped: {skipped}"]
+            raise ValueError(f"nothing to {purpose}: {'; '.join(filter(None, found))}")
         return dataset
 
     def prepare_data(self) -> None:

@@ -1,5 +1,8 @@
 """Pictures of all kinds that people hand in."""
 
+import os
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -134,6 +137,26 @@ def test_an_opened_image_is_not_changed_by_reading_its_file(tmp_path):
     assert (load_photo(image) == 3000 >> 8).all()  # its file may be gone by now
     (tmp_path / "deep.png").unlink()
     assert load_photo(image).shape == (6, 9, 3)
+
+
+def test_an_opened_image_is_read_without_its_file(tmp_path):
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((6, 9, 3), 3000, np.uint16))
+    by_name = Image.open(tmp_path / "deep.png")
+    by_bytes = Image.open(os.fsencode(tmp_path / "deep.png"))
+    assert (load_photo(by_bytes) == 3000 >> 4).all()
+    (tmp_path / "deep.png").unlink()
+    assert (load_photo(by_name) == 3000 >> 8).all()
+
+
+def test_deep_colours_with_a_transparent_colour_keep_their_order(tmp_path):
+    """OpenCV reads a channel more than PIL where a PNG names a transparent colour."""
+    deep = np.random.default_rng(1).integers(0, 1 << 12, (6, 9, 3), np.uint16)
+    content = cv2.imencode(".png", deep[..., ::-1])[1].tobytes()
+    chunk = b"tRNS" + np.array([1, 2, 3], ">u2").tobytes()
+    chunk = len(chunk[4:]).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    start = content.index(b"IDAT") - 4
+    (tmp_path / "deep.png").write_bytes(content[:start] + chunk + content[start:])
+    assert np.array_equal(read_image(tmp_path / "deep.png"), deep >> 4)
 
 
 def test_deep_greys_with_transparency_are_not_clipped(tmp_path):

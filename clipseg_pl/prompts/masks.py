@@ -14,12 +14,14 @@ from clipseg_pl.images import DEEP, Picture, open_image, reopened, to_array
 from clipseg_pl.pixel_values import with_channels
 from clipseg_pl.prompts.visual import Mask
 
-_LOSSY = {"AVIF", "HEIF", "JPEG", "WEBP"}
-"""formats that add noise"""
+_LOSSY = {"AVIF", "HEIF", "JPEG", "JPEG2000", "MPO", "WEBP"}
+"""formats that add noise; images that were converted since they were read count as others"""
 _NOISE = 32
-"""of 255; noise of lossy formats, and different shades of one colour, stay below"""
+"""of 255; lossy formats change brightness by less, and shades that are closer count as one"""
 _ROUNDING = 8
-"""of 255; rounding moves the colour of an anti-aliased edge by less"""
+"""of 255; rounding moves a colour by less"""
+_OVERSHOOT = 64
+"""of 255; resizing moves the colour of an edge by less (45 measured, by Lanczos)"""
 _CVAT_GREEN = (48, 112, 32)
 """of CVAT's first label, which became index 0 if no label was called background"""
 
@@ -32,8 +34,8 @@ def load_mask(picture: Picture) -> Mask:
     - Transparency, if any pixel is fully transparent: what is opaque is marked.
     - A palette with colours: every index but 0 is marked.
     - Brightness: pixels above half of the brightest are marked, in an image of greys or of one
-      colour on black, anti-aliased edges included. In JPEG, WebP, AVIF and HEIC, brightness below
-      32 of 255 is noise and marks nothing, unless it has two values only.
+      colour on black, anti-aliased edges included. In JPEG, JPEG 2000, WebP, AVIF and HEIC,
+      brightness below 32 of 255 is noise and marks nothing, unless it has two values only.
 
     Args:
         picture: values of any range: a file, a PIL image, an array with the channels last, or a
@@ -42,7 +44,7 @@ def load_mask(picture: Picture) -> Mask:
     Raises:
         UnreadableImageError: naming the file that is no image, or can be read in several ways:
             several colours or indices, three or more whole numbers below 32, a palette whose index
-            0 is brighter than the marked one.
+            0 is more than twice as bright as the marked one.
         ValueError: the same of an image, an array or a tensor; also for NaN and other shapes.
         TypeError: something else.
     """
@@ -59,7 +61,7 @@ def load_mask(picture: Picture) -> Mask:
 
 
 def _of_image(image: Image.Image) -> Mask:
-    lossy = image.format in _LOSSY
+    lossy = image.format in _LOSSY or image.info.get("compression") == "jpeg"  # the last: TIFF
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(DEEP):
         return _of_numbers(np.asarray(image))
@@ -103,7 +105,7 @@ def _of_numbers(numbers: npt.NDArray[Any], lossy: bool = False) -> Mask:
 def _numbered(
     indices: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int64], palette: npt.NDArray[np.uint8]
 ) -> Mask:
-    """Mark the one index that is not 0, the background.
+    """Mark the only index besides 0, the background.
 
     Quantising gives index 0 to a bright object on black. CVAT alone is known to have written a
     background brighter than its objects (https://github.com/cvat-ai/cvat/issues/1736).
@@ -122,19 +124,29 @@ def _numbered(
 
 
 def _one_colour(image: npt.NDArray[Any], lossy: bool) -> bool:
-    """Whether an image (H, W, 3) is one colour on black; edges are darker shades of it."""
-    image, tolerance = (_flat_blocks(image), _NOISE) if lossy else (image, _ROUNDING)
+    """Whether an image (H, W, 3) is one colour on black; edges are darker shades of it.
+
+    Resizing overshoots at edges, which changes the ratio of the channels where one of them is cut
+    off at 255. So edges may differ by more than the flat parts of an image.
+    """
+    image = _flat_blocks(image) if lossy else image
+    channels = [np.ascontiguousarray(image[..., channel], np.float32) for channel in range(3)]
     bright = image.max(2).astype(np.float32)
-    highest = float(bright.max(initial=0)) or 1.0
-    for channel in range(3):
-        share = image.reshape(-1, 3)[bright.argmax(), channel] / highest if bright.size else 0.0
-        if (np.abs(image[..., channel] - bright * share) > tolerance * highest / 255).any():
-            return False
+    highest = float(bright.max(initial=0))
+    if not highest:
+        return True
+    flat = np.full(bright.shape, lossy)
     if not lossy:
         around = np.ones((3, 3), np.uint8)
-        bright = bright[cv2.dilate(bright, around) == cv2.erode(bright, around)]
-    shades = bright * (255 / highest)
-    return not ((shades >= _NOISE) & (shades <= 255 - _NOISE)).any()
+        flat = np.all([cv2.dilate(one, around) == cv2.erode(one, around) for one in channels], 0)
+    shades = bright[flat] * (255 / highest)
+    if ((shades >= _NOISE) & (shades <= 255 - _NOISE)).any():
+        return False
+    brightest = (bright * flat if shades.any() else bright).argmax()
+    most = np.where(flat, _NOISE if lossy else _ROUNDING, _OVERSHOOT) * np.float32(highest / 255)
+    shares = [one.flat[brightest] / bright.flat[brightest] for one in channels]
+    pairs = zip(channels, shares, strict=True)
+    return not any((np.abs(one - bright * share) > most).any() for one, share in pairs)
 
 
 def _flat_blocks(image: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -50,7 +50,9 @@ class LabelledPhotos:
         return photo
 
     def labels(self, name: str) -> Labels:
-        """The label map, (H, W) uint8; a photo that was never read is opened once for its size.
+        """The label map, (H, W) uint8, checked against the size of its photo.
+
+        The size is read from the photo's header, once, unless `image` has read the photo.
 
         Raises:
             UnreadableImageError: as `labels_alone` does, or if it is not of its photo's size.

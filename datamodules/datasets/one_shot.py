@@ -66,9 +66,10 @@ class OneShotDataset(Dataset[Sample]):
         """Make the sample of an episode."""
         query, class_id, supports = self.episodes[key[1]]
         photo = self.photos.image(query)
-        image, labels = self._framed(photo, self.photos.labels(query))
+        whole = self.photos.labels(query)
+        image, labels = self._framed(photo, whole)
         if self.framing == "letterbox":
-            labels = on_square(self.photos.labels(query), max(photo.shape[:2]), IGNORED)
+            labels = on_square(whole, max(photo.shape[:2]), IGNORED)
         prompt = Prompt(
             prompt_id=f"{query.replace('/', '_')}__{class_id + 1:02}__{key[1]:04}",
             query_mask=torch.from_numpy(labels == class_id + 1)[None],

@@ -19,7 +19,7 @@ def draw_pfenet(
 ) -> Drawn:
     """Every photo of a list that shows enough of a class, once.
 
-    Counting the classes' pixels reads all label maps of the list, 1449 of PFENet's.
+    Counting the classes' pixels reads every listed label map (1449 in PFENet's list).
 
     Args:
         names: of the photos, see `read_pfenet_list`.

@@ -209,6 +209,35 @@ def test_edges_are_no_further_colours(colour):
         assert (load_mask(small) != np.asarray(shape)).mean() < 0.015
 
 
+@pytest.mark.parametrize("size", [(512, 341), (137, 91)])
+@pytest.mark.parametrize("scaling", [Image.Resampling.BICUBIC, Image.Resampling.LANCZOS])
+@pytest.mark.parametrize(
+    "colour", [(255, 128, 0), (255, 64, 64), (255, 165, 0), (255, 200, 100), (0, 128, 255), RED]
+)
+def test_overshoot_of_resizing_is_no_colour(colour, scaling, size):
+    image = Image.new("RGB", (300, 200))
+    ImageDraw.Draw(image).ellipse((40, 40, 160, 160), fill=colour)
+    shape = image.getchannel(int(np.argmax(colour))).resize(size, scaling)
+    assert (load_mask(image.resize(size, scaling)) != (np.asarray(shape) > 127)).mean() < 0.01
+
+
+@pytest.mark.parametrize("second", [(0, 128, 255), (255, 0, 0), (200, 200, 0)])
+def test_thin_lines_of_another_colour_are_colours(second):
+    image = Image.new("RGB", (300, 200))
+    drawn = ImageDraw.Draw(image)
+    drawn.ellipse((40, 40, 160, 160), fill=(255, 128, 0))
+    drawn.line((170, 10, 290, 190), fill=second)
+    with pytest.raises(ValueError, match="several colours"):
+        load_mask(image)
+
+
+@pytest.mark.parametrize("form", ["TIFF", "JPEG2000"])
+def test_noise_of_further_lossy_formats_is_no_colour(form):
+    image, expected = blurred((220, 20, 60))
+    options = {"TIFF": {"compression": "jpeg"}, "JPEG2000": {"quality_layers": [40]}}[form]
+    assert (load_mask(saved(image, form, **options)) != expected).mean() < 0.015
+
+
 @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
 @pytest.mark.parametrize("quality", [50, 90])
 @pytest.mark.parametrize("colour", [WHITE, RED, (0, 0, 255), (220, 20, 60), (192, 128, 128)])
