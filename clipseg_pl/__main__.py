@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-from clipseg_pl.commands import VERBS
+from clipseg_pl.cli.commands import VERBS
 
 _LIGHTNING = ("fit", "validate", "test", "predict")
 
@@ -14,9 +14,9 @@ def main() -> None:
     if not args or args[0] in ("-h", "--help"):
         _print_help()
     elif args[0] in _LIGHTNING:
-        import_module("clipseg_pl.cli").main()
+        import_module("clipseg_pl.cli.main").main()
     elif args[0] in VERBS:
-        import_module(f"clipseg_pl.commands.{args[0]}").main(args[1:])
+        import_module(f"clipseg_pl.cli.commands.{args[0]}").main(args[1:])
     else:
         sys.exit(f"clipseg_pl: no verb {args[0]!r}; there are {', '.join(VERBS)}")
 

@@ -1,7 +1,7 @@
 """Photos of all kinds as uint8 RGB."""
 
+import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -17,25 +17,24 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipseg_pl.photo_formats import open_header
-from clipseg_pl.pixel_values import eight_bits, from_numbers
+from clipseg_pl.photo_files import open_header
 
 RGB = npt.NDArray[np.uint8]
 Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
 """a file; or an image of PIL; or numbers, see `from_numbers`"""
 
-MOST_PIXELS = 89_478_485
-"""of a photo that is read; PIL's own limit, a quarter of a gigabyte in RGB"""
-_AT_ONCE = 1 << 20  # pixels of a photo that are blended
 DEEP = ("I", "F")
 """beginnings of PIL's modes of more than 8 bits a channel"""
 _HIGHEST_VALUE = (281, 341)
 """tags of TIFF: MaxSampleValue, and SMaxSampleValue of floats"""
 _ON_ITS_SIDE = range(5, 9)
 """EXIF orientations that exchange height and width"""
+_DEPTHS = (8, 10, 12, 14, 16)
+"""bits of a pixel, as cameras and microscopes have them"""
+_said: set[str] = set()
+"""depths that a log line has told of"""
 
-# PIL warns of photos that `open_image` refuses
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+log = logging.getLogger(__name__)
 
 
 class UnreadableImageError(OSError):
@@ -110,13 +109,9 @@ def load_photo(picture: Picture) -> RGB:
     colours, alpha = load_picture(picture)
     if alpha is None:
         return colours
-    pixels, opacity = colours.reshape(-1, 3), alpha.reshape(-1, 1)
-    blended = np.empty_like(pixels)
-    for first in range(0, len(pixels), _AT_ONCE):  # floats of all pixels would take gigabytes
-        some = slice(first, first + _AT_ONCE)
-        opaque = opacity[some] / np.float32(255)
-        blended[some] = (pixels[some] * opaque + 255 * (1 - opaque)).round()
-    return blended.reshape(colours.shape)
+    photo = Image.new("RGB", colours.shape[1::-1], "white")
+    photo.paste(Image.fromarray(colours), mask=Image.fromarray(alpha))
+    return np.array(photo)
 
 
 def to_tensor(image: RGB) -> Tensor:
@@ -161,8 +156,6 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
     """
     try:
         with open_header(file) as image:
-            if image.width * image.height > MOST_PIXELS:
-                return None
             (width, height), turned = image.size, False
             if isinstance(image, TiffImageFile):  # PIL turns them as it reads, some from here on
                 width, height, upright = image.tag_v2[256], image.tag_v2[257], True
@@ -195,11 +188,8 @@ def _has_deep_colours(image: Image.Image) -> bool:
 
 
 def _decode(file: Path) -> Image.Image:
-    """Read a file, its size first."""
+    """Read a file into memory."""
     with open_header(file) as image:  # what is loaded stays
-        if image.width * image.height > MOST_PIXELS:
-            most = f"{MOST_PIXELS // 10**6} megapixels: make it smaller first"
-            raise ValueError(f"{image.width} x {image.height} are more than {most}")
         deep = _has_deep_colours(image)
         image.load()
     if deep and np.asarray(image)[..., :3].max() < 64:  # PIL keeps the high bytes: 14 bits do
@@ -238,3 +228,94 @@ def _stated_highest(image: Image.Image) -> float:
     if isinstance(bits, tuple) and len(bits) == 1 and bits[0] < 16:
         listed.append((1 << bits[0]) - 1)
     return max((one for one in listed if isinstance(one, int | float) and one < 1 << 16), default=0)
+
+
+def from_numbers(
+    numbers: npt.NDArray[Any],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+    """RGB, and alpha where there is one, of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) numbers.
+
+    Tensors come here from (H, W) and (1, 3 or 4, H, W).
+
+    Args:
+        numbers: whole, of 8 to 16 bits (see `eight_bits`); floats from 0 to 1; or booleans.
+
+    Raises:
+        ValueError: other shapes, other ranges, NaN.
+    """
+    image = with_channels(numbers)
+    if image.dtype.kind == "f":
+        if not (image.min() >= 0 and image.max() <= 1):  # NaN compares false
+            raise ValueError(
+                f"an image of floats lies in [0, 1]; this one has {image.min():g} to "
+                f"{image.max():g}"
+            )
+        image = (image * 255).round().astype(np.uint8)
+    elif image.dtype.kind == "b":
+        image = image.astype(np.uint8) * 255
+    elif image.dtype != np.uint8:
+        image = eight_bits(image)
+    alpha = image[..., 3] if image.shape[2] == 4 else None
+    colours = image[..., :3] if image.shape[2] > 1 else image.repeat(3, 2)
+    return np.ascontiguousarray(colours), alpha
+
+
+def with_channels(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Give an array (H, W) a channel: (H, W, 1).
+
+    Raises:
+        ValueError: for shapes of no image.
+    """
+    image = numbers[..., None] if numbers.ndim == 2 else numbers
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+        raise ValueError(
+            "an image is an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W), not "
+            f"{tuple(numbers.shape)}"
+        )
+    return image
+
+
+def eight_bits(
+    numbers: npt.NDArray[Any], stated: float = 0, name: str = "an image"
+) -> npt.NDArray[np.uint8]:
+    """Bring numbers to 8 bits by the range that they use.
+
+    Whole numbers have 8, 10, 12, 14 or 16 bits: the fewest that hold the highest of them, of which
+    the highest 8 are kept. So 12 bits of a camera in a file of 16 keep their brightness, and an
+    image of 16 bits that uses less than a quarter of its range is brightened. Alpha may be deeper
+    than the colours and does not set their range. Floats lie in [0, 1]; if one is higher, the
+    highest becomes 255. Logs once per depth when the values use fewer bits than their type holds.
+
+    Args:
+        numbers: of any shape; of (H, W, 4), the last channel is alpha.
+        stated: the highest value as its file states it; the range is not taken to be smaller.
+        name: how the log calls the image.
+
+    Raises:
+        ValueError: negative numbers, NaN, whole numbers of more than 16 bits.
+    """
+    if numbers.ndim == 3 and numbers.shape[2] == 4:
+        colours, alpha = numbers[..., :3], numbers[..., 3]
+        least = max(colours.max(), stated)
+        return np.dstack([eight_bits(colours, stated, name), eight_bits(alpha, least, name)])
+    highest = max(numbers.max(), stated)
+    if numbers.dtype.kind == "f":
+        if not (numbers.min() >= 0 and np.isfinite(numbers.max())):  # NaN compares false
+            raise ValueError("its numbers are not those of 8 or 16 bits, nor floats from 0 on")
+        if highest > 1:
+            _say_once("floats", f"{name}: has floats up to {highest:g}, which becomes white")
+        return (numbers * (255 / max(float(highest), 1.0))).round().astype(np.uint8)
+    if numbers.dtype.kind not in "iu" or numbers.min() < 0 or highest >= 1 << 16:
+        raise ValueError("its numbers are not those of 8 or 16 bits")
+    depth = next(bits for bits in _DEPTHS if highest < 1 << bits)
+    if highest and depth < 16 and (depth > 8 or numbers.dtype.itemsize == 2):
+        _say_once(
+            str(depth), f"{name}: its values reach {highest:g}, so it is read as {depth} bits deep"
+        )
+    return (numbers >> (depth - 8)).astype(np.uint8)
+
+
+def _say_once(kind: str, message: str) -> None:
+    if kind not in _said:
+        _said.add(kind)
+        log.warning("%s (other images like it are not named)", message)

@@ -1,6 +1,5 @@
 """Loaders that all datamodules share: what a stage builds, and how it is read."""
 
-import multiprocessing
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence, Sized
@@ -13,13 +12,12 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clipseg_pl.sample import Batch, Classes, Sample, collate
+from clipseg_pl.weights.places import TOY
 from datamodules.datasets.annotations import reasons
-from datamodules.readings import Readings
 from datamodules.samplers import EvaluationSampler, Key, TrainingSampler
 from datamodules.toy.world import toy_root, write_toy_world
 
 Split = Literal["train", "val", "test"]
-TOY = "toy"
 
 
 class BaseDataModule(LightningDataModule):
@@ -52,8 +50,6 @@ class BaseDataModule(LightningDataModule):
         self.image_size, self.batch_size = image_size, batch_size
         self.num_workers, self.seed = num_workers, seed
         self.datasets: dict[Split, Dataset[Sample]] = {}
-        self._readings: list[Readings] = []
-        self._died_reading: list[str] = []
         self.listed: dict[str, str] = {}
         """which file lists what of each split, and how much, for messages; `build` fills it"""
         self.skipped: dict[str, dict[str, int]] = {}
@@ -71,7 +67,7 @@ class BaseDataModule(LightningDataModule):
 
         Plain strings, to be kept in checkpoints: a benchmark on held-out classes can refuse a
         model whose training did not leave them out. Pascal's classes go by VOC's names
-        (`pascal_classes`); for affordances these are the words that no phrase holds.
+        (`datasets.pascal_5i`); for affordances these are the words that no phrase holds.
         """
         return []
 
@@ -149,9 +145,7 @@ class BaseDataModule(LightningDataModule):
         """The test split, every sample once over all ranks."""
         return self._evaluation_loader("test")
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """The test split, every sample once over all ranks."""
-        return self._evaluation_loader("test")
+    predict_dataloader = test_dataloader
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
         size = _size(self._dataset(split))
@@ -177,33 +171,14 @@ class BaseDataModule(LightningDataModule):
             )
         return self.datasets[split]
 
-    def on_exception(self, exception: BaseException) -> None:
-        """Find out which workers have died, before lightning ends the others."""
-        alive = {child.pid for child in multiprocessing.active_children()}
-        self._died_reading = [
-            name for reading in self._readings for name in reading.of_the_dead(alive)
-        ]
-
-    def explain(self) -> str:
-        """Say of workers that died what they read (see `Readings`); empty where none has."""
-        read = " and ".join(self._died_reading)
-        return read and (
-            f"a worker died (for want of memory, perhaps) while it read {read}: try fewer "
-            "--data.init_args.num_workers; 0 shows errors where they happen"
-        )
-
     def _loader(
         self,
         split: Split,
         sampler: Sampler[list[Key]],
         collate: Callable[[Sequence[Sample]], Batch] = collate,
     ) -> DataLoader[Batch]:
-        dataset = self._dataset(split)
-        if self.num_workers:
-            dataset = Readings(dataset, self.split_name(split), self.num_workers)
-            self._readings.append(dataset)
         return DataLoader(
-            dataset,  # type: ignore[arg-type]  # collate turns samples into a batch
+            self._dataset(split),  # type: ignore[arg-type]  # collate turns samples into a batch
             batch_sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,

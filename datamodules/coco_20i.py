@@ -25,7 +25,7 @@ class COCO20iDataModule(BaseDataModule):
     Training takes each class in each photo that shows it as a phrase, once an epoch, with
     object-aware crops, as training on PhraseCut does; the authors draw a class first, each as often
     as any other, and squash whole photos. A negative asks for another class, which the photo may
-    show too; the authors' zeroed the support only (trap T7). Validation is HSNet's test: a model is
+    show too; the authors' zeroed the support only. Validation is HSNet's test: a model is
     not to be chosen by it, so the tables take the last checkpoint, as the authors do.
 
     Args:

@@ -16,8 +16,8 @@ from datamodules.datasets.image_folder import (
     refuse_common_photos,
     validation_photos,
 )
-from datamodules.datasets.phrase_table import read_table
 from datamodules.datasets.prompted import PromptedDataset, Prompting
+from datamodules.datasets.table_files import read_table
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class ImageFolderDataModule(BaseDataModule):
         if own is None:
             every = self._annotations(trained)
             validated = validation_photos(every, self.val_share)
-            return ImageFolder(every, ~validated if split == "train" else validated)
+            return ImageFolder(every).about(~validated if split == "train" else validated)
         if split == "train":
             return ImageFolder(self._annotations(trained))
         if trained in self._read:  # fit: they are measured beside each other

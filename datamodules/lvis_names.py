@@ -7,7 +7,6 @@ from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.exclusion import Exclusion
 from datamodules.datasets.lvis import LVIS
 from datamodules.datasets.lvis_names import LVISNames
-from datamodules.datasets.phrase_source import PhraseSource, WithoutPhrases
 from datamodules.datasets.prompted import PromptedDataset, Prompting
 
 _DEFAULT_PROMPTING = Prompting()
@@ -56,9 +55,9 @@ class LVISNamesDataModule(BaseDataModule):
         lvis = LVIS(self.root, [name])
         every = LVISNames(lvis)
         self.listed[name] = lvis.listed
-        source: PhraseSource = every
+        source = every
         if train and self.exclusion.held_out:
-            source = WithoutPhrases(every, self.exclusion.left_out())
+            source = every.without(self.exclusion.left_out())
             left_out = len(every) - len(source)
             self.skipped[name] = {"whose phrases name what is held out": left_out}
         return PromptedDataset(

@@ -11,13 +11,14 @@ from datamodules.datasets.episodes import hsnet_pascal_episodes
 from datamodules.datasets.labelled import open_voc
 from datamodules.datasets.one_shot import OneShotDataset
 from datamodules.datasets.pascal_5i import (
+    VOC_CLASSES,
     draw_pfenet,
+    fold_classes,
     hsnet_list,
     pfenet_list,
     read_hsnet_list,
     read_pfenet_list,
 )
-from datamodules.datasets.pascal_classes import VOC_CLASSES, fold_classes
 
 _DEFAULT_VISUAL_PROMPT = VisualPrompt()
 

@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 from clipseg_pl.sample import Classes, Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.labelled import open_voc, read_voc_list, voc_list
-from datamodules.datasets.pascal_classes import VOC_CLASSES, ZERO_SHOT_CLASSES, unseen_classes
+from datamodules.datasets.pascal_5i import VOC_CLASSES, ZERO_SHOT_CLASSES, unseen_classes
 from datamodules.datasets.pascal_zero_shot import ZeroShotDataset
 
 

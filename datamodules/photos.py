@@ -6,9 +6,10 @@ from typing import Any, Literal
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clipseg_pl.photo_files import find_photos
+from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, describe, split
 from clipseg_pl.sample import Batch, Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.photos import ByExample, Photos, collate_readable
+from datamodules.datasets.photos import Photos, collate_readable
 from datamodules.samplers import Key
 
 _PAPERS = 352
@@ -44,12 +45,13 @@ class PhotosDataModule(BaseDataModule):
 
     Args:
         photos: files, folders and globs, see `find_photos`.
-        prompts: what to look for in each: words, or examples with or without words.
+        prompts: what to look for in each: words, an `ImagePrompt`, a list of these, which are
+            averaged, or a `Blend` of words and examples.
         form: of the masks, see `MaskFiles`.
         overlay: write the masks laid over each photo too.
         threshold: probability above which a pixel counts; by default the checkpoint's own.
-        absent_cut: presence below which a prompt is taken to be absent; by default the
-            checkpoint's own.
+        absent_cut: presence below which a prompt is taken to be absent and its mask left empty;
+            "kept" for the one in the checkpoint. By default no mask is left empty.
         root: not used; photos lie where `photos` says.
         image_size: side of a square with about the area of what the model sees, in pixels; by
             default the checkpoint's own under the command line, 352 where none says it.
@@ -65,11 +67,11 @@ class PhotosDataModule(BaseDataModule):
     def __init__(
         self,
         photos: list[str],
-        prompts: list[str | ByExample],
+        prompts: list[str | ImagePrompt | Blend | list[ImagePrompt]],
         form: Literal["png", "npy", "rle", "labels"] = "png",
         overlay: bool = True,
         threshold: float | None = None,
-        absent_cut: float | None = None,
+        absent_cut: float | Literal["kept"] = 0.0,
         root: str = "data",
         image_size: int | None = None,
         batch_size: int = 8,
@@ -82,12 +84,12 @@ class PhotosDataModule(BaseDataModule):
         self.toy = False  # nothing is read below the root
         if not photos:
             raise ValueError("no photos: set --data.init_args.photos to files, folders or globs")
-        if not prompts or not all(str(prompt).strip() for prompt in prompts):
-            raise ValueError(
-                "give --data.init_args.prompts at least one prompt, none of them empty"
-            )
+        if not prompts:
+            raise ValueError("give --data.init_args.prompts at least one prompt")
+        for prompt in prompts:
+            split(prompt)  # raises for an empty one
         for name, number in (("threshold", threshold), ("absent_cut", absent_cut)):
-            if number is not None and not 0 <= number <= 1:
+            if isinstance(number, float | int) and not 0 <= number <= 1:
                 raise ValueError(f"--data.init_args.{name} lies in [0, 1], not {number}")
         self.files, self.prompts = find_photos(photos), prompts
         self.output: dict[str, Any] = {
@@ -101,7 +103,7 @@ class PhotosDataModule(BaseDataModule):
     @property
     def prompt_names(self) -> list[str]:
         """How results call the prompts."""
-        return [str(prompt) for prompt in self.prompts]
+        return [describe(prompt) for prompt in self.prompts]
 
     def prepare_data(self) -> None:
         """Nothing: photos are there."""
@@ -117,7 +119,7 @@ class PhotosDataModule(BaseDataModule):
         patch = _PATCH
         if self.trainer:
             module: Any = self.trainer.lightning_module
-            by_example = any(isinstance(prompt, ByExample) for prompt in self.prompts)
+            by_example = any(not isinstance(prompt, str) for prompt in self.prompts)
             if by_example and module.protocol.readings[0] != "blend":
                 raise ValueError(
                     "prompts with examples need --model.protocol.init_args.readings [blend]"

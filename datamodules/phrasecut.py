@@ -7,7 +7,6 @@ from torch.utils.data import Dataset
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.exclusion import Exclusion
-from datamodules.datasets.phrase_source import PhraseSource, WithoutPhrases
 from datamodules.datasets.phrasecut import PhraseCut
 from datamodules.datasets.prompted import PromptedDataset, Prompting
 from datamodules.datasets.transforms import Rasterizer
@@ -66,11 +65,11 @@ class PhraseCutDataModule(BaseDataModule):
         """Build the samples of a split."""
         train, name = split == "train", self.split_name(split)
         every = PhraseCut(self.root, name, "coco" if train else self.rasterizer)
-        source: PhraseSource = every
+        source = every
         self.listed[name] = f"refer_{name}.json has {len(every)} phrases about its photos"
         skipped = {reason: len(ids) for reason, ids in every.index.skipped.items()}
         if train and self.exclusion.held_out:
-            source = WithoutPhrases(every, self.exclusion.left_out())
+            source = every.without(self.exclusion.left_out())
             skipped["whose phrases name what is held out"] = len(every) - len(source)
         self.skipped[name] = skipped
         return PromptedDataset(

@@ -14,7 +14,7 @@ class TrainingSampler(Sampler[list[Key]]):
 
     Position k of the endless stream of samples depends on the seed alone; step s of rank r takes
     its slice of the s-th global batch. So one rank with 2 B sees what two with B see together,
-    and a resumed run starts where it stopped. The authors do not shuffle (trap T15).
+    and a resumed run starts where it stopped. The authors do not shuffle.
 
     Args:
         size: number of samples in the dataset.

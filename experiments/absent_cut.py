@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from clipseg_pl.callbacks.results import provenance
+from clipseg_pl.inference.segmenter import Segmenter
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
-from clipseg_pl.paths import TOY
-from clipseg_pl.segmenter import Segmenter
+from clipseg_pl.training.callbacks.results import provenance
+from clipseg_pl.weights.places import TOY
 from datamodules.datasets.phrasecut import PhraseCut
 from datamodules.datasets.prompted import PromptedDataset, Prompting
 from datamodules.toy.world import toy_root, write_toy_world
@@ -63,7 +63,7 @@ def measure(segmenter: Segmenter, source: PhraseCut) -> dict[str, dict[str, floa
 def main() -> None:
     """Measure the shipped decoder."""
     write_toy_world(toy_root())
-    segmenter = Segmenter.from_checkpoint(TOY, device="cpu", precision="float32")
+    segmenter = Segmenter.from_checkpoint(TOY, absent_cut="kept", device="cpu", precision="float32")
     numbers = measure(segmenter, PhraseCut(toy_root(), "test"))
     OUT.write_text(json.dumps({**numbers, **provenance()}, indent=1) + "\n")
     for name, found in numbers.items():

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from rich.progress import track
 
-from clipseg_pl.callbacks.results import provenance
+from clipseg_pl.inference.segmenter import Segmenter
 from clipseg_pl.metrics.functional import (
     PAPER_THRESHOLD,
     THRESHOLDS,
@@ -32,10 +32,10 @@ from clipseg_pl.metrics.functional import (
     iou_foreground,
     paper_average_precision,
 )
-from clipseg_pl.segmenter import Segmenter
-from datamodules.toy.kinds import KINDS
-from datamodules.toy.scenes import Scene, Thing, draw_scene
-from datamodules.toy.words import NAMES, PROPERTIES, kind_name
+from clipseg_pl.training.callbacks.results import provenance
+from datamodules.toy.language.words import NAMES, PROPERTIES, kind_name
+from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.scene import Scene, Thing, draw_scene
 
 HERE = Path(__file__).parent
 OVERLAYS = {

@@ -6,10 +6,10 @@ import torch
 from open_clip.model import CLIP
 from torch import nn
 
+from clipseg_pl.inference.segmenter import PAPER_SIZE
 from clipseg_pl.models.backbone import BackboneShape
-from clipseg_pl.models.clip_weights import find_config, plain_names, usable_tags
 from clipseg_pl.models.decoder import FiLMDecoder, default_layers
-from clipseg_pl.segmenter import PAPER_SIZE
+from clipseg_pl.weights.clip import find_config, plain_names, usable_tags
 
 SIZES = (
     "| name | patch | blocks | tapped | C | image sizes | decoder, D = 64 | CLIP (million) |",

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clipseg_pl.cli import main
+from clipseg_pl.cli.main import main
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 BASE = EXPERIMENTS / "pc_plus.yaml"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipseg_pl.segmentation import Segmentation
+from clipseg_pl.inference.segmentation import Segmentation
 from datamodules.datasets.phrasecut import PhraseCut
 from experiments.absent_cut import measure
 

@@ -5,8 +5,8 @@ import re
 import open_clip
 import pytest
 
-from clipseg_pl.models.clip_weights import find_config, usable_tags
-from clipseg_pl.resolve import resolve
+from clipseg_pl.cli.resolve import resolve
+from clipseg_pl.weights.clip import find_config, usable_tags
 from tests.backbones import published, sizes, tables, weights
 from tests.command import EXPERIMENTS
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clipseg_pl.cli.resolve import resolve
 from tests.command import BASE, EXPERIMENTS, arguments, results, run
 
 LISTS = {EXPERIMENTS / "tables.yaml"}  # of runs: tests/tables
@@ -30,6 +31,7 @@ def holds_out(overlay: Path) -> bool:
     return "allow_seen" in inspect.signature(getattr(import_module(module), name)).parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda file: file.stem)
 def test_every_overlay_runs(overlay, miniature, decoder_file, tmp_path):
     verb, more = "fit", ["--trainer.max_steps=1"]
@@ -89,6 +91,7 @@ def resolved(capsys, verb: str, *configs: Path) -> dict[str, object]:
     return leaves(yaml.safe_load(capsys.readouterr().out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overlay", [BASE, *(file for file in OVERLAYS if file != TOY)], ids=lambda file: file.stem
 )
@@ -116,3 +119,9 @@ def test_the_base_stands_alone_with_the_papers_numbers():
         0,
         1,
     )
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda file: file.stem)
+def test_every_overlay_is_understood(overlay):
+    verb = {"benchmarks": "validate", "predict": "predict"}.get(overlay.parent.name, "fit")
+    assert resolve([verb, f"--config={BASE}", f"--config={overlay}"])["model"]

@@ -8,7 +8,6 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from clipseg_pl import photo_formats
 from clipseg_pl.images import UnreadableImageError, image_size, load_photo, read_image
 from clipseg_pl.prompts.masks import load_mask
 
@@ -62,13 +61,6 @@ def test_a_file_is_opened_once(tmp_path, monkeypatch, name, reader):
     monkeypatch.setattr(Path, "open", counting)
     assert reader(tmp_path / name) is not None
     assert opened == [name]
-
-
-def test_avif_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(photo_formats, "FORMATS", ["JPEG", "PNG"])
-    (tmp_path / "photo.avif").write_bytes(b"\0\0\0\x14ftypavif\0\0\0\0mif1")
-    with pytest.raises(UnreadableImageError, match=r"AVIF needs Pillow 11\.3 or later"):
-        load_photo(tmp_path / "photo.avif")
 
 
 def test_raw_data_of_a_camera_is_not_read_as_the_preview_in_it(tmp_path):

@@ -8,40 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
-from clipseg_pl.commands import export, segment
-from clipseg_pl.commands.doctor import main as doctor
-from clipseg_pl.models.checkpoints import read_checkpoint
+from clipseg_pl.cli.commands import export, segment
+from clipseg_pl.cli.commands.doctor import main as doctor
 from clipseg_pl.models.vit_backbone import build_vit
-from clipseg_pl.models.weights import read_state_dict
 from datamodules.datasets.coco_20i import read_fold
 from tests.command import arguments, run
 from tests.conftest import TINY_CLIP, TINY_VIT
 from tests.datasets.test_coco_20i import write_list
-from tests.models.test_clip_weights import Bomb
+from tests.weights.test_clip_weights import Bomb
 
 ROOT = Path(__file__).parents[1]
-
-
-class Writes(nn.Module):
-    """Writes a file when TorchScript loads it."""
-
-    def __init__(self, file: str) -> None:
-        super().__init__()
-        self.file, self.w = file, torch.ones(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-    @torch.jit.export
-    def __getstate__(self) -> tuple[Tensor, str, bool]:
-        return self.w, self.file, self.training
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[Tensor, str, bool]) -> None:
-        self.file, self.training = state[1], state[2]
-        self.w = torch.from_file(state[1], True, 4).fill_(1.0)
 
 
 def saved(content: object, file: Path) -> None:
@@ -79,11 +56,11 @@ def segment_by_it(file, miniature, folder):
 
 
 def export_it(file, miniature, folder):
-    export.main([str(file), str(folder / "out.pth")])
+    export.main([str(file), "--to", "original", "--out", str(folder / "out.pth")])
 
 
 def doctor_of_it(file, miniature, folder):
-    doctor([str(file)])
+    doctor(["--checkpoint", str(file)])
 
 
 def clips_weights(file, miniature, folder):
@@ -138,65 +115,21 @@ def test_the_pickle_would_be_run_elsewhere(tmp_path):
     assert (tmp_path / "trace").exists()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
-def test_no_code_of_torchscript_is_run(tmp_path):
-    file, trace = str(tmp_path / "hostile.pt"), tmp_path / "trace"
-    torch.jit.script(Writes(str(trace))).save(file)
-    with pytest.raises(ValueError, match="holds something else than named tensors"):
-        read_state_dict(Path(file))
-    assert not trace.exists()
-    torch.jit.load(file)
-    assert trace.exists()
-
-
-def test_what_lightning_reads_of_a_checkpoint_was_read_as_weights_before(
-    trained, miniature, tmp_path, monkeypatch
-):
+def test_a_checkpoint_is_read_once_and_as_weights(trained, miniature, tmp_path, monkeypatch):
     read, load = [], torch.load
 
     def spy(file, *args, **options):
-        read.append(options.get("weights_only"))
+        read.append((Path(file).name, options.get("weights_only")))
         return load(file, *args, **options)
 
     monkeypatch.setattr(torch, "load", spy)
     last = trained / "checkpoints" / "last.ckpt"
     run(*arguments("validate", miniature, tmp_path, f"--ckpt_path={last}"))
-    assert read[0] is True and set(read) <= {True, None} and len(read) > 2
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"hyper_parameters": {"_instantiator": "os.system"}}, "names 'os.system' to build"),
-        ({"hyper_parameters": {"a": torch.ones(2)}}, "something else than plain values"),
-        ({"hyper_parameters": {1: 2}}, "not a dict of names"),
-        ({"state_dict": {"a": [1]}}, "something else than tensors"),
-        ({"image_size": 10**6}, "image_size is 1000000"),
-        ({"threshold": "0.5"}, "threshold is '0.5'"),
-        ({"absent_cut": float("nan")}, "absent_cut is nan"),
-        ({"global_step": -1}, "global_step is -1"),
-        ({"excluded": "dog"}, "excluded are 'dog'"),
-        # lightning deletes what the callback takes for its last best
-        ({"callbacks": {"c": {"best_k_models": {"runs/a/../../up": 0.5}}}}, "names the file"),
-        ({"callbacks": {"c": {"kth_best_model_path": "memory://up"}}}, "names the file"),
-    ],
-)
-def test_checkpoints_with_odd_contents_are_refused_by_name(trained, tmp_path, change, reason):
-    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
-    torch.save({**content, **change}, tmp_path / "odd.ckpt")
-    with pytest.raises(ValueError, match=reason) as refused:
-        read_checkpoint(tmp_path / "odd.ckpt")
-    assert str(tmp_path / "odd.ckpt") in str(refused.value)
-
-
-def test_descriptions_without_end_are_refused(trained, tmp_path):
-    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
-    part: list = [1]
-    for _ in range(40):
-        part = [part] * 9  # a few bytes each in a pickle
-    torch.save({**content, "hyper_parameters": {"a": part}}, tmp_path / "odd.ckpt")
-    with pytest.raises(ValueError, match="more than 10000 values"):
-        read_checkpoint(tmp_path / "odd.ckpt")
+    assert read == [("last.ckpt", True)]
+    segment_by_it(last, miniature, tmp_path)
+    doctor_of_it(last, miniature, tmp_path)
+    export_it(last, miniature, tmp_path)
+    assert read == [("last.ckpt", True)] * 4
 
 
 @pytest.mark.parametrize("named", ["subprocess.Popen", "os.system", "pathlib.Path"])

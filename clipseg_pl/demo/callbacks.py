@@ -11,11 +11,11 @@ import gradio as gr
 from PIL import Image
 
 from clipseg_pl.demo import session
-from clipseg_pl.demo.result import write_masks, write_table
-from clipseg_pl.overlay import draw_overlay
+from clipseg_pl.demo.session import write_masks, write_table
+from clipseg_pl.inference.overlay import draw_overlay
+from clipseg_pl.inference.segmentation import Segmentation
+from clipseg_pl.inference.segmenter import Segmenter
 from clipseg_pl.prompts.image_prompt import ImagePrompt
-from clipseg_pl.segmentation import Segmentation
-from clipseg_pl.segmenter import Segmenter
 
 NO_PHOTO = "Choose a photo first."
 

@@ -9,7 +9,7 @@ from gradio.components.image_editor import EditorData, EditorValue
 from PIL import Image
 
 from clipseg_pl.demo.callbacks import Callbacks, uploaded
-from clipseg_pl.segmenter import Segmenter
+from clipseg_pl.inference.segmenter import Segmenter
 
 _SHORT = 320  # pixels, of a photo that is asked about
 _CANVAS = 640, 480  # pixels, of what is painted on

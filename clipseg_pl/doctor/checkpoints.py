@@ -5,15 +5,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from clipseg_pl.convert.key_map import clip_state, decoder_state
+from clipseg_pl.convert.loading import StoredModel, build_model, read_model
 from clipseg_pl.doctor.findings import Finding, explain
 from clipseg_pl.doctor.weights import backbone_found
-from clipseg_pl.models.checkpoints import read_checkpoint
-from clipseg_pl.models.clip_weights import PAPERS_CLIP, PAPERS_TAG
-from clipseg_pl.models.from_hugging_face import CONFIG, WEIGHTS, describe
-from clipseg_pl.models.key_map import clip_state, decoder_state
-from clipseg_pl.models.weights import read_state_dict
-from clipseg_pl.paths import TOY, TOY_CHECKPOINT
-from clipseg_pl.segmenter import Segmenter
+from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
 
 _FILM = "film_scale.weight"
 """that every decoder has"""
@@ -27,15 +23,9 @@ def check_checkpoint(file: Path) -> Iterator[Finding]:
         file: a checkpoint of `fit`, a published decoder, a Hugging Face CLIPSeg or its folder; or
             "toy", the decoder of the package.
     """
-    if str(file) == TOY:
-        file = TOY_CHECKPOINT
-    if file.is_dir() and not any((file / name).is_file() for name in WEIGHTS):
-        yield Finding("wrong", "file", f"a folder without {' or '.join(WEIGHTS)}")
-        return
     try:
-        if not file.exists():
-            raise FileNotFoundError(f"no checkpoint {file}")
-        found = list(_ours(file) if file.suffix == ".ckpt" else _published(file))
+        stored = read_model(file)
+        found = list(_published(stored) if stored.checkpoint is None else _ours(stored))
     except FileNotFoundError as error:
         yield Finding("missing", "file", str(error))
         return
@@ -46,7 +36,7 @@ def check_checkpoint(file: Path) -> Iterator[Finding]:
     if any(finding.state in ("missing", "wrong") for finding in found):
         return
     try:
-        model = Segmenter.from_checkpoint(file).model
+        model = build_model(stored).model
     except Exception as error:
         yield Finding("wrong", "loading", explain(error))
     else:
@@ -54,16 +44,17 @@ def check_checkpoint(file: Path) -> Iterator[Finding]:
         yield Finding("ok", "loading", f"fits its backbone, {taps}")
 
 
-def _ours(file: Path) -> Iterator[Finding]:
+def _ours(stored: StoredModel) -> Iterator[Finding]:
     """A checkpoint of `fit`.
 
     Raises:
         ValueError: if it is none.
     """
-    content = read_checkpoint(file)
-    given, state = content["hyper_parameters"], decoder_state(content["state_dict"])
+    assert stored.checkpoint is not None
+    content, state = stored.checkpoint, decoder_state(stored.state)
+    given = content["hyper_parameters"]
     if _FILM not in state:
-        raise ValueError(f"{file}: {_NO_DECODER}")
+        raise ValueError(f"{stored.path}: {_NO_DECODER}")
     decoder = given.get("decoder", {})
     options = decoder.get("init_args", {})
     kind = decoder.get("class_path", "FiLMDecoder").rpartition(".")[2]
@@ -85,20 +76,9 @@ def _ours(file: Path) -> Iterator[Finding]:
         yield Finding("wrong", "backbone", "not named, as it was not made by the command line")
 
 
-def _published(file: Path) -> Iterator[Finding]:
-    """A file of weights alone, or Hugging Face's folder.
-
-    Raises:
-        FileNotFoundError: if a folder has no config.json.
-        ValueError: if it is none.
-    """
-    described = None
-    if file.is_dir():
-        described = describe(file)
-        file = next(file / name for name in WEIGHTS if (file / name).is_file())
-    elif file.name in WEIGHTS and (file.parent / CONFIG).is_file():
-        described = describe(file.parent)
-    state = read_state_dict(file)
+def _published(stored: StoredModel) -> Iterator[Finding]:
+    """A file of weights alone, or Hugging Face's folder."""
+    state, described = stored.state, stored.described
     decoder, clip = decoder_state(state), clip_state(state)
     if _FILM not in decoder:
         yield Finding("wrong", "file", _no_decoder(state))

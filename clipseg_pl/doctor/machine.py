@@ -10,7 +10,6 @@ from packaging.requirements import Requirement
 
 from clipseg_pl.doctor.findings import Finding
 from clipseg_pl.models.precision import best_precision
-from datamodules.datasets.class_words import class_words
 from datamodules.datasets.files import cache_folder
 from datamodules.toy.world import toy_root
 
@@ -76,10 +75,3 @@ def check_versions(root: Path, every: bool) -> Iterator[Finding]:
             says = f"{found} is installed: pip install '{wanted}'"
             yield Finding("wrong", requirement.name, says)
     yield Finding("ok", "libraries", f"{len(fitting)} fit pyproject.toml: {', '.join(fitting)}")
-
-
-def check_words(root: Path, every: bool) -> Iterator[Finding]:
-    """The words that name held-out classes; arguments as of `check_cache`."""
-    words = class_words()
-    says = f"words for {len(words)} classes come with the package; WordNet itself is not read"
-    yield Finding("ok", "class_words.json", says)

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from clipseg_pl.doctor import published
 from clipseg_pl.doctor.findings import (
     Finding,
     State,
@@ -20,18 +19,28 @@ from clipseg_pl.images import UnreadableImageError, read_image
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut import FOLDER, find_files
 from datamodules.datasets.phrasecut_build import (
-    BAD_IMAGES,
+    MISSING_SHARE,
     ON_BAD_IMAGES,
-    read_table,
+    SOURCE,
+    describe_skipped,
+    photos_that_differ,
+    read_sizes,
     usable_tasks,
 )
-from datamodules.datasets.phrasecut_index import describe_skipped
-from datamodules.datasets.phrasecut_photos import MISSING_SHARE, SOURCE, photos_that_differ
 from datamodules.toy.writers.folder import MANIFEST
 
 _SPLITS = ("train", "val", "miniv", "test")
 _OPTIONAL = "refer_miniv.json"
 
+_PUBLISHED = {
+    "train": (71_746, 310_816),
+    "val + miniv": (2_971, 20_316),
+    "miniv": (100, 821),
+    "test": (2_545, 14_354),
+    "all splits": (77_262, 345_486),
+}
+"""images and phrases (README of ChenyunWu/PhraseCutDataset); its row "val" holds miniv, which
+`refer_val.json` does not"""
 _COUNTS = "{:,} images, {:,} phrases"
 
 Sizes = Mapping[int, tuple[int, int]]
@@ -66,10 +75,10 @@ def check_phrasecut(root: Path, every: bool) -> Iterator[Finding]:
 
 
 def _read(files: Mapping[str, Files], drawn: bool, every: bool) -> Iterator[Finding]:
-    """A line for each split, for the splits together, and for the images with wrong sizes."""
+    """A line for each split, and one for the splits together."""
     _, table, images = next(iter(files.values()))
     try:
-        sizes = read_table(table)
+        sizes = read_sizes(table)
     except ValueError as error:
         yield Finding("wrong", table.name, f"{error}; get it anew from {SOURCE}")
         return
@@ -91,8 +100,6 @@ def _read(files: Mapping[str, Files], drawn: bool, every: bool) -> Iterator[Find
         yield sum_up("val + miniv", [_beside(both, "val + miniv", drawn)])
     if len(splits) == len(_SPLITS):
         yield sum_up("all splits", [_beside(splits.values(), "all splits", drawn)])
-    if splits and not drawn:
-        yield _bad_images(images, splits.values())
 
 
 class _Split:
@@ -115,7 +122,7 @@ class _Split:
         self.counts = len(others | kept.keys()), tasks + len(left_out)
 
     def left_out(self) -> Iterator[tuple[State, str]]:
-        """What the loader skips, but for the published list of images: that has its own line."""
+        """What the loader skips, but for the published list of images with wrong sizes."""
         others = {reason: ids for reason, ids in self.skipped.items() if reason != ON_BAD_IMAGES}
         if others:
             yield ("note" if self.kept else "wrong"), f"skipped are {describe_skipped(others)}"
@@ -167,17 +174,4 @@ def _undecodable(images: Path, needed: Sequence[int]) -> list[str]:
 def _beside(splits: Iterable[_Split], name: str, drawn: bool) -> tuple[State, str]:
     """The counts of some splits together, no image being in two of them."""
     counts = [sum(column) for column in zip(*(split.counts for split in splits), strict=True)]
-    return beside_published(counts, published.PHRASECUT[name], _COUNTS, drawn)
-
-
-def _bad_images(images: Path, splits: Iterable[_Split]) -> Finding:
-    """The published list of images whose annotated size is not the file's."""
-    here = sorted(image for image in BAD_IMAGES if (images / f"{image}.jpg").is_file())
-    which = "all of them" if len(here) == len(BAD_IMAGES) else ", ".join(map(str, here))
-    says = f"{len(BAD_IMAGES)} images were published with a wrong size"
-    if here:
-        tasks = sum(len(split.skipped.get(ON_BAD_IMAGES, ())) for split in splits)
-        says += f"; {tasks:,} phrases on them are skipped; in images/ are {which}"
-    else:
-        says += ", none of which is in images/"
-    return Finding("ok", "wrong sizes", says)
+    return beside_published(counts, _PUBLISHED[name], _COUNTS, drawn)

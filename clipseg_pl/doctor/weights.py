@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from clipseg_pl.doctor.findings import Finding
-from clipseg_pl.models import clip_weights, vit_backbone
-from clipseg_pl.models.clip_weights import PAPERS_CLIP, PAPERS_TAG
-from clipseg_pl.models.weights import weight_folders
+from clipseg_pl.models import vit_backbone
+from clipseg_pl.weights import clip as clip_weights
+from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
+from clipseg_pl.weights.places import TOY, weight_folders
 
 PAPERS_VIT = "vit_base_patch16_384"
-_TOY = "toy"
 
 
 def check_clip(root: Path, every: bool) -> Iterator[Finding]:
@@ -32,7 +32,7 @@ def check_clip(root: Path, every: bool) -> Iterator[Finding]:
         says = f"{folder} holds {', '.join(files[:6]) or 'nothing'}{', ...' if files[6:] else ''}"
         yield Finding("ok", "CLIPSEG_WEIGHTS", says)
     yield clip_weights_found(PAPERS_CLIP, PAPERS_TAG)
-    yield clip_weights_found(_TOY, PAPERS_TAG)
+    yield clip_weights_found(TOY, PAPERS_TAG)
 
 
 def check_vit(root: Path, every: bool) -> Iterator[Finding]:
@@ -42,7 +42,7 @@ def check_vit(root: Path, every: bool) -> Iterator[Finding]:
 
 def clip_weights_found(name: str, tag: str) -> Finding:
     """Where the weights of a CLIP are, and whether they are its."""
-    thing = f"{name} {tag}" if name != _TOY else name
+    thing = f"{name} {tag}" if name != TOY else name
     try:
         file = clip_weights.weights_on_disk(name, tag)
         if not file:

@@ -1,7 +1,7 @@
 """How far a change of an image moves CLIP toward the text of the object meant.
 
 Reference: paper section 4 and Table 2; the paper prints a difference of products, its code
-measures probabilities (paper.md 4.3), as is done here.
+measures probabilities, as is done here.
 """
 
 from typing import NamedTuple

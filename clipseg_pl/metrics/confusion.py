@@ -1,39 +1,9 @@
-"""Who is taken for whom, over a whole set."""
+"""What a confusion matrix says: rows are true classes, columns predicted ones."""
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
-from torchmetrics import Metric
-
-
-class ConfusionMatrix(Metric):
-    """Pixels by true class (rows) and predicted class (columns), exact and summed across ranks.
-
-    Args:
-        num_classes: ids lie in [0, num_classes).
-    """
-
-    pixels: Tensor
-    full_state_update = False
-
-    def __init__(self, num_classes: int, **kwargs: Any) -> None:  # noqa: ANN401 - the same
-        """Create the state."""
-        super().__init__(**kwargs)
-        self.num_classes = num_classes
-        self.add_state("pixels", torch.zeros(num_classes, num_classes, dtype=torch.long), "sum")
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add pixels: ids of equal shape, int64; those whose target is negative do not count."""
-        counted = target >= 0
-        index = target[counted] * self.num_classes + prediction[counted]
-        counts = torch.bincount(index, minlength=self.num_classes**2)
-        self.pixels += counts.view(self.num_classes, self.num_classes)
-
-    def compute(self) -> Tensor:
-        """(num_classes, num_classes) int64."""
-        return self.pixels.clone()
 
 
 def class_iou(pixels: Tensor) -> Tensor:

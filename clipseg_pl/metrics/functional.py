@@ -4,7 +4,7 @@ Every number starts from two histograms a prompt: how many target pixels, and ho
 have a probability above exactly k of the thresholds. They are of constant size, sums of them are
 histograms of the union, and tp, fp, fn and tn at all thresholds follow by a cumulative sum.
 
-Reference: paper.md 5.1 (the authors' `FixedIntervalMetrics`).
+Reference: the authors' `FixedIntervalMetrics`.
 """
 
 from typing import NamedTuple
@@ -22,14 +22,62 @@ THRESHOLDS = torch.from_numpy(np.linspace(0, 1, 51)[1:-1].astype(np.float32))
 PAPER_THRESHOLD = 0.3
 """the paper's on PhraseCut (Table 3), where a model has no better one of its own"""
 
+_STORED = "stored in the checkpoint"
+
 SCORE_LEVELS = 1 << 16
 _COUNT_ON_CPU = ThresholdCounter(THRESHOLDS.numpy())
+_SHARE = 0.01  # of the pixels, whose mean is the presence
 _LARGEST_LOGIT = 16.0  # float32 probabilities near 1 resolve no more
 
 
-def kept_or_paper(threshold: float | None) -> float:
-    """A threshold that a checkpoint has kept, else the paper's."""
-    return PAPER_THRESHOLD if threshold is None else threshold
+def threshold_in_use(given: float | None, stored: float | None) -> tuple[float, str]:
+    """A threshold that is given, else the one stored in a checkpoint, else the paper's.
+
+    Returns:
+        The threshold, and where it comes from.
+    """
+    if given is not None:
+        return given, "given"
+    if stored is not None:
+        return stored, _STORED
+    return PAPER_THRESHOLD, "default: the checkpoint stores none"
+
+
+def cut_in_use(given: float | str | None, stored: float | None) -> tuple[float, str]:
+    """An absent cut that is given: a number, "kept" for the stored one, or None for no cut.
+
+    Returns:
+        The cut, and where it comes from.
+
+    Raises:
+        ValueError: "kept" where no cut is stored.
+    """
+    if given == "kept":
+        if stored is None:
+            raise ValueError("the checkpoint stores no absent cut: give a number")
+        return stored, _STORED
+    return (0.0, "default") if given is None else (float(given), "given")
+
+
+def presence(probability: Tensor) -> Tensor:
+    """Score how sure a model is that what it was asked for is in the image.
+
+    The mean of the highest 1 % of the probabilities. On the toy world's validation split (642
+    prompts by text, 490 by visual prompt) the shipped decoder's tell present from absent ones with
+    an AUC of 0.869 and 0.825, which `validate` gives as `presence_auc`. The maximum reaches 0.863
+    and 0.825, the mean of the highest 5 % 0.878 and 0.825; but a thing smaller than the share
+    cannot fill it, and of 710 targets in COCO's photos 46 % are smaller than 5 % of the image, 21 %
+    than 1 %.
+
+    Args:
+        probability: (P, 1, H, W), 0 to 1, of any floating type, at the model's size.
+
+    Returns:
+        (P,) float32, 0 to 1.
+    """
+    pixels = probability.flatten(1)
+    highest = pixels.topk(max(1, round(_SHARE * pixels.shape[1])), sorted=False).values
+    return highest.float().mean(1)
 
 
 class Histograms(NamedTuple):

@@ -6,29 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-_SHARE = 0.01  # of the pixels
 _LEVELS = 10_000  # of a score; a cut is one of them
-
-
-def presence(probability: Tensor) -> Tensor:
-    """Score how sure a model is that what it was asked for is in the image.
-
-    The mean of the highest 1 % of the probabilities. On the toy world's validation split (642
-    prompts by text, 490 by visual prompt) the shipped decoder's tell present from absent ones with
-    an AUC of 0.869 and 0.825, which `validate` gives as `presence_auc`. The maximum reaches 0.863
-    and 0.825, the mean of the highest 5 % 0.878 and 0.825; but a thing smaller than the share
-    cannot fill it, and of 710 targets in COCO's photos 46 % are smaller than 5 % of the image, 21 %
-    than 1 %.
-
-    Args:
-        probability: (P, 1, H, W), 0 to 1, of any floating type, at the model's size.
-
-    Returns:
-        (P,) float32, 0 to 1.
-    """
-    pixels = probability.flatten(1)
-    highest = pixels.topk(max(1, round(_SHARE * pixels.shape[1])), sorted=False).values
-    return highest.float().mean(1)
 
 
 class PresenceCounts(NamedTuple):

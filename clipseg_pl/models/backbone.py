@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-RGB = tuple[float, float, float]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from clipseg_pl.weights.clip import IMAGENET_MEAN, IMAGENET_STD, RGB
+
 PAPER_SIZE = 352
 """side in pixels of the squares that the paper's models see"""
 
@@ -36,7 +35,7 @@ class Backbone(nn.Module, ABC):
     """A frozen encoder of images and text: no gradients, always in evaluation mode.
 
     Images come as uint8 RGB and are normalised here, on the device, by default with ImageNet's
-    constants as the authors' code does (not with CLIP's own; paper.md 1.3).
+    constants as the authors' code does (not with CLIP's own).
 
     A checkpoint names a backbone and does not hold it, but for the state whose names begin with
     one of `kept_state`: what was drawn at random, so that no name leads back to it.

@@ -12,14 +12,14 @@ from typing_extensions import Self
 from clipseg_pl.models.attention import run_block
 from clipseg_pl.models.backbone import Backbone, BackboneShape
 from clipseg_pl.models.clip_text import TextEncoder
-from clipseg_pl.models.clip_weights import (
+from clipseg_pl.weights.clip import (
     PAPERS_CLIP,
     PAPERS_TAG,
     build_clip,
     find_normalisation,
+    new_clip,
 )
-from clipseg_pl.models.new_clip import new_clip, outline
-from clipseg_pl.models.weights import first_mismatch
+from clipseg_pl.weights.files import first_mismatch
 
 
 class CLIPBackbone(Backbone):
@@ -62,12 +62,11 @@ class CLIPBackbone(Backbone):
         """
         backbone = cls.__new__(cls)
         Backbone.__init__(backbone)
+        backbone.clip = new_clip(config)
         try:
-            outline(config).load_state_dict(state, assign=True)  # before memory is taken
+            backbone.clip.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"its CLIP is another one: {first_mismatch(error)}") from error
-        backbone.clip = new_clip(config)
-        backbone.clip.load_state_dict(state)
         backbone._settle(PAPERS_CLIP, text_cache=16384)  # whose tokenizer is CLIP's own
         return backbone
 

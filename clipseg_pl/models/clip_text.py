@@ -10,13 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipseg_pl.models.attention import run_block
-from clipseg_pl.models.clip_weights import build_tokenizer
+from clipseg_pl.weights.clip import build_tokenizer
 
 _SHOWN = 80  # letters of a text in a warning
 _CPU, _GPU = (4, 4), (64, 16)
 """texts at once, and what their lengths are rounded up to; see `TextEncoder`"""
-_MOST_LETTERS = 4_000
-"""that are tokenized, far beyond any context: the time that it takes grows with their square"""
 
 
 class TextEncoder:
@@ -52,7 +50,7 @@ class TextEncoder:
         missing = list(dict.fromkeys(text for text in texts if text not in cache))
         if missing:
             self._warn_of_truncation(missing)
-            tokens = self.tokenizer([_beginning(text) for text in missing])
+            tokens = self.tokenizer(missing)
             at_once, step = _CPU if device.type == "cpu" else _GPU
             lengths = (tokens.argmax(1) // step + 1) * step  # the end token has the largest id
             for length in lengths.unique().tolist():
@@ -82,13 +80,8 @@ class TextEncoder:
     def _warn_of_truncation(self, texts: Sequence[str]) -> None:
         longest = self.clip.context_length - 2  # start and end token
         for text in texts:
-            if len(self.tokenizer.encode(_beginning(text))) > longest:
+            if len(self.tokenizer.encode(text)) > longest:
                 shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
                 warnings.warn(
                     f"CLIP reads the first {longest} tokens only of {shown!r}", stacklevel=5
                 )
-
-
-def _beginning(text: str) -> str:
-    """As much of a text as can matter."""
-    return text if len(text) <= _MOST_LETTERS else " ".join(text.split())[:_MOST_LETTERS]

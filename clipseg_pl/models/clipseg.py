@@ -1,7 +1,7 @@
 """CLIPSeg: a frozen backbone and a trained decoder, for any number of prompts an image."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,26 @@ class CLIPSeg(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder(backbone.shape)
+
+    def is_stored(self, key: str) -> bool:
+        """Whether checkpoints store the weight of that name: not what the backbone's name says."""
+        kept = tuple(f"backbone.{name}" for name in self.backbone.kept_state)
+        return key.startswith(kept) or not key.startswith("backbone.")
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:  # noqa: ANN401 - torch's named tuple has no public name
+        """Load the weights of a checkpoint, which does not store the frozen backbone.
+
+        Raises:
+            RuntimeError: naming other missing keys, unexpected ones, or wrong shapes.
+        """
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        lost = [key for key in result.missing_keys if self.is_stored(key)]
+        if strict and (lost or result.unexpected_keys):
+            extra = result.unexpected_keys[:5]
+            raise RuntimeError(f"the checkpoint lacks {lost[:5]}, and has too much: {extra}")
+        return result
 
     def encode(self, images: Tensor) -> Encoding:
         """Run the backbone up to the deepest tapped block and project what was tapped.

@@ -81,7 +81,7 @@ class FiLMDecoder(Decoder):
     Raises:
         ValueError: layers that the backbone does not have; a width that the heads do not divide.
 
-    Reference: paper section 3.1; sizes from the authors' code (paper.md 1.4, 1.5).
+    Reference: paper section 3.1; sizes from the authors' code.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class DeconvDecoder(Decoder):
     Raises:
         ValueError: a layer that the backbone does not have.
 
-    Reference: paper section 5, baselines. The MLP is in the authors' code only (paper.md 8.1).
+    Reference: paper section 5, baselines. The MLP is in the authors' code only.
     """
 
     def __init__(

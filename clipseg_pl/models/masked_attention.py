@@ -1,6 +1,6 @@
 """A support mask inside CLIP's own attention: the other way to say which object is meant.
 
-Reference: paper Table 2, "CLIP modification"; settings from the authors' code (paper.md 4.2).
+Reference: paper Table 2, "CLIP modification"; settings from the authors' code.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,8 @@ class AttentionMask:
             code). Everybody always attends to the CLS token.
         blocks: the last alone (layer 11 of ViT-B), or all.
         zero_logits: multiply the logits of masked patches by 0 before the softmax, as the authors
-            do, which leaves such a patch the weight of a logit of 0; by default it gets none
-            (trap T11). That the authors' masks of a batch went to the wrong images is not
-            repeated.
+            do, which leaves such a patch the weight of a logit of 0; by default it gets none.
+            That the authors' masks of a batch went to the wrong images is not repeated.
     """
 
     queries: Literal["cls", "patches"]

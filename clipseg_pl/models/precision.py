@@ -2,7 +2,7 @@
 
 import torch
 
-from clipseg_pl.models.linear import onednn_maps
+from clipseg_pl.models.cpu import onednn_maps
 
 
 def best_dtype(device: torch.device) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeGuard
 
@@ -14,17 +15,9 @@ from torch import Tensor, nn
 from clipseg_pl.models.backbone import Backbone, BackboneShape
 from clipseg_pl.models.clip_backbone import resize_position_embedding
 from clipseg_pl.models.clip_text import TextEncoder
-from clipseg_pl.models.clip_weights import PAPERS_CLIP, build_clip
-from clipseg_pl.models.weights import (
-    find_downloaded,
-    find_file,
-    load_strictly,
-    no_weights_beside,
-    one_line,
-    read_json,
-    repeatable_weights,
-    weight_folders,
-)
+from clipseg_pl.weights.clip import PAPERS_CLIP, build_clip
+from clipseg_pl.weights.files import load_strictly, one_line, read_json, repeatable_weights
+from clipseg_pl.weights.places import download_weights, find_file, find_weights
 
 _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
@@ -34,7 +27,7 @@ class ViTBackbone(Backbone):
 
     The condition of an image is the ViT's CLS token behind `image_head`, a linear map that is
     drawn at random and never trained, as in the authors' code. Theirs was not saved, so that a
-    reloaded model had another one (traps T8, T9); ours is part of every checkpoint.
+    reloaded model had another one; ours is part of every checkpoint.
 
     Images are taken as they come, of any size, by resizing the grid of position embeddings; the
     authors bring images to the ViT's own 384 px, and masks back, by nearest neighbour.
@@ -50,7 +43,7 @@ class ViTBackbone(Backbone):
         tag: which weights of that CLIP.
         text_cache: how many text embeddings to keep; training repeats its phrases.
 
-    Reference: paper section 5, baselines; details from the authors' code (paper.md 8.2).
+    Reference: paper section 5, baselines; details from the authors' code.
     """
 
     kept_state = ("image_head.",)
@@ -144,7 +137,10 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
     if not _is_plain(vit):
         raise ValueError(f"{name} is not a plain ViT with a CLS token and square patches")
     if pretrained:
-        _load(vit, name, own)
+        file = weights_on_disk(name) or download_weights(
+            f"for {name}", name, _repository(name), _HUB_NAMES
+        )
+        load_strictly(vit, name, file, ignored=("head.",))  # the classifier
     return vit
 
 
@@ -168,13 +164,9 @@ def weights_on_disk(name: str) -> Path | None:
     Raises:
         FileNotFoundError: no weights beside a `<name>_vit.json`.
     """
-    stem = f"{name}_vit" if _own_config(name) else name
-    file = find_file(stem)
-    if file:
-        return file
-    if stem != name:
-        raise no_weights_beside(stem)
-    return find_downloaded(_repository(name), _HUB_NAMES)
+    own = _own_config(name) is not None
+    stem = f"{name}_vit" if own else name
+    return find_weights(stem, own, partial(_repository, name), _HUB_NAMES)
 
 
 def published_at(name: str) -> str:
@@ -215,24 +207,3 @@ def _is_plain(vit: nn.Module) -> TypeGuard[VisionTransformer]:
         and vit.pos_embed is not None
         and not vit.no_embed_class
     )
-
-
-def _load(vit: VisionTransformer, name: str, own: Path | None) -> None:
-    stem = f"{name}_vit" if own else name
-    file = find_file(stem)
-    if file:
-        load_strictly(vit, name, file, ignored=("head.",))  # the classifier
-        return
-    if own:
-        raise no_weights_beside(stem)
-    folders = ", ".join(map(str, weight_folders()))
-    _repository(name)  # refuses names without one
-    try:
-        published = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:
-        raise FileNotFoundError(
-            f"no weights for {name}: not in CLIPSEG_WEIGHTS ({folders}), not in timm's cache, "
-            f"and the download failed ({type(error).__name__}). Put the file there as "
-            f"{stem}.safetensors or {stem}.pt"
-        ) from error
-    vit.load_state_dict(published.state_dict())

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from clipseg_pl.images import RGB, Picture, load_picture
-from clipseg_pl.prompts.exif import exif_note
-from clipseg_pl.prompts.masks import load_mask
+from clipseg_pl.prompts.masks import exif_note, load_mask
 from clipseg_pl.prompts.visual import Mask, VisualPrompt
 
 Box = tuple[float, float, float, float]
@@ -143,6 +142,35 @@ def describe(prompt: Prompt) -> str:
     if isinstance(prompt, str | ImagePrompt | Blend):
         return str(prompt)
     return ", ".join(map(str, prompt))
+
+
+def split(prompt: Prompt) -> tuple[str, Sequence[ImagePrompt], float]:
+    """Words, examples, and the weight of the words.
+
+    Raises:
+        ValueError: for an empty prompt; for examples that are no `ImagePrompt`.
+    """
+    examples: Sequence[ImagePrompt] = ()
+    if isinstance(prompt, str):
+        words, weight = prompt, 1.0
+    elif isinstance(prompt, Blend):
+        words, examples, weight = prompt.text, _listed(prompt.image), prompt.weight
+    else:
+        words, examples, weight = "", _listed(prompt), 0.0
+    if not (examples if weight == 0 and not words else words.strip()):
+        raise ValueError("give at least one prompt, none of them empty")
+    return words, examples, weight
+
+
+def _listed(examples: ImagePrompt | Sequence[ImagePrompt]) -> Sequence[ImagePrompt]:
+    listed = [examples] if isinstance(examples, ImagePrompt) else examples
+    several = isinstance(listed, Sequence)
+    if not (several and all(isinstance(one, ImagePrompt) for one in listed)):
+        raise ValueError(
+            f"an example is an ImagePrompt, or a list of them, not {examples!r:.60}; a prompt is "
+            "words, an example, or a Blend of both"
+        )
+    return listed
 
 
 def _file(picture: Picture) -> str:

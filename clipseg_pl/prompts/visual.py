@@ -96,7 +96,7 @@ TABLE_2: dict[str, VisualPrompt] = {
     "crop & intensity 10%": VisualPrompt(blur=0, background=0.1, context=0.1),
     "crop + blur + intensity 10%": VisualPrompt(blur=3, background=0.1, context=0.1),
 }
-"""The image operations of Table 2 by their printed names. Two cells need a word (trap T10): the
+"""The image operations of Table 2 by their printed names. Two cells need a word: the
 authors ran "crop & blur" with context 0.5, and printed for "crop & intensity 10%" a run without a
 crop; here it is the crop that its name says."""
 

@@ -17,7 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 class GeneralisedProtocol(Protocol):
     """Affordances, attributes and parts, each group with its pixels pooled.
 
-    The column that Table 8 prints as mIoU is `iou_fg@best` of a group (trap T12).
+    The column that Table 8 prints as mIoU is `iou_fg@best` of a group.
 
     Reference: paper section 5.4, Table 8.
     """

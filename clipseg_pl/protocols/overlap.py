@@ -10,8 +10,8 @@ from clipseg_pl.metrics.functional import (
     histograms,
     iou_binary,
     iou_foreground,
-    kept_or_paper,
     paper_average_precision,
+    threshold_in_use,
 )
 from clipseg_pl.metrics.threshold_counts import (
     AveragePrecision,
@@ -153,7 +153,7 @@ class Overlaps(nn.ModuleDict):
 
     def report(self, kept_threshold: float | None, class_names: Sequence[str]) -> Report:
         """Every table, titled `<name>: <title>`; at the paper's threshold where none is kept."""
-        threshold = kept_or_paper(kept_threshold)
+        threshold, _ = threshold_in_use(None, kept_threshold)
         return {
             f"{name}: {title}": table
             for name in self

@@ -4,14 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from clipseg_pl.metrics.functional import histograms
-from clipseg_pl.metrics.presence import (
-    Presence,
-    balanced_accuracy,
-    best_cut,
-    presence,
-    presence_auc,
-)
+from clipseg_pl.metrics.functional import histograms, presence
+from clipseg_pl.metrics.presence import Presence, balanced_accuracy, best_cut, presence_auc
 from clipseg_pl.metrics.threshold_counts import FalsePositives
 from clipseg_pl.protocols.base import Protocol, Reading
 from clipseg_pl.protocols.overlap import Overlaps, Report, at_thresholds, best

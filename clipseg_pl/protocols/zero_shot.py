@@ -2,11 +2,14 @@
 
 import torch
 from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
 
-from clipseg_pl.metrics.confusion import ConfusionMatrix, class_iou, generalised_iou
+from clipseg_pl.metrics.confusion import class_iou, generalised_iou
 from clipseg_pl.protocols.base import Protocol
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.sample import Batch
+
+_NOT_VALID = -1
 
 
 class ZeroShotProtocol(Protocol):
@@ -15,11 +18,11 @@ class ZeroShotProtocol(Protocol):
     Every image comes with one prompt a class, "background" first. Each pixel goes to the class of
     the largest probability, the background's multiplied by a factor. `miou_seen` is the mean IoU
     of classes that training may have seen, among them the background; `miou_unseen` that of the
-    others. The authors' evaluation hands the two lists over in the wrong order (trap T1), so that
+    others. The authors' evaluation hands the two lists over in the wrong order, so that
     what they print as "seen" is probably `miou_unseen`, and the other way round.
 
     Args:
-        background_factor: on the background's probability; the authors' 3 (trap T22).
+        background_factor: on the background's probability; the authors' 3.
         num_classes: with the background.
 
     Reference: paper section 5.2, Table 4.
@@ -29,7 +32,9 @@ class ZeroShotProtocol(Protocol):
         """Create the metric."""
         super().__init__(["text"])
         self.background_factor, self.num_classes = background_factor, num_classes
-        self.confusion = ConfusionMatrix(num_classes)
+        self.confusion = MulticlassConfusionMatrix(
+            num_classes, ignore_index=_NOT_VALID, validate_args=False
+        )
 
     def update(self, reading: str, logits: Tensor, batch: Batch, selected: Tensor) -> None:
         """Measure the (P, 1, H, W) logits of B images with a prompt for each class in turn.
@@ -46,7 +51,7 @@ class ZeroShotProtocol(Protocol):
         probability[:, 0] *= self.background_factor
         masks = batch["query_mask"].view(shape)
         valid = batch["valid_mask"].view(shape)[:, 0]
-        target = masks.int().argmax(1).masked_fill(~valid, -1)
+        target = masks.int().argmax(1).masked_fill(~valid, _NOT_VALID)
         self.confusion.update(probability.argmax(1), target)
 
     def compute(

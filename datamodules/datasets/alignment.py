@@ -1,7 +1,7 @@
 """Samples of the prompt-engineering experiment: large objects of LVIS, cut out with their masks.
 
-Reference: paper section 4; the authors' settings (paper.md 4.3). Their archive of LVIS is not
-public (trap T24), so neither its images nor how large they were; here it is LVIS itself.
+Reference: paper section 4; the authors' settings. Their archive of LVIS is not
+public, so neither its images nor how large they were; here it is LVIS itself.
 """
 
 from collections import Counter

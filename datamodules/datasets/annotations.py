@@ -13,12 +13,11 @@ import numpy.typing as npt
 from rich.progress import track
 
 from clipseg_pl.images import image_size
-from clipseg_pl.photo_formats import open_header
+from clipseg_pl.photo_files import open_header
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import DatasetNotFoundError
-from datamodules.datasets.phrasecut_index import Strings
+from datamodules.datasets.phrase_table import Rows, Strings
 
-Rows = npt.NDArray[np.int64]
 Sizes = npt.NDArray[np.int32]
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer")

@@ -2,17 +2,16 @@
 
 import io
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from clipseg_pl.images import RGB
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import require, stays_below
 from datamodules.datasets.labelled import COCO_SOURCE, LabelledPhotos
+from datamodules.datasets.phrase_table import PhraseTable
 
 FOLDS = 4
 COCO_CLASSES: tuple[str, ...] = (
@@ -72,11 +71,8 @@ def read_fold(root: Path, part: str, fold: int) -> dict[int, list[str]]:
     return {key: held[key] for key in sorted(held) if (key in wanted) == (part == "val")}
 
 
-class _PlainUnpickler(pickle._Unpickler):
-    """Reads dicts, lists, strings and numbers; a pickle that names anything else is refused.
-
-    It is Python's own in Python: the one in C takes gigabytes for some pickles of a few bytes.
-    """
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads dicts, lists, strings and numbers; a pickle that names anything else is refused."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         """Refuse."""
@@ -90,7 +86,7 @@ def _name(path: object) -> str:
     return str(Path(path).with_suffix(""))
 
 
-class COCOTasks:
+class COCOTasks(PhraseTable):
     """The training part of a fold as tasks with phrases: each class in each photo that shows it.
 
     Args:
@@ -101,45 +97,23 @@ class COCOTasks:
     def __init__(self, photos: LabelledPhotos, listed: dict[int, list[str]]) -> None:
         """Count the tasks."""
         self.photos = photos
-        self.classes = [class_id for class_id, names in listed.items() if names]
-        self.phrases: Sequence[str] = [COCO_CLASSES[class_id] for class_id in self.classes]
-        self.names = [name for class_id in self.classes for name in listed[class_id]]
-        sizes = np.array([len(listed[class_id]) for class_id in self.classes], np.int64)
-        self._phrase = np.repeat(np.arange(len(sizes)), sizes)
-        self._first = np.cumsum([0, *sizes])
-        _, self._photo = np.unique(np.array(self.names), return_inverse=True)
+        self.pairs = [(name, class_id) for class_id, names in listed.items() for name in names]
+        classes = [class_id for class_id, names in listed.items() if names]
+        sizes = [len(listed[class_id]) for class_id in classes]
+        _, photo = np.unique([name for name, _ in self.pairs], return_inverse=True)
+        phrase = np.repeat(np.arange(len(sizes)), sizes)
+        super().__init__([COCO_CLASSES[class_id] for class_id in classes], phrase, photo)
 
-    def __len__(self) -> int:
-        """Number of tasks."""
-        return len(self.names)
-
-    def name(self, task: int) -> str:
+    def read_name(self, row: int) -> str:
         """Photo and class."""
-        return f"{self.names[task].replace('/', '_')}__{self.classes[self.phrase(task)] + 1:02}"
+        name, class_id = self.pairs[row]
+        return f"{name.replace('/', '_')}__{class_id + 1:02}"
 
-    def phrase(self, task: int) -> int:
-        """Position of the task's class in `phrases`."""
-        return int(self._phrase[task])
-
-    def image(self, task: int) -> RGB:
+    def read_image(self, row: int) -> RGB:
         """The photo, (H, W, 3) uint8; raises as `LabelledPhotos` does."""
-        return self.photos.image(self.names[task])
+        return self.photos.image(self.pairs[row][0])
 
-    def mask(self, task: int) -> Mask:
+    def read_mask(self, row: int) -> Mask:
         """The class's pixels, (H, W) bool."""
-        return np.asarray(
-            self.photos.labels(self.names[task]) == self.classes[self.phrase(task)] + 1
-        )
-
-    def tasks_of_phrase(self, phrase: int) -> npt.NDArray[np.int64]:
-        """Tasks of the class."""
-        return np.arange(self._first[phrase], self._first[phrase + 1])
-
-    def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
-        """Tasks about the task's photo, itself among them."""
-        return np.flatnonzero(self._photo == self._photo[task])
-
-    def possible_phrases(self, task: int) -> npt.NDArray[np.int64]:
-        """Positions of all classes that the photo shows."""
-        of_photo: npt.NDArray[np.int64] = self._phrase[self.tasks_of_image(task)]
-        return of_photo
+        name, class_id = self.pairs[row]
+        return np.asarray(self.photos.labels(name) == class_id + 1)

@@ -3,32 +3,37 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from clipseg_pl.prompts.exif import exif_note
+from clipseg_pl.prompts.masks import exif_note
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import (
     EMPTY,
     NO_PHRASE,
     Annotations,
     Positions,
-    Rows,
     Sizes,
     photo_sizes,
     refuse_unusable,
     words,
 )
-from datamodules.datasets.ids import Id, by_id, look_up, read_id
-from datamodules.datasets.phrasecut_index import Strings
-from datamodules.datasets.run_lengths import Encoded, encode, polygons_of
-from datamodules.datasets.transforms import is_size
+from datamodules.datasets.phrase_table import Rows, Strings
+from datamodules.datasets.transforms import FARTHEST, is_size
+
+Id = int | str
+_Id = TypeVar("_Id", int, str, Id)
+_Entry = TypeVar("_Entry")
+Encoded = dict[str, Any]
+"""pycocotools' compressed run lengths"""
+Flat = npt.NDArray[np.float64]
+"""x, y, x, y, ... in pixels"""
 
 _NO_MASK = "without a segmentation"
 _PHRASES = ("phrase", "caption")
@@ -72,7 +77,7 @@ def read_coco(file: Path, images: Path) -> Annotations:
         with file.open(encoding="utf-8-sig") as stream:
             content = json.load(stream, object_hook=_compact)
         regions, skipped = _collect(content)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{file}: not annotations in COCO's format ({error})") from error
     tasks: dict[tuple[_Photo, str], Encoded] = {}
     for key, parts in regions.items():
@@ -248,3 +253,149 @@ def _refuse_other_sizes(
             f"{found[0]} x {found[1]} (height x width), annotated as {given[0]} x {given[1]}"
             + exif_note(found, given, images / name)
         )
+
+
+def read_id(given: object) -> Id | None:
+    """Read an id from JSON; None if the value is neither a whole number nor text.
+
+    Whole floats are taken as integers: pandas writes 1.0 for 1.
+    """
+    if isinstance(given, float) and given.is_integer():
+        return int(given)
+    return given if isinstance(given, int | str) and not isinstance(given, bool) else None
+
+
+def by_id(
+    entries: Iterable[tuple[_Id, str, _Entry]], key: str, files: bool = False
+) -> dict[_Id, _Entry]:
+    """Entries by their ids.
+
+    Args:
+        entries: id, name and entry of each.
+        key: name of the list.
+        files: whether the names are those of files, of which each may come once.
+
+    Raises:
+        ValueError: if two entries have the same id, with both names; or name the same file.
+    """
+    found: dict[_Id, _Entry] = {}
+    names: dict[_Id, str] = {}
+    for number, name, entry in entries:
+        if number in found:
+            raise ValueError(
+                f"{key} has id {number!r} twice, for {names[number]!r} and for {name!r}: "
+                "every entry needs an id of its own"
+            )
+        found[number], names[number] = entry, name
+    number_of: dict[str, _Id] = {}
+    for number, name in names.items():
+        if files and number_of.setdefault(name, number) != number:
+            raise ValueError(
+                f"{key} {number_of[name]!r} and {number!r} are both the file {name}: list a photo "
+                "once, and different photos under different names"
+            )
+    return found
+
+
+def look_up(entries: Mapping[Id, _Entry], given: object, key: str, field: str) -> _Entry:
+    """The entry that an annotation is about.
+
+    Args:
+        entries: by id.
+        given: the id that the annotation names.
+        key: name of the list of entries.
+        field: where the annotation has the id.
+
+    Raises:
+        ValueError: if there is none; if the id is text there and a number here, it says so.
+    """
+    number = read_id(given)
+    if number is not None and number in entries:
+        return entries[number]
+    alike = [listed for listed in entries if str(listed) == str(number)]
+    if alike:
+        raise ValueError(
+            f"has {field} {_typed(number)}, but {key} has id {_typed(alike[0])}: their types "
+            "differ, write both as numbers"
+        )
+    raise ValueError(f"has {field} {given!r:.40}, which is not listed in {key}")
+
+
+def _typed(number: object) -> str:
+    return f"{number!r} ({'text' if isinstance(number, str) else 'a number'})"
+
+
+def polygons_of(given: Sequence[object], where: str) -> list[Flat]:
+    """Check polygons.
+
+    Args:
+        given: lists of coordinates, as read from json.
+        where: what they belong to.
+
+    Raises:
+        ValueError: naming it.
+    """
+    try:
+        polygons = [np.array(flat, np.float64) for flat in given]
+    except (ValueError, TypeError, OverflowError):
+        polygons = [np.full(1, np.nan)]
+    for flat in polygons:
+        if flat.ndim != 1 or len(flat) % 2 or not (np.abs(flat) < FARTHEST).all():
+            raise ValueError(f"{where} has malformed polygons")
+    return polygons
+
+
+def encode(given: object, height: int, width: int, where: str) -> list[Encoded]:
+    """Bring polygons or run lengths of either kind to compressed run lengths.
+
+    Args:
+        given: checked polygons; or {"size": [height, width], "counts": ...}, the counts as a list
+            of numbers or as COCO's text.
+        height: of the photo.
+        width: of the photo.
+        where: what it belongs to.
+
+    Returns:
+        One for each polygon of three points or more, or the one given; the mask is their union.
+
+    Raises:
+        ValueError: naming what it belongs to.
+    """
+    if isinstance(given, list):
+        flat = [polygon for polygon in given if len(polygon) >= 6]
+        encoded: list[Encoded] = coco_mask.frPyObjects(flat, height, width) if flat else []
+        return encoded
+    if not isinstance(given, Mapping) or given.get("size") != [height, width]:
+        raise ValueError(
+            f"{where} has a segmentation that is neither polygons nor run lengths of {height} x "
+            f"{width} pixels"
+        )
+    counts = given.get("counts")
+    try:
+        lengths: Any = _lengths(counts) if isinstance(counts, str) else counts
+        if sum(lengths) != height * width:
+            raise ValueError("another number of pixels")
+        return [coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(
+            f"{where} has run lengths that do not add up to {height} x {width} pixels"
+        ) from error
+
+
+def _lengths(text: str) -> list[int]:
+    """The run lengths in COCO's text; pycocotools does not notice where they end early.
+
+    A number is written in groups of five bits, the lowest first: 32 says that the number goes on,
+    16 in its last group that it is negative. From the fourth on it is the difference to the last
+    but one.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for code in text.encode():
+        value |= (code - 48 & 31) << shift
+        shift += 5
+        if not code - 48 & 32:
+            value -= (code - 48 & 16) << shift - 4
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return lengths

@@ -45,7 +45,7 @@ def pfenet_episodes(
         shots: K, supports an episode.
         seed: of the draws.
 
-    Reference: PFENet's loader as CLIPSeg runs it (paper.md 5.3): once over the list.
+    Reference: PFENet's loader as CLIPSeg runs it: once over the list.
     """
     enough = {
         wanted: [name for name, counts in pixels.items() if counts.get(wanted, 0) >= SUPPORT_PIXELS]

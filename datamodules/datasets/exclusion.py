@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from datamodules.datasets.class_words import AuthorsRule, WholeWords, class_words
-from datamodules.datasets.pascal_classes import fold_classes, unseen_classes
+from datamodules.datasets.pascal_5i import fold_classes, unseen_classes
 
 HeldOut = Literal[
     "fold_0",
@@ -40,7 +40,7 @@ class Exclusion:
         rule: "mended" looks for whole words in either case, in singular and plural, that mean the
             class in a photo (see `class_words_build`). "paper" is the authors' filter to the
             letter, for numbers like theirs; it removes every "gray" and "counter" (a horse, a
-            table) and keeps "potted plant", "men" and "kitten" (trap T23).
+            table) and keeps "potted plant", "men" and "kitten".
 
     Raises:
         ValueError: for a name that is neither.

@@ -5,16 +5,12 @@ import logging
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from tempfile import TemporaryDirectory
 
-try:
-    import fcntl
-except ImportError:  # Windows, where all build and one rename wins
-    fcntl = None  # type: ignore[assignment]
+from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +70,8 @@ def drafting(target: Path) -> Iterator[Path]:
     """A folder beside `target` to build it in, for one process at a time.
 
     Others wait here, and should ask again whether `target` is still missing when they are let in.
-    Where a disk has no locks, or has them within one machine only, several may build at once, each
-    in a folder of its own; so what is built must be renamed to `target`, and one rename wins. A
-    process that was killed leaves no lock, and its folder is removed by the next on its machine.
+    Where a disk has no locks several build at once. What is built must be renamed to `target`, so
+    that it appears whole or not at all, and the first of several wins. An empty lock file stays.
 
     Args:
         target: file or folder; its parent is made if missing.
@@ -89,22 +84,25 @@ def drafting(target: Path) -> Iterator[Path]:
     """
     with writing_to(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(target)
+        lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("waiting for another process, which builds %s", target)
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        pass  # a disk without locks: all build, and one rename wins
     try:
         prefix = f".{target.name}.{platform.node()}."
-        if lock:  # so nobody else on this machine is building
-            for left in target.parent.glob(f"{glob.escape(prefix)}*"):
+        if lock.is_locked:  # what is here was left by a process of this machine that was killed
+            for left in target.parent.glob(f"{glob.escape(prefix)}*/"):
                 shutil.rmtree(left, ignore_errors=True)
         with writing_to(target.parent):
-            draft = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-        try:
-            yield draft
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            draft = TemporaryDirectory(prefix=prefix, dir=target.parent)
+        with draft as folder:
+            yield Path(folder)
     finally:
-        if lock:
-            Path(lock.name).unlink(missing_ok=True)
-            lock.close()
+        lock.release()
 
 
 @contextmanager
@@ -121,30 +119,3 @@ def writing_to(folder: Path) -> Iterator[None]:
             f"{folder} cannot be written to ({error.strerror or error}): make room, or set "
             "CLIPSEG_CACHE to a folder that can be written to (--root of toy)"
         ) from error
-
-
-def _lock(target: Path) -> BinaryIO | None:
-    """Wait for a lock that ends with its process; None where the disk has none.
-
-    Its file lies beside the target while it is held or waited for.
-    """
-    file = target.with_name(f".{target.name}.lock")
-    while fcntl:
-        held = file.open("ab")  # NFS locks only what is open to be written
-        try:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("waiting for another process, which builds %s", target)
-                fcntl.flock(held, fcntl.LOCK_EX)
-        except OSError:
-            held.close()
-            file.unlink(missing_ok=True)
-            return None
-        try:
-            if os.path.samestat(os.fstat(held.fileno()), file.stat()):
-                return held
-        except FileNotFoundError:
-            pass
-        held.close()  # of a file that its last holder has removed
-    return None

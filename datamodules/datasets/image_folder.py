@@ -7,67 +7,53 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from clipseg_pl.images import RGB, UnreadableImageError, load_photo
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.annotations import Annotations, Rows, reasons
-from datamodules.datasets.phrasecut_index import Strings
+from datamodules.datasets.annotations import Annotations, reasons
+from datamodules.datasets.phrase_table import PhraseTable
 
 _LONGEST_NAME = 100
 
 
-class ImageFolder:
-    """Tasks on own photos: all of a table, or those about some of its photos.
+class ImageFolder(PhraseTable):
+    """Tasks on own photos: all of a table.
 
     Args:
         annotations: the table.
-        chosen: (photos,) bool, which of its photos; all by default.
     """
 
-    def __init__(
-        self, annotations: Annotations, chosen: npt.NDArray[np.bool_] | None = None
-    ) -> None:
+    def __init__(self, annotations: Annotations) -> None:
         """Find the tasks; photos and masks are read when they are asked for."""
         self.annotations = annotations
-        if chosen is None:
-            chosen = np.ones(len(annotations.photos), np.bool_)
-        self.rows = np.flatnonzero(chosen[annotations.photo])
-        named, self._phrase = np.unique(annotations.phrase[self.rows], return_inverse=True)
-        self.phrases = Strings.pack([annotations.phrases[row] for row in named.tolist()])
-        self._by_phrase = _Groups(self._phrase)
-        self._by_photo = _Groups(annotations.photo[self.rows])
+        super().__init__(annotations.phrases, annotations.phrase, annotations.photo)
 
-    def __len__(self) -> int:
-        """Number of tasks."""
-        return len(self.rows)
+    def about(self, photos: npt.NDArray[np.bool_]) -> Self:
+        """The tasks about some of the photos, (photos,) bool."""
+        return self.select(photos[self._photo])
 
-    def name(self, task: int) -> str:
+    def read_name(self, row: int) -> str:
         """Name of the photo and number of the row."""
-        row = self.rows[task]
         stem = Path(self.annotations.photos[self.annotations.photo[row]]).with_suffix("")
         plain = re.sub(r"[^\w.-]+", "_", str(stem)).strip("_.")[-_LONGEST_NAME:]
         return f"{plain}__{self.annotations.number[row]}"
 
-    def phrase(self, task: int) -> int:
-        """Position of the task's phrase in `phrases`."""
-        return int(self._phrase[task])
-
-    def image(self, task: int) -> RGB:
+    def read_image(self, row: int) -> RGB:
         """The photo, (H, W, 3) uint8, upright.
 
         Raises:
             UnreadableImageError: naming the file, also if it is no longer of its size.
         """
-        photo = self.annotations.photo[self.rows[task]]
+        photo = self.annotations.photo[row]
         file, size = self.annotations.photo_file(photo), tuple(self.annotations.sizes[photo])
         image = load_photo(file)
         if image.shape[:2] != size:
             raise UnreadableImageError(f"{file}: has changed its size since it was checked")
         return image
 
-    def mask(self, task: int) -> Mask:
-        """The target, (H, W) bool; raises as `image` does."""
-        row = int(self.rows[task])
+    def read_mask(self, row: int) -> Mask:
+        """The target, (H, W) bool; raises as `read_image` does."""
         mask = self.annotations.masks(row)
         if mask.shape != tuple(self.annotations.sizes[self.annotations.photo[row]]):
             raise UnreadableImageError(
@@ -75,30 +61,6 @@ class ImageFolder:
                 "changed its size since it was checked"
             )
         return mask
-
-    def tasks_of_phrase(self, phrase: int) -> Rows:
-        """Tasks with exactly this phrase."""
-        return self._by_phrase[phrase]
-
-    def tasks_of_image(self, task: int) -> Rows:
-        """Tasks about the task's photo, itself among them."""
-        return self._by_photo[self.annotations.photo[self.rows[task]]]
-
-    def possible_phrases(self, task: int) -> Rows:
-        """Positions of all phrases annotated on the task's photo."""
-        of_photo: Rows = self._phrase[self.tasks_of_image(task)]
-        return of_photo
-
-
-class _Groups:
-    """Positions of equal numbers."""
-
-    def __init__(self, owner: Rows) -> None:
-        self._order = np.argsort(owner, kind="stable")
-        self._ends = np.cumsum([0, *np.bincount(owner)])
-
-    def __getitem__(self, number: int) -> Rows:
-        return self._order[self._ends[number] : self._ends[number + 1]]
 
 
 def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.bool_]:

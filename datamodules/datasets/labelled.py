@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipseg_pl.images import RGB, UnreadableImageError, image_size, open_image, read_image
-from clipseg_pl.prompts.exif import exif_note
+from clipseg_pl.prompts.masks import exif_note
 from datamodules.datasets.files import require, stays_below
 
 Labels = npt.NDArray[np.uint8]
@@ -29,7 +29,6 @@ class LabelledPhotos:
     def __init__(self, photos: Path, labels: Path) -> None:
         """Remember the folders."""
         self.photos, self.label_maps = photos, labels
-        self._sizes: dict[str, tuple[int, int] | None] = {}
 
     def photo_file(self, name: str) -> Path:
         """Where a photo lies."""
@@ -45,22 +44,15 @@ class LabelledPhotos:
         Raises:
             UnreadableImageError: naming the file.
         """
-        photo = read_image(self.photo_file(name))
-        self._sizes[name] = (photo.shape[0], photo.shape[1])
-        return photo
+        return read_image(self.photo_file(name))
 
     def labels(self, name: str) -> Labels:
-        """The label map, (H, W) uint8, checked against the size of its photo.
-
-        The size is read from the photo's header, once, unless `image` has read the photo.
+        """The label map, (H, W) uint8, checked against the size in the photo's header.
 
         Raises:
             UnreadableImageError: as `labels_alone` does, or if it is not of its photo's size.
         """
-        labels = self.labels_alone(name)
-        if name not in self._sizes:
-            self._sizes[name] = image_size(self.photo_file(name))
-        size = self._sizes[name]
+        labels, size = self.labels_alone(name), image_size(self.photo_file(name))
         if size and labels.shape != size:
             raise UnreadableImageError(
                 f"{self.label_file(name)}: the label map is {labels.shape[0]} x {labels.shape[1]} "

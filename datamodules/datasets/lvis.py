@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipseg_pl.images import RGB, read_image
-from clipseg_pl.prompts.exif import exif_note
+from clipseg_pl.prompts.masks import exif_note
 from clipseg_pl.prompts.visual import Mask
+from datamodules.datasets.coco_json import by_id, polygons_of, read_id
 from datamodules.datasets.files import require, stays_below
-from datamodules.datasets.ids import by_id, read_id
-from datamodules.datasets.run_lengths import polygons_of
 from datamodules.datasets.transforms import Points, is_size, rasterise
 
 SOURCE = "https://www.lvisdataset.org/dataset (photos: https://cocodataset.org/#download, 2017)"
@@ -145,7 +144,7 @@ class LVIS:
             for pair, polygons in content["annotations"]:
                 self._images[pair.image], self.names[pair.category]  # both must be known
                 self._polygons.setdefault(pair, []).extend(polygons)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{file}: not LVIS's annotations ({error!r})") from error
 
 

@@ -1,19 +1,17 @@
 """LVIS as phrases: every category in every photo, by its name."""
 
-from collections.abc import Sequence
-
 import numpy as np
-import numpy.typing as npt
 
 from clipseg_pl.images import RGB
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.lvis import LVIS
+from datamodules.datasets.phrase_table import PhraseTable
 
 LEAST_AREA = 0.05
 """share of its photo that a category covers at least, as in the authors' archive"""
 
 
-class LVISNames:
+class LVISNames(PhraseTable):
     """Tasks with phrases: each category that covers enough of a photo.
 
     Args:
@@ -24,43 +22,26 @@ class LVISNames:
         """Find the tasks; areas are those of the polygons, nothing is drawn."""
         self.lvis = lvis
         self.pairs = [pair for pair in lvis.pairs if lvis.area(pair) > LEAST_AREA]
-        asked = np.array([pair.category for pair in self.pairs], np.int64)
-        categories, self._phrase = np.unique(asked, return_inverse=True)
-        self._categories = categories
-        self.phrases: Sequence[str] = [lvis.names[category] for category in categories.tolist()]
-        self._order = np.argsort(self._phrase, kind="stable")
-        self._first = np.searchsorted(self._phrase[self._order], np.arange(len(categories) + 1))
+        asked = np.array(self.pairs, np.int64).reshape(-1, 2)
+        photo, (categories, phrase) = (
+            np.unique(asked[:, 0], return_inverse=True)[1],
+            np.unique(asked[:, 1], return_inverse=True),
+        )
+        super().__init__([lvis.names[number] for number in categories.tolist()], phrase, photo)
 
-    def __len__(self) -> int:
-        """Number of tasks."""
-        return len(self.pairs)
-
-    def name(self, task: int) -> str:
+    def read_name(self, row: int) -> str:
         """Ids of photo and category."""
-        return "{}__{}".format(*self.pairs[task])
+        return "{}__{}".format(*self.pairs[row])
 
-    def phrase(self, task: int) -> int:
-        """Position of the task's name in `phrases`."""
-        return int(self._phrase[task])
-
-    def image(self, task: int) -> RGB:
+    def read_image(self, row: int) -> RGB:
         """The photo, (H, W, 3) uint8; raises as `LVIS` does."""
-        return self.lvis.photo(self.pairs[task].image)
+        return self.lvis.photo(self.pairs[row].image)
 
-    def mask(self, task: int) -> Mask:
+    def read_mask(self, row: int) -> Mask:
         """All instances, (H, W) bool."""
-        return self.lvis.mask(self.pairs[task])
+        return self.lvis.mask(self.pairs[row])
 
-    def tasks_of_phrase(self, phrase: int) -> npt.NDArray[np.int64]:
-        """Tasks of the name."""
-        return self._order[self._first[phrase] : self._first[phrase + 1]]
-
-    def tasks_of_image(self, task: int) -> npt.NDArray[np.int64]:
-        """Tasks about the task's photo, itself among them."""
-        image = self.pairs[task].image
-        return np.flatnonzero([pair.image == image for pair in self.pairs])
-
-    def possible_phrases(self, task: int) -> npt.NDArray[np.int64]:
-        """Positions of all names but those that are known to be absent from the task's photo."""
-        absent = self.lvis.absent_categories(self.pairs[task].image)
-        return np.flatnonzero(~np.isin(self._categories, absent))
+    def absent_phrases(self, row: int) -> list[str]:
+        """Names of the categories that the photo lists as absent."""
+        absent = self.lvis.absent_categories(self.pairs[row].image)
+        return [self.lvis.names[category] for category in absent]

@@ -32,7 +32,7 @@ FITTING: dict[str, tuple[str, ...]] = {
     "has wheels": (*_VEHICLES, "dirt bike", "wheelchair", "motorcycle", "bicycle"),
     "has legs": (*_SEATS, *_BIRDS, *_WALKERS, "horse", "pony"),
 }
-"""Prompt -> LVIS categories it fits, the paper's lists (paper.md 7.1)."""
+"""Prompt -> LVIS categories it fits, the paper's lists."""
 
 _LEAST_AREA = 0.03  # of the photo
 _CROP_SHARE = 0.02
@@ -49,7 +49,7 @@ class GeneralisedPrompts(Dataset[Sample]):
         image_size: side of the samples in pixels.
         seed: of the crops.
 
-    Reference: paper section 5.4, Table 8 (paper.md 7.2).
+    Reference: paper section 5.4, Table 8.
     """
 
     def __init__(self, lvis: LVIS, image_size: int, seed: int) -> None:
@@ -67,10 +67,6 @@ class GeneralisedPrompts(Dataset[Sample]):
     def __len__(self) -> int:
         """Number of categories in photos."""
         return len(self.pairs)
-
-    def name(self, index: int) -> str:
-        """What a sample is about: photo and category, by their ids."""
-        return f"{self.pairs[index].image}__{self.pairs[index].category}"
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Make the sample of a category in a photo."""

@@ -58,10 +58,6 @@ class OneShotDataset(Dataset[Sample]):
         """Number of episodes."""
         return len(self.episodes)
 
-    def name(self, index: int) -> str:
-        """What an episode asks about: the photo."""
-        return self.episodes[index][0]
-
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Make the sample of an episode."""
         query, class_id, supports = self.episodes[key[1]]

@@ -2,39 +2,25 @@
 
 import hashlib
 import json
-import logging
 import os
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from clipseg_pl.images import UnreadableImageError, open_image
-from clipseg_pl.prompts.exif import exif_note
-from clipseg_pl.prompts.masks import load_mask
+from clipseg_pl.prompts.masks import exif_note, load_mask
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.annotations import (
-    Rows,
-    Sizes,
-    in_threads,
-    photo_sizes,
-    refuse_missing,
-)
+from datamodules.datasets.annotations import Sizes, in_threads, photo_sizes, refuse_missing
 from datamodules.datasets.files import cache_folder, drafting, writing_to
-from datamodules.datasets.phrasecut_index import Strings
-
-log = logging.getLogger(__name__)
+from datamodules.datasets.phrase_table import Rows, Strings
 
 WHOLE = -1
 """in place of a label: the row means all that its mask marks"""
 _VERSION = 4
 """counts up when `check_files` finds otherwise"""
-_NOT_KEPT = "what was found about masks is not kept, so every run looks at all of them: %s"
 
 
 @dataclass(frozen=True)
@@ -113,33 +99,21 @@ def check_files(
     stamps = [_stamp(table), *(_stamp(images / name) for name in names)]
     stamps += [_stamp(masks.folder / name) for name in mask_names]
     key = hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:16]
-    kept = cache_folder() / "own" / f"{table.stem}-{key}.npz"
-    found = _kept(kept)
-    if found:
-        return found
-    with ExitStack() as waiting:
-        try:
-            draft = waiting.enter_context(drafting(kept))
-        except OSError as error:
-            log.warning(_NOT_KEPT, error)
-            draft = None
-        found = _kept(kept)  # by the process that was waited for
-        if found:
-            return found
-        sizes = photo_sizes(table, images, names)
-        refuse_missing(table, masks.folder, "masks", missing, len(mask_names))
-        mask_sizes, covers = _read_masks(table, masks)
-        _refuse_other_sizes(
-            table,
-            sizes[photo],
-            mask_sizes[masks.file],
-            number,
-            lambda row: (images / names[photo[row]], masks.folder / mask_names[masks.file[row]]),
-        )
-        _refuse_unknown_labels(table, masks, covers, number)
-        if draft:
-            _keep(kept, draft, sizes, covers)
-    return sizes, covers
+    checked = cache_folder() / "own" / f"{table.stem}-{key}.npz"
+    if not checked.is_file():
+        with drafting(checked) as draft:
+            if not checked.is_file():  # nor by the process that was waited for
+                sizes = photo_sizes(table, images, names)
+                refuse_missing(table, masks.folder, "masks", missing, len(mask_names))
+                covers = _read_masks(table, images, photos, photo, masks, number, sizes)
+                with writing_to(checked.parent):
+                    np.savez(draft / checked.name, sizes=sizes, covers=covers)
+                    os.replace(draft / checked.name, checked)
+    try:
+        with np.load(checked) as found:
+            return found["sizes"], found["covers"]
+    except Exception as error:  # numpy and zipfile raise many kinds
+        raise ValueError(f"{checked}: damaged ({error}): delete it") from error
 
 
 def _read_labels(file: Path) -> npt.NDArray[np.generic]:
@@ -163,8 +137,16 @@ def _stamp(file: Path) -> tuple[str, int, int]:
     return os.path.abspath(file), stat.st_size, stat.st_mtime_ns
 
 
-def _read_masks(table: Path, masks: OwnMasks) -> tuple[Sizes, npt.NDArray[np.bool_]]:
-    """Height and width of the files, (files, 2), and which rows' masks mark anything."""
+def _read_masks(
+    table: Path,
+    images: Path,
+    photos: Strings,
+    photo: Rows,
+    masks: OwnMasks,
+    number: Rows,
+    sizes: Sizes,
+) -> npt.NDArray[np.bool_]:
+    """Which rows' masks mark anything; arguments and errors as of `check_files`."""
     order = np.argsort(masks.file, kind="stable")
     rows_of = np.split(order, np.cumsum(np.bincount(masks.file))[:-1]) if len(order) else []
 
@@ -174,34 +156,20 @@ def _read_masks(table: Path, masks: OwnMasks) -> tuple[Sizes, npt.NDArray[np.boo
             size, any_pixel[label] = mask.shape, bool(mask.any())
         return size, [any_pixel[label] for label in labels]
 
-    covers = np.zeros(len(order), np.bool_)
+    covers, mask_sizes = np.zeros(len(order), np.bool_), np.zeros((len(order), 2), np.int32)
     found = in_threads(check, rows_of, f"masks of {table}")
-    for rows, (_, any_pixel) in zip(rows_of, found, strict=True):
-        covers[rows] = any_pixel
-    return np.array([size for size, _ in found], np.int32).reshape(-1, 2), covers
-
-
-def _refuse_other_sizes(
-    table: Path,
-    photos: Sizes,
-    masks: Sizes,
-    number: Rows,
-    files_of: Callable[[int], tuple[Path, Path]],
-) -> None:
-    wrong = np.flatnonzero((photos != masks).any(1))
+    for rows, (size, any_pixel) in zip(rows_of, found, strict=True):
+        covers[rows], mask_sizes[rows] = any_pixel, size
+    wrong = np.flatnonzero((sizes[photo] != mask_sizes).any(1))
     if len(wrong):
         row = wrong[0]
-        (height, width), (mask_height, mask_width) = photos[row], masks[row]
+        (height, width), (mask_height, mask_width) = sizes[photo[row]], mask_sizes[row]
+        files = images / photos[photo[row]], masks.folder / masks.names[masks.file[row]]
         raise ValueError(
             f"{table}: {len(wrong)} masks are not of the size of their photos, line {number[row]} "
             f"the first: photo {height} x {width} (height x width), mask {mask_height} x "
-            f"{mask_width}" + exif_note(photos[row], masks[row], *files_of(row))
+            f"{mask_width}" + exif_note(sizes[photo[row]], mask_sizes[row], *files)
         )
-
-
-def _refuse_unknown_labels(
-    table: Path, masks: OwnMasks, covers: npt.NDArray[np.bool_], number: Rows
-) -> None:
     named = masks.label != WHOLE
     unknown = np.setdiff1d(masks.label[named], masks.label[named & covers])
     if len(unknown):
@@ -210,22 +178,4 @@ def _refuse_unknown_labels(
             f"{table}: label {unknown[0]} (line {number[rows[0]]}) is in none of the {len(rows)} "
             "masks that should have it"
         )
-
-
-def _kept(file: Path) -> tuple[Sizes, npt.NDArray[np.bool_]] | None:
-    """What an earlier run found; nothing where the file is absent or damaged."""
-    try:
-        with np.load(file) as found:
-            return found["sizes"], found["covers"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
-        return None
-
-
-def _keep(file: Path, draft: Path, sizes: Sizes, covers: npt.NDArray[np.bool_]) -> None:
-    """Write what was found; the file appears whole or not at all, and runs do without it."""
-    try:
-        with writing_to(file.parent):
-            np.savez(draft / file.name, sizes=sizes, covers=covers)
-            os.replace(draft / file.name, file)
-    except OSError as error:
-        log.warning(_NOT_KEPT, error)
+    return covers

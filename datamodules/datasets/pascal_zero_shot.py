@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from clipseg_pl.images import to_tensor
 from clipseg_pl.sample import Prompt, Sample
 from datamodules.datasets.labelled import IGNORED, LabelledPhotos
-from datamodules.datasets.pascal_classes import ZERO_SHOT_CLASSES
+from datamodules.datasets.pascal_5i import ZERO_SHOT_CLASSES
 
 
 class ZeroShotDataset(Dataset[Sample]):
@@ -36,10 +36,6 @@ class ZeroShotDataset(Dataset[Sample]):
     def __len__(self) -> int:
         """Number of photos."""
         return len(self.names)
-
-    def name(self, index: int) -> str:
-        """What a sample is about: the photo."""
-        return self.names[index]
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Make the sample of a photo."""

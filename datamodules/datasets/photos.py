@@ -1,7 +1,6 @@
 """Photos of one's own, all asked about by the same prompts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch.utils.data import Dataset
@@ -9,53 +8,11 @@ from torch.utils.data import Dataset
 from clipseg_pl.images import image_size as size_of
 from clipseg_pl.images import load_photo, resize, sides_seen, to_tensor
 from clipseg_pl.photo_files import PhotoFile
-from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, describe
+from clipseg_pl.prompts.image_prompt import Prompt as PhotoPrompt
+from clipseg_pl.prompts.image_prompt import describe, split
 from clipseg_pl.sample import Batch, Prompt, Sample, collate
 
 _NO_TARGET = torch.zeros(1, 1, 1, dtype=torch.bool)
-
-
-@dataclass(frozen=True)
-class Example:
-    """A support image, and what is meant in it, as `ImagePrompt` has it.
-
-    Args:
-        image: file of the support image.
-        mask: file of an image of its size, the object bright.
-        box: left, top, right and bottom of the object in pixels, in place of a mask.
-    """
-
-    image: str
-    mask: str | None = None
-    box: tuple[float, float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class ByExample:
-    """A prompt by examples, alone or blended with words.
-
-    Args:
-        examples: at least one; several are averaged.
-        words: what they are blended with, if anything.
-        weight: of the words, 0 to 1.
-    """
-
-    examples: list[Example]
-    words: str = ""
-    weight: float = 0.5
-
-    def load(self) -> Sequence[ImagePrompt]:
-        """The examples as image prompts; nothing is read."""
-        return [ImagePrompt(e.image, e.mask, e.box) for e in self.examples]
-
-    def __str__(self) -> str:
-        """How results call it.
-
-        Raises:
-            ValueError: for a weight out of range.
-        """
-        prompt = self.load()
-        return describe(Blend(self.words, prompt, self.weight) if self.words else prompt)
 
 
 class Photos(Dataset[Sample]):
@@ -66,7 +23,7 @@ class Photos(Dataset[Sample]):
 
     Args:
         files: the photos.
-        prompts: the same for each: words, or examples with or without words.
+        prompts: the same for each: words, an `ImagePrompt`, several of them, or a `Blend`.
         image_size: side of a square with about the area of what the model sees, in pixels.
         patch: side of the model's patches in pixels.
 
@@ -78,7 +35,7 @@ class Photos(Dataset[Sample]):
     def __init__(
         self,
         files: Sequence[PhotoFile],
-        prompts: Sequence[str | ByExample],
+        prompts: Sequence[PhotoPrompt],
         image_size: int,
         patch: int,
     ) -> None:
@@ -91,10 +48,6 @@ class Photos(Dataset[Sample]):
     def __len__(self) -> int:
         """Number of photos."""
         return len(self.files)
-
-    def name(self, index: int) -> str:
-        """What a sample is about: the file."""
-        return str(self.files[index].path)
 
     def batches(self, batch_size: int) -> list[list[int]]:
         """Photos that the model sees at one size, by that size; those without one are left out."""
@@ -133,20 +86,16 @@ def collate_readable(samples: Sequence[Sample]) -> Batch:
     return collate([sample for sample in samples if sample["prompts"]])
 
 
-def _read(prompt: str | ByExample, row: int, image_size: int) -> Prompt:
+def _read(prompt: PhotoPrompt, row: int, image_size: int) -> Prompt:
     """A prompt about no photo yet."""
-    if isinstance(prompt, str):
-        words, weight, examples = prompt, 1.0, []
-    else:
-        words, weight = prompt.words, prompt.weight if prompt.words else 0.0
-        examples = [to_tensor(example.engineered(image_size)) for example in prompt.load()]
+    words, examples, weight = split(prompt)
     return Prompt(
         prompt_id=str(row),
         query_mask=_NO_TARGET,
         valid_mask=_NO_TARGET,
-        phrase=str(prompt),
+        phrase=describe(prompt),
         text_prompt=words,
-        supports=examples,
+        supports=[to_tensor(example.engineered(image_size)) for example in examples],
         mix_weight=weight,
         class_id=-1,
         negative=False,

@@ -1,181 +1,152 @@
-"""A table of phrases (CSV or JSONL) beside photos and masks."""
+"""Phrases about photos, a row a task, whichever dataset they are from."""
 
-import csv
-import json
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from pathlib import Path
-from typing import Any, TextIO
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
 
-from datamodules.datasets.annotations import (
-    EMPTY,
-    NO_PHRASE,
-    Annotations,
-    Positions,
-    refuse_unusable,
-    words,
-)
-from datamodules.datasets.own_masks import WHOLE, OwnMasks, check_files
-from datamodules.datasets.phrasecut_index import Strings
+from clipseg_pl.images import RGB
+from clipseg_pl.prompts.visual import Mask
 
-_COLUMNS = ("image", "mask", "phrase")
-_SAVE_AS = "save it as UTF-8 with commas between cells"
-_DIGITS = 9
-"""of a label, at most; pictures hold no larger numbers than 32 bits"""
+Rows = npt.NDArray[np.int64]
 
 
-def read_table(file: Path, images: Path, masks: Path) -> Annotations:
-    """Read a table of phrases and look at every photo's header and every mask.
-
-    Its columns are `image`, `mask`, `phrase` and perhaps `label`; a row is a task, and a photo may
-    have several. How masks are read is told by `marked`.
+class Strings:
+    """Many strings in one array of bytes, which forked workers share.
 
     Args:
-        file: CSV with a header, or JSONL with an object a line (`.jsonl`).
-        images: folder that the names of photos start from.
-        masks: folder that the names of masks start from.
-
-    Raises:
-        DatasetNotFoundError: if photos or masks are missing.
-        UnreadableImageError: if a mask cannot be one.
-        ValueError: if a column or a value is missing, a mask is not of its photo's size, a label
-            is in none of its masks, or no row can be used.
+        text: (total,) uint8, utf-8.
+        offsets: (count + 1,) int64.
     """
-    photo_of, mask_of, phrase_of = (Positions() for _ in range(3))
-    rows: list[tuple[int, int, int, int, int]] = []
-    skipped: Counter[str] = Counter()
-    try:
-        for line, row in _read_rows(file):
-            text = words(_cell(line, row, "phrase"))
-            if not text:
-                skipped[NO_PHRASE] += 1
-                continue
-            own_photo, own_mask = (_file(line, row, column) for column in ("image", "mask"))
-            own_label = _label(line, row)
-            rows.append((line, photo_of[own_photo], mask_of[own_mask], phrase_of[text], own_label))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: is not UTF-8 ({error.reason}); {_SAVE_AS}") from error
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
-    number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
-    photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
-    every = OwnMasks(masks, names, mask, label)
-    sizes, covers = check_files(file, images, photos, photo, every, number)
-    skipped[EMPTY] += int((~covers).sum())
-    left_out = refuse_unusable(file, int(covers.sum()), skipped)
-    return Annotations(
-        file=file,
-        folder=images,
-        photos=photos,
-        sizes=sizes,
-        phrases=Strings.pack(list(phrase_of)),
-        photo=photo[covers],
-        phrase=phrase[covers],
-        number=number[covers],
-        masks=OwnMasks(masks, names, mask[covers], label[covers]),
-        skipped=left_out,
-    )
+
+    def __init__(self, text: npt.NDArray[np.uint8], offsets: Rows) -> None:
+        """Keep the arrays, mapped or not."""
+        self.text, self.offsets = text, offsets
+
+    @classmethod
+    def pack(cls, strings: Sequence[str]) -> "Strings":
+        """Lay strings end to end; what UTF-8 cannot hold becomes a question mark."""
+        encoded = [string.encode(errors="replace") for string in strings]
+        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), ends)
+
+    def __len__(self) -> int:
+        """How many strings."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        """One of them."""
+        return bytes(self.text[self.offsets[index] : self.offsets[index + 1]]).decode()
 
 
-def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows of a table with the lines that they are on, from 1."""
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        if file.suffix.lower() == ".jsonl":
-            for number, text in enumerate(stream, 1):
-                if text.strip():
-                    yield number, _read_object(number, text)
-            return
-        rows = _read_csv(stream)
-        columns = [name.strip().lower() for _, cells in islice(rows, 1) for name in cells]
-        _require_columns("its first line", columns)
-        twice = [column for column in (*_COLUMNS, "label") if columns.count(column) > 1]
-        if twice:
-            raise ValueError(f"its first line has {twice[0]} twice; a row has one")
-        for line, cells in rows:
-            if len(cells) > len(columns):
-                raise ValueError(
-                    f"line {line} has more cells than columns; a phrase with commas "
-                    'belongs into double quotes: "small, red bird"'
-                )
-            yield line, dict(zip(columns, cells, strict=False))
+class PhraseTable(ABC):
+    """Tasks: one phrase about one photo each. A subclass reads the rows of one dataset.
 
+    Args:
+        phrases: the different phrases.
+        phrase: (rows,) int64, position of each row's phrase in `phrases`.
+        photo: (rows,) int64, number of each row's photo.
+    """
 
-def _read_csv(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each of one line; csv would read on behind a forgotten quote."""
-    reader = csv.reader(stream, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"line {line}: {error}; a cell that begins with a double quote must end with one, "
-                "and those within are doubled"
-            ) from error
-        if any("\n" in cell or "\r" in cell for cell in cells):
-            raise ValueError(
-                f"line {line} has a cell that goes on in the next line; is there a double quote "
-                "that is not closed?"
-            )
-        if cells:
-            yield line, cells
-
-
-def _read_object(number: int, text: str) -> dict[str, Any]:
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {number} is not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"line {number} is not a JSON object with {', '.join(_COLUMNS)}")
-    _require_columns(f"line {number}", list(row))
-    return row
-
-
-def _require_columns(where: str, found: list[str]) -> None:
-    missing = [column for column in _COLUMNS if column not in found]
-    if missing:
-        hint = f"; {_SAVE_AS}" if any(set(name) & set(";\t\0") for name in found) else ""
-        raise ValueError(
-            f"{where} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}{hint}"
+    def __init__(self, phrases: Sequence[str] | Strings, phrase: Rows, photo: Rows) -> None:
+        """Group the rows by phrase and by photo."""
+        self.rows = np.arange(len(phrase))
+        """(tasks,) int64, the row of each task"""
+        self._group(
+            phrases if isinstance(phrases, Strings) else Strings.pack(phrases), phrase, photo
         )
 
+    def _group(self, phrases: Strings, phrase: Rows, photo: Rows) -> None:
+        self.phrases, self._phrase, self._photo = phrases, phrase, photo
+        self._by_phrase, self._by_photo = _Groups(phrase, len(phrases)), _Groups(photo)
 
-def _cell(line: int, row: Mapping[str, Any], column: str) -> str:
-    value = row.get(column)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"line {line}: {column} is {json.dumps(value)[:40]}, where text belongs")
-    if "\0" in value:
-        raise ValueError(f"line {line}: {column} has a NUL character; {_SAVE_AS}")
-    return value.strip()
+    @abstractmethod
+    def read_name(self, row: int) -> str:
+        """Name of a row, unique in the split, fit for a file."""
+
+    @abstractmethod
+    def read_image(self, row: int) -> RGB:
+        """The photo of a row, (H, W, 3) uint8."""
+
+    @abstractmethod
+    def read_mask(self, row: int) -> Mask:
+        """The target of a row, (H, W) bool."""
+
+    def absent_phrases(self, row: int) -> Sequence[str] | None:
+        """Phrases known to be absent from the photo of a row.
+
+        None where everything in a photo is annotated: what is not annotated is then absent.
+        """
+        return None
+
+    def __len__(self) -> int:
+        """Number of tasks."""
+        return len(self.rows)
+
+    def name(self, task: int) -> str:
+        """Name of a task, unique in the split."""
+        return self.read_name(int(self.rows[task]))
+
+    def phrase(self, task: int) -> int:
+        """Position of the task's phrase in `phrases`."""
+        return int(self._phrase[task])
+
+    def image(self, task: int) -> RGB:
+        """The photo, (H, W, 3) uint8."""
+        return self.read_image(int(self.rows[task]))
+
+    def mask(self, task: int) -> Mask:
+        """The target, (H, W) bool."""
+        return self.read_mask(int(self.rows[task]))
+
+    def tasks_of_phrase(self, phrase: int) -> Rows:
+        """Tasks with exactly this phrase."""
+        return self._by_phrase[phrase]
+
+    def tasks_of_image(self, task: int) -> Rows:
+        """Tasks about the task's photo, itself among them."""
+        return self._by_photo[int(self._photo[task])]
+
+    def possible_phrases(self, task: int) -> Rows:
+        """Positions of all phrases that are not known to be absent from the task's photo."""
+        absent = self.absent_phrases(int(self.rows[task]))
+        if absent is None:
+            return self._phrase[self.tasks_of_image(task)]
+        listed = set(absent)
+        return np.flatnonzero([self.phrases[row] not in listed for row in range(len(self.phrases))])
+
+    def select(self, stays: npt.NDArray[np.bool_]) -> Self:
+        """Some of the tasks, (tasks,) bool, and the phrases that these have.
+
+        The photos stay, and with them the pixels of what is no longer named; negative phrases are
+        drawn from what is left.
+        """
+        part = copy(self)
+        part.rows = self.rows[stays]
+        named, phrase = np.unique(self._phrase[stays], return_inverse=True)
+        phrases = Strings.pack([self.phrases[row] for row in named.tolist()])
+        part._group(phrases, phrase, self._photo[stays])
+        return part
+
+    def without(self, left_out: Callable[[str], bool]) -> Self:
+        """The tasks whose phrases do not pass a test."""
+        stays = [not left_out(self.phrases[row]) for row in range(len(self.phrases))]
+        return self.select(np.array(stays, np.bool_)[self._phrase])
+
+    def without_lone_phrases(self) -> Self:
+        """The tasks whose phrases other tasks have too, so that these can support them."""
+        return self.select(self._by_phrase.sizes[self._phrase] > 1)
 
 
-def _file(line: int, row: Mapping[str, Any], column: str) -> str:
-    name = _cell(line, row, column)
-    if not name:
-        raise ValueError(f"line {line} has no {column}")
-    if len(name.splitlines()) > 1:
-        raise ValueError(f"line {line}: {column} {name!r} has a line break")
-    if "\\" in name and os.sep == "/":
-        raise ValueError(f"line {line}: {column} {name} has backslashes; write paths with /")
-    return os.path.normpath(name)
+class _Groups:
+    """Positions of equal numbers."""
 
+    def __init__(self, owner: Rows, count: int = 0) -> None:
+        self.sizes = np.bincount(owner, minlength=count)
+        self._order, self._ends = np.argsort(owner, kind="stable"), np.cumsum([0, *self.sizes])
 
-def _label(line: int, row: Mapping[str, Any]) -> int:
-    """A value in a map of labels; `WHOLE` where none is given."""
-    given = row.get("label")
-    written = "" if given is None else str(given).strip()
-    if not written:
-        return WHOLE
-    digits = written.removesuffix(".0")  # pandas' way, where some rows have no label
-    if not digits.isdecimal() or len(digits) > _DIGITS:
-        raise ValueError(f"line {line}: label {given!r} is not a whole number from 0 on")
-    return int(digits)
+    def __getitem__(self, number: int) -> Rows:
+        return self._order[self._ends[number] : self._ends[number + 1]]

@@ -1,30 +1,28 @@
-"""Reading PhraseCut's json, once, into the arrays that `phrasecut_index` maps."""
+"""Reading PhraseCut's json, once, into the arrays that `PhraseCut` maps."""
 
 import hashlib
 import json
-import logging
 import os
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.progress import track
 
-from datamodules.datasets.files import cache_folder, drafting, writing_to
-from datamodules.datasets.phrasecut_index import describe_skipped, is_whole
-from datamodules.datasets.phrasecut_photos import photos_that_differ
-from datamodules.datasets.transforms import Points, can_be_drawn, covers_nothing, is_size
+from clipseg_pl.images import image_size
+from datamodules.datasets.files import DatasetNotFoundError, cache_folder, drafting, writing_to
+from datamodules.datasets.phrase_table import Strings
+from datamodules.datasets.transforms import FARTHEST, Points, covers_nothing, is_size
 
-log = logging.getLogger(__name__)
-
-VERSION = 3
-_CHUNK = 1 << 22
+SOURCE = "https://github.com/ChenyunWu/PhraseCutDataset"
+VERSION = 5
 _FILE_NAME = re.compile(r"[\w.-]+")  # predictions are filed under the task's id
-_LONGEST_TASK = 1 << 26
-"""characters; a few of thousands of tasks of PhraseCut have more than 1 << 16"""
 
 BAD_IMAGES = frozenset(
     map(
@@ -33,15 +31,18 @@ BAD_IMAGES = frozenset(
         "285814 498187 285761 498042".split(),
     )
 )
-"""images whose annotated size is not that of the file, as the authors list them (paper.md 2.2)"""
+"""images whose annotated size is not that of the file, as the authors list them"""
 ON_BAD_IMAGES = "on images with wrong sizes (published list)"
+MISSING_SHARE = 0.1
+"""of a split's photos that may be missing; their tasks are skipped and counted"""
+_MISSING = "on photos that are missing or unreadable"
 
 Usable = tuple[str, int, str, list[Points]]
 """a task: id, image id, phrase, polygons"""
 
 
 def build_index(tasks: Path, table: Path, images: Path) -> Path:
-    """Return the folder of a split's index, building it first if it is missing or damaged.
+    """Return the folder of a split's index, building it first if it is missing.
 
     The folder appears whole or not at all; of several processes one builds (`drafting`).
 
@@ -60,61 +61,20 @@ def build_index(tasks: Path, table: Path, images: Path) -> Path:
     ]
     key = hashlib.sha256(json.dumps([VERSION, stamp]).encode()).hexdigest()[:16]
     folder = cache_folder() / "phrasecut" / f"{tasks.stem}-{key}"
-    if is_whole(folder):
-        return folder
-    with drafting(folder) as private:
-        if is_whole(folder):  # built meanwhile
-            return folder
-        draft = private / "index"  # readable to whom the cache is readable, unlike its parent
-        draft.mkdir()
-        _write_index(draft, tasks, table, images)
-        with writing_to(folder.parent):
-            if folder.exists() and not is_whole(folder):
-                log.warning("%s is damaged: built again", folder)
-                os.replace(folder, private / "damaged")
-            try:
-                os.replace(draft, folder)
-            except OSError:  # on a disk without locks another process was first
-                if not is_whole(folder):
-                    raise
+    if not folder.is_dir():
+        with drafting(folder) as draft:
+            if not folder.is_dir():  # nor built meanwhile
+                _write_index(draft / "index", tasks, table, images)
+                try:
+                    os.replace(draft / "index", folder)
+                except OSError:  # another machine was first
+                    if not folder.is_dir():
+                        raise
     return folder
 
 
-def stream_tasks(file: Path) -> Iterator[dict[str, Any]]:
-    """Read a JSON list of objects one by one, in constant memory.
-
-    Raises:
-        ValueError: if the file is not such a list, or ends early.
-    """
-    decoder = json.JSONDecoder()
-    with file.open(encoding="utf-8", errors="surrogateescape") as stream:
-        buffer, position = stream.read(_CHUNK).lstrip(), 1
-        if not buffer.startswith("["):
-            raise ValueError(f"{file}: does not start as a JSON list")
-        while True:
-            while position < len(buffer) and buffer[position] in " \t\r\n,":
-                position += 1
-            if buffer[position : position + 1] == "]":
-                if (buffer[position + 1 :] + stream.read(_CHUNK)).strip():
-                    raise ValueError(f"{file}: goes on after the end of its JSON list")
-                return
-            try:
-                task, position = decoder.raw_decode(buffer, position)
-            except ValueError as error:
-                more = stream.read(_CHUNK)
-                if not more or len(buffer) - position > _LONGEST_TASK:
-                    raise ValueError(f"{file}: ends early or is not JSON ({error})") from error
-                buffer, position = buffer[position:] + more, 0
-                continue
-            except RecursionError as error:
-                raise ValueError(f"{file}: nested too deeply to be PhraseCut's") from error
-            if not isinstance(task, dict):
-                raise ValueError(f"{file}: holds {type(task).__name__} where tasks should be")
-            yield task
-
-
 def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
-    sizes = read_table(table)
+    sizes = read_sizes(table)
     skipped: defaultdict[str, list[str]] = defaultdict(list)
     kept = list(usable_tasks(tasks, sizes, skipped))
     wrong = photos_that_differ(images, {image: sizes[image] for _, image, _, _ in kept})
@@ -126,6 +86,7 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
         listed, reasons = sum(map(len, skipped.values())), describe_skipped(skipped) or "none"
         raise ValueError(f"{tasks}: no usable task among {listed} listed; skipped {reasons}")
     with writing_to(draft.parents[1]):
+        draft.mkdir()
         _save_arrays(draft, kept, sizes)
         (draft / "skipped.json").write_text(json.dumps(skipped))
 
@@ -143,10 +104,17 @@ def usable_tasks(
     Raises:
         ValueError: if the file is not a list of tasks, naming it.
     """
+    try:
+        with file.open(encoding="utf-8") as stream:
+            tasks = json.load(stream, object_hook=_compact)
+    except ValueError as error:
+        raise ValueError(f"{file}: ends early or is not JSON ({error})") from error
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise ValueError(f"{file}: is not a JSON list of tasks")
     seen: set[str] = set()
-    for task in stream_tasks(file):
+    for task in tasks:
         name, image, phrase = task.get("task_id"), task.get("image_id"), task.get("phrase")
-        if not _is_text(name) or not _FILE_NAME.fullmatch(name):
+        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
             skipped["without an id that can name a file"].append(repr(name))
         elif name in seen:
             skipped["with an id that came before"].append(name)
@@ -154,15 +122,78 @@ def usable_tasks(
             skipped[ON_BAD_IMAGES].append(name)
         elif not isinstance(image, int) or image not in sizes:
             skipped["on images that the image table lacks"].append(name)
-        elif not _is_text(phrase):
+        elif not isinstance(phrase, str) or not phrase.strip():
             skipped["without a phrase"].append(name)
-        elif (polygons := _read_polygons(task.get("Polygons"))) is None:
+        elif (polygons := task.get("Polygons")) is None:
             skipped["with malformed polygons"].append(name)
         elif covers_nothing(polygons, *sizes[image]):
             skipped["whose polygons cover no pixel"].append(name)
         else:
             seen.add(name)
             yield name, image, phrase, polygons
+
+
+def describe_skipped(skipped: Mapping[str, Sequence[str]]) -> str:
+    """How many tasks were left out, by reason."""
+    return ", ".join(f"{len(names)} {reason}" for reason, names in skipped.items())
+
+
+def read_sizes(table: Path) -> dict[int, tuple[int, int]]:
+    """Height and width by image id, from the image table.
+
+    Raises:
+        ValueError: naming the file, if it is something else.
+    """
+    try:
+        rows = json.loads(table.read_text(encoding="utf-8"))
+        sizes = {row["image_id"]: (row["height"], row["width"]) for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{table}: not PhraseCut's image table ({error!r})") from error
+    for image, size in sizes.items():
+        if not is_size(size):
+            raise ValueError(f"{table}: image {image} has no size but {size}")
+    return sizes
+
+
+def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> dict[int, str]:
+    """Compare the headers of photos with their annotated sizes.
+
+    Args:
+        images: folder of `<image id>.jpg`.
+        sizes: annotated height and width by image id.
+
+    Returns:
+        Ids whose photo cannot serve, and why their tasks are skipped.
+
+    Raises:
+        DatasetNotFoundError: if more than a tenth is missing or unreadable, which a download that
+            stopped early leaves.
+    """
+
+    def check(item: tuple[int, tuple[int, int]]) -> str:
+        image, annotated = item
+        found = image_size(images / f"{image}.jpg")
+        if found is None:
+            return _MISSING
+        return "" if found == annotated else "on photos of another size than annotated"
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = track(
+            pool.map(check, sizes.items()),
+            description=f"checking photos in {images.parent.name}",
+            total=len(sizes),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        wrong = {image: answer for image, answer in zip(sizes, answers, strict=True) if answer}
+    missing = [image for image, reason in wrong.items() if reason == _MISSING]
+    if len(missing) > MISSING_SHARE * len(sizes):
+        raise DatasetNotFoundError(
+            f"PhraseCut: looked in {images}; found {len(sizes) - len(missing)} of the {len(sizes)} "
+            f"photos annotated; missing or unreadable are {len(missing)}, {missing[0]}.jpg the "
+            f"first. Get them from {SOURCE}"
+        )
+    return wrong
 
 
 def _save_arrays(draft: Path, kept: list[Usable], sizes: dict[int, tuple[int, int]]) -> None:
@@ -180,42 +211,19 @@ def _save_arrays(draft: Path, kept: list[Usable], sizes: dict[int, tuple[int, in
         "point_offsets": _offsets([len(polygon) for polygon in polygons]),
         "polygon_offsets": _offsets([len(task[3]) for task in kept]),
     }
-    for name, owner, count in (
-        ("by_phrase", arrays["task_phrase"], len(phrases)),
-        ("by_image", arrays["task_image"], len(image_ids)),
-    ):
-        arrays[name] = np.argsort(owner, kind="stable")
-        arrays[f"{name}_offsets"] = _offsets(np.bincount(owner, minlength=count).tolist())
     for name, strings in (("phrases", phrases), ("task_id", [task[0] for task in kept])):
-        encoded = [string.encode() for string in strings]
-        arrays[name] = np.frombuffer(b"".join(encoded), np.uint8)
-        arrays[f"{name}_offsets"] = _offsets([len(text) for text in encoded])
+        packed = Strings.pack(strings)
+        arrays |= {name: packed.text, f"{name}_offsets": packed.offsets}
     for name, values in arrays.items():
         np.save(draft / f"{name}.npy", values)
 
 
-def read_table(table: Path) -> dict[int, tuple[int, int]]:
-    """Height and width by image id.
-
-    Raises:
-        ValueError: naming the file, if it is something else.
-    """
-    try:
-        rows = json.loads(table.read_text(encoding="utf-8"))
-        sizes = {row["image_id"]: (row["height"], row["width"]) for row in rows}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{table}: not PhraseCut's image table ({error!r})") from error
-    for image, size in sizes.items():
-        if bool in map(type, size) or not is_size(size):
-            raise ValueError(f"{table}: image {image} has no size but {size}")
-    return sizes
-
-
-def _is_text(given: object) -> TypeGuard[str]:
-    """Whether it is a string, not blank, that UTF-8 can hold."""
-    if not isinstance(given, str) or not given.strip():
-        return False
-    return not any("\ud800" <= character <= "\udfff" for character in given)
+def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+    """Turn polygons into arrays while json is read: as Python's lists they would fill gigabytes."""
+    if "Polygons" not in entry:
+        return entry
+    task = {key: entry.get(key) for key in ("task_id", "image_id", "phrase")}
+    return {**task, "Polygons": _read_polygons(entry["Polygons"])}
 
 
 def _read_polygons(given: object) -> list[Points] | None:
@@ -227,7 +235,7 @@ def _read_polygons(given: object) -> list[Points] | None:
                 points = np.array(polygon, np.float64)
                 if polygon and (points.ndim != 2 or points.shape[1] != 2):
                     return None
-                if not can_be_drawn(points):
+                if not (np.abs(points) < FARTHEST).all():
                     return None
                 if len(points) >= 2:
                     polygons.append(points)

@@ -15,7 +15,7 @@ from clipseg_pl.images import to_tensor
 from clipseg_pl.prompts.text import PrefixName, draw_text_prompt
 from clipseg_pl.prompts.visual import MEAN_COLOUR, Mask, VisualPrompt
 from clipseg_pl.sample import Prompt, Sample
-from datamodules.datasets.phrase_source import PhraseSource, WithoutPhrases, lone_phrases
+from datamodules.datasets.phrase_table import PhraseTable
 from datamodules.datasets.transforms import PairedResize, object_aware_crop
 
 
@@ -32,12 +32,12 @@ class Prompting:
         exclude_query: never take the query itself as its support. False is the paper's rule: any
             of the n tasks with the phrase if n > 1, the query with probability 1 / n.
         blank_support: evaluate phrases without a partner on a blank (mean grey) visual prompt,
-            as the authors' visual test did by a mistyped key (trap T13); else on text alone.
+            as the authors' visual test did by a mistyped key; else on text alone.
         prefixes: list of prefixes that training draws from.
         evaluation_form: what evaluation puts phrases into, "{}" standing for the phrase; the
             paper's is the bare phrase.
         text_weight_min: training draws the weight of the text uniformly from here ...
-        text_weight_max: ... to here. The paper says 1; the released weights had 0.5 (trap T6).
+        text_weight_max: ... to here. The paper says 1; the released weights had 0.5.
         visual_prompt: how support images are made.
 
     Reference: paper section 4.
@@ -96,7 +96,7 @@ class PromptedDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        source: PhraseSource,
+        source: PhraseTable,
         prompting: Prompting,
         image_size: int,
         train: bool,
@@ -108,9 +108,9 @@ class PromptedDataset(Dataset[Sample]):
         self.skipped: dict[str, int] = {}
         """tasks that `lone_phrases: false` leaves out of training"""
         if train and not prompting.lone_phrases:
-            before, source = len(source), WithoutPhrases(source, lone_phrases(source).__contains__)
+            before, source = len(source), source.without_lone_phrases()
             self.skipped["whose phrases have no partner"] = before - len(source)
-        self.source, self.name, self.prompting = source, source.name, prompting
+        self.source, self.prompting = source, prompting
         self.train, self.seed = train, seed
         self.phrases_per_image, self.absent_negatives = phrases_per_image, absent_negatives
         self.image_size, self.resize = image_size, PairedResize(image_size)

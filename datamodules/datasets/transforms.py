@@ -10,17 +10,14 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from clipseg_pl.images import MOST_PIXELS, RGB
+from clipseg_pl.images import RGB
 from clipseg_pl.prompts.visual import Mask
 
 Rasterizer = Literal["coco", "pil"]
 Points = npt.NDArray[np.float64]
 
-_FARTHEST = 1e5
-"""pixels from the corner; for points 1e7 away pycocotools takes gigabytes (or crashes for want of
-them), for 1e9 it draws nothing"""
-_LONGEST = 1e6
-"""pixels along an outline, each of which costs pycocotools a hundred bytes"""
+FARTHEST = 1e6
+"""pixels from the corner of a photo; pycocotools takes memory in proportion, and crashes at 1e9"""
 CROP_TRIES = 50
 CROP_SHARE = 0.05
 WINDOW_TRIES = 200
@@ -35,18 +32,8 @@ class Square(NamedTuple):
 
 
 def is_size(sides: tuple[object, object]) -> TypeGuard[tuple[int, int]]:
-    """Whether these, read from a file, can be height and width of a photo that is read at all."""
-    height, width = sides
-    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
-        return False
-    return height * width <= MOST_PIXELS
-
-
-def can_be_drawn(polygon: Points) -> bool:
-    """Whether a polygon, (points, 2) read from a file, costs pycocotools no more than any photo."""
-    if not (np.abs(polygon) < _FARTHEST).all():  # false for NaN, too
-        return False
-    return len(polygon) < 3 or np.abs(polygon - np.roll(polygon, 1, 0)).max(1).sum() < _LONGEST
+    """Whether these, read from a file, can be the height and width of a photo."""
+    return all(type(side) is int and side > 0 for side in sides)
 
 
 def rasterise(
@@ -104,7 +91,7 @@ def object_aware_crop(mask: Mask, rng: np.random.Generator, share: float = CROP_
         share: of the image's area, 0 to 1.
 
     Reference: paper section 4 ("images are randomly cropped with object location in mind");
-        numbers from the authors' code (paper.md 2.3).
+        numbers from the authors' code.
     """
     height, width = mask.shape
     side = min(height, width)
@@ -130,7 +117,7 @@ def window_on_object(mask: Mask, side: int, share: float, rng: np.random.Generat
         share: 0 to 1.
         rng: source of the draws.
 
-    Reference: the authors' loader of LVIS (paper.md 4.3).
+    Reference: the authors' loader of LVIS.
     """
     tops, lefts = (rng.integers(0, length - side + 1, WINDOW_TRIES) for length in mask.shape)
     sums = cv2.integral(mask.astype(np.uint8))  # (H + 1, W + 1), of all above and to the left

@@ -5,13 +5,13 @@ from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from datamodules.toy.kinds import KINDS
-from datamodules.toy.paint import COLOURS
-from datamodules.toy.pretrain_pictures import held_out, normalised, single_things, stacked
-from datamodules.toy.scenes import draw_scene
-from datamodules.toy.sentences import describe
-from datamodules.toy.vocabulary import ToyTokenizer
-from datamodules.toy.words import kind_name
+from datamodules.toy.language.sentences import describe
+from datamodules.toy.language.vocabulary import ToyTokenizer
+from datamodules.toy.language.words import kind_name
+from datamodules.toy.pretraining.pictures import held_out, normalised, single_things, stacked
+from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.paint import COLOURS
+from datamodules.toy.scenes.scene import draw_scene
 
 _CHUNK = 128
 

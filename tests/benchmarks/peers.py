@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from transformers import CLIPSegForImageSegmentation
 
+from clipseg_pl.convert.key_map import clip_state, decoder_state
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.models.key_map import clip_state, decoder_state
-from clipseg_pl.module import CLIPSegModule
 from clipseg_pl.sample import Batch, Prompt, Sample, collate
+from clipseg_pl.training.module import CLIPSegModule
 from tests.models.test_hf_parity import config, randomise
 
 SIDE = 352

@@ -1,4 +1,4 @@
-"""How long one waits for the help."""
+"""How long one waits for the help, and for the API."""
 
 import subprocess
 import sys

@@ -7,7 +7,7 @@ import torch
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.training.module import CLIPSegModule
 from tests.benchmarks.peers import draw_batch, train_step
 
 PROMPTS = 8

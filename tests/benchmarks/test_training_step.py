@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from clipseg_pl.module import CLIPSegModule
+from clipseg_pl.training.module import CLIPSegModule
 from tests.benchmarks.peers import build_pair, draw_batch, train_step
 
 CUDA = torch.cuda.is_available()

@@ -8,7 +8,7 @@ from datamodules.coco_20i import COCO20iDataModule
 from datamodules.datasets.episodes import SUPPORT_PIXELS
 from datamodules.datasets.exclusion import Exclusion
 from datamodules.datasets.labelled import open_voc
-from datamodules.datasets.pascal_classes import ZERO_SHOT_CLASSES, fold_classes
+from datamodules.datasets.pascal_5i import ZERO_SHOT_CLASSES, fold_classes
 from datamodules.lvis_names import LVISNamesDataModule
 from datamodules.lvis_prompts import LVISPromptsDataModule
 from datamodules.pascal_5i import Pascal5iDataModule

@@ -198,7 +198,14 @@ def test_root_toy_has_own_photos(monkeypatch, tmp_path):
     assert photos(data, "train") and len(photos(data, "val")) == 1
 
 
-@pytest.mark.parametrize("table", ["phrases.csv", "classes.jsonl", "coco.json"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "phrases.csv",
+        pytest.param("classes.jsonl", marks=pytest.mark.slow),
+        pytest.param("coco.json", marks=pytest.mark.slow),
+    ],
+)
 def test_training_starts_from_a_decoder_and_is_validated_and_predicted(
     miniature, decoder_file, tmp_path, table
 ):

@@ -4,46 +4,31 @@ import numpy as np
 
 from clipseg_pl.prompts.visual import VisualPrompt
 from clipseg_pl.sample import Sample
+from datamodules.datasets.phrase_table import PhraseTable
 from datamodules.datasets.prompted import PromptedDataset, Prompting
 
 UNTOUCHED = VisualPrompt(blur=0, background=1, context=None)
 
 
-class Numbered:
+class Numbered(PhraseTable):
     """Tasks with the phrases given; each photo has `per_photo` tasks in a row."""
 
     def __init__(self, phrases: str, per_photo: int = 1) -> None:
         words = phrases.split()
-        self.phrases = list(dict.fromkeys(words))
-        self.rows = [self.phrases.index(word) for word in words]
-        self.per_photo = per_photo
+        different = list(dict.fromkeys(words))
+        phrase = np.array([different.index(word) for word in words])
+        super().__init__(different, phrase, np.arange(len(words)) // per_photo)
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def read_name(self, row: int) -> str:
+        return f"task {row}"
 
-    def name(self, task: int) -> str:
-        return f"task {task}"
+    def read_image(self, row: int) -> np.ndarray:
+        return np.full((12, 16, 3), row, np.uint8)
 
-    def phrase(self, task: int) -> int:
-        return self.rows[task]
-
-    def image(self, task: int) -> np.ndarray:
-        return np.full((12, 16, 3), task, np.uint8)
-
-    def mask(self, task: int) -> np.ndarray:
+    def read_mask(self, row: int) -> np.ndarray:
         mask = np.zeros((12, 16), bool)
         mask[2:9, 4:11] = True
         return mask
-
-    def tasks_of_phrase(self, phrase: int) -> np.ndarray:
-        return np.flatnonzero(np.array(self.rows) == phrase)
-
-    def tasks_of_image(self, task: int) -> np.ndarray:
-        first = task - task % self.per_photo
-        return np.arange(first, min(first + self.per_photo, len(self)))
-
-    def possible_phrases(self, task: int) -> np.ndarray:
-        return np.array(self.rows)[self.tasks_of_image(task)]
 
 
 def prompted(

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from datamodules.datasets.class_words import AuthorsRule, WholeWords, class_words
 from datamodules.datasets.exclusion import AFFORDANCE_WORDS, Exclusion
-from datamodules.datasets.pascal_classes import VOC_CLASSES, ZERO_SHOT_CLASSES
-from datamodules.toy.words import (
+from datamodules.datasets.pascal_5i import VOC_CLASSES, ZERO_SHOT_CLASSES
+from datamodules.toy.language.words import (
     COLOUR_WORDS,
     NAMES,
     SIZE_WORDS,

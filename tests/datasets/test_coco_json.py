@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from datamodules.datasets.coco_json import read_coco
+from datamodules.datasets.coco_json import encode, read_coco
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import ImageFolder
-from datamodules.datasets.run_lengths import counts_of
-from datamodules.toy.words import kind_name
+from datamodules.toy.language.words import kind_name
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.own import draw_own, own_request
 from tests.datasets.own import BAR, SQUARE, rectangle, write_photo, write_turned
 
+FULL = coco_mask.encode(np.ones((100, 100), np.uint8, order="F"))["counts"].decode()
 POLYGON = [4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]
 BAR_RUNS = {"size": [24, 32], "counts": [24 * 24, 24 * 4, 24 * 4]}  # down the columns
 CATEGORIES = [{"id": 3, "name": "traffic_light"}, {"id": 9, "name": "Dog"}]
@@ -100,12 +100,19 @@ def test_masks_by_hand(folder, segmentation, mask):
     assert np.array_equal(source.mask(0), mask)
 
 
-@given(st.lists(st.booleans(), min_size=35, max_size=35), st.integers(0, 30))
-def test_compressed_run_lengths_are_read_as_pycocotools_does(pixels, repeat):
-    mask = np.repeat(np.array(pixels).reshape(5, 7), repeat + 1, 0)
-    lengths = counts_of(text_of(mask)["counts"])
-    down = mask.ravel(order="F")
-    assert np.array_equal(np.repeat(np.arange(len(lengths)) % 2 == 1, lengths), down)
+@given(st.lists(st.booleans(), min_size=768, max_size=768))
+def test_compressed_run_lengths_are_read(pixels):
+    mask = np.array(pixels).reshape(24, 32)
+    (region,) = encode(text_of(mask), 24, 32, "annotation 1")
+    assert np.array_equal(coco_mask.decode(region), mask)
+
+
+def test_compressed_run_lengths_that_end_early_are_refused():
+    text = text_of(np.arange(24 * 32).reshape(24, 32) % 7 < 3)["counts"]
+    for length in range(len(text)):
+        early = {"size": [24, 32], "counts": text[:length]}
+        with pytest.raises(ValueError, match="annotation 1 has run lengths that do not add up"):
+            encode(early, 24, 32, "annotation 1")
 
 
 def test_what_cannot_serve_is_counted(folder):
@@ -190,8 +197,8 @@ def test_what_cannot_serve_is_counted(folder):
             for bad, answer in (
                 ([POLYGON[:-1]], "malformed polygons"),
                 ([["a", "b"]], "malformed polygons"),
-                ([[1e9] * 6], "malformed polygons"),
-                ([[-9e4, 0, 9e4, 1] * 10], "malformed polygons"),  # an outline of 2000 km
+                ([[float("nan")] * 6], "malformed polygons"),
+                ([[1e9] * 6], "malformed polygons"),  # pycocotools would crash
                 ([[[1, 2], [3, 4], [5, 6]]], "malformed polygons"),
                 ([None], "malformed polygons"),
                 ("polygons", "a segmentation that is neither"),
@@ -200,11 +207,7 @@ def test_what_cannot_serve_is_counted(folder):
                 ({"size": [32, 24], "counts": [768]}, "a segmentation that is neither"),
                 *(
                     ({"size": [24, 32], "counts": counts}, "run lengths that do not add up")
-                    for counts in ([767], [], [-1, 769], [0.5, 767.5], None, "", "0", "zz", "P")
-                ),
-                *(  # sums that wrap around to 768
-                    ({"size": [24, 32], "counts": counts}, "run lengths that do not add up")
-                    for counts in ([2**63 - 1, 2**63 - 1, 770], [2**64 - 1, 769])
+                    for counts in ([767], [], [-1, 769], None, FULL)
                 ),
             )
         ),
@@ -218,7 +221,7 @@ def test_what_is_not_cocos_format_is_refused_in_one_line(folder, change, answer)
     assert answer in said and "\n" not in said
 
 
-@pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"images": [', b"\xff\xfe", b"[" * 100000])
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"images": [', b"\xff\xfe"])
 def test_what_is_no_json_of_coco_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "coco.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"coco.json: not annotations in COCO's format") as refused:

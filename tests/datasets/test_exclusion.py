@@ -5,7 +5,7 @@ import pytest
 
 from datamodules.datasets.class_words import WholeWords
 from datamodules.datasets.exclusion import AFFORDANCE_WORDS, Exclusion
-from datamodules.datasets.phrase_source import WithoutPhrases, lone_phrases
+from datamodules.datasets.phrase_table import Strings
 from datamodules.phrasecut import PhraseCutDataModule
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.phrasecut import phrasecut_request
@@ -19,21 +19,19 @@ class Phrased(Numbered):
 
     def __init__(self, phrases: list[str], per_photo: int = 1) -> None:
         super().__init__(" ".join(phrase.replace(" ", "_") for phrase in phrases), per_photo)
-        self.phrases = [phrase.replace("_", " ") for phrase in self.phrases]
+        self.phrases = Strings.pack([phrase.replace("_", " ") for phrase in self.phrases])
 
 
 PHRASES = ["red bike", "Bike left of the dog", "biker", "dog", "dining table", "table", "dog"]
 
 
 def test_phrases_of_one_task_alone_have_no_partner():
-    source = Phrased(PHRASES)
-    assert lone_phrases(source) == {*PHRASES} - {"dog"}
-    kept = WithoutPhrases(source, lone_phrases(source).__contains__)
+    kept = Phrased(PHRASES).without_lone_phrases()
     assert [kept.name(task) for task in range(len(kept))] == ["task 3", "task 6"]
 
 
 def test_tasks_keep_their_photo_name_and_phrase():
-    kept = WithoutPhrases(Phrased(PHRASES), NO_BIKE)
+    kept = Phrased(PHRASES).without(NO_BIKE)
     assert [kept.phrases[kept.phrase(task)] for task in range(len(kept))] == PHRASES[2:]
     assert [kept.name(task) for task in range(5)] == [f"task {k}" for k in (2, 3, 4, 5, 6)]
     assert [int(kept.image(task)[0, 0, 0]) for task in range(5)] == [2, 3, 4, 5, 6]
@@ -43,7 +41,7 @@ def test_tasks_keep_their_photo_name_and_phrase():
 
 
 def test_phrases_of_a_photo_are_those_left():
-    kept = WithoutPhrases(Phrased(["bike", "dog", "cat", "bike", "sheep", "dog"], 3), NO_BIKE)
+    kept = Phrased(["bike", "dog", "cat", "bike", "sheep", "dog"], 3).without(NO_BIKE)
     names = [kept.phrases[row] for row in kept.possible_phrases(0)]
     assert names == ["dog", "cat"]
     assert [kept.phrases[row] for row in kept.possible_phrases(3)] == ["sheep", "dog"]
@@ -52,7 +50,7 @@ def test_phrases_of_a_photo_are_those_left():
 
 def test_samples_hold_no_excluded_word_negatives_included():
     words = list(np.random.default_rng(0).permutation(["bike", "dog", "cat", "sheep"] * 5))
-    kept = WithoutPhrases(Numbered(" ".join(words)), NO_BIKE)
+    kept = Numbered(" ".join(words)).without(NO_BIKE)
     samples = prompted(kept, negative_prob=0.5)
     for epoch in range(8):
         for task in range(len(samples)):

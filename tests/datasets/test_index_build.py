@@ -1,38 +1,14 @@
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
-from datamodules.datasets import phrasecut_build, phrasecut_photos
+from datamodules.datasets import phrasecut_build
 from datamodules.datasets.phrasecut import PhraseCut
 from tests.datasets.written import task, write_phrasecut
 
 TASKS = [task(0, 1, "one"), task(1, 2, "two"), task(2, 3, "three")]
-# a builder that stops when all is read and nothing saved, until the file "go" appears
-PAUSING_BUILD = """
-import errno, pathlib, sys, time
-from datamodules.datasets import files, phrasecut_build
-from datamodules.datasets.phrasecut import PhraseCut
-root, name = pathlib.Path(sys.argv[1]), sys.argv[2]
-save = phrasecut_build.np.save
-def pausing(file, values):
-    save(file, values)
-    (root / name).touch()
-    while not (root / "go").exists():
-        time.sleep(0.01)
-phrasecut_build.np.save = pausing
-if "no locks" in sys.argv:
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "no locks available")
-    files.fcntl.flock = refuse
-source = PhraseCut(root, "train")
-print([source.phrases[i] for i in range(3)])
-"""
 
 
 @pytest.fixture
@@ -45,23 +21,12 @@ def root(tmp_path, monkeypatch):
 def built(root):
     """Indexes in the cache, and anything else that lies there."""
     folder = root / "cache" / "phrasecut"
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    found = folder.iterdir() if folder.exists() else ()
+    return sorted(path.name for path in found if path.suffix != ".lock")
 
 
 def phrases(root):
     return list(PhraseCut(root, "train").phrases)
-
-
-def start_build(root, *given):
-    command = [sys.executable, "-c", PAUSING_BUILD, str(root), *given]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(*files):
-    deadline = time.monotonic() + 60
-    while not all(file.exists() for file in files):
-        assert time.monotonic() < deadline, "the builder did not get that far"
-        time.sleep(0.02)
 
 
 def test_second_open_reads_what_the_first_built(root, monkeypatch):
@@ -88,64 +53,6 @@ def test_interrupted_build_leaves_nothing(root, monkeypatch, error, saved):
             phrases(root)
     assert len(calls) == saved + 1 and built(root) == []
     assert phrases(root) == ["one", "two", "three"]
-
-
-def test_killed_build_is_not_taken_for_an_index(root):
-    process = start_build(root, "paused")
-    try:
-        wait_for(root / "paused")
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert all(name.startswith(".") for name in built(root))
-    assert phrases(root) == ["one", "two", "three"]
-    assert len(built(root)) == 1  # what it left is gone
-
-
-def test_a_second_process_waits_for_the_first(root):
-    first = start_build(root, "first")
-    try:
-        wait_for(root / "first")
-        second = start_build(root, "second")
-        assert "waiting for another process" in second.stderr.readline()
-        (root / "go").touch()
-        printed = [process.communicate(timeout=60)[0] for process in (first, second)]
-    finally:
-        for process in (first, second):
-            process.kill()
-    assert printed == ["['one', 'two', 'three']\n"] * 2
-    assert not (root / "second").exists() and len(built(root)) == 1
-
-
-def test_without_locks_two_processes_may_build_at_once(root):
-    processes = [start_build(root, name, "no locks") for name in ("first", "second")]
-    try:
-        wait_for(root / "first", root / "second")
-        (root / "go").touch()
-        said = [process.communicate(timeout=60) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0]
-    assert [printed for printed, _ in said] == ["['one', 'two', 'three']\n"] * 2
-    assert not any("damaged" in warnings for _, warnings in said)
-    assert len(built(root)) == 1
-
-
-@pytest.mark.parametrize("keep", [None, 0, 0.5])
-def test_an_index_that_lacks_a_file_or_part_of_one_is_built_again(root, caplog, keep):
-    phrases(root)
-    (index,) = (root / "cache" / "phrasecut").iterdir()
-    content = {file.name: file.read_bytes() for file in index.iterdir()}
-    for name, whole in content.items():
-        file = index / name
-        file.unlink()
-        if keep is not None:
-            file.write_bytes(whole[: int(keep * len(whole))])
-        assert phrases(root) == ["one", "two", "three"]
-        assert {file.name: file.read_bytes() for file in index.iterdir()} == content
-    assert len(built(root)) == 1
-    assert caplog.text.count(f"{index} is damaged: built again") == len(content)
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_line(root, monkeypatch):
@@ -175,7 +82,7 @@ def test_changed_annotations_are_read_again(root):
 
 
 def test_photos_that_arrive_later_are_found(root, monkeypatch):
-    monkeypatch.setattr(phrasecut_photos, "MISSING_SHARE", 0.5)
+    monkeypatch.setattr(phrasecut_build, "MISSING_SHARE", 0.5)
     photo = root / "VGPhraseCut_v0" / "images" / "3.jpg"
     photo.rename(root / "3.jpg")
     assert phrases(root) == ["one", "two"]

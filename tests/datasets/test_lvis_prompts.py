@@ -20,7 +20,7 @@ PAPER = {
     "has legs": f"{SEATS} {BIRDS} horse pony dog cat flamingo penguin cow puppy sheep black_sheep "
     "ostrich ram_(animal) chicken_(animal) person",
 }
-"""paper.md 7.1"""
+"""the lists of the paper's authors"""
 
 
 def test_categories_are_the_papers():

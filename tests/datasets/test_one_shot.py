@@ -7,7 +7,6 @@ from PIL import Image
 
 from clipseg_pl.images import UnreadableImageError
 from clipseg_pl.prompts.visual import VisualPrompt
-from datamodules.datasets import labelled
 from datamodules.datasets.episodes import Episode
 from datamodules.datasets.labelled import LabelledPhotos
 from datamodules.datasets.one_shot import OneShotDataset, letterbox
@@ -146,22 +145,6 @@ def test_label_maps_of_another_size_than_their_photo_are_refused(photos, tmp_pat
     write_turned(tmp_path / "p0.jpg", (40, 60))
     with pytest.raises(UnreadableImageError, match=r"p0\.jpg is stored as 60 x 40 .* to 40 x 60"):
         photos.labels("p0")
-
-
-@pytest.mark.parametrize("framing", ["squash", "letterbox"])
-def test_a_sample_opens_no_photo_for_its_size(photos, monkeypatch, framing):
-    asked = []
-    monkeypatch.setattr(labelled, "image_size", asked.append)
-    sample(photos, framing)
-    assert not asked
-
-
-def test_the_size_of_a_photo_that_is_not_read_is_looked_up_once(photos, monkeypatch):
-    asked = []
-    monkeypatch.setattr(labelled, "image_size", asked.append)
-    for _ in range(3):
-        photos.labels("p1")
-    assert asked == [photos.photo_file("p1")]
 
 
 def test_palette_maps_are_read_as_indices(photos):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from datamodules.datasets.pascal_classes import (
+from datamodules.datasets.pascal_5i import (
     VOC_CLASSES,
     ZERO_SHOT_CLASSES,
     fold_classes,

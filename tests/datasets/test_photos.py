@@ -7,7 +7,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from clipseg_pl import pixel_values
+from clipseg_pl import images
 from clipseg_pl.images import UnreadableImageError, image_size, load_photo, read_image
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut import PhraseCut
@@ -131,7 +131,7 @@ def test_greys_in_wide_numbers_are_read_by_what_they_hold(tmp_path):
 @pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
 def test_fewer_bits_in_files_of_sixteen_keep_their_brightness(tmp_path, bits, name, caplog):
     """As cameras and microscopes write them; by their highest bits they were nearly black."""
-    pixel_values._said.clear()
+    images._said.clear()
     deep = RAMP * ((1 << bits) - 1) // RAMP.max()
     Image.fromarray(deep.astype(np.uint16)).save(tmp_path / name)
     read = [reader(tmp_path / name) for reader in (read_image, load_photo)]
@@ -182,7 +182,7 @@ def test_a_dark_tiff_is_read_by_the_highest_value_that_it_states(tmp_path, tags,
 
 
 def test_sixteen_bits_need_no_line_in_the_log(tmp_path, caplog):
-    pixel_values._said.clear()
+    images._said.clear()
     for deep in (RAMP.astype(np.uint8), (RAMP * 21).astype(np.uint16), (RAMP % 256) * 256):
         Image.fromarray(deep.astype(np.int32) if deep.itemsize == 8 else deep).save(
             tmp_path / "photo.tif"
@@ -193,7 +193,7 @@ def test_sixteen_bits_need_no_line_in_the_log(tmp_path, caplog):
 
 @pytest.mark.parametrize("highest", [0.5, 1, 1.25, 255, 4095, 1e6])
 def test_floats_are_read_from_0_to_1_or_to_their_highest(tmp_path, highest, caplog):
-    pixel_values._said.clear()
+    images._said.clear()
     floats = (RAMP / RAMP.max() * highest).astype(np.float32)
     Image.fromarray(floats).save(tmp_path / "photo.tif")
     read = read_image(tmp_path / "photo.tif")

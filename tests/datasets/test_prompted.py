@@ -49,6 +49,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(build, workers):
     assert [flat(seen[key]) for key in KEYS] == expected
 
 
+@pytest.mark.slow
 def test_spawned_workers_make_the_same_samples(build):
     dataset = build()
     loader = DataLoader(

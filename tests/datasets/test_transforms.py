@@ -20,7 +20,7 @@ def mask_with(height, width, top, bottom, left, right):
 
 
 def plain_crop(mask, rng):
-    """The authors' rule, in words: paper.md 2.3. Fifty tries, each looked at by itself."""
+    """The authors' rule, in words. Fifty tries, each looked at by itself."""
     height, width = mask.shape
     side = min(height, width)
     best, most = None, -1
@@ -120,7 +120,7 @@ def test_square_images_are_taken_whole():
 
 
 def plain_window(mask, side, share, rng):
-    """The rule of the authors' LVIS loader: paper.md 4.3. Two hundred tries, one by one."""
+    """The rule of the authors' LVIS loader. Two hundred tries, one by one."""
     best, most = None, -1
     for _ in range(200):
         top = int(rng.integers(mask.shape[0] - side + 1))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.toy.scenes import draw_scene
+from datamodules.toy.scenes.scene import draw_scene
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_two_machines_of_torchrun_learn_what_one_process_learns(options, alone, 
     assert (tmp_path / "builds").read_text() == "built\n" * 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_machines_of_slurm_learn_what_one_process_learns(options, alone, tmp_path):
     (tmp_path / "train.sh").write_text(batch_file())
     (tmp_path / "srun").write_text(SRUN)

@@ -8,6 +8,8 @@ from PIL import Image
 
 from tests.docs.commands import ROOT, commands, run_command
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs" / "own_data.md"
 QUICK = ["--trainer.max_steps=2", "--trainer.limit_val_batches=2", "--data.init_args.num_workers=0"]
 SHRUNK = {"toy": ["--scenes=20"], "fit": QUICK, "validate": QUICK, "predict": QUICK}

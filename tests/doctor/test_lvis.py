@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from clipseg_pl.doctor.lvis import check_lvis
+from clipseg_pl.doctor.datasets import check_lvis
 
 
 @pytest.fixture

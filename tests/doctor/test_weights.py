@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from clipseg_pl.doctor.weights import check_clip, clip_weights_found, vit_weights_found
-from clipseg_pl.models import clip_weights, vit_backbone
+from clipseg_pl.models import vit_backbone
+from clipseg_pl.weights import clip as clip_weights
 from tests.conftest import TINY_CLIP, TINY_VIT
 
 PAPERS = "ViT-B-16-quickgelu"

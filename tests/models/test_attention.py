@@ -5,7 +5,8 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-from clipseg_pl.models.attention import Dropout, EncoderLayer, run_block, self_attention
+from clipseg_pl.models.attention import EncoderLayer, run_block, self_attention
+from clipseg_pl.models.cpu import Dropout
 
 
 def own_layer(dropout=0.1):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
+from clipseg_pl.convert.key_map import clip_state, decoder_state
 from clipseg_pl.models.clip_backbone import CLIPBackbone, resize_position_embedding
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.models.key_map import clip_state, decoder_state
 
 
 @pytest.fixture

@@ -11,12 +11,14 @@ from torch.nn import functional as F
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 from transformers.models.clipseg.modeling_clipseg import CLIPSegDecoder
 
+from clipseg_pl.convert.key_map import clip_state, decoder_state
+from clipseg_pl.inference.segmenter import Segmenter
 from clipseg_pl.models import clip_backbone
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.models.key_map import clip_state, decoder_state
-from clipseg_pl.segmenter import Segmenter
+
+pytestmark = pytest.mark.slow
 
 TEXTS = ["a dog", "the grass near a red fence"]
 HEADS = ("simple", "refined")

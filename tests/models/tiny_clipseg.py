@@ -7,7 +7,7 @@ import torch
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.models.new_clip import new_clip
+from clipseg_pl.weights.clip import new_clip
 
 CONFIG = {
     "embed_dim": 20,

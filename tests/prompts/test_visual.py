@@ -1,6 +1,6 @@
 """Visual prompts on uint8 pixels against the same operations on normalised floats.
 
-`reference` is written after paper.md 4.1 and works as the authors do: on ImageNet-normalised
+`reference` works as the authors do: on ImageNet-normalised
 tensors, where zero is the mean colour.
 """
 

@@ -1,4 +1,4 @@
-"""The protocols' numbers from their definitions (paper.md 5.1, 5.2, 5.4), pixel after pixel.
+"""The protocols' numbers from their definitions, pixel after pixel.
 
 Python's numbers and loops, nothing of what is tested; slow.
 """

@@ -5,6 +5,7 @@
 writes them into `golden.json`, for a change that is meant.
 """
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from clipseg_pl.paths import TOY_CHECKPOINT
+from clipseg_pl.weights.places import TOY_CHECKPOINT
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import phrasecut_request
@@ -76,6 +77,7 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as place:
         found = measure(Path(place))
     GOLDEN.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from datamodules.datasets.exclusion import AFFORDANCE_WORDS
-from datamodules.toy.captions import draw_phrases
-from datamodules.toy.kinds import KINDS
-from datamodules.toy.scenes import draw_scene
-from datamodules.toy.sentences import scene_caption, thing_caption
-from datamodules.toy.words import (
+from datamodules.toy.language.captions import draw_phrases
+from datamodules.toy.language.sentences import scene_caption, thing_caption
+from datamodules.toy.language.words import (
     COLOUR_WORDS,
     NAMES,
     PROPERTIES,
     SIZE_WORDS,
     STUFF_NAMES,
 )
+from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.scene import draw_scene
 
 SIZES = {word: size for size, words in SIZE_WORDS.items() for word in words}
 STUFF = {name: stuff for stuff, names in STUFF_NAMES.items() for name in names}

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from datamodules.toy.scenes import draw_scene
-from datamodules.toy.words import PROPERTIES, kind_name
+from datamodules.toy.language.words import PROPERTIES, kind_name
+from datamodules.toy.scenes.scene import draw_scene
 from experiments import toy_claims
 
 

@@ -8,6 +8,8 @@ import torch
 
 from tests.toy.drift import BENCHMARKS, GOLDEN, draw, evaluate, train
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4
 """For numbers that are continuous in the weights. They differ by 1e-5 at most between one thread
 and two, between SSE4, AVX2, AVX-512 and AMX, and when every trained weight is multiplied by

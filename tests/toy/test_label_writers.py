@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from datamodules.toy.kinds import KINDS
+from datamodules.toy.scenes.kinds import KINDS
 from datamodules.toy.writers.coco import COCO_CLASSES, coco_request, draw_coco
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.lvis import LVIS_CATEGORIES, draw_lvis, lvis_request

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from datamodules.datasets.image_folder import ImageFolder
-from datamodules.datasets.phrase_table import read_table
-from datamodules.toy.words import kind_name
+from datamodules.datasets.table_files import read_table
+from datamodules.toy.language.words import kind_name
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.own import draw_own, own_request, properties
 

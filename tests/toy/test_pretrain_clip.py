@@ -6,12 +6,17 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import load_file
 
-from datamodules.toy.pretrain_batches import CaptionedScenes
-from datamodules.toy.pretrain_clip import CLIPPretraining
-from datamodules.toy.pretrain_settings import CLIPSettings
-from datamodules.toy.scales import CLIP_EMBEDDINGS, CLIP_STREAM, rescaled
-from datamodules.toy.sentences import all_words
-from datamodules.toy.vocabulary import UNKNOWN_ROW, ToyTokenizer, kept_tokens, toy_vocabulary
+from datamodules.toy.language.sentences import all_words
+from datamodules.toy.language.vocabulary import (
+    UNKNOWN_ROW,
+    ToyTokenizer,
+    kept_tokens,
+    toy_vocabulary,
+)
+from datamodules.toy.pretraining.clip import CLIPPretraining
+from datamodules.toy.pretraining.loop import CLIPSettings
+from datamodules.toy.pretraining.pictures import CaptionedScenes
+from datamodules.toy.scenes.scales import CLIP_EMBEDDINGS, CLIP_STREAM, rescaled
 
 TINY = {
     "embed_dim": 16,

@@ -10,11 +10,11 @@ from timm.models.vision_transformer import VisionTransformer
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.vit_backbone import ViTBackbone
-from clipseg_pl.models.weights import find_file
-from datamodules.toy.kinds import KINDS
-from datamodules.toy.pretrain_pictures import held_out, normalised, single_things
-from datamodules.toy.pretrain_settings import ViTSettings
-from datamodules.toy.pretrain_vit import LabelledThings, ViTPretraining
+from clipseg_pl.weights.places import find_file
+from datamodules.toy.pretraining.loop import ViTSettings
+from datamodules.toy.pretraining.pictures import held_out, normalised, single_things
+from datamodules.toy.pretraining.vit import LabelledThings, ViTPretraining
+from datamodules.toy.scenes.kinds import KINDS
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from datamodules.toy.kinds import KINDS, VARIANTS
-from datamodules.toy.paint import COLOURS
-from datamodules.toy.scenes import draw_scene
-from datamodules.toy.stuff import STUFF
+from datamodules.toy.scenes.kinds import KINDS, VARIANTS
+from datamodules.toy.scenes.paint import COLOURS
+from datamodules.toy.scenes.scene import draw_scene
+from datamodules.toy.scenes.stuff import STUFF
 
 
 @pytest.mark.parametrize("size", [64, (48, 80)])

@@ -6,19 +6,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import clipseg_pl.models
-from clipseg_pl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
-from clipseg_pl.models.clip_weights import build_tokenizer
-from clipseg_pl.paths import TOY
-from clipseg_pl.segmenter import ImagePrompt, Segmenter
-from datamodules.toy.pretrain_pictures import MEAN, STD
-from datamodules.toy.pretrain_settings import CLIP_ARCHITECTURE
-from datamodules.toy.scenes import draw_scene
-from datamodules.toy.sentences import all_words
-from datamodules.toy.vocabulary import ToyTokenizer, toy_vocabulary
-from datamodules.toy.words import NAMES
+import clipseg_pl.weights
+from clipseg_pl.convert.checkpoints import read_checkpoint
+from clipseg_pl.convert.loading import load_model
+from clipseg_pl.inference.segmenter import ImagePrompt, Segmenter
+from clipseg_pl.weights.clip import IMAGENET_MEAN, IMAGENET_STD, build_tokenizer
+from clipseg_pl.weights.places import TOY, TOY_CHECKPOINT
+from datamodules.toy.language.sentences import all_words
+from datamodules.toy.language.vocabulary import ToyTokenizer, toy_vocabulary
+from datamodules.toy.language.words import NAMES
+from datamodules.toy.pretraining.loop import CLIP_ARCHITECTURE
+from datamodules.toy.pretraining.pictures import MEAN, STD
+from datamodules.toy.scenes.scene import draw_scene
 
-FOLDER = Path(clipseg_pl.models.__file__).parent / "toy"
+FOLDER = Path(clipseg_pl.weights.__file__).parent / "toy"
 
 
 def test_the_vocabulary_is_that_of_the_words():
@@ -28,6 +29,15 @@ def test_the_vocabulary_is_that_of_the_words():
 def test_the_architecture_is_that_of_the_settings():
     text = {**CLIP_ARCHITECTURE["text_cfg"], "vocab_size": len(toy_vocabulary())}
     assert json.loads((FOLDER / "toy.json").read_text()) == {**CLIP_ARCHITECTURE, "text_cfg": text}
+
+
+def test_the_decoder_is_loaded_by_the_class_paths_in_its_checkpoint():
+    described = read_checkpoint(TOY_CHECKPOINT)["hyper_parameters"]
+    model = load_model(TOY).model
+    assert described["backbone"]["class_path"] == "clipseg_pl.models.clip_backbone.CLIPBackbone"
+    assert type(model.backbone).__name__ == "CLIPBackbone"
+    assert described["decoder"]["class_path"] == "clipseg_pl.models.decoder.FiLMDecoder"
+    assert type(model.decoder).__name__ == "FiLMDecoder"
 
 
 def test_pictures_and_texts_are_read_as_in_pre_training():
@@ -84,7 +94,8 @@ def test_the_decoder_finds_what_it_is_shown():
 
 
 def test_its_cut_tells_things_in_a_scene_from_others():
-    segmenter, found, refused = Segmenter.from_checkpoint(TOY), [], []
+    segmenter = Segmenter.from_checkpoint(TOY, absent_cut="kept")
+    found, refused = [], []
     for index in range(20):
         scene = draw_scene(np.random.default_rng((0xC07, index)), 128)
         drawn = sorted({thing.variant for thing in scene.things})

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from clipseg_pl.commands import toy
+from clipseg_pl.cli.commands import toy
 from datamodules.phrasecut import PhraseCutDataModule
 from datamodules.toy.world import SCENES, scaled, toy_root, write_toy_world
 from datamodules.toy.writers.folder import WORLD, build_folders
@@ -43,7 +43,7 @@ def test_the_cache_carries_the_version():
 
 def test_all_datasets_are_written_once(tmp_path, small):
     written = write_toy_world(tmp_path, scenes=3, seed=5, progress=False)
-    assert {path.name for path in tmp_path.iterdir()} == PARTS
+    assert {path.name for path in tmp_path.glob("[!.]*")} == PARTS
     assert {path.name: count for path, count in written.items()} == {
         "VGPhraseCut_v0": 9,
         "VOC2012": 2,
@@ -62,7 +62,7 @@ def test_the_verb_writes_and_says_what_comes_next(tmp_path, small, capsys):
     root = tmp_path / "my data"
     toy.main(["--root", str(root), "--scenes", "2", "--seed", "4"])
     out = capsys.readouterr().out
-    assert {path.name for path in root.iterdir()} == PARTS
+    assert {path.name for path in root.glob("[!.]*")} == PARTS
     for name in ("VGPhraseCut_v0", "VOC2012", "COCO2014", "LVIS", "own"):
         assert f"{root / name}: " in out
     assert f"--data.init_args.root '{root}'" in out.splitlines()[-1]
@@ -107,6 +107,7 @@ def test_a_root_that_is_a_file_is_refused(tmp_path):
         toy.main(["--root", str(tmp_path / "file")])
 
 
+@pytest.mark.slow
 def test_help_is_there_and_light():
     code = (
         "import sys; sys.argv[1:] = ['toy', '--help']\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.toy.scenes import Scene
+from datamodules.toy.scenes.scene import Scene
 from datamodules.toy.writers.folder import Request, counts_of, describe
 from datamodules.toy.writers.pictures import draw_varied, label_map, write_jpeg, write_labels
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.toy.polygons import polygons_of
-from datamodules.toy.scenes import Scene
+from datamodules.toy.scenes.paint import polygons_of
+from datamodules.toy.scenes.scene import Scene
 from datamodules.toy.writers.folder import Request, counts_of, describe, write_json
 from datamodules.toy.writers.pictures import draw_varied, write_jpeg
 

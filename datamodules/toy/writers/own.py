@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.toy.kinds import KINDS
-from datamodules.toy.polygons import polygons_of
-from datamodules.toy.scenes import Scene, draw_scene
-from datamodules.toy.words import PROPERTIES, PROPERTY_SENTENCES, kind_name
+from datamodules.toy.language.words import PROPERTIES, PROPERTY_SENTENCES, kind_name
+from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.paint import polygons_of
+from datamodules.toy.scenes.scene import Scene, draw_scene
 from datamodules.toy.writers.folder import (
     Request,
     counts_of,

@@ -9,10 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datamodules.toy.captions import Phrase, draw_phrases
-from datamodules.toy.polygons import polygons_of
-from datamodules.toy.scenes import Scene, draw_scene
-from datamodules.toy.stuff import STUFF
+from datamodules.toy.language.captions import Phrase, draw_phrases
+from datamodules.toy.scenes.paint import polygons_of
+from datamodules.toy.scenes.scene import Scene, draw_scene
+from datamodules.toy.scenes.stuff import STUFF
 from datamodules.toy.writers.folder import Request, counts_of, describe, write_json
 from datamodules.toy.writers.pictures import write_jpeg
 

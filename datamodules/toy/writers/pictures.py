@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.toy.kinds import KINDS
-from datamodules.toy.scenes import Scene, draw_scene
+from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.scene import Scene, draw_scene
 
 IGNORED = 255
 """label of pixels that do not count"""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.toy.kinds import KINDS
-from datamodules.toy.scenes import Scene
+from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.scene import Scene
 from datamodules.toy.writers.folder import Request, counts_of, describe, write_lines
 from datamodules.toy.writers.pictures import (
     IGNORED,

@@ -1,0 +1,1 @@
+"""The command line: LightningCLI, its arguments, and one module for each other command."""

@@ -1,0 +1,173 @@
+"""CLIPSeg as three ONNX graphs, for use without torch.
+
+    text.onnx     token_ids (P, context) int64 -> conditional (P, C)
+    encoder.onnx  images (B, 3, H, W) uint8 RGB -> patches (L, B, h, w, D), cls (L, B, D)
+    decoder.onnx  patches, cls, conditional, query_index (P,) int64 -> logits (P, 1, H, W)
+
+L layers are tapped; h and w are H and W in patches. B, P, H and W are free, H and W multiples of
+the patch. The grid travels in the shape of the patches, so that photos of any aspect fit.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from clipseg_pl.convert.clip_vocabulary import whole_embedding, write_tokenizer
+from clipseg_pl.models.attention import run_block
+from clipseg_pl.models.clip_text import TextEncoder
+from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.decoder import Decoder
+
+ENCODER, DECODER, TEXT, TOKENIZER = "encoder.onnx", "decoder.onnx", "text.onnx", "tokenizer.json"
+_OPSET = 18  # what the exporter writes without a conversion
+_LARGEST = 2**31 - 2**24  # bytes of weights in one file; protobuf's limit, less the graph
+
+
+class _Encoder(nn.Module):
+    def __init__(self, model: CLIPSeg) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        encoding = self.model.encode(images)
+        tokens = torch.stack(encoding.projected)  # L B 1+N D
+        layers, batch, _, dim = tokens.shape
+        patches = tokens[:, :, 1:].reshape(layers, batch, *encoding.grid, dim)
+        return patches, tokens[:, :, 0]
+
+
+class _Decoder(nn.Module):
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self, patches: Tensor, cls: Tensor, conditional: Tensor, query_index: Tensor
+    ) -> Tensor:
+        tokens = torch.cat([cls[:, :, None], patches.flatten(2, 3)], 2)  # L B 1+N D
+        grid = patches.shape[2], patches.shape[3]
+        logits: Tensor = self.decoder(list(tokens), conditional, query_index, grid)
+        return logits
+
+
+class _Text(nn.Module):
+    """The text tower, on CLIP's whole vocabulary."""
+
+    embedding: Tensor
+
+    def __init__(self, text: TextEncoder) -> None:
+        super().__init__()
+        self.clip = text.clip
+        self.register_buffer("embedding", whole_embedding(text).detach())
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        clip = self.clip
+        states = self.embedding[token_ids] + clip.positional_embedding
+        for block in clip.transformer.resblocks:
+            states = run_block(block, states, causal=True)
+        ends = token_ids.argmax(1)  # the end token has the largest id
+        last = states[torch.arange(token_ids.shape[0]), ends]  # N context width -> N width
+        conditional: Tensor = clip.ln_final(last) @ clip.text_projection
+        return conditional
+
+
+class _Graph(NamedTuple):
+    """A module to export: example inputs by name, which of their axes are free, its outputs."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    free: Mapping[str, Mapping[int, Any]]
+    outputs: Sequence[str]
+
+
+def write_onnx(
+    folder: Path,
+    model: CLIPSeg,
+    image_size: int,
+    threshold: float | None,
+    absent_cut: float | None = None,
+) -> None:
+    """Write the three graphs, and a `tokenizer.json` that gives the ids of a text.
+
+    What use needs beside them is in the metadata of each: `image_size`, `patch_size` and, where
+    they are known, `threshold` and `absent_cut`.
+
+    Args:
+        folder: exists; what has these names in it is replaced.
+        model: on the CPU, in evaluation mode; its backbone has a text tower of CLIP.
+        image_size: side in pixels of the squares that it was trained on.
+        threshold: of the probability.
+        absent_cut: presence below which a prompt is taken to be absent.
+
+    Raises:
+        ImportError: if onnx or onnxscript is missing.
+    """
+    known = {
+        "image_size": image_size,
+        "patch_size": model.backbone.shape.patch_size,
+        "threshold": threshold,
+        "absent_cut": absent_cut,
+    }
+    metadata = {key: str(value) for key, value in known.items() if value is not None}
+    for name, graph in _graphs(model).items():
+        _write(folder / name, graph, metadata)
+    text: Any = model.backbone.text_encoder
+    write_tokenizer(folder / TOKENIZER, text)
+
+
+def _graphs(model: CLIPSeg) -> dict[str, _Graph]:
+    shape = model.backbone.shape
+    text: Any = model.backbone.text_encoder
+    batch, prompts, height, width = (Dim(name) for name in ("B", "P", "h", "w"))
+    # sizes that differ from one another and from 1, or they would be taken for fixed
+    images = torch.zeros(2, 3, 4 * shape.patch_size, 3 * shape.patch_size, dtype=torch.uint8)
+    encoder = _Encoder(model)
+    with torch.no_grad():
+        patches, cls = encoder(images)
+    sides = {2: shape.patch_size * height, 3: shape.patch_size * width}
+    token_ids = torch.zeros(5, text.clip.context_length, dtype=torch.long)
+    asked = {
+        "patches": patches,
+        "cls": cls,
+        "conditional": torch.zeros(5, shape.embed_dim),
+        "query_index": torch.zeros(5, dtype=torch.long),
+    }
+    free = {
+        "patches": {1: batch, 2: height, 3: width},
+        "cls": {1: batch},
+        "conditional": {0: prompts},
+        "query_index": {0: prompts},
+    }
+    return {
+        TEXT: _Graph(
+            _Text(text), {"token_ids": token_ids}, {"token_ids": {0: prompts}}, ["conditional"]
+        ),
+        ENCODER: _Graph(
+            encoder, {"images": images}, {"images": {0: batch, **sides}}, ["patches", "cls"]
+        ),
+        DECODER: _Graph(_Decoder(model.decoder), asked, free, ["logits"]),
+    }
+
+
+def _write(file: Path, graph: _Graph, metadata: Mapping[str, str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on names of axes and torch's own deprecations
+        program = torch.onnx.export(
+            graph.module.eval(),
+            tuple(graph.inputs.values()),
+            dynamo=True,
+            dynamic_shapes=dict(graph.free),
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            opset_version=_OPSET,
+            verbose=False,
+        )
+    assert program is not None  # without a file to write to, it is returned
+    program.model.metadata_props.update(metadata)
+    parameters = (value.numel() * 4 for value in graph.module.state_dict().values())
+    program.save(file, external_data=sum(parameters) > _LARGEST)

@@ -1,0 +1,1 @@
+"""Masks for photos of your own; imports no lightning."""

@@ -1,0 +1,138 @@
+"""experiments/tables.yaml, read and spelled out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipseg_pl.protocols.alignment import LARGE, MASKINGS, PAPER
+from clipseg_pl.runs.tables.plan import (
+    ALIGNMENT,
+    Claim,
+    Evaluation,
+    Plan,
+    Row,
+    Settings,
+    Table,
+    Training,
+    World,
+)
+
+_TABLE_KEYS = {"title", "notes", "benchmarks", "columns", "folds", "seeds", "settings", "rows"}
+_ROW_KEYS = {"training", "training_settings", "settings", "evaluation", "columns", "paper", "world"}
+
+
+def read_plan(file: Path, world: str) -> Plan:
+    """Read the tables of a world.
+
+    Args:
+        file: tables.yaml.
+        world: one of `WORLDS`.
+
+    Raises:
+        ValueError: naming a table or row with keys that there are not, or without those it needs.
+    """
+    content = yaml.safe_load(file.read_text())
+    given = content["worlds"][world]
+    settings = _settings(given.get("training_settings"))
+    notes = given.get("notes", "")
+    chosen = World(world, given["title"], given.get("overlay"), settings, notes)
+    claims = (
+        Claim(c["says"], tuple(c["left"]), tuple(c["right"]), c.get("share", 1.0))
+        for c in content["claims"]
+    )
+    tables = (_table(key, table, chosen) for key, table in content["tables"].items())
+    return Plan(chosen, tuple(tables), tuple(claims))
+
+
+def _table(key: str, given: Mapping[str, Any], world: World) -> Table:
+    title, notes = given["title"], given.get("notes", "")
+    if given.get("alignment"):
+        return Table(key, title, notes, _alignment_rows(given["columns"]), decimals=2)
+    _check(f"table {key}", given, _TABLE_KEYS, needed=("benchmarks", "columns", "rows"))
+    rows = (
+        _row(name, row, given, world)
+        for name, row in given["rows"].items()
+        if row.get("world", world.name) == world.name
+    )
+    return Table(key, title, notes, tuple(rows))
+
+
+def _check(what: str, given: Mapping[str, Any], known: set[str], needed: Sequence[str]) -> None:
+    if unknown := given.keys() - known:
+        there = ", ".join(sorted(known))
+        raise ValueError(f"{what}: no key {', '.join(sorted(unknown))}; there are {there}")
+    if missing := [key for key in needed if key not in given]:
+        raise ValueError(f"{what} needs {', '.join(missing)}")
+
+
+def _alignment_rows(columns: Mapping[str, str]) -> tuple[Row, ...]:
+    """All that the experiment measures, those of the paper's first."""
+    first, seeds = next(iter(columns)), (((ALIGNMENT,),),)
+    names = dict.fromkeys([*PAPER, *MASKINGS, LARGE])
+    return tuple(
+        Row(
+            name,
+            {title: f"alignment/{name}/{column}" for title, column in columns.items()},
+            {first: PAPER[name]} if name in PAPER else {},
+            seeds,
+        )
+        for name in names
+    )
+
+
+def _row(name: str, row: Mapping[str, Any], table: Mapping[str, Any], world: World) -> Row:
+    _check(f"row {name!r}", row, _ROW_KEYS, needed=("training",))
+    columns, printed = {**table["columns"], **row.get("columns", {})}, row.get("paper", [])
+    if len(printed) > len(columns):
+        raise ValueError(f"row {name!r}: {len(printed)} figures for {len(columns)} columns")
+    seeds = tuple(
+        tuple(
+            tuple(
+                _evaluation(row, table, benchmark, fold, seed, world)
+                for benchmark in table["benchmarks"]
+            )
+            for fold in table.get("folds", [None])
+        )
+        for seed in range(table.get("seeds", {}).get(world.name, 1))
+    )
+    return Row(name, columns, dict(zip(columns, printed, strict=False)), seeds)
+
+
+def _evaluation(
+    row: Mapping[str, Any],
+    table: Mapping[str, Any],
+    benchmark: str,
+    fold: int | None,
+    seed: int,
+    world: World,
+) -> Evaluation:
+    def filled(value: object) -> Any:  # noqa: ANN401 - a value of YAML
+        if value == "{fold}":
+            return fold
+        return value.replace("{fold}", str(fold)) if isinstance(value, str) else value
+
+    overlays = [filled(overlay) for overlay in row["training"]]
+    own = {key: filled(value) for key, value in row.get("training_settings", {}).items()}
+    own = {key: value for key, value in own.items() if key not in dict(world.training_settings)}
+    parts = [Path(overlay).name for overlay in overlays]
+    parts += [f"{key.rpartition('.')[2]}={value}" for key, value in own.items()]
+    parts += [f"seed={seed}"] if seed else []
+    settings = _settings({**own, "seed_everything": seed} if seed else own)
+    training = Training(
+        "+".join(["pc_plus", *parts]),
+        world.configs(overlays),
+        (*settings, *world.training_settings),
+    )
+    asked = {**table.get("settings", {}), **row.get("settings", {})}
+    asked = {key: filled(value) for key, value in asked.items()}
+    own_overlays = row.get("evaluation", [])
+    parts = [benchmark, *(Path(overlay).name for overlay in own_overlays)]
+    parts += [f"{key.rpartition('.')[2]}={value}" for key, value in asked.items()]
+    laid = world.configs([*own_overlays, f"benchmarks/{benchmark}"])
+    return Evaluation("+".join(parts), training, laid, _settings(asked))
+
+
+def _settings(given: Mapping[str, Any] | None) -> Settings:
+    return tuple((given or {}).items())

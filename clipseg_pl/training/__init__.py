@@ -1,0 +1,1 @@
+"""Training and evaluation in Lightning: the module, its schedule, and callbacks."""

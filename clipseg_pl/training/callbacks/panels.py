@@ -1,0 +1,132 @@
+"""Pictures of what a model does: query | prompt | target | prediction."""
+
+import textwrap
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from lightning import Callback, LightningModule, Trainer
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipseg_pl.atomic import write_whole
+from clipseg_pl.images import RGB
+from clipseg_pl.sample import Batch
+from clipseg_pl.training.module import CLIPSegModule
+
+_ROWS = 8
+_GAP = 4
+_CAPTION = 16
+_TINT = np.array((255, 32, 32), np.float32)
+
+
+class Panels(Callback):
+    """Draws the first prompts of the first batch of every evaluation.
+
+    Args:
+        folder: gets `<stage>-<reading>-<step>.png`; loggers that take images get them as well.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Remember the folder."""
+        self.folder = folder
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - lightning's signature
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first batch."""
+        if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, CLIPSegModule)
+        for reading, (logits, selected) in outputs.items():
+            probability = logits[:_ROWS].float().sigmoid().cpu().numpy()
+            if not len(probability):
+                continue
+            prompts = selected.nonzero()[:_ROWS, 0].tolist()
+            panel = draw_panel(batch, prompts, probability, visual=reading == "visual")
+            stage = "test" if trainer.testing else "val"
+            step = pl_module.steps_trained
+            file = self.folder / f"{stage}-{reading}-{step:06}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, partial(panel.save, format="PNG"))
+            for logger in trainer.loggers:
+                if hasattr(logger, "log_image"):
+                    logger.log_image(f"panels/{reading}", [panel], step)
+
+    on_test_batch_end = on_validation_batch_end
+
+
+def draw_panel(
+    batch: Batch, prompts: list[int], probability: npt.NDArray[np.float32], visual: bool
+) -> Image.Image:
+    """Draw some prompts of a batch, one a row.
+
+    Args:
+        batch: where they come from.
+        prompts: their positions in it, K of them.
+        probability: (K, 1, H, W), 0 to 1.
+        visual: show the support in the second column, else the words.
+    """
+    height, width = batch["query_image"].shape[2:]
+    step = height + _GAP
+    canvas = Image.new("RGB", (4 * (width + _GAP), _CAPTION + len(prompts) * step), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(("query", "prompt", "target", "prediction")):
+        draw.text((column * (width + _GAP) + 2, 2), title, fill="black")
+    owners = batch["prompt_index"].tolist()
+    for row, (prompt, answer) in enumerate(zip(prompts, probability, strict=True)):
+        query = _pixels(batch["query_image"][batch["query_index"][prompt]])
+        if visual and prompt in owners:
+            asked = _pixels(batch["visual_prompt"][owners.index(prompt)])
+        else:
+            absent = " (absent)" if batch["negative"][prompt] else ""
+            asked = _written(batch["text_prompt"][prompt] + absent, height, width)
+        target = _target(batch, prompt)
+        cells = (query, asked, tint(query, target), tint(query, answer[0]))
+        for column, cell in enumerate(cells):
+            place = (column * (width + _GAP), _CAPTION + row * step)
+            canvas.paste(Image.fromarray(cell), place)
+    return canvas
+
+
+def _target(batch: Batch, prompt: int) -> npt.NDArray[np.float32]:
+    """The target of a prompt at the size of the query image, 0 or 1."""
+    height, width = batch["target_size"][prompt].tolist()
+    mask = batch["query_mask"][prompt : prompt + 1, :, :height, :width].float()
+    fitted = F.interpolate(mask, batch["query_image"].shape[2:], mode="nearest")
+    return fitted[0, 0].cpu().numpy()
+
+
+def _written(words: str, height: int, width: int) -> RGB:
+    """Words in black on a white cell, (height, width, 3) uint8."""
+    cell = Image.new("RGB", (width, height), "white")
+    size = max(10, height // 10)
+    lines = textwrap.wrap(words, max(8, int(width / size * 1.8)))
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(cell).multiline_text((4, 4), "\n".join(lines), fill="black", font=font)
+    return np.asarray(cell)
+
+
+def tint(image: RGB, strength: npt.NDArray[np.float32]) -> RGB:
+    """Lay red over an image.
+
+    Args:
+        image: (H, W, 3) uint8.
+        strength: (H, W), 0 (the image, dimmed) to 1 (mostly red).
+    """
+    weight = 0.6 * strength[..., None]
+    dimmed = image * (0.5 + 0.5 * strength[..., None])
+    return np.asarray((1 - weight) * dimmed + weight * _TINT).round().astype(np.uint8)
+
+
+def _pixels(image: Tensor) -> RGB:
+    return image.permute(1, 2, 0).cpu().numpy()  # 3 H W -> H W 3

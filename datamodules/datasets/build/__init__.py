@@ -1,0 +1,1 @@
+"""Lists of words that the package carries, and what makes them again."""

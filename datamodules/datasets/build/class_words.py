@@ -1,0 +1,373 @@
+"""Writes `class_words.json`, the words that name Pascal's classes, from WordNet 3.0.
+
+    python -m datamodules.datasets.build.class_words --wordnet <WordNet's dict folder>
+
+The folder holds data.noun, index.noun and noun.exc (Debian's package wordnet-base has them).
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from datamodules.datasets.class_words import LISTS, WholeWords, words_of
+from datamodules.datasets.pascal_5i import VOC_CLASSES
+
+_NOUN_SYNSETS = 82115  # of version 3.0
+
+AUTHORS_SYNSETS = dict(
+    zip(
+        VOC_CLASSES,
+        "aeroplane.n.01 bicycle.n.01 bird.n.01 vessel.n.02 bottle.n.01 bus.n.01 car.n.01 "
+        "cat.n.01 chair.n.01 cattle.n.01 table.n.02 dog.n.01 horse.n.01 motorcycle.n.01 "
+        "person.n.01 pot_plant.n.01 sheep.n.01 sofa.n.01 train.n.01 television.n.03".split(),
+        strict=True,
+    )
+)
+AUTHORS_PERSON = frozenset("person human man woman toddler baby body child infant".split())
+"""What the authors take for person.n.01 and all below it."""
+
+
+_SUFFIXES = (
+    ("s", ""),
+    ("ses", "s"),
+    ("ves", "f"),
+    ("xes", "x"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("men", "man"),
+    ("ies", "y"),
+)
+"""what a noun's form may end in -> what its lemma then ends in; applied once"""
+
+
+class Nouns:
+    """Synsets, lemmas and inflections of WordNet's nouns (formats: wndb(5WN), morphy(7WN)).
+
+    Words are as people write them: in lower case, with spaces.
+
+    Args:
+        folder: WordNet's dict folder, with data.noun, index.noun and noun.exc.
+
+    Raises:
+        FileNotFoundError: if one of them is missing, naming it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read all three."""
+        self._lemmas: dict[str, list[str]] = {}  # by the synset's offset
+        self._hyponyms: dict[str, list[str]] = {}
+        self._synsets: dict[str, list[str]] = {}  # by lemma, the most frequent sense first
+        self._bases: dict[str, list[str]] = {}  # irregular form -> lemmas
+        self._irregular: dict[str, list[str]] = defaultdict(list)
+        readers = {
+            "data.noun": self._read_synset,
+            "index.noun": self._read_senses,
+            "noun.exc": self._read_exception,
+        }
+        missing = [name for name in readers if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{folder} should be WordNet's dict folder, but has no {', '.join(missing)}"
+            )
+        for name, read in readers.items():
+            for line in (folder / name).read_text(errors="replace").splitlines():
+                if not line.startswith("  "):  # the licence
+                    read(line.split("|")[0].split())
+
+    def __len__(self) -> int:
+        """Number of synsets."""
+        return len(self._lemmas)
+
+    def synset(self, name: str) -> str:
+        """Offset of a synset that is named as in "vessel.n.02", the lemma's second sense.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        lemma, _, sense = name.split(".")
+        offsets = self._synsets.get(lemma.replace("_", " "), [])
+        if not 0 < int(sense) <= len(offsets):
+            raise ValueError(f"{name}: WordNet has {len(offsets)} senses of it")
+        return offsets[int(sense) - 1]
+
+    def below(self, synset: str) -> set[str]:
+        """A synset, its hyponyms, theirs, and so on; no instances."""
+        found, open_ends = {synset}, [synset]
+        while open_ends:
+            new = set(self._hyponyms[open_ends.pop()]) - found
+            found |= new
+            open_ends += new
+        return found
+
+    def lemmas(self, synsets: Iterable[str]) -> set[str]:
+        """The words that some synsets go by."""
+        return {lemma for synset in synsets for lemma in self._lemmas[synset]}
+
+    def first_sense(self, lemma: str) -> str:
+        """The synset that a lemma means most often."""
+        return self._synsets[lemma][0]
+
+    def inflections(self, lemma: str) -> set[str]:
+        """The lemma and every form that WordNet's rules and exceptions would reduce to it.
+
+        Rules do not know English: among the forms of "bus" is "buss".
+        """
+        regular = {
+            lemma[: len(lemma) - len(ending)] + suffix
+            for suffix, ending in _SUFFIXES
+            if lemma.endswith(ending)
+        }
+        return {lemma, *regular, *self._irregular[lemma]}
+
+    def lemmatise(self, word: str) -> str:
+        """NLTK's `WordNetLemmatizer().lemmatize(word)`: the shortest of the lemmas found.
+
+        A word without lemma stays as it is. NLTK before 3.9 stripped suffixes again and again
+        where one pass found nothing; of the 8,406 words in PhraseCut's published vocabulary that
+        changes three, none to one of the lists' lemmas.
+        """
+        if word in self._bases:
+            candidates = [word, *self._bases[word]]
+        else:
+            ends = [(s, e) for s, e in _SUFFIXES if word.endswith(s)]
+            candidates = [word, *(word[: -len(suffix)] + ending for suffix, ending in ends)]
+        return min((c for c in candidates if c in self._synsets), key=len, default=word)
+
+    def forms(self, lemmas: Set[str]) -> set[str]:
+        """All strings, of whatever letters, that `lemmatise` turns into one of some lemmas.
+
+        It takes a lemma from the word itself, its exceptions or one rule; so whatever it reduces
+        to a lemma is among the lemma's `inflections`.
+        """
+        inflected = {form for lemma in lemmas for form in self.inflections(lemma)}
+        return {form for form in inflected if self.lemmatise(form) in lemmas}
+
+    def _read_synset(self, fields: list[str]) -> None:
+        offset, words, rest = fields[0], int(fields[3], 16), fields[4:]
+        self._lemmas[offset] = [_spoken(rest[2 * k]) for k in range(words)]
+        pointers = rest[2 * words + 1 :]
+        self._hyponyms[offset] = [
+            target
+            for symbol, target in zip(pointers[::4], pointers[1::4], strict=True)
+            if symbol == "~"
+        ]
+
+    def _read_senses(self, fields: list[str]) -> None:
+        self._synsets[_spoken(fields[0])] = fields[-int(fields[2]) :]
+
+    def _read_exception(self, fields: list[str]) -> None:
+        form, *bases = map(_spoken, fields)
+        self._bases[form] = bases
+        for base in bases:
+            self._irregular[base].append(form)
+
+
+def _spoken(word: str) -> str:
+    return word.replace("_", " ").lower()
+
+
+@dataclass(frozen=True)
+class Curation:
+    """How the mended list of a class departs from WordNet; words are separated by commas.
+
+    The list holds a word if what people call by it in a photo is what VOC's annotation guidelines
+    (2007) put into the class, where vans are cars and donkeys horses. From WordNet come the lemmas
+    below the synsets whose most frequent sense lies there.
+
+    Args:
+        synsets: where to look.
+        also: names that WordNet does not give, or knows better in another sense.
+        without: lemmas that mostly mean something else in photos.
+        spared: names of other things that hold a name of the class.
+    """
+
+    synsets: str
+    also: str = ""
+    without: str = ""
+    spared: str = ""
+
+
+_PEOPLE = """
+adult, athlete, audience, aunt, baby, ballplayer, barber, bartender, baserunner, batter, bicyclist,
+biker, boarder, boy, bride, bridesmaid, brother, businessman, businesswoman, butcher, cameraman,
+captain, cashier, catcher, chef, child, clown, competitor, contestant, cop, couple,
+cowboy, cowgirl, crew, crowd, customer, cyclist, dad, daddy, dancer, daughter, doctor, driver, dude,
+everyone, family, farmer, father, fellow, female, fielder, firefighter, fireman, fisherman, friend,
+gentleman, girl, goalie, goalkeeper, golfer, grandfather, grandma, grandmother, grandpa, groom,
+grownup, guard, guest, guy, he, hiker, hitter, human, husband, infant, infielder, instructor,
+jockey, jogger, judge, juggler, kid, lad, lady, lifeguard, male, man, mom, mommy, monk, mother,
+motorcyclist, motorist, musician, newborn, newlywed, nun, nurse, officer, onlooker, outfielder,
+parent, passenger, passerby, patron, pedestrian, people, person, photographer, pilot, pitcher,
+player, police, policeman, policewoman, preschooler, priest, referee, rider, runner, sailor,
+salesman, she, shopper, sister, skateboarder, skater, skier, skiier, snowboarder, soldier, somebody,
+someone, son, spectator, student, surfer, swimmer, teacher, team, teen, teenager, toddler, tourist,
+traveler, ump, umpire, uncle, vendor, viewer, waiter, waitress, wife, windsurfer, woman, worker,
+youngster, youth
+""".replace("\n", " ").strip()
+
+MENDED: dict[str, Curation] = {
+    "aeroplane": Curation(
+        "airplane.n.01, glider.n.01",
+        also="aircraft",
+        without="bomber, interceptor, kamikaze",
+        spared="hang glider",
+    ),
+    "bicycle": Curation("bicycle.n.01", also="bike, tricycle, unicycle", without="off-roader"),
+    "bird": Curation(
+        "bird.n.01, young_bird.n.01",
+        also="albatross, canary, cuckoo, emu, gull, heron, jay, loon, ostrich, partridge, peacock, "
+        "quail, thrush, warbler, wren",
+        without="black kite, long-legs",
+    ),
+    "boat": Curation(
+        "vessel.n.02",
+        also="liner, pedalo, schooner, trawler, tug, vessel, watercraft",
+        without="corvette, galley, gig, knockabout, launch, outboard, scooter, sea scooter, "
+        "tin can, water scooter",
+        spared="gravy boat",
+    ),
+    "bottle": Curation(
+        "bottle.n.01", without="canteen, gourd, jug, lota, magnum, water jug, whiskey jug"
+    ),
+    "bus": Curation("bus.n.01", without="passenger vehicle"),
+    "car": Curation(
+        "car.n.01",
+        also="cab, van",
+        without="cruiser, electric, two-seater",
+        spared="cable car, rail car, railroad car, railway car, subway car, train car",
+    ),
+    "cat": Curation("cat.n.01, kitten.n.01", also="kitty"),
+    "chair": Curation("chair.n.01", also="lounger"),
+    "cow": Curation(
+        "cattle.n.01, calf.n.01",
+        also="steer",
+        without="beef, milker, whiteface",
+        spared="bull dog, bull mastiff, bull terrier, pit bull",
+    ),
+    "diningtable": Curation("", also="table, tabletop", spared="table tennis"),
+    "dog": Curation(
+        "dog.n.01, pup.n.01",
+        also="chihuahua, dalmatian",
+        spared="corn dog, hot dog, prairie dog",
+    ),
+    "horse": Curation(
+        "horse.n.01, foal.n.01",
+        also="donkey, mule",
+        without="buckskin, charger, dun, entire, mount, mustang, pacer, pinto, stable companion, "
+        "three year old, two year old",
+        spared="pony tail, saw horse, sea horse",
+    ),
+    "motorbike": Curation("motorcycle.n.01", also="scooter"),
+    "person": Curation(
+        "",
+        also=_PEOPLE,
+        spared="baby blue, baby grand, cowboy boot, cowboy hat, grandfather clock, man made, "
+        "passenger bus, passenger car, passenger jet, passenger plane, passenger side, "
+        "passenger train, passenger window",
+    ),
+    "pottedplant": Curation("", also="bonsai, houseplant, plant, potted", spared="power plant"),
+    "sheep": Curation("sheep.n.01, lamb.n.01", also="ewe, ram"),
+    "sofa": Curation("sofa.n.01", also="chesterfield, futon, settee", without="lounge"),
+    "train": Curation(
+        "train.n.01",
+        also="locomotive, rail car, railcar, railroad car, railway car, subway car",
+        without="commuter",
+    ),
+    "tvmonitor": Curation(
+        "television.n.03",
+        also="monitor, screen, t v, television, tv",
+        spared="laptop screen, phone screen, screen door, window screen",
+    ),
+}
+
+
+def authors_words(nouns: Nouns, name: str) -> dict[str, list[str]]:
+    """The authors' lemmas of a class, and all that NLTK reduces to one of a single word."""
+    lemmas = set(AUTHORS_PERSON)
+    if name != "person":
+        lemmas = nouns.lemmas(nouns.below(nouns.synset(AUTHORS_SYNSETS[name])))
+    single = {lemma for lemma in lemmas if " " not in lemma}
+    return {"lemmas": sorted(lemmas), "tokens": sorted(nouns.forms(single))}
+
+
+def mended_words(nouns: Nouns, name: str) -> dict[str, list[str]]:
+    """The mended names of a class in singular and plural, and what is spared.
+
+    Of names within names ("bottle", "water bottle") only the shorter is listed.
+    """
+    curation = MENDED[name]
+    synsets = [nouns.below(nouns.synset(synset)) for synset in _split(curation.synsets)]
+    within = set().union(*synsets)
+    lemmas = {lemma for lemma in nouns.lemmas(within) if nouns.first_sense(lemma) in within}
+    if not lemmas >= set(_split(curation.without)):
+        raise ValueError(f"{name}: {curation.without!r} names what is not there")
+    names = {name, *lemmas, *_split(curation.also)} - set(_split(curation.without))
+    forms: set[str] = set()
+    inflected = sorted(_inflected(nouns, names), key=_length)
+    for _, of_one_length in groupby(inflected, key=_length):
+        shorter = WholeWords(forms)
+        forms |= {form for form in of_one_length if not shorter(form)}
+    spared = _inflected(nouns, _split(curation.spared))
+    return {"names": sorted(forms), "spared": sorted(spared)}
+
+
+def _split(words: str) -> list[str]:
+    return words.split(", ") if words else []
+
+
+def _length(name: str) -> int:
+    return name.count(" ")
+
+
+def _inflected(nouns: Nouns, words: Iterable[str]) -> set[str]:
+    return {" ".join(words_of(form)) for word in words for form in nouns.inflections(word)}
+
+
+def build(wordnet: Path) -> dict[str, Any]:
+    """The content of `class_words.json`.
+
+    Raises:
+        FileNotFoundError: if a file of WordNet is missing, naming it.
+        ValueError: if WordNet is of another version.
+    """
+    nouns = Nouns(wordnet)
+    if len(nouns) != _NOUN_SYNSETS:
+        raise ValueError(
+            f"{wordnet}: {len(nouns)} synsets of nouns, but WordNet 3.0 has {_NOUN_SYNSETS}"
+        )
+    head = (wordnet / "data.noun").read_text().splitlines()[:29]
+    licence = [line.strip().partition(" ")[2].rstrip() for line in head]
+    return {
+        "source": "made by datamodules.datasets.build.class_words from WordNet 3.0",
+        "licence of WordNet": licence,
+        "classes": {
+            name: authors_words(nouns, name) | mended_words(nouns, name) for name in VOC_CLASSES
+        },
+    }
+
+
+def main() -> None:
+    """Read the command line, build, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--wordnet", type=Path, required=True, help="WordNet 3.0's dict folder")
+    parser.add_argument("--out", type=Path, default=LISTS, help=f"default: {LISTS}")
+    given = parser.parse_args()
+    try:
+        content = build(given.wordnet)
+    except (OSError, ValueError) as error:
+        sys.exit(f"class_words_build: {error}")
+    given.out.write_text(json.dumps(content, indent=0) + "\n")
+    print(f"wrote {given.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the toy world says of its scenes: vocabulary, phrases, captions."""

@@ -1,0 +1,124 @@
+"""Captions for contrastive pre-training: sentences on whole scenes and on single things."""
+
+import numpy as np
+
+from clipseg_pl.prompts.text import PREFIXES
+from datamodules.toy.language.captions import RELATIONS, distance, draw_phrases, names_of
+from datamodules.toy.language.words import (
+    COLOUR_WORDS,
+    NAMES,
+    PROPERTIES,
+    PROPERTY_SENTENCES,
+    SIZE_WORDS,
+    STUFF_NAMES,
+    TEXTURE_WORDS,
+)
+from datamodules.toy.scenes.scene import Scene, Thing
+
+_PREFIXES = PREFIXES["shuffle_plus"]  # those of the paper's training
+_MOST_NAMED = 4
+_EMPTY = ("background", "the background", "an empty background")
+
+
+def describe(
+    thing: Thing, rng: np.random.Generator, *, colour: float = 0.85, texture: float = 0.5
+) -> str:
+    """A noun with attributes, such as "striped red dog".
+
+    Args:
+        thing: What to describe.
+        rng: The only source of randomness.
+        colour: Probability that the colour is named.
+        texture: Probability that a texture other than plain is named.
+
+    Returns:
+        Words without an article.
+    """
+    words = []
+    if thing.size and rng.random() < 0.15:
+        words.append(str(rng.choice(SIZE_WORDS[thing.size])))
+    if thing.texture != "plain" and rng.random() < texture:
+        words.append(thing.texture)
+    if rng.random() < colour:
+        words.append(thing.colour)
+    names = names_of(thing)
+    words.append(names[0] if rng.random() < 0.5 else str(rng.choice(names)))
+    return " ".join(words)
+
+
+def _property_sentence(thing: Thing, rng: np.random.Generator) -> str:
+    """What the thing is for, can do or has; its description where the lists lack its kind."""
+    true = [text for text, kinds in PROPERTIES.items() if thing.kind in kinds]
+    if not true:
+        return describe(thing, rng)
+    sentence = str(rng.choice(PROPERTY_SENTENCES[str(rng.choice(true))]))
+    if rng.random() < 0.35:
+        sentence = f"{describe(thing, rng)}, {sentence.replace(' {}', '').replace(' that is', '')}"
+    return sentence.format(thing.colour)
+
+
+def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """A sentence on the only thing of a scene."""
+    (thing,) = scene.things
+    choice = rng.random()
+    if choice < 0.18:
+        return _property_sentence(thing, rng)
+    if choice < 0.26:
+        return (
+            f"{thing.colour} thing"
+            if thing.texture == "plain"
+            else f"{thing.texture} {thing.colour} thing"
+        )
+    words = describe(thing, rng, colour=0.6)  # kinds must be learned without them too
+    if choice < 0.5:
+        stuff = [name for name, mask in scene.stuff.items() if mask.mean() > 0.1]
+        if stuff:
+            ground = rng.choice(STUFF_NAMES[str(rng.choice(stuff))])
+            return f"{words} {rng.choice(('and', 'on', 'before'))} {ground}"
+    return str(rng.choice(_PREFIXES)).format(words) if choice < 0.8 else words
+
+
+def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """A sentence on a scene of any number of things: a list, a relation, one phrase, or stuff."""
+    stuff = [
+        str(rng.choice(STUFF_NAMES[name]))
+        for name, mask in scene.stuff.items()
+        if mask.mean() > 0.05
+    ]
+    if not scene.things:
+        ground = " and ".join(stuff)
+        return ground if rng.random() < 0.6 else str(rng.choice(_EMPTY))
+    things = [scene.things[index] for index in rng.permutation(len(scene.things))]
+    choice = rng.random()
+    if choice < 0.12:
+        phrases = draw_phrases(scene, rng)
+        return (
+            str(rng.choice(_PREFIXES)).format(phrases[0].text)
+            if rng.random() < 0.3
+            else phrases[0].text
+        )
+    if choice < 0.27 and len(things) > 1:
+        first, second = things[:2]
+        predicate = max(RELATIONS, key=lambda words: distance(first, words, second))
+        return f"{describe(first, rng)} {predicate} {describe(second, rng)}"
+    named = [
+        _property_sentence(thing, rng)
+        if rng.random() < 0.08
+        else describe(thing, rng, colour=0.8, texture=0.4)
+        for thing in things[:_MOST_NAMED]
+    ]
+    if stuff and rng.random() < 0.3:
+        named.append(str(rng.choice(stuff)))
+    if choice > 0.8 and len(named) > 1:
+        named = named[: int(rng.integers(1, len(named) + 1))]
+    joined = ", ".join(named[:-1]) + " and " + named[-1] if len(named) > 1 else named[0]
+    return f"a photo of {joined}" if rng.random() < 0.15 else joined
+
+
+def all_words() -> list[str]:
+    """Every text that captions and phrases are made of, for pruning the tokeniser's vocabulary."""
+    texts: list[str] = [*COLOUR_WORDS, *TEXTURE_WORDS, *_PREFIXES, *RELATIONS, *_EMPTY]
+    texts += ["thing", "and", "on", "before", ",", "a photo of"]
+    for table in (NAMES, STUFF_NAMES, SIZE_WORDS, PROPERTY_SENTENCES):
+        texts += [word for words in table.values() for word in words]
+    return [text.replace("{}", " ") for text in texts]

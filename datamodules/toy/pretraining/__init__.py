@@ -1,0 +1,1 @@
+"""Pre-training of the CLIP and the ViT that come with the package."""

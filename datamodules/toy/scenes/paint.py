@@ -1,0 +1,194 @@
+"""Named colours and textures, and painting one thing by numbers."""
+
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.toy.scenes import parts
+from datamodules.toy.scenes.parts import Part
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (216, 36, 36),
+    "orange": (248, 130, 24),
+    "yellow": (250, 218, 48),
+    "green": (34, 150, 60),
+    "blue": (36, 84, 216),
+    "purple": (130, 52, 176),
+    "pink": (246, 140, 192),
+    "brown": (122, 74, 38),
+    "white": (246, 246, 246),
+    "black": (32, 32, 36),
+}
+TEXTURES: tuple[str, ...] = ("plain", "striped", "dotted", "checked")
+
+SUPERSAMPLING = 2
+_SHIFT = 3  # fractional bits of OpenCV's polygon coordinates
+_PATTERN_STEP = 256  # patterns are cached in multiples of it
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
+_SKINS = np.array(((240, 200, 170), (224, 172, 130), (160, 110, 75), (105, 70, 50)))
+_HAIRS = np.array(((45, 32, 25), (110, 65, 30), (215, 170, 80), (25, 25, 28)))
+_FIXED = np.zeros((parts.ROLES, 3))
+_FIXED[parts.DARK] = (38, 38, 42)
+_FIXED[parts.LIGHT] = (238, 238, 234)
+_FIXED[parts.GLASS] = (176, 220, 240)
+_FIXED[parts.WARM] = (250, 170, 40)
+_FIXED[parts.LEAF] = (70, 165, 60)
+_FIXED[parts.PINK] = (240, 160, 165)
+
+
+@cache
+def _pattern(texture: str, period: int, side: int) -> NDArray[np.bool_]:
+    """Where a texture shows its second colour, (side, side), repeating every `period` pixels."""
+    y, x = np.mgrid[:side, :side] % period
+    half = period / 2
+    if texture == "striped":
+        return np.asarray(y < 0.42 * period)
+    if texture == "dotted":
+        return np.asarray((x - half + 0.5) ** 2 + (y - half + 0.5) ** 2 < (0.31 * period) ** 2)
+    return np.asarray((x < half) != (y < half))
+
+
+def palette(rng: np.random.Generator, colour: str) -> NDArray[np.uint8]:
+    """Draws the paints of one thing.
+
+    Args:
+        rng: Source of the shade, the texture's second colour, skin and hair.
+        colour: A key of `COLOURS`.
+
+    Returns:
+        (13, 3) uint8 RGB, one row per role; row 0 is black and means unpainted.
+    """
+    paints = _FIXED.copy()
+    body = np.clip(np.array(COLOURS[colour]) + rng.uniform(-14, 14, 3), 0, 255)
+    bright = body @ (0.299, 0.587, 0.114)
+    paints[parts.BODY] = body
+    paints[parts.SHADE] = body * 0.72 if bright > 60 else body + 42
+    paints[parts.EDGE] = body * 0.35 if bright > 60 else body + 75
+    contrast = 1.0 if bright < 60 else 0.0 if bright > 190 else float(rng.random() < 0.6)
+    paints[parts.SECOND] = body + (0.8 if contrast else -0.68) * (
+        (255 - body) if contrast else body
+    )
+    paints[parts.SKIN] = _SKINS[rng.integers(len(_SKINS))]
+    paints[parts.HAIR] = _HAIRS[rng.integers(len(_HAIRS))]
+    paints[1:] = np.clip(paints[1:], 1, 255)
+    return paints.astype(np.uint8)
+
+
+def paint(
+    drawing: list[Part],
+    points: NDArray[np.float64],
+    unit: float,
+    paints: NDArray[np.uint8],
+    texture: str,
+    period: int,
+    shape: tuple[int, int],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Paints one thing, anti-aliased, on a canvas of its own.
+
+    Args:
+        drawing: The parts, back to front.
+        points: (N, 2) all points of the parts in turn, in pixels of the canvas.
+        unit: Pixels per unit of the thing's frame, which scales line widths.
+        paints: (13, 3) uint8 RGB of `palette`.
+        texture: A value of `TEXTURES`.
+        period: Pixels between repetitions of the texture, at least 3.
+        shape: Height and width of the canvas in pixels.
+
+    Returns:
+        Colours multiplied by opacity, (h, w, 3) uint8, and opacity, (h, w) uint8 in [0, 255].
+    """
+    height, width = shape
+    numbers = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
+    fixed_point = np.round(points * (SUPERSAMPLING << _SHIFT)).astype(np.int32)
+    start = 0
+    for part in drawing:
+        stop = start + len(part.points)
+        contour = fixed_point[start:stop]
+        start = stop
+        if part.width:
+            thickness = max(1, round(part.width * unit * SUPERSAMPLING))
+            cv2.polylines(numbers, [contour], part.closed, part.role, thickness, cv2.LINE_8, _SHIFT)
+        else:
+            cv2.fillPoly(numbers, [contour], part.role, cv2.LINE_8, _SHIFT)
+    if texture != "plain":
+        side = _PATTERN_STEP * -(-max(numbers.shape) // _PATTERN_STEP)
+        pattern = _pattern(texture, period * SUPERSAMPLING, side)
+        pattern = pattern[: numbers.shape[0], : numbers.shape[1]]
+        numbers[(numbers == parts.BODY) & pattern] = parts.SECOND
+    painted = cv2.threshold(numbers, 0, 255, cv2.THRESH_BINARY)[1]
+    grown = cv2.dilate(painted, _NEIGHBOURS)
+    numbers[grown != painted] = parts.EDGE
+    size = (width, height)
+    colours = cv2.resize(paints[numbers], size, interpolation=cv2.INTER_AREA)
+    return np.asarray(colours, np.uint8), np.asarray(
+        cv2.resize(grown, size, interpolation=cv2.INTER_AREA), np.uint8
+    )
+
+
+_INSIDE, _OUTER = 0.5, 0.4  # of a pixel; 0.5 ± 0.4 truncates to the pixel itself
+
+
+def polygons_of(mask: NDArray[np.bool_]) -> list[list[list[float]]]:
+    """Traces a mask by polygons without holes.
+
+    A vertex lies inside its boundary pixel, pushed outward by 0.4 pixels. So the mask comes back
+    both from rasterisers that truncate vertices to pixels and draw outlines (PhraseCut's) and from
+    those that fill areas (COCO's), but for the ends of lines that are one pixel wide and at least
+    three long: these have the vertex in the pixel's middle, and COCO's leaves them out.
+
+    Args:
+        mask: (H, W) bool, at least one pixel.
+
+    Returns:
+        Polygons of [x, y] points in pixels, x in [0, W), y in [0, H); their union is the mask.
+    """
+    return [
+        polygon for piece, left in _without_holes(mask, 0) for polygon in _outlines(piece, left)
+    ]
+
+
+def _without_holes(mask: NDArray[np.bool_], left: int) -> list[tuple[NDArray[np.bool_], int]]:
+    """Cuts a mask at a column through each hole, for no polygon can leave one out.
+
+    Returns pieces and the column of the picture at which each begins.
+    """
+    contours, hierarchy = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    holes = [
+        contour
+        for contour, links in zip(contours, np.reshape(hierarchy, (-1, 4)), strict=True)
+        if links[3] >= 0
+    ]
+    if not holes:
+        return [(mask, left)]
+    x, _, width, _ = cv2.boundingRect(max(holes, key=len))
+    column = x + width // 2
+    return _without_holes(mask[:, :column], left) + _without_holes(mask[:, column:], left + column)
+
+
+def _outlines(mask: NDArray[np.bool_], left: int) -> list[list[list[float]]]:
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outlines = []
+    for contour in contours:
+        points = contour[:, 0].astype(np.float64)
+        if len(points) < 3:
+            low, high = points.min(0) - _OUTER, points.max(0) + _OUTER
+            points = np.array((low, (high[0], low[1]), high, (low[0], high[1])))
+        else:
+            way = np.roll(points, -1, 0) - np.roll(points, 1, 0)
+            # OpenCV walks outer contours so that the outside lies on this side of the way
+            points = points + _OUTER * np.sign(np.stack((-way[:, 1], way[:, 0]), 1))
+        points = points[_corners(points)] + (left + _INSIDE, _INSIDE)
+        outlines.append([[round(x, 1), round(y, 1)] for x, y in points.tolist()])
+    return outlines
+
+
+def _corners(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points of a closed line are not on the straight way between their neighbours."""
+    before, after = points - np.roll(points, 1, 0), np.roll(points, -1, 0) - points
+    turn = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-6
+    back = (before * after).sum(1) < 0
+    return np.asarray(turn | back)

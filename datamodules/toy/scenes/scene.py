@@ -1,0 +1,215 @@
+"""Composition of toy scenes: things of the Pascal kinds over stuff, with exact visible masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.toy.language.words import COLOUR_WORDS
+from datamodules.toy.scenes.kinds import KINDS, VARIANTS
+from datamodules.toy.scenes.paint import TEXTURES, paint, palette
+from datamodules.toy.scenes.parts import Part
+from datamodules.toy.scenes.stuff import STUFF, draw_background
+
+_COUNTS = (0.16, 0.24, 0.25, 0.18, 0.11, 0.06)  # of 1 to 6 things: 3.0 on average
+_SMALL, _LARGE = 0.035, 0.13
+_LEAST_VISIBLE = 0.45
+_TRIES = 5
+_LEAST_SIDE = 32  # pixels
+_PLAIN = 0.35  # of the things; the others draw from all textures, so half are plain
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing of a scene.
+
+    Attributes:
+        kind: One of `KINDS`.
+        variant: The kind, except for a person: "man" or "woman".
+        colour: One of `COLOURS`.
+        texture: One of `TEXTURES`.
+        size: "small", "large" or "" for neither, by the share of the picture that it would fill
+            unoccluded.
+        box: x, y, width, height in pixels of the visible part.
+        mask: (H, W) bool, the visible pixels; masks of a scene are disjoint.
+    """
+
+    kind: str
+    variant: str
+    colour: str
+    texture: str
+    size: str
+    box: tuple[int, int, int, int]
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and everything that is true of it.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        things: The things, back to front.
+        stuff: Name -> (H, W) bool visible mask of each stuff region in sight.
+    """
+
+    image: NDArray[np.uint8]
+    things: tuple[Thing, ...]
+    stuff: dict[str, NDArray[np.bool_]]
+
+
+@dataclass
+class _Placed:
+    """A painted thing with its window of the picture: rows and columns that it may touch."""
+
+    labels: tuple[str, str, str, str]
+    rows: slice
+    columns: slice
+    colours: NDArray[np.uint8]
+    opacity: NDArray[np.uint8]
+
+    @property
+    def solid(self) -> NDArray[np.bool_]:
+        return self.opacity >= 128
+
+
+def _pose(
+    rng: np.random.Generator, drawing: list[Part], longest: float, centre: tuple[float, float]
+) -> tuple[NDArray[np.float64], float]:
+    """Stretches, turns, flips and scales a drawing so that its longer side has `longest` pixels."""
+    points = np.concatenate([part.points for part in drawing])
+    points = points * np.exp(rng.uniform(-0.14, 0.14, 2))
+    angle = rng.normal(0, 0.1)
+    cos, sin = np.cos(angle), np.sin(angle)
+    points = points @ np.array(((cos, sin), (-sin, cos)))
+    if rng.random() < 0.5:
+        points[:, 0] *= -1
+    low, high = points.min(0), points.max(0)
+    unit = longest / float((high - low).max())
+    return (points - (low + high) / 2) * unit + centre, unit
+
+
+def _place(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    longest: float,
+    labels: tuple[str, str, str, str],
+) -> _Placed | None:
+    """Paints one thing at a random place; None where hardly anything of it would be seen."""
+    height, width = shape
+    kind, variant, colour, texture = labels
+    drawing = VARIANTS[kind][variant](rng)
+    reach = 0.42 * longest
+    centre = (
+        rng.uniform(min(reach, width / 2), max(width - reach, width / 2)),
+        rng.uniform(min(reach, height / 2), max(height - reach, height / 2)),
+    )
+    points, unit = _pose(rng, drawing, longest, centre)
+    low = np.floor(points.min(0) - 0.12 * unit - 1).astype(int)
+    high = np.ceil(points.max(0) + 0.12 * unit + 1).astype(int)
+    left, top = max(0, low[0]), max(0, low[1])
+    right, bottom = min(width, high[0]), min(height, high[1])
+    if right - left < 4 or bottom - top < 4:
+        return None
+    period = max(3, round(longest * rng.uniform(0.13, 0.2)))
+    colours, opacity = paint(
+        drawing,
+        points - (left, top),
+        unit,
+        palette(rng, colour),
+        texture,
+        period,
+        (bottom - top, right - left),
+    )
+    return _Placed(labels, slice(top, bottom), slice(left, right), colours, opacity)
+
+
+def _fits(owner: NDArray[np.int8], areas: list[int], new: _Placed) -> bool:
+    """Whether the new thing leaves enough in sight of every thing that is already there."""
+    hidden = owner[new.rows, new.columns][new.solid]
+    counts = np.bincount(hidden + 1, minlength=len(areas) + 1)[1:]
+    visible = np.bincount((owner + 1).ravel(), minlength=len(areas) + 1)[1:]
+    return all(
+        v - c >= _LEAST_VISIBLE * area for v, c, area in zip(visible, counts, areas, strict=True)
+    )
+
+
+def draw_scene(
+    rng: np.random.Generator,
+    size: int | tuple[int, int],
+    *,
+    count: int | None = None,
+    kinds: Sequence[str] = KINDS,
+    colours: Sequence[str] = COLOUR_WORDS,
+    lengths: tuple[float, float] | None = None,
+) -> Scene:
+    """Draws one scene; equal generators draw equal scenes.
+
+    Args:
+        rng: The only source of randomness.
+        size: Side in pixels, or height and width; at least 32.
+        count: Number of things, 0 to 6; by default random, 3.0 on average. Crowded scenes may come
+            out with fewer.
+        kinds: Kinds to choose from.
+        colours: Colour names to choose from.
+        lengths: Least and greatest longer side of a thing, as a share of the picture's shorter
+            side; by default it depends on the number of things.
+
+    Returns:
+        The scene.
+
+    Raises:
+        ValueError: A side has fewer than 32 pixels.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < _LEAST_SIDE:
+        raise ValueError(
+            f"a scene has at least {_LEAST_SIDE} pixels a side, not {height} x {width}"
+        )
+    image, regions = draw_background(rng, (height, width))
+    wanted = 1 + int(rng.choice(len(_COUNTS), p=_COUNTS)) if count is None else count
+    shortest, longest = lengths or ((0.4, 0.85) if wanted <= 1 else (0.26, 0.72 - 0.06 * wanted))
+    owner = np.full((height, width), -1, np.int8)
+    areas: list[int] = []
+    placed: list[_Placed] = []
+    for _ in range(wanted):
+        kind = str(kinds[int(rng.integers(len(kinds)))])
+        variants = tuple(VARIANTS[kind])
+        texture = TEXTURES[int(rng.integers(len(TEXTURES)))]
+        if rng.random() < _PLAIN:
+            texture = "plain"
+        labels = (
+            kind,
+            variants[rng.integers(len(variants))],
+            str(colours[int(rng.integers(len(colours)))]),
+            texture,
+        )
+        for _ in range(_TRIES):
+            side = rng.uniform(shortest, longest) * min(height, width)
+            new = _place(rng, (height, width), side, labels)
+            if new is None or not _fits(owner, areas, new):
+                continue
+            window = image[new.rows, new.columns]
+            blend = (window * (255 - new.opacity[..., None].astype(np.uint16))) // 255
+            np.copyto(window, np.minimum(blend + new.colours, 255).astype(np.uint8))
+            owner[new.rows, new.columns][new.solid] = len(placed)
+            areas.append(int(new.solid.sum()))
+            placed.append(new)
+            break
+    image += rng.integers(0, 9, image.shape, np.uint8) * (image < 247)
+    things = tuple(
+        _thing(new.labels, owner == index, areas[index]) for index, new in enumerate(placed)
+    )
+    free = np.where(owner < 0, regions, 255)
+    stuff = {STUFF[index]: free == index for index in np.unique(free) if index != 255}
+    return Scene(image, things, stuff)
+
+
+def _thing(labels: tuple[str, str, str, str], mask: NDArray[np.bool_], area: int) -> Thing:
+    """Names a drawn thing; `area` is its unoccluded size in pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = (int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
+    share = area / mask.size
+    size = "small" if share < _SMALL else "large" if share > _LARGE else ""
+    return Thing(*labels, size, box, mask)

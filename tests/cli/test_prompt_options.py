@@ -1,0 +1,86 @@
+"""Prompts as they are typed."""
+
+import argparse
+
+import pytest
+
+from clipseg_pl.cli.prompt_options import add_prompt_options, collect_prompts, shorten
+from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt
+
+
+def parse(*args):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("photos", nargs="+")
+    add_prompt_options(parser)
+    return collect_prompts(parser, parser.parse_args(["photo.jpg", *map(str, args)]))
+
+
+def plain(prompt):
+    """Paths as texts."""
+    if isinstance(prompt, ImagePrompt):
+        return str(prompt.image), prompt.mask and str(prompt.mask), prompt.box
+    if isinstance(prompt, Blend):
+        return prompt.text, plain(prompt.image), prompt.weight
+    return prompt if isinstance(prompt, str) else [plain(part) for part in prompt]
+
+
+def test_prompts_keep_their_order_and_examples_what_belongs_to_them(tmp_path):
+    (tmp_path / "many.txt").write_text("\ufeffa tree\n\n  two words \n", "utf-8")
+    given = [
+        *("--prompt", "a dog"),
+        *("--image-prompt", "a: b, c.jpg", "--mask", "a: b, c mask.png"),
+        *("--prompts", tmp_path / "many.txt"),
+        *("--image-prompt", "1.jpg", "--box", "1,2,3.5,4", "--with", "2.jpg"),
+        *("--prompt", "a cat", "--with", "1.jpg", "--with", "2.jpg", "--mask", "m.png"),
+        *("--prompt", "a cow", "--weight", "0.25", "--with", "cow.jpg"),
+    ]
+    assert [plain(prompt) for prompt in parse(*given)] == [
+        "a dog",
+        ("a: b, c.jpg", "a: b, c mask.png", None),
+        "a tree",
+        "two words",
+        [("1.jpg", None, (1, 2, 3.5, 4)), ("2.jpg", None, None)],
+        ("a cat", [("1.jpg", None, None), ("2.jpg", "m.png", None)], 0.5),
+        ("a cow", [("cow.jpg", None, None)], 0.25),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("--mask m.png", "--mask: stands behind"),
+        ("--prompt dog --box 1,2,3,4", "--box: stands behind"),
+        ("--with a.jpg", "--with: stands behind"),
+        ("--weight 0.5", "--weight: stands behind"),
+        ("--image-prompt a.jpg --mask m.png --box 1,2,3,4", "a.jpg has a mask or box already"),
+        ("--image-prompt a.jpg --box 1,2,3", "four numbers"),
+        ("--image-prompt a.jpg --box 1,2,3,x", "four numbers"),
+        ("--prompt dog --with a.jpg --weight 1.5", r"--weight: lies in \[0, 1\]"),
+        ("--prompt dog --with a.jpg --weight nan", r"--weight: lies in \[0, 1\]"),
+        ("--prompt dog --with a.jpg --weight half", "--weight: is a number from 0 to 1"),
+        ("--prompts missing.txt", "missing.txt: No such file"),
+    ],
+)
+def test_what_belongs_to_nothing_is_refused(given, problem):
+    with pytest.raises(argparse.ArgumentError, match=problem):
+        parse(*given.split())
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\n", b"\xff\xfe\x00dog"])
+def test_a_file_without_prompts_is_refused(tmp_path, content):
+    (tmp_path / "many.txt").write_bytes(content)
+    with pytest.raises(argparse.ArgumentError, match=r"many.txt(: no text| holds no prompt)"):
+        parse("--prompts", tmp_path / "many.txt")
+
+
+@pytest.mark.parametrize("given", [[], ["--image-prompt", "a.jpg", "--weight", "0.5"]])
+def test_what_asks_for_nothing_is_refused(given, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse(*given)
+    assert stopped.value.code == 2
+    assert "--prompt" in capsys.readouterr().err
+
+
+def test_long_prompts_are_shown_on_one_short_line():
+    assert shorten("a dog\n on  grass") == "a dog on grass"
+    assert shorten("x" * 100) == "x" * 57 + "..."

@@ -1,0 +1,323 @@
+"""The command that segments photos of one's own, as users type it."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipseg_pl.cli.commands import segment
+from clipseg_pl.inference.segmenter import ImagePrompt, Segmenter
+from tests.command import arguments, run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(miniature, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segment")
+    run(*arguments("fit", miniature, folder, "--trainer.max_steps=1"))
+    return folder / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return write_photo(tmp_path / "photo.png", 0)
+
+
+def write_photo(file, seed, size=(90, 150)):
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def below(folder):
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_command_writes_masks_and_an_overlay(checkpoint, photo, tmp_path, capsys):
+    out = tmp_path / "masks"
+    args = [str(photo), "--prompt", "a red square", "--prompt", "grass"]
+    args += ["--checkpoint", str(checkpoint), "--out", str(out)]
+    segment.main(args)
+    assert "photo_a_red_square.png" in capsys.readouterr().out
+    names = {"photo_a_red_square.png", "photo_grass.png", "photo_overlay.png"}
+    assert below(out) == names
+    mask = np.array(Image.open(out / "photo_grass.png"))
+    assert mask.shape == (90, 150) and set(np.unique(mask)) <= {0, 255}
+    before = {name: (out / name).stat().st_mtime_ns for name in names}
+    with pytest.raises(SystemExit, match="--overwrite"):
+        segment.main(args)
+    assert before == {name: (out / name).stat().st_mtime_ns for name in names}
+    segment.main([*args, "--overwrite"])
+
+
+def test_masks_are_those_of_the_segmenter(checkpoint, photo, tmp_path):
+    example = write_photo(tmp_path / "an example.png", 1)
+    mask = np.zeros((90, 150), np.uint8)
+    mask[20:60, 30:90] = 255
+    Image.fromarray(mask).save(tmp_path / "its: mask.png")
+    segment.main(
+        [
+            *(str(photo), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")),
+            *("--prompt", "a disc", "--image-prompt", str(example)),
+            *("--mask", str(tmp_path / "its: mask.png")),
+            *("--image-prompt", str(example), "--box", "30,20,90,60", "--with", str(example)),
+            *("--format", "npy", "--precision", "float32", "--tile", "100"),
+        ]
+    )
+    saved = np.load(tmp_path / "out" / "photo.npy")
+    segmenter = Segmenter.from_checkpoint(checkpoint, precision="float32")
+    segmenter.tile = 100
+    by_box = ImagePrompt(example, box=(30, 20, 90, 60))
+    prompts = ["a disc", ImagePrompt(example, mask), [by_box, ImagePrompt(example)]]
+    expected = segmenter(photo, prompts).probability
+    assert saved.shape == expected.shape and np.allclose(saved, expected, atol=1e-3)
+    assert not np.allclose(saved[0], saved[1], atol=1e-3)
+    assert not np.allclose(saved[1], saved[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("taken", ["photo", "example", "mask"])
+def test_photos_and_examples_are_never_overwritten(checkpoint, tmp_path, monkeypatch, taken):
+    monkeypatch.chdir(tmp_path)
+    cat, other = write_photo(tmp_path / "c" / "cat.png", 0), tmp_path / "c" / "cat_a_dog.png"
+    write_photo(other, 1)
+    whole = other.read_bytes()
+    (tmp_path / "same").symlink_to(tmp_path / "c")
+    args = [str(cat), *([str(other)] if taken == "photo" else [])]
+    args += ["--prompt", "a dog", f"--checkpoint={checkpoint}", "--overwrite"]
+    args += {
+        "photo": [],
+        "example": ["--prompt", "sky", "--with", str(other)],
+        "mask": ["--prompt", "sky", "--with", str(cat), "--mask", str(other)],
+    }[taken]
+    for out in ("c", "same"):
+        with pytest.raises(SystemExit, match=r"cat_a_dog.png would replace a photo or an example"):
+            segment.main([*args, "--out", out])
+    assert other.read_bytes() == whole and len(below(tmp_path / "c")) == 2
+
+
+def test_folders_keep_their_folders_and_what_cannot_be_read_is_told(
+    checkpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.png", "sub/a.png", "sub/c.jpg", "z.png")):
+        write_photo(tmp_path / "album" / name, number, size=(40 + number, 60))
+    whole = (tmp_path / "album" / "sub" / "c.jpg").read_bytes()
+    (tmp_path / "album" / "sub" / "c.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "album" / "b.jpg").write_text("no photo")
+    out = tmp_path / "album" / "masks"
+    args = ["album", "--prompt", "sky", "--checkpoint", str(checkpoint), "--out", str(out)]
+    for _ in range(2):  # the second time, the masks are not taken for photos
+        with pytest.raises(SystemExit) as stopped:
+            segment.main([*args, "--overwrite"])
+        lines = str(stopped.value).splitlines()
+        assert len(lines) == 2
+        assert lines[0].startswith("clipseg_pl: skipped album/b.jpg: cannot be read")
+        assert lines[1].startswith("clipseg_pl: skipped album/sub/c.jpg: cannot be read")
+        names = {f"{n}_{kind}.png" for n in ("a", "sub/a", "z") for kind in ("sky", "overlay")}
+        assert below(out) == names
+        assert Image.open(out / "z_sky.png").size == (60, 43)
+        assert "3 of 5 photos" in capsys.readouterr().out
+
+
+def test_rle_lists_all_photos_in_one_file(checkpoint, photo, tmp_path):
+    other = write_photo(tmp_path / "other" / "photo.png", 1, size=(33, 44))
+    out = tmp_path / "out"
+    args = [str(other), str(photo), "--prompt", "a disc", "--prompt", "sky", "--no-overlay"]
+    segment.main([*args, "--format=rle", f"--checkpoint={checkpoint}", f"--out={out}"])
+    assert below(out) == {"masks.json"}
+    entries = json.loads((out / "masks.json").read_text())
+    assert [(entry["file_name"], entry["prompt"]) for entry in entries] == [
+        (name, prompt) for name in ("other/photo.png", "photo.png") for prompt in ("a disc", "sky")
+    ]
+    assert entries[0]["segmentation"]["size"] == [33, 44]
+
+
+def test_argmax_gives_every_pixel_one_prompt(checkpoint, photo, tmp_path):
+    args = [str(photo), "--prompt", "a disc", "--prompt", "sky", "--argmax", "--threshold", "0.1"]
+    segment.main([*args, f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}"])
+    assert below(tmp_path / "out") == {"photo_labels.png", "photo_overlay.png", "prompts.json"}
+    labels = np.array(Image.open(tmp_path / "out" / "photo_labels.png"))
+    assert labels.shape == (90, 150) and labels.max() <= 2
+
+
+def test_the_absent_cut_empties_masks_and_verbose_says_what_is_used(
+    checkpoint, photo, tmp_path, capsys
+):
+    args = [str(photo), "--prompt", "sky", f"--checkpoint={checkpoint}", "--verbose"]
+    segment.main([*args, f"--out={tmp_path / 'kept'}"])
+    kept = capsys.readouterr().out
+    content = torch.load(checkpoint, weights_only=True)
+    for said in (
+        f"checkpoint  {checkpoint}",
+        f"threshold   {content['threshold']:g} (stored in the checkpoint)",
+        "absent cut  0 (default)",
+        "device      ",
+        "model size  64",
+        ", presence 0.",
+        " ms a photo",
+    ):
+        assert said in kept
+    segment.main([*args, f"--out={tmp_path / 'cut'}", "--absent-cut=1", "--threshold=0"])
+    cut = capsys.readouterr().out
+    assert "threshold   0 (given)" in cut and "absent cut  1 (given)" in cut
+    assert "'sky' not found" in cut
+    assert not np.array(Image.open(tmp_path / "cut" / "photo_sky.png")).any()
+    segment.main([*args, f"--out={tmp_path / 'stored'}", "--absent-cut=kept"])
+    line = f"absent cut  {content['absent_cut']:g} (stored in the checkpoint)"
+    assert line in capsys.readouterr().out
+
+
+def test_texts_that_are_too_long_are_cut_and_that_is_said_in_a_line(
+    checkpoint, photo, tmp_path, capsys
+):
+    words = " ".join(f"word{number}" for number in range(500))
+    out = tmp_path / "out"
+    args = [str(photo), "--prompt", words, f"--checkpoint={checkpoint}", f"--out={out}"]
+    segment.main([*args, "--prefixes=shuffle_plus"])
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert "reads the first 75 tokens only of 'a photo of a word0" in line and len(line) < 180
+    assert "and 8 more such texts" in line
+    assert all(len(line) < 200 + len(str(tmp_path)) for line in said.out.splitlines())
+    assert len(below(out)) == 2
+
+
+@pytest.mark.parametrize("form", ["png", "rle"])
+def test_what_is_finished_stays_when_it_is_stopped(checkpoint, tmp_path, monkeypatch, capsys, form):
+    for number in range(4):
+        write_photo(tmp_path / "album" / f"{number}.png", number)
+    segment_one, seen = Segmenter.segment, []
+
+    def stop_at_the_third(self, photo, prompts):
+        seen.append(photo)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return segment_one(self, photo, prompts)
+
+    monkeypatch.setattr(Segmenter, "segment", stop_at_the_third)
+    out = tmp_path / "out"
+    args = [str(tmp_path / "album"), "--prompt", "sky", f"--checkpoint={checkpoint}"]
+    with pytest.raises(SystemExit) as stopped:
+        segment.main([*args, f"--out={out}", f"--format={form}", "--no-overlay"])
+    assert stopped.value.code == 130
+    said = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl" in line]
+    assert len(said) == 1 and f"finished lie in {out}" in said[0] and "--overwrite" in said[0]
+    if form == "png":
+        assert below(out) == {"0_sky.png", "1_sky.png"}
+    else:
+        entries = json.loads((out / "masks.json").read_text())
+        assert [entry["file_name"] for entry in entries] == ["0.png", "1.png"]
+        assert below(out) == {"masks.json"}
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError("Unable to allocate")]
+)
+def test_what_no_memory_is_left_for_is_one_line(checkpoint, photo, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Segmenter, "segment", fail)
+    args = [str(photo), "--prompt", "sky", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'o'}"]
+    with pytest.raises(SystemExit, match="out of memory: give fewer prompts") as stopped:
+        segment.main(args)
+    assert "\n" not in str(stopped.value)
+    monkeypatch.setattr(Segmenter, "segment", lambda *_: 1 + "a mistake of ours")
+    with pytest.raises(TypeError):
+        segment.main(args)
+
+
+def test_a_tilde_is_the_home_folder(checkpoint, photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(checkpoint, tmp_path / "copy.ckpt")
+    (tmp_path / "words.txt").write_text("sky")
+    options = ("--prompts=~/words.txt", "--checkpoint=~/copy.ckpt", "--out=~/out", "--verbose")
+    segment.main([str(photo), *options])
+    assert "stored in the checkpoint" in capsys.readouterr().out
+    assert below(tmp_path / "out") == {"photo_sky.png", "photo_overlay.png"}
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"photo": "missing.jpg"}, "missing.jpg: no such photo"),
+        ({"photo": "empty"}, "empty: holds no photos"),
+        ({"photo": "*.gif"}, "*.gif: matches no photos"),
+        ({"photo": "broken.jpg"}, "broken.jpg: cannot be read as an image"),
+        ({"--checkpoint": "missing.ckpt"}, "no checkpoint missing.ckpt"),
+        ({"--checkpoint": "owner/name", "--out": "text.pth"}, "no checkpoint owner/name"),
+        ({"--checkpoint": "owner/name", "photo": "missing.jpg"}, "no checkpoint owner/name"),
+        ({"--checkpoint": "text.ckpt"}, "text.ckpt: not a checkpoint"),
+        ({"--checkpoint": "text.pth"}, "text.pth: not a file of weights"),
+        ({"--prompt": " "}, "at least one prompt"),
+        ({"--out": "text.pth"}, "text.pth is a file"),
+        ({"--device": "abacus"}, "--device abacus cannot be used here"),
+        ({"--device": "meta"}, "--device meta cannot be used here; there is cpu"),
+        ({"--with": "missing.jpg"}, "missing.jpg: no such photo"),
+        ({"--with": "photo.png", "--mask": "empty.png"}, "the mask is empty"),
+        (
+            {"--with": "photo.png", "--mask": "small.png"},
+            "mask is 4 x 4 pixels, its image 150 x 90",
+        ),
+        ({"--with": "photo.png", "--box": "4,4,4,9"}, "box holds no pixel"),
+    ],
+)
+def test_mistakes_are_one_line(checkpoint, photo, tmp_path, monkeypatch, capsys, change, answer):
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.ckpt", "text.pth", "broken.jpg"):
+        (tmp_path / name).write_text("neither weights nor a photo")
+    (tmp_path / "empty").mkdir()
+    Image.new("L", (150, 90)).save("empty.png")
+    Image.new("L", (4, 4), 255).save("small.png")
+    before = below(tmp_path)
+    options = {"--checkpoint": str(checkpoint), "--prompt": "a dog", "--out": "masks"} | change
+    first = options.pop("photo", str(photo))
+    args = [first, *(part for pair in options.items() for part in pair)]
+    with pytest.raises(SystemExit) as stopped:
+        segment.main(args)
+    assert answer in str(stopped.value) and "\n" not in str(stopped.value)
+    assert not (tmp_path / "masks").exists() and below(tmp_path) == before
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ("", "give a --prompt, an --image-prompt or --prompts FILE"),
+        ("--prompt sky --threshold 1.1", "--threshold: lies in [0, 1], not 1.1"),
+        ("--prompt sky --threshold nan", "--threshold: lies in [0, 1], not nan"),
+        ("--prompt sky --absent-cut -1", "--absent-cut: lies in [0, 1], not -1"),
+        ("--prompt sky --tile 0", "--tile: is at least 32 pixels, not 0"),
+        ("--prompt sky --weight 0.5", "--weight needs words and an example"),
+        ("--prompt sky --precision half", "--precision: invalid choice: 'half'"),
+        ("--prompt sky --argmax --format rle", "not allowed with argument"),
+        ("--prompt -dog", "expected one argument; one that begins with - is written behind ="),
+        ("--image-prompt cat.jpg --box -5,-5,30,30", "as in --box=-..."),
+        ("--prompt sky --prefix fixed", "unrecognized arguments: --prefix fixed"),
+    ],
+)
+def test_wrong_options_are_one_line_and_status_2(photo, capsys, options, answer):
+    with pytest.raises(SystemExit) as stopped:
+        segment.main([str(photo), *options.split()])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and answer in said and said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_help_of_the_whole_needs_no_heavy_import():
+    code = (
+        "import sys; sys.argv[1:] = {args}\n"
+        "from clipseg_pl.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
+    )
+    for args in (["--help"], ["segment", "--help"]):
+        command = [sys.executable, "-c", code.format(args=args)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "usage: python -m clipseg_pl" in done.stdout

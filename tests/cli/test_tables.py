@@ -1,0 +1,189 @@
+"""The verb `tables`, on a list of two trainings."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from clipseg_pl.cli.commands import tables
+from clipseg_pl.prompts.visual import TABLE_2
+from clipseg_pl.protocols.alignment import LARGE, MASKINGS
+from clipseg_pl.runs import run as runs
+from tests.command import EXPERIMENTS, arguments, run
+
+
+@pytest.fixture
+def listed(tmp_path, miniature):
+    """A tables.yaml beside copies of the overlays, its world being the miniature."""
+    folder = tmp_path / "experiments"
+    shutil.copytree(EXPERIMENTS, folder, ignore=shutil.ignore_patterns("results", "*.md"))
+    options = arguments("fit", miniature, tmp_path)
+    values = dict(o[2:].split("=") for o in options[2:] if "default_root_dir" not in o)
+    world: dict = {}
+    for key, value in values.items():
+        *path, last = key.split(".")
+        node = world
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = yaml.safe_load(value)
+    (folder / "toy.yaml").write_text(yaml.safe_dump(world))
+    table = {
+        "title": "Table 3",
+        "benchmarks": ["phrasecut_text"],
+        "columns": {"mIoU": "text/miou@best"},
+        "rows": {
+            "whole": {"training": [], "paper": [43.6]},
+            "small": {
+                "training": ["ablations/dim_16"],
+                "settings": {"data.init_args.val_split": "val"},
+            },
+        },
+    }
+    content = {
+        "worlds": {"toy": {"title": "toys", "overlay": "toy.yaml"}, "paper": {"title": "photos"}},
+        "tables": {"T3": table},
+        "claims": [],
+    }
+    (folder / "tables.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder / "tables.yaml"
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The runs that were started; they run in this process."""
+    verbs = []
+
+    def launch(options):
+        verbs.append(options[0])
+        try:
+            run(*options)
+        except SystemExit:
+            return False
+        return True
+
+    for module in (tables, runs):
+        monkeypatch.setattr(module, "launch", launch)
+    monkeypatch.setattr(sys, "argv", ["clipseg_pl"])
+    return verbs
+
+
+def test_committed_results_count_today():
+    """Their digest holds class paths and settings: they are neither stale nor measured again."""
+    now = tables._Tables(EXPERIMENTS / "tables.yaml", "toy", Path("runs"))
+    evaluation = now.plan.evaluations(["T3"])[0]
+    assert evaluation.training.name == "pc_plus"
+    assert now.evidence.state(evaluation) == "valid"
+
+
+def fill(listed, *more):
+    runs = listed.parents[1] / "runs"
+    tables.main(["--world=toy", f"--file={listed}", f"--runs={runs}", *more])
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_run_once_and_written(listed, launched, capsys):
+    fill(listed, "--dry-run")
+    assert not launched and "2 to run, of 2 trainings" in capsys.readouterr().out
+    page = listed.with_name("RESULTS.md")
+    assert page.read_text().count("not run") == 4
+    fill(listed)
+    assert launched == ["fit", "validate"] * 2
+    assert "2 of 2: pc_plus+dim_16, 1 evaluations; about" in capsys.readouterr().out
+    ours, photos = page.read_text().split("## On photos")
+    assert "not run" not in ours and photos.count("not run") == 2
+    assert {file.stem for file in (listed.parent / "results" / "toy").glob("*.json")} == {
+        "pc_plus",
+        "pc_plus+dim_16",
+    }
+    launched.clear()
+    fill(listed)
+    assert not launched
+    # another world: another configuration, so what there is does not count
+    world = listed.with_name("toy.yaml")
+    world.write_text(world.read_text().replace("max_steps: 3", "max_steps: 2"))
+    fill(listed, "--dry-run")
+    assert capsys.readouterr().out.count("1 of them stale") == 2
+    assert page.read_text().count("stale: run again") == 2
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_and_a_finished_one_is_not_repeated(
+    listed, launched, monkeypatch
+):
+    (listed.parent / "ablations" / "dim_16.yaml").write_text("model:\n  decoder: {dims: 3}\n")
+    with pytest.raises(SystemExit):
+        fill(listed)
+    (run_folder,) = (listed.parents[1] / "runs" / "toy").iterdir()
+    result = listed.parent / "results" / "toy" / "pc_plus.json"
+    result.unlink()
+    for file in (run_folder / "results").iterdir():  # killed before it said that it had finished
+        file.unlink()
+    launched.clear()
+    with pytest.raises(SystemExit):
+        fill(listed)
+    assert launched == ["validate"] and result.exists()
+    result.unlink()
+    last = run_folder / "checkpoints" / "last.ckpt"
+    torch.save({**torch.load(last, weights_only=True), "global_step": 1}, last)
+    asked = []
+    monkeypatch.setattr(runs, "launch", asked.append)
+    with pytest.raises(SystemExit, match="pc_plus"):
+        fill(listed)
+    assert [options[0] for options in asked] == ["fit"] and "--ckpt_path=last" in asked[0]
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_fails_is_named(listed, launched):
+    overlay = listed.parent / "benchmarks" / "phrasecut_text.yaml"
+    overlay.write_text("model:\n  protocol: {class_path: Nothing}\n")
+    with pytest.raises(SystemExit, match=r"2 of the runs failed: pc_plus, phrasecut_text, pc_plus"):
+        fill(listed)
+    assert launched == ["fit", "validate"] * 2
+
+
+def test_the_experiment_on_clip_alone_is_a_run_as_well(listed, monkeypatch):
+    content = yaml.safe_load(listed.read_text())
+    table = {"title": "Table 2", "alignment": True, "columns": {"Delta P": "mean"}}
+    listed.write_text(yaml.safe_dump({**content, "tables": {"T2": table}}))
+    asked = []
+
+    def launch(options):
+        asked.append(options[:2])
+        out = Path(options[2].partition("=")[2])
+        out.parent.mkdir(parents=True, exist_ok=True)
+        rows = {*TABLE_2, *MASKINGS, LARGE}
+        keys = ("dataset_sizes", "dataset_skipped", "commit", "dirty", "versions", "device")
+        metrics = {f"alignment/{row}/mean": 12.345 for row in rows}
+        out.write_text(json.dumps({"metrics": metrics, "seconds": 1, **dict.fromkeys(keys)}))
+        return True
+
+    monkeypatch.setattr(tables, "launch", launch)
+    fill(listed)
+    fill(listed)
+    assert asked == [["alignment", "--root=toy"]]
+    assert "| crop | 12.35 | 13.60 |" in listed.with_name("RESULTS.md").read_text()
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_run(listed, launched, capsys):
+    (listed.parent / "ablations" / "dim_16.yaml").write_text("model:\n  decoder: {dims: 3}\n")
+    with pytest.raises(SystemExit, match=r"1 of the runs failed: pc_plus\+dim_16"):
+        fill(listed)
+    assert "| small | not run |" in listed.with_name("RESULTS.md").read_text()
+    assert (listed.parent / "results" / "toy" / "pc_plus.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--only", "T99"], "no table T99; there are T3"),
+        (["--runs", __file__], "test_tables.py is a file: results need a folder"),
+        (["--file", "nowhere/tables.yaml"], "no nowhere/tables.yaml: run this in the repository"),
+    ],
+)
+def test_mistakes_are_one_line(listed, options, said):
+    with pytest.raises(SystemExit, match=said):
+        fill(listed, *options)

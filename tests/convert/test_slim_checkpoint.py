@@ -1,0 +1,61 @@
+"""A checkpoint cut down to its use."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from clipseg_pl.convert import slim_checkpoint
+from clipseg_pl.inference.segmenter import Segmenter
+from clipseg_pl.training.module import CLIPSegModule
+from tests.command import arguments, results, run
+
+
+def test_a_slim_checkpoint_is_small_and_segments_the_same(trained, tmp_path, monkeypatch):
+    full, slim = trained / "checkpoints" / "last.ckpt", tmp_path / "slim.ckpt"
+    monkeypatch.setattr(sys, "argv", ["slim_checkpoint", str(full), str(slim)])
+    slim_checkpoint.main()
+    assert slim.stat().st_size < 0.2 * full.stat().st_size
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    before, after = (Segmenter.from_checkpoint(file) for file in (full, slim))
+    assert (before.threshold, before.image_size) == (after.threshold, after.image_size)
+    one, other = (model(image, ["dog", "sky"]).probability for model in (before, after))
+    np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_a_slim_checkpoint_can_be_validated(trained, miniature, tmp_path):
+    slim = tmp_path / "slim.ckpt"
+    slim_checkpoint.slim(trained / "checkpoints" / "last.ckpt", slim)
+    run(*arguments("validate", miniature, tmp_path / "run", f"--ckpt_path={slim}"))
+    assert results(tmp_path / "run")["step"] == 3
+
+
+def test_a_slim_checkpoint_knows_what_its_training_left_out(trained, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({**content, "excluded": ["dog"]}, tmp_path / "full.ckpt")
+    slim_checkpoint.slim(tmp_path / "full.ckpt", tmp_path / "slim.ckpt")
+    assert torch.load(tmp_path / "slim.ckpt", weights_only=True)["excluded"] == ["dog"]
+
+
+def test_a_slim_checkpoint_keeps_threshold_and_cut(trained, tmp_path):
+    source, slim = trained / "checkpoints" / "last.ckpt", tmp_path / "slim.ckpt"
+    slim_checkpoint.slim(source, slim)
+    full, small = (torch.load(file, weights_only=True) for file in (source, slim))
+    for key in ("threshold", "absent_cut"):
+        assert small[key] == full[key] is not None
+
+
+def test_an_older_checkpoint_is_cut_down_without_a_cut(trained, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    del content["absent_cut"]
+    torch.save(content, tmp_path / "old.ckpt")
+    slim_checkpoint.slim(tmp_path / "old.ckpt", tmp_path / "slim.ckpt")
+    module = CLIPSegModule.load_from_checkpoint(tmp_path / "slim.ckpt", weights_only=True)
+    assert module.absent_cut is None and module.threshold == content["threshold"]
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "text.ckpt").write_text("nothing")
+    with pytest.raises(ValueError, match=r"text.ckpt: not a checkpoint"):
+        slim_checkpoint.slim(tmp_path / "text.ckpt", tmp_path / "slim.ckpt")

@@ -1,0 +1,404 @@
+"""The verb `demo`: what its page does, and the page itself in a browser."""
+
+import io
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipseg_pl.cli.commands import demo
+from clipseg_pl.demo import session
+from clipseg_pl.demo.session import write_masks, write_table
+from clipseg_pl.inference.overlay import COLOURS
+from clipseg_pl.inference.segmentation import Segmentation
+from clipseg_pl.inference.segmenter import Segmenter
+from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt
+from datamodules.toy.scenes.scene import draw_scene
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+SUPPORT = draw_scene(np.random.default_rng(98), (360, 480), count=3)  # as the page draws it
+QUERY = draw_scene(np.random.default_rng(240), (360, 480), count=3)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter.from_checkpoint("toy")
+
+
+@pytest.fixture
+def callbacks(segmenter, tmp_path):
+    pytest.importorskip("gradio", reason="gradio is not installed: the demo extra")
+    from clipseg_pl.demo.callbacks import Callbacks
+
+    return Callbacks(segmenter, tmp_path)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    Image.fromarray(QUERY.image).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def mask_of(scene, variant):
+    return next(thing.mask for thing in scene.things if thing.variant == variant)
+
+
+def editor(mask, opacity=153):
+    """What the page's editor hands over: the support image below a translucent stroke."""
+    layer = np.zeros((*mask.shape, 4), np.uint8)
+    layer[mask] = (213, 94, 0, opacity)
+    opaque = np.full((*mask.shape, 1), 255, np.uint8)
+    return {"background": np.concatenate([SUPPORT.image, opaque], 2), "layers": [layer]}
+
+
+def test_phrases_stand_between_commas_or_on_lines():
+    assert session.split_phrases(" a dog,  grass\nsky ;, a  dog,\n") == ["a dog", "grass", "sky"]
+
+
+def test_words_and_example_are_prompts_of_their_own():
+    example = ImagePrompt(SUPPORT.image)
+    assert session.list_prompts("a, b", None, "c", 0.5) == ["a", "b"]
+    assert session.list_prompts("a", example, " ", 0.5) == ["a", example]
+    assert session.list_prompts("", example, "c", 0.2) == [Blend("c", example, 0.2)]
+
+
+def test_what_is_painted_is_the_example():
+    sofa = mask_of(SUPPORT, "sofa")
+    image, mask = session.read_example(editor(sofa)).load()
+    assert (image == SUPPORT.image).all() and (mask == sofa).all()
+    for nothing in (editor(sofa, opacity=0), editor(sofa) | {"layers": []}):
+        with pytest.raises(ValueError, match="paint over what you mean"):
+            session.read_example(nothing)
+    empty = np.full((360, 480, 4), 255, np.uint8)
+    for nothing in (
+        None,
+        editor(sofa) | {"background": None},
+        editor(sofa) | {"background": empty},
+    ):
+        with pytest.raises(ValueError, match="image to paint on first"):
+            session.read_example(nothing)
+
+
+def test_what_the_canvas_has_around_the_image_is_no_part_of_the_example():
+    sofa = mask_of(SUPPORT, "sofa")
+    painted = editor(sofa)
+    margins = ((0, 0), (50, 70), (0, 0))
+    wide = {
+        "background": np.pad(painted["background"], margins),
+        "layers": [np.pad(painted["layers"][0], margins, constant_values=255)],
+    }
+    image, mask = session.read_example(wide).load()
+    assert (image == SUPPORT.image).all() and (mask == sofa).all()
+
+
+def test_large_photos_are_made_smaller_and_others_left(segmenter, photo, tmp_path):
+    assert (session.see(segmenter, photo).photo == QUERY.image).all()
+    Image.new("RGB", (3000, 1500)).save(tmp_path / "large.png")
+    seen = session.see(segmenter, tmp_path / "large.png")
+    assert seen.photo.shape == (session.LONGEST_SIDE // 2, session.LONGEST_SIDE, 3)
+    assert seen.encoded.size == seen.photo.shape[:2]
+
+
+def test_a_photo_is_seen_once_and_thresholds_ask_no_model(callbacks, photo):
+    model, calls = callbacks.segmenter.model, []
+    visual = model.backbone.clip.visual.conv1
+    hooks = [
+        visual.register_forward_hook(lambda *_: calls.append("encode")),
+        model.decoder.register_forward_hook(lambda *_: calls.append("decode")),
+    ]
+    seen = callbacks.see({"path": str(photo)})
+    callbacks.ask(seen, "cat", None, "", 0.5)
+    answer = callbacks.ask(seen, "car, grass", None, "", 0.5)
+    for threshold in (0.1, 0.5, 0.9):
+        callbacks.draw(seen, answer, threshold, 0.0)
+    for hook in hooks:
+        hook.remove()
+    assert calls == ["encode", "decode", "decode"]
+
+
+def test_the_page_shows_what_the_segmenter_says(callbacks, photo, tmp_path):
+    example = ImagePrompt(SUPPORT.image, mask=mask_of(SUPPORT, "sofa"))
+    expected = callbacks.segmenter(photo, ["car", Blend("sofa", example, 0.3)])
+    seen = callbacks.see({"path": str(photo)})
+    shown = callbacks.show(editor(mask_of(SUPPORT, "sofa")))
+    answer = callbacks.ask(seen, "car", shown, "sofa", 0.3)
+    assert np.allclose(answer.probability, expected.probability, atol=1e-5)
+    threshold = callbacks.segmenter.threshold
+    picture, table, masks = callbacks.draw(seen, answer, threshold, 0.0)
+    tinted = (np.asarray(picture) != QUERY.image).any(2)
+    assert (tinted == expected.masks.any(0)).mean() > 0.999  # a tint may equal its pixel
+    assert "car" in table and "sofa + image prompt" in table
+    with zipfile.ZipFile(masks) as archive:
+        names = ["1_car.png", "2_sofa_image_prompt.png"]
+        assert archive.namelist() == [*names, "overlay.jpg"]
+        for name, mask in zip(names, answer.masks, strict=True):
+            assert (np.asarray(Image.open(archive.open(name))) == 255 * mask).all()
+
+
+@pytest.fixture
+def answer():
+    """Two prompts, of which the second covers a quarter of 4 x 4 pixels."""
+    probability = np.zeros((2, 4, 4), np.float32)
+    probability[1, :2, :2] = 0.6
+    return Segmentation(("<b>", "sky"), probability, np.array([0.04, 0.6], np.float32), 0.5, 0.0)
+
+
+def test_the_table_is_the_legend(answer):
+    table = write_table(answer)
+    first, second = table.split("<tr>")[2:]
+    assert "&lt;b&gt;" in first and "4%" in first and "not found" in first
+    assert "sky" in second and "60%" in second and "25.0%" in second
+    for row, colour in zip((first, second), COLOURS, strict=False):
+        assert "#{:02x}{:02x}{:02x}".format(*colour) in row
+
+
+def test_what_is_below_the_least_presence_is_not_found(callbacks, answer):
+    photo = np.zeros((4, 4, 3), np.uint8)
+    seen = session.SeenPhoto(photo, None)
+    for least, found in ((0.5, 1), (0.7, 0)):
+        picture, table, _ = callbacks.draw(seen, answer, 0.5, least)
+        assert table.count("not found") == 2 - found
+        assert np.asarray(picture).any() == bool(found)
+
+
+def test_two_prompts_of_one_file_name_are_two_files(answer, tmp_path):
+    alike = Segmentation(("sky", "Sky!"), answer.probability, answer.presence, 0.5, 0.0)
+    file = write_masks(alike, Image.new("RGB", (4, 4)), tmp_path)
+    assert zipfile.ZipFile(file).namelist() == ["1_sky.png", "2_sky.png", "overlay.jpg"]
+
+
+def test_what_a_user_can_mend_is_said_on_the_page(callbacks, photo, tmp_path):
+    gradio = pytest.importorskip("gradio")
+    seen = callbacks.see({"path": str(photo)})
+    with pytest.raises(gradio.Error, match="Type what to look for"):
+        callbacks.ask(seen, " , ", None, "", 0.5)
+    with pytest.raises(gradio.Error, match=r"shows 7 things at once.*these are 8"):
+        callbacks.ask(seen, "a,b,c,d,e,f,g,h", None, "", 0.5)
+    with pytest.raises(gradio.Error, match="Nothing is painted"):
+        callbacks.show(editor(np.zeros((360, 480), bool)))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
+    with pytest.warns(UserWarning, match=r"^broken.jpg: cannot be read as an image") as noticed:
+        assert callbacks.see({"path": str(tmp_path / "broken.jpg")}) is None
+    assert str(tmp_path) not in str(noticed[0].message)
+    with pytest.warns(UserWarning, match="first 22 tokens only"):
+        callbacks.ask(seen, "cat " * 100, None, "", 0.5)
+
+
+def test_without_a_photo_the_page_asks_for_one(callbacks):
+    assert callbacks.see(None) is None
+    assert callbacks.ask(None, "cat", None, "", 0.5) is None
+    assert callbacks.draw(None, None, 0.5, 0.0) == (None, "Choose a photo first.", None)
+
+
+def test_mistakes_are_one_line(monkeypatch, capsys):
+    pytest.importorskip("gradio", reason="gradio is not installed: the demo extra")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match=f"clipseg_pl: .*port.*{port}"):
+            demo.main(["--port", str(port)])
+    with pytest.raises(SystemExit) as ended:
+        demo.main(["--port", "70000"])
+    assert ended.value.code == 2 and "[1, 65535]" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"no checkpoint nowhere.ckpt"):
+        demo.main(["--checkpoint", "nowhere.ckpt", "--port", str(free_port())])
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"gradio is not installed: pip install -e '.\[demo\]'"):
+        demo.main([])
+
+
+@pytest.mark.slow
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys; from clipseg_pl.cli.commands import demo\n"
+        "try: demo.main(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'gradio', 'numpy', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--checkpoint" in done.stdout and done.stdout.endswith("[]\n")
+
+
+def free_port():
+    with socket.socket() as test:
+        test.bind(("127.0.0.1", 0))
+        return test.getsockname()[1]
+
+
+@pytest.fixture
+def chromium():
+    """Playwright's driver of the browser."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with api.sync_playwright() as playwright:
+        yield playwright.chromium
+
+
+@contextmanager
+def serving():
+    """Address of a page that is served by a process of its own."""
+    pytest.importorskip("gradio", reason="gradio is not installed: the demo extra")
+    port = free_port()
+    command = [sys.executable, "-m", "clipseg_pl", "demo", "--port", str(port)]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    watchdog = Timer(180, process.kill)
+    watchdog.start()
+    try:
+        said = process.stdout.readline().decode()
+        assert "shows the page" in said, said + process.stdout.read().decode()
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        watchdog.cancel()
+
+
+@pytest.fixture
+def url():
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def page(chromium, url):
+    """The page in a browser that may talk to its server alone."""
+    browser = chromium.launch(executable_path=CHROMIUM)
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    page.went_out, page.failed = [], []
+    page.on("pageerror", lambda error: page.failed.append(error))
+
+    def guard(route):
+        if route.request.url.startswith(url):
+            return route.continue_()
+        page.went_out.append(route.request.url)
+        return route.abort()
+
+    page.route("**/*", guard)
+    page.goto(url)
+    yield page
+    browser.close()
+
+
+class Result:
+    """The picture with the masks, as the browser has it."""
+
+    def __init__(self, page):
+        self.page = page
+        page.wait_for_selector("#result img")
+        self.source = self.read()
+
+    def read(self):
+        return self.page.get_attribute("#result img", "src")
+
+    def pixels(self):
+        return np.asarray(Image.open(io.BytesIO(self.page.request.get(self.source).body())))
+
+    def covers(self):
+        """The table: prompt -> share in percent, 0 for what was not found."""
+        rows = self.page.locator("#table tr").all_inner_texts()[1:]
+        cells = [[cell.strip() for cell in row.split("\t")] for row in rows]
+        return {row[0]: float(row[2].rstrip("%").replace("not found", "0")) for row in cells}
+
+    def changes(self):
+        """Wait until another picture is there; whether it looks different."""
+        before = self.pixels()
+        self.page.wait_for_function(
+            "before => document.querySelector('#result img')?.getAttribute('src') !== before",
+            arg=self.source,
+        )
+        self.page.wait_for_timeout(200)  # the table comes with it
+        self.source = self.read()
+        return before.shape != self.pixels().shape or bool((before != self.pixels()).any())
+
+
+def paint(page, mask):
+    """Paint over a mask on the support image with the mouse, row by row."""
+    page.locator("#leave").scroll_into_view_if_needed()
+    canvas = page.locator("#support canvas").first.bounding_box()
+    height, width = mask.shape
+    zoom = float(page.locator("#support").inner_text().split("%")[0].split()[-1]) / 100
+    scale = zoom * 640 / width  # what the page paints on has 640 x 480
+    left = canvas["x"] + (canvas["width"] - width * scale) / 2
+    top = canvas["y"] + (canvas["height"] - height * scale) / 2
+    inset, rows = 8, np.flatnonzero(mask.any(1))  # a third of the brush's 12 goes over the edge
+    for row in range(rows[0] + inset, rows[-1], 2 * inset):
+        inside = np.flatnonzero(mask[row])
+        for run in np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1):
+            if len(run) < 2 * inset:
+                continue
+            y = top + row * scale
+            page.mouse.move(left + (run[0] + inset) * scale, y)
+            page.mouse.down()
+            page.mouse.move(left + (run[-1] - inset) * scale, y, steps=2)
+            page.mouse.up()
+
+
+@pytest.mark.slow
+def test_in_a_browser(page, tmp_path):
+    result = Result(page)
+    page.screenshot(path=tmp_path / "1_opened.png")
+    assert set(result.covers()) == {"car", "road", "grass", "aeroplane"}
+    assert result.covers()["car"] > 0 and result.covers()["aeroplane"] == 0
+
+    page.locator("#scenes button").nth(1).click()
+    assert result.changes() and "cat" in result.covers()
+    page.screenshot(path=tmp_path / "2_another_scene.png")
+
+    page.locator("#scenes button").nth(0).click()
+    assert result.changes()
+    page.fill("#words textarea", "road, car, grass, table")
+    page.press("#words textarea", "Enter")
+    assert result.changes() and list(result.covers()) == ["road", "car", "grass", "table"]
+
+    before = result.covers()
+    threshold = page.input_value("#threshold input[type=range]")
+    least = page.input_value("#least-presence input[type=range]")
+    page.fill("#threshold input[type=range]", "0.5")
+    assert result.changes() and 0 < result.covers()["car"] < before["car"]
+    page.fill("#threshold input[type=range]", threshold)
+    assert result.changes() and result.covers() == before
+    page.fill("#least-presence input[type=range]", "1")
+    assert result.changes() and not any(result.covers().values())
+    page.fill("#least-presence input[type=range]", least)
+    assert result.changes() and result.covers() == before
+
+    page.locator("#show button").first.click()
+    page.wait_for_selector("#support canvas")
+    page.wait_for_timeout(1500)  # until it is drawn
+    page.click("#use")
+    page.wait_for_selector("text=Nothing is painted: paint over what you mean.")
+    page.click(".toast-close")
+    paint(page, mask_of(SUPPORT, "sofa"))
+    page.click("#use")
+    assert result.changes() and result.covers()["image prompt"] > 0
+    page.wait_for_timeout(500)  # until no mark of progress is left
+    page.screenshot(path=tmp_path / "3_painted.png")
+    with page.expect_download() as download:
+        page.click("#download")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        found = np.asarray(Image.open(archive.open("5_image_prompt.png"))) > 0
+    sofa = mask_of(QUERY, "sofa")
+    assert (found & sofa).sum() / (found | sofa).sum() > 0.6
+
+    page.click("#leave")
+    assert result.changes() and "image prompt" not in result.covers()
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_timeout(500)
+    page.screenshot(path=tmp_path / "4_narrow.png", full_page=True)
+    assert not page.went_out and not page.failed

@@ -1,0 +1,263 @@
+"""The LightningModule outside of the command line."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from lightning import Trainer
+from torch.optim import AdamW
+
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.protocols.one_shot import OneShotProtocol
+from clipseg_pl.protocols.zero_shot import ZeroShotProtocol
+from clipseg_pl.sample import collate
+from clipseg_pl.training.module import CLIPSegModule
+from clipseg_pl.training.schedule import CosineSchedule
+from datamodules.coco_20i import COCO20iDataModule
+from datamodules.pascal_zero_shot import PascalZeroShotDataModule
+from datamodules.phrasecut import PhraseCutDataModule
+
+STEPS = 4
+
+
+@pytest.fixture
+def module():
+    decoder = partial(FiLMDecoder, dim=16, feedforward=32)
+    return CLIPSegModule(CLIPBackbone("tiny", pretrained=False), decoder)
+
+
+@pytest.fixture
+def data(miniature):
+    return PhraseCutDataModule(str(miniature), image_size=64, batch_size=4, num_workers=0)
+
+
+def trainer(folder, **more):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(
+        accelerator="cpu",
+        max_steps=STEPS,
+        default_root_dir=folder,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **(quiet | more),
+    )
+
+
+def first_batch(data):
+    data.setup("validate")
+    return next(iter(data.val_dataloader()))
+
+
+def test_loss_is_the_mean_over_valid_pixels(module, data):
+    batch = first_batch(data)
+    logits = torch.randn(batch["query_mask"].shape)
+    batch["valid_mask"] = torch.rand(logits.shape) > 0.5
+    expected = [
+        math.log1p(math.exp(-x if positive else x))
+        for x, positive, valid in zip(
+            logits.flatten().tolist(),
+            batch["query_mask"].flatten().tolist(),
+            batch["valid_mask"].flatten().tolist(),
+            strict=True,
+        )
+        if valid
+    ]
+    assert float(module.loss(logits, batch)) == pytest.approx(sum(expected) / len(expected), 1e-5)
+
+
+def test_loss_of_many_half_precision_logits_is_finite(module):
+    logits = torch.randn(2, 1, 352, 352).half()
+    batch = {"query_mask": logits > 1, "valid_mask": torch.ones_like(logits, dtype=torch.bool)}
+    assert torch.equal(module.loss(logits, batch), module.loss(logits.float(), batch))
+
+
+def test_only_the_decoder_is_optimised_along_the_cosine(module, data, tmp_path):
+    seen = []
+    step = module.training_step
+
+    def training_step(batch, batch_idx):
+        seen.append(module.optimizers().param_groups[0]["lr"])
+        return step(batch, batch_idx)
+
+    module.training_step = training_step
+    module.optimizer = partial(AdamW, lr=1e-3)
+    frozen = {k: v.clone() for k, v in module.model.backbone.state_dict().items()}
+    before = {k: v.clone() for k, v in module.model.decoder.state_dict().items()}
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    cosine = [1e-4 + 9e-4 * (1 + math.cos(math.pi * s / STEPS)) / 2 for s in range(STEPS)]
+    assert seen == pytest.approx(cosine)
+    optimised = {id(p) for g in fit.optimizers[0].param_groups for p in g["params"]}
+    assert optimised == {id(p) for p in module.model.decoder.parameters()}
+    assert all(torch.equal(v, frozen[k]) for k, v in module.model.backbone.state_dict().items())
+    after = module.model.decoder.state_dict()
+    assert all(not torch.equal(v, before[k]) for k, v in after.items())
+
+
+def test_no_learning_rate_rises_in_any_group():
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    groups = [{"params": [w], "lr": lr} for w, lr in zip(weights, (1e-3, 1e-5, 0.0), strict=True)]
+    optimizer = AdamW(groups)
+    schedule, seen = CosineSchedule(optimizer, 1e-4, STEPS), []
+    for _ in range(STEPS + 2):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    first, second, third = map(list, zip(*seen, strict=True))
+    cosine = [1e-4 + 9e-4 * (1 + math.cos(math.pi * s / STEPS)) / 2 for s in range(STEPS)]
+    assert first == pytest.approx([*cosine, 1e-4, 1e-4])
+    assert set(second) == {1e-5} and set(third) == {0.0}
+
+
+def test_a_resumed_schedule_follows_the_new_optimizers_rate():
+    def state(lr, before=None):
+        optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+        schedule = CosineSchedule(optimizer, 1e-4, STEPS)
+        if before:
+            optimizer.load_state_dict(before[0])
+            schedule.load_state_dict(before[1])
+        optimizer.step()
+        schedule.step()
+        return optimizer.state_dict(), schedule.state_dict()
+
+    assert state(1e-3, state(1e-3))[0]["param_groups"][0]["lr"] == pytest.approx(5.5e-4)
+    assert state(2e-4, state(1e-3))[0]["param_groups"][0]["lr"] == pytest.approx(1.5e-4)
+
+
+def test_a_negative_min_lr_is_refused():
+    with pytest.raises(ValueError, match="min_lr is a learning rate of at least 0, not -1"):
+        CosineSchedule(AdamW([torch.nn.Parameter(torch.zeros(1))]), -1, STEPS)
+
+
+def test_text_and_visual_readings_are_the_ends_of_the_blend(module, data):
+    batch = first_batch(data)
+    module.eval()
+    with torch.no_grad():
+        answers = module.read(batch)
+        for reading, weight in (("text", 1.0), ("visual", 0.0)):
+            logits, selected = answers[reading]
+            blended = dict(batch, mix_weight=torch.full_like(batch["mix_weight"], weight))
+            assert torch.allclose(logits, module(blended)[selected], atol=1e-5)
+
+
+def test_images_are_encoded_once_for_all_readings(module, data):
+    batch = first_batch(data)
+    calls = []
+    encode = module.model.encode
+    module.model.encode = lambda images: calls.append(len(images)) or encode(images)
+    module.read(batch)
+    assert calls == [len(batch["query_image"])]
+
+
+def test_zero_shot_runs_the_backbone_once_an_image_for_all_21_classes(miniature, tmp_path):
+    module = CLIPSegModule(
+        CLIPBackbone("tiny", pretrained=False), FiLMDecoder, protocol=ZeroShotProtocol()
+    )
+    data = PascalZeroShotDataModule(
+        str(miniature), image_size=64, batch_size=16, num_workers=0, unseen=4
+    )
+    clip = module.model.backbone.clip
+    images, texts = [], []
+    clip.visual.conv1.register_forward_hook(lambda _, given, __: images.append(len(given[0])))
+    clip.token_embedding.register_forward_hook(lambda _, given, __: texts.append(len(given[0])))
+    trainer(tmp_path).validate(module, data, verbose=False)
+    assert images == [16, 16, 8] and 21 <= sum(texts) < 42  # a few at a time, once
+    assert 0 < module.numbers["val/text/miou"] < 1
+
+
+def test_the_best_threshold_is_kept_while_training_only(module, data, tmp_path):
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    kept = module.threshold
+    assert kept == pytest.approx(module.numbers["val/text/threshold@best"])
+    module.threshold = 0.5
+    trainer(tmp_path).validate(module, data, verbose=False)
+    assert module.threshold == 0.5
+    assert "val/text/miou@kept" in module.numbers
+
+
+def test_the_absent_cut_is_kept_in_checkpoints(module, data, tmp_path):
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    assert module.absent_cut == module.numbers["val/text/absent_cut@best"]
+    fit.save_checkpoint(tmp_path / "own.ckpt")
+    content = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert isinstance(content["absent_cut"], float) and content["absent_cut"] == module.absent_cut
+    module.on_load_checkpoint({**content, "absent_cut": 0.625})
+    trainer(tmp_path).validate(module, data, verbose=False)
+    assert module.absent_cut == 0.625  # an evaluation keeps no other
+    assert "val/text/presence_accuracy@kept" in module.numbers
+    module.on_load_checkpoint({k: v for k, v in content.items() if k != "absent_cut"})
+    assert module.absent_cut is None  # an older checkpoint
+
+
+@pytest.mark.slow
+def test_training_without_absent_phrases_in_validation_keeps_no_cut(module, miniature, tmp_path):
+    module.protocol = OneShotProtocol(80, ["visual"])
+    data = COCO20iDataModule(str(miniature), image_size=64, batch_size=8, num_workers=0)
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    fit.save_checkpoint(tmp_path / "own.ckpt")
+    content = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert content["threshold"] is not None and content["absent_cut"] is None
+
+
+def test_a_module_composed_in_python_saves_no_pickled_parts(module, data, tmp_path):
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    fit.save_checkpoint(tmp_path / "own.ckpt")
+    content = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert content["hyper_parameters"] == {"min_lr": 1e-4}
+
+
+def test_an_empty_batch_is_passed_over(module):
+    assert module.validation_step(collate([]), 0) == {}
+    assert module.predict_step(collate([]), 0) is None
+
+
+def test_training_without_visual_prompts_needs_none(module, data):
+    batch = first_batch(data)
+    text_only = dict(
+        batch,
+        visual_prompt=batch["visual_prompt"][:0],
+        prompt_index=batch["prompt_index"][:0],
+        mix_weight=torch.ones_like(batch["mix_weight"]),
+    )
+    loss = module.loss(module(text_only), batch)
+    loss.backward()
+    assert all(p.grad is not None for p in module.model.decoder.parameters())
+    assert all(p.grad is None for p in module.model.backbone.parameters())
+
+
+def test_losses_are_finite_under_bfloat16(module, data, tmp_path):
+    fit = trainer(tmp_path, precision="bf16-mixed")
+    fit.fit(module, data)
+    assert math.isfinite(float(fit.callback_metrics["train/loss"]))
+    # embeddings cached under autocast serve float32 as well
+    module.read(first_batch(data))
+
+
+def test_predictions_are_of_what_is_there(module, data):
+    batch = first_batch(data)
+    module.eval()
+    with torch.no_grad():
+        probability, named = module.predict_step(batch, 0)
+        logits, selected = module.read(batch)["text"]
+    assert named.tolist() == (~batch["negative"]).tolist() and batch["negative"].any()
+    assert torch.allclose(probability, logits[named[selected]].sigmoid(), atol=1e-6)
+
+
+def test_many_prompts_are_decoded_in_parts(module, data, monkeypatch):
+    module.eval()
+    batch = first_batch(data)
+    decoded = []
+    module.model.decoder.register_forward_pre_hook(lambda _, given: decoded.append(len(given[1])))
+    with torch.inference_mode():
+        whole, _ = module.predict_step(batch, 0)
+        (prompts,) = decoded
+        monkeypatch.setattr("clipseg_pl.models.clipseg._PROMPTS_AT_ONCE", 2)
+        parts, _ = module.predict_step(batch, 0)
+    assert prompts > 2 and max(decoded[1:]) == 2 and sum(decoded[1:]) == prompts
+    assert torch.allclose(whole, parts, atol=1e-5)
