@@ -25,6 +25,7 @@ def test_every_row_is_what_the_code_comes_to(name, cells):
         assert set(cells.split(", ")) <= set(usable_tags(name))
 
 
+@pytest.mark.slow
 def test_nothing_is_missing_from_the_tables():
     if open_clip.__version__ != LISTED:
         pytest.skip(f"the tables list open_clip {LISTED}, this is {open_clip.__version__}")

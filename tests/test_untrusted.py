@@ -95,7 +95,14 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("write", [saved, pickled, old], ids=lambda write: write.__name__)
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(saved, id="saved"),
+        pytest.param(pickled, id="pickled", marks=pytest.mark.slow),
+        pytest.param(old, id="old", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_no_pickle_is_run(way, write, miniature, tmp_path, monkeypatch):
     # torch's switch back to reading without `weights_only`, where a caller leaves it open

@@ -2,10 +2,16 @@
 
 import os
 import shutil
+from functools import partial
 
 import pytest
 import torch
+from jsonargparse import Namespace
 
+from clipseg_pl.cli.arguments import check_trainer
+from clipseg_pl.models.backbone import BackboneShape
+from clipseg_pl.models.decoder import FiLMDecoder
+from datamodules.phrasecut import PhraseCutDataModule
 from tests.command import EXPERIMENTS, arguments, results, run
 
 
@@ -81,21 +87,10 @@ def test_a_photo_that_a_worker_cannot_read_is_named_in_one_line(
         ("--data.init_args.image_size=60", "image_size 48 or 64, or other multiples of 16"),
         ("--data.init_args.image_size=9", "image_size 16, or other"),
         ("--data.init_args.prompting.text_weight_max=2", "text_weight_min <= text_weight_max"),
-        ("--trainer.max_steps=-1", "set --trainer.max_steps to at least 1, not -1"),
         ("--trainer.max_steps=0", "set --trainer.max_steps to at least 1, not 0"),
-        ("--trainer.devices=0", "set --trainer.devices to a number of at least 1"),
-        ("--trainer.devices=two", "or auto, not two"),
-        ("--trainer.accumulate_grad_batches=0", "set --trainer.accumulate_grad_batches to at"),
-        ("--trainer.val_check_interval=0", "set --trainer.val_check_interval to more than 0"),
-        ("--trainer.check_val_every_n_epoch=0", "set --trainer.check_val_every_n_epoch to at"),
-        ("--trainer.log_every_n_steps=-1", "set --trainer.log_every_n_steps to at least 0"),
         ("--trainer.strategy=nothing", "invalid strategy name: `strategy='nothing'`"),
         ("--trainer.accelerator=nothing", "invalid accelerator name: `accelerator='nothing'`"),
         ("--data.init_args.num_workers=-1", "num_workers must be >= 0, not -1"),
-        ("--data.init_args.batch_size=0", "batch_size 0 and image_size 64 must be >= 1"),
-        ("--data.init_args.phrases_per_image=0", "phrases_per_image is at least 1, not 0"),
-        ("--model.decoder.init_args.dim=-4", "the decoder's dim -4, heads 4 and feedforward"),
-        ("--model.decoder.init_args.heads=0", "heads 0 and feedforward 2048 must be >= 1"),
         ("--trainer.default_root_dir=/proc/new", "clipseg_pl: /proc/new: "),
         ("--model.decoder.init_args.heads=5", "heads do not divide"),
         ("--trainer.limit_val_batches=-1", "for limit_val_batches, it has to be in [0.0, 1.0]"),
@@ -107,6 +102,48 @@ def test_mistakes_are_one_line_that_says_what_to_do(miniature, tmp_path, capsys,
     assert stopped.value.code
     lines = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
     assert len(lines) == 1 and answer in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "answer"),
+    [
+        ("max_steps", -1, "set --trainer.max_steps to at least 1, not -1"),
+        ("max_steps", 0, "set --trainer.max_steps to at least 1, not 0"),
+        ("devices", 0, "set --trainer.devices to a number of at least 1"),
+        ("devices", "two", "or auto, not two"),
+        ("accumulate_grad_batches", 0, "set --trainer.accumulate_grad_batches to at"),
+        ("val_check_interval", 0, "set --trainer.val_check_interval to more than 0"),
+        ("check_val_every_n_epoch", 0, "set --trainer.check_val_every_n_epoch to at"),
+        ("log_every_n_steps", -1, "set --trainer.log_every_n_steps to at least 0"),
+    ],
+)
+def test_settings_of_the_trainer_out_of_range_are_refused(capsys, key, value, answer):
+    trainer = Namespace(devices="auto", val_check_interval=None)
+    check_trainer(trainer, fit=True)
+    trainer[key] = value
+    with pytest.raises(SystemExit):
+        check_trainer(trainer, fit=True)
+    assert answer in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("build", "answer"),
+    [
+        (
+            partial(PhraseCutDataModule, batch_size=0),
+            "batch_size 0 and image_size 352 must be >= 1",
+        ),
+        (
+            partial(PhraseCutDataModule, phrases_per_image=0),
+            "phrases_per_image is at least 1, not 0",
+        ),
+        (partial(FiLMDecoder, BackboneShape(8, 8, 4, 12), dim=-4), "the decoder's dim -4, heads 4"),
+        (partial(FiLMDecoder, BackboneShape(8, 8, 4, 12), heads=0), "heads 0 and feedforward 2048"),
+    ],
+)
+def test_settings_of_classes_out_of_range_are_refused(build, answer):
+    with pytest.raises(ValueError, match=answer):
+        build()
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])

@@ -92,6 +92,7 @@ def test_a_finished_folder_is_not_overwritten(settings):
         CLIPPretraining(settings)
 
 
+@pytest.mark.slow
 def test_a_run_is_gone_on_with_as_it_was_begun(settings, tmp_path):
     with pytest.raises(FileNotFoundError, match="leave out --resume"):
         CLIPPretraining(settings, resume=True)

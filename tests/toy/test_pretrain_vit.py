@@ -73,6 +73,7 @@ def test_the_export_is_the_averaged_vit_with_another_scale_of_its_stream(setting
     assert [line["step"] for line in lines] == [2, 3] and {"loss", "kind"} <= set(lines[0])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_shipped_vit_knows_the_kinds_and_its_stream_suits_a_decoder():
     pictures, things = single_things(held_out(1), 64, 200)

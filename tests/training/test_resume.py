@@ -144,12 +144,13 @@ def test_slurm_hands_the_job_back_and_the_same_command_goes_on(whole, miniature,
 
 
 def test_ended_by_a_signal_and_gone_on_with_it_ends_in_the_same_state(miniature, tmp_path, capsys):
-    run(*fit(miniature, tmp_path / "whole"))
+    few = ("--trainer.limit_val_batches=1", "--trainer.max_steps=8")
+    run(*fit(miniature, tmp_path / "whole", *few))
     with pytest.raises(SystemExit) as ended:
-        run(*fit(miniature, tmp_path / "run", *signalled(signal.SIGTERM, 6)))
+        run(*fit(miniature, tmp_path / "run", *few, *signalled(signal.SIGTERM, 6)))
     assert ended.value.code == 143
     assert "ended by a signal; --ckpt_path last goes on" in capsys.readouterr().err
-    run(*fit(miniature, tmp_path / "run", "--ckpt_path=last"))
+    run(*fit(miniature, tmp_path / "run", *few, "--ckpt_path=last"))
     assert same_state(tmp_path / "whole", tmp_path / "run")
     assert best(tmp_path / "whole") == best(tmp_path / "run")
     assert seen(tmp_path / "run") == seen(tmp_path / "whole")

@@ -34,7 +34,12 @@ def narrow(name: str) -> dict:
 
 # of names that differ in sizes alone, the first
 LAYOUTS = {json.dumps(narrow(name), sort_keys=True): name for name in plain_names()[::-1]}.values()
-each_layout = pytest.mark.parametrize("name", LAYOUTS, scope="module")
+QUICK = ("ViT-B-16", "ViT-L-14-336-quickgelu")
+each_layout = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in LAYOUTS],
+    scope="module",
+)
 
 
 @pytest.fixture(scope="module")
