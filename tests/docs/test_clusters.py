@@ -13,6 +13,8 @@ from tests.command import arguments, results, run
 from tests.docs.commands import ROOT, commands, run_command
 
 PAGE = ROOT / "docs" / "clusters.md"
+ROUNDING = 1e-5
+"""of metrics, whose weights differ by rounding of sums of gradients; the paper's AP enlarges it"""
 SRUN = """#!/bin/sh
 for rank in 0 1; do
   SLURM_PROCID=$rank SLURM_NODEID=$rank SLURM_LOCALID=0 "$@" $TEST_OPTIONS &
@@ -107,7 +109,7 @@ def test_two_machines_of_torchrun_learn_what_one_process_learns(options, alone, 
             machine.kill()
     assert [machine.returncode for machine in machines] == [0, 0], said
     content = results(tmp_path / "run")
-    assert content["processes"] == 2 and content["metrics"] == pytest.approx(alone, abs=1e-6)
+    assert content["processes"] == 2 and content["metrics"] == pytest.approx(alone, abs=ROUNDING)
     # each machine looks for the index, and one of the two builds it, for training and validation
     assert (tmp_path / "builds").read_text() == "built\n" * 2
 
@@ -135,4 +137,4 @@ def test_two_machines_of_slurm_learn_what_one_process_learns(options, alone, tmp
     )
     assert done.returncode == 0, done.stderr[-3000:]
     content = results(tmp_path / "run")
-    assert content["processes"] == 2 and content["metrics"] == pytest.approx(alone, abs=1e-6)
+    assert content["processes"] == 2 and content["metrics"] == pytest.approx(alone, abs=ROUNDING)

@@ -104,7 +104,7 @@ def test_training_on_two_processes_learns_what_one_learns(miniature, decoder_fil
     assert (one["threshold"], one["absent_cut"]) == (two["threshold"], two["absent_cut"])
     ours, theirs = (results(tmp_path / folder) for folder in ("one", "two"))
     assert (ours["processes"], theirs["processes"]) == (1, 2)
-    assert theirs["metrics"] == pytest.approx(ours["metrics"], abs=1e-6)
+    assert theirs["metrics"] == pytest.approx(ours["metrics"], abs=1e-5)  # AP enlarges rounding
 
 
 def trained(folder):
