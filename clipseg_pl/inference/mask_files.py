@@ -24,6 +24,7 @@ Form = Literal["png", "npy", "rle", "labels"]
 
 _MOST_LABELS = 255
 _LEGEND = "prompts.json"
+_LIST = "masks.json"
 _LONGEST_PROMPT = 40  # letters of a prompt in a file's name, of up to four bytes each
 
 
@@ -75,7 +76,7 @@ class MaskFiles:
     def with_prompt(self, photo: PhotoFile, prompt: int) -> Path:
         """The file that holds the mask of a prompt."""
         if self.form == "rle":
-            return self.folder / "masks.json"
+            return self.folder / _LIST
         return self.of(photo)[prompt if self.form == "png" else 0]
 
     def check(
@@ -161,7 +162,7 @@ class MaskFiles:
         """Write the list of masks, if there is any."""
         if self.entries:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / "masks.json", self._listing())
+            write_text(self.folder / _LIST, self._listing())
 
     def _listing(self) -> str:
         """The list of masks, in the photos' order, or the prompts in that of their rows."""
@@ -176,7 +177,7 @@ class MaskFiles:
     @property
     def _shared(self) -> list[Path]:
         """The files that all photos share."""
-        names = {"rle": ["masks.json"], "png": []}.get(self.form, [_LEGEND])
+        names = {"rle": [_LIST], "png": []}.get(self.form, [_LEGEND])
         return [self.folder / name for name in names]
 
 

@@ -13,7 +13,7 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def weight_folders() -> list[Path]:
-    """Where files are looked for, in this order: CLIPSEG_WEIGHTS, the package."""
+    """Folders that are searched for weights, in order: CLIPSEG_WEIGHTS, the package."""
     given = os.environ.get("CLIPSEG_WEIGHTS")
     return [*([Path(given).expanduser()] if given else []), _PACKAGED]
 

@@ -1,11 +1,13 @@
 """What lies on disk, and what should."""
 
 import glob
+import hashlib
+import json
 import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -63,6 +65,26 @@ def cache_folder() -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("CLIPSEG_CACHE") or f"{base}/clipseg_pl").expanduser()
+
+
+def cache_key(version: int, files: Iterable[Path]) -> str:
+    """A name in the cache for what was read from files.
+
+    Args:
+        version: of the code that reads them.
+        files: whose paths, sizes and times of change count; they may be missing.
+    """
+    stamps = [_stamp(file) for file in files]
+    return hashlib.sha256(json.dumps([version, stamps]).encode()).hexdigest()[:16]
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    """What changes when a file does; zeros where there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return os.path.abspath(file), 0, 0
+    return os.path.abspath(file), stat.st_size, stat.st_mtime_ns
 
 
 @contextmanager

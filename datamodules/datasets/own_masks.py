@@ -1,7 +1,5 @@
 """Masks in picture files: what is bright in them, and maps of labels."""
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from clipseg_pl.images import UnreadableImageError, open_image
 from clipseg_pl.prompts.masks import exif_note, load_mask
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import Sizes, in_threads, photo_sizes, refuse_missing
-from datamodules.datasets.files import cache_folder, drafting, writing_to
+from datamodules.datasets.files import cache_folder, cache_key, drafting, writing_to
 from datamodules.datasets.phrase_table import Rows, Strings
 
 WHOLE = -1
@@ -96,9 +94,9 @@ def check_files(
     names = [photos[row] for row in range(len(photos))]
     mask_names = [masks.names[row] for row in range(len(masks.names))]
     missing = [name for name in mask_names if not (masks.folder / name).is_file()]
-    stamps = [_stamp(table), *(_stamp(images / name) for name in names)]
-    stamps += [_stamp(masks.folder / name) for name in mask_names]
-    key = hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:16]
+    files = [table, *(images / name for name in names)]
+    files += [masks.folder / name for name in mask_names]
+    key = cache_key(_VERSION, files)
     checked = cache_folder() / "own" / f"{table.stem}-{key}.npz"
     if not checked.is_file():
         with drafting(checked) as draft:
@@ -126,15 +124,6 @@ def _read_labels(file: Path) -> npt.NDArray[np.generic]:
             f"{file}: has colours, where a map of labels has one channel (mode L or P)"
         )
     return values
-
-
-def _stamp(file: Path) -> tuple[str, int, int]:
-    """What changes when a file does; zeros where there is none."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return os.path.abspath(file), 0, 0
-    return os.path.abspath(file), stat.st_size, stat.st_mtime_ns
 
 
 def _read_masks(

@@ -1,22 +1,25 @@
 """Reading PhraseCut's json, once, into the arrays that `PhraseCut` maps."""
 
-import hashlib
 import json
 import os
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 
 from clipseg_pl.images import image_size
-from datamodules.datasets.files import DatasetNotFoundError, cache_folder, drafting, writing_to
+from datamodules.datasets.annotations import in_threads, reasons
+from datamodules.datasets.files import (
+    DatasetNotFoundError,
+    cache_folder,
+    cache_key,
+    drafting,
+    writing_to,
+)
 from datamodules.datasets.phrase_table import Strings
 from datamodules.datasets.transforms import FARTHEST, Points, covers_nothing, is_size
 
@@ -55,11 +58,8 @@ def build_index(tasks: Path, table: Path, images: Path) -> Path:
         ValueError: if a file is not what it should be, naming it.
         OSError: if the cache cannot be written to, naming it.
     """
-    stamp = [
-        (str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in (tasks, table, images)  # the folder's time changes as photos come and go
-    ]
-    key = hashlib.sha256(json.dumps([VERSION, stamp]).encode()).hexdigest()[:16]
+    # the time of the folder `images` changes as photos come and go
+    key = cache_key(VERSION, (path.resolve() for path in (tasks, table, images)))
     folder = cache_folder() / "phrasecut" / f"{tasks.stem}-{key}"
     if not folder.is_dir():
         with drafting(folder) as draft:
@@ -83,8 +83,8 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
             skipped[wrong[image]].append(name)
     kept = [task for task in kept if task[1] not in wrong]
     if not kept:
-        listed, reasons = sum(map(len, skipped.values())), describe_skipped(skipped) or "none"
-        raise ValueError(f"{tasks}: no usable task among {listed} listed; skipped {reasons}")
+        listed, why = sum(map(len, skipped.values())), describe_skipped(skipped) or "none"
+        raise ValueError(f"{tasks}: no usable task among {listed} listed; skipped {why}")
     with writing_to(draft.parents[1]):
         draft.mkdir()
         _save_arrays(draft, kept, sizes)
@@ -135,7 +135,7 @@ def usable_tasks(
 
 def describe_skipped(skipped: Mapping[str, Sequence[str]]) -> str:
     """How many tasks were left out, by reason."""
-    return ", ".join(f"{len(names)} {reason}" for reason, names in skipped.items())
+    return reasons({reason: len(names) for reason, names in skipped.items()})
 
 
 def read_sizes(table: Path) -> dict[int, tuple[int, int]]:
@@ -177,15 +177,8 @@ def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> di
             return _MISSING
         return "" if found == annotated else "on photos of another size than annotated"
 
-    with ThreadPoolExecutor(8) as pool:
-        answers = track(
-            pool.map(check, sizes.items()),
-            description=f"checking photos in {images.parent.name}",
-            total=len(sizes),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-        wrong = {image: answer for image, answer in zip(sizes, answers, strict=True) if answer}
+    answers = in_threads(check, list(sizes.items()), f"photos in {images.parent.name}")
+    wrong = {image: answer for image, answer in zip(sizes, answers, strict=True) if answer}
     missing = [image for image, reason in wrong.items() if reason == _MISSING]
     if len(missing) > MISSING_SHARE * len(sizes):
         raise DatasetNotFoundError(
