@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["Blend", "ImagePrompt", "Segmenter"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - classes; torch is imported when one is asked for
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - returns classes; imports torch on first use
     if name in __all__:
         from clipseg_pl.inference import segmenter
 

@@ -1,32 +1,33 @@
-"""`python -m clipseg_pl <verb>`."""
+"""Command line entry point: `python -m clipseg_pl <command>`."""
 
 import sys
 from importlib import import_module
 
-from clipseg_pl.cli.commands import VERBS
+from clipseg_pl.cli.commands import COMMANDS
 
 _LIGHTNING = ("fit", "validate", "test", "predict")
 
 
 def main() -> None:
-    """Run a verb; what it needs is imported only then, so that help is quick."""
+    """Run a command. Its imports are deferred so that the overview prints quickly."""
     args = sys.argv[1:]
     if not args or args[0] in ("-h", "--help"):
         _print_help()
     elif args[0] in _LIGHTNING:
         import_module("clipseg_pl.cli.main").main()
-    elif args[0] in VERBS:
+    elif args[0] in COMMANDS:
         import_module(f"clipseg_pl.cli.commands.{args[0]}").main(args[1:])
     else:
-        sys.exit(f"clipseg_pl: no verb {args[0]!r}; there are {', '.join(VERBS)}")
+        sys.exit(f"clipseg_pl: no command {args[0]!r}. Available commands: {', '.join(COMMANDS)}")
 
 
 def _print_help() -> None:
-    print("usage: python -m clipseg_pl <verb> [options]\n\nverbs:")
-    for verb, meaning in VERBS.items():
-        print(f"  {verb:10} {meaning}")
+    print("usage: python -m clipseg_pl <command> [options]\n\ncommands:")
+    for command, summary in COMMANDS.items():
+        print(f"  {command:10} {summary}")
     print(
-        "\n`python -m clipseg_pl <verb> --help` explains one. To train:\n"
+        "\nRun `python -m clipseg_pl <command> --help` for the options of a command.\n\n"
+        "example: train on the small generated datasets of the toy world\n"
         "  python -m clipseg_pl fit --config experiments/pc_plus.yaml --config experiments/toy.yaml"
     )
 

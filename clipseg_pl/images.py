@@ -1,4 +1,4 @@
-"""Photos of all kinds as uint8 RGB."""
+"""Load and convert photos of any kind to uint8 RGB."""
 
 import logging
 import os
@@ -21,90 +21,94 @@ from clipseg_pl.photo_files import open_header
 
 RGB = npt.NDArray[np.uint8]
 Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
-"""a file; or an image of PIL; or numbers, see `from_numbers`"""
+"""path of a file, PIL image, or array or tensor of pixel values (see `from_numbers`)"""
 
 DEEP = ("I", "F")
-"""beginnings of PIL's modes of more than 8 bits a channel"""
+"""prefixes of PIL's modes with more than 8 bits per channel"""
 _HIGHEST_VALUE = (281, 341)
-"""tags of TIFF: MaxSampleValue, and SMaxSampleValue of floats"""
+"""TIFF tags MaxSampleValue, and SMaxSampleValue for floats"""
 _ON_ITS_SIDE = range(5, 9)
-"""EXIF orientations that exchange height and width"""
+"""EXIF orientations that swap height and width"""
 _DEPTHS = (8, 10, 12, 14, 16)
-"""bits of a pixel, as cameras and microscopes have them"""
-_said: set[str] = set()
-"""depths that a log line has told of"""
+"""bit depths of cameras and microscopes"""
+_logged: set[str] = set()
+"""bit depths that were already logged"""
 
 log = logging.getLogger(__name__)
 
 
 class UnreadableImageError(OSError):
-    """A photo is missing, truncated, too large or no image at all."""
+    """A photo is missing, truncated, too large or not an image."""
 
 
 @contextmanager
 def open_image(file: Path, what: str = "photo") -> Iterator[Image.Image]:
-    """Open an image file (see `open_header`); what goes wrong until it is closed names the file.
+    """Open an image file (see `open_header`) and add its path to errors raised in the context.
 
     Args:
-        file: whatever it is called.
-        what: how the message calls one that is not there.
+        file: path of the image, with any extension.
+        what: kind of image, for the error message about a missing file.
 
     Raises:
-        UnreadableImageError: naming the file.
+        UnreadableImageError: if the image cannot be read or the code in the context raises
+            OSError, ValueError or MemoryError. The message contains the path.
     """
     try:
         image = _decode(file)
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{file}: no such {what}") from error
-    except Exception as error:  # PIL's plugins raise anything for damaged files
+    except Exception as error:  # PIL's plugins raise errors of any type for damaged files
         raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
     try:
         yield image
     except (OSError, ValueError, MemoryError) as error:
-        raise UnreadableImageError(f"{file}: {str(error) or 'too little memory'}") from error
+        raise UnreadableImageError(f"{file}: {str(error) or 'not enough memory'}") from error
 
 
 def read_image(file: Path) -> RGB:
-    """Read a photo of a dataset, as stored: (H, W, 3) uint8 RGB, whatever its mode.
+    """Read a photo of a dataset as (H, W, 3) uint8 RGB.
 
-    Its EXIF orientation is left alone: datasets are annotated on the pixels as stored.
+    The EXIF orientation is not applied, since datasets are annotated on the stored pixels.
 
     Raises:
-        UnreadableImageError: naming the file; also for greys of unknown range (`eight_bits`).
+        UnreadableImageError: if the file cannot be read as an image, or if its values cannot be
+            converted to 8 bits (see `eight_bits`).
     """
     with open_image(file) as image:
         return _to_rgb(image, image)
 
 
 def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
-    """Bring what somebody hands in to RGB, upright as viewers show it.
+    """Load a user's photo as RGB and alpha. The EXIF orientation is applied.
+
+    PIL keeps only the high 8 bits of 16-bit colours. A PIL image that is not loaded yet is
+    therefore read again from its file.
 
     Returns:
-        (H, W, 3) uint8, and the alpha channel (H, W) uint8 where there is one; what is transparent
-        keeps the colour that it has below. PIL keeps only the high 8 bits of 16-bit colours, so a
-        PIL image that is not loaded yet is read again from its file.
+        (H, W, 3) uint8, and the alpha channel (H, W) uint8 or None. Transparent pixels keep their
+        stored colour.
 
     Raises:
-        UnreadableImageError: naming the file.
-        ValueError: numbers that are no image.
-        TypeError: something else.
+        UnreadableImageError: if a file cannot be read as an image.
+        ValueError: if an array or tensor is not an image.
+        TypeError: for any other type.
     """
     if isinstance(picture, str | PathLike):
         with open_image(Path(picture).expanduser()) as image:
             return _load_pil(image)
     if isinstance(picture, Image.Image):
-        return _load_pil(reopened(picture))
+        return _load_pil(reopen_if_deep(picture))
     if isinstance(picture, Tensor):
         return from_numbers(to_array(picture))
     if isinstance(picture, np.ndarray):
         return from_numbers(picture)
-    raise TypeError(f"a photo is a file, a PIL image, an array or a tensor, not {type(picture)}")
+    raise TypeError(f"a photo must be a path, PIL image, array or tensor, not {type(picture)}")
 
 
 def load_photo(picture: Picture) -> RGB:
-    """Bring what somebody hands in to RGB as viewers show it: what is transparent lies on white.
+    """Load a user's photo as (H, W, 3) uint8 RGB, on a white background if it is transparent.
 
-    Returns and raises what `load_picture` does, without alpha.
+    Accepts the same inputs and raises the same errors as `load_picture`.
     """
     colours, alpha = load_picture(picture)
     if alpha is None:
@@ -115,49 +119,51 @@ def load_photo(picture: Picture) -> RGB:
 
 
 def to_tensor(image: RGB) -> Tensor:
-    """(H, W, 3) as (3, H, W), where it lies: nothing is copied."""
+    """Return a (3, H, W) view of an image (H, W, 3), without copying."""
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def to_array(tensor: Tensor) -> npt.NDArray[Any]:
-    """(C, H, W) as (H, W, C), and (H, W) as it is."""
-    numbers = tensor.detach().cpu()
-    if numbers.dtype == torch.bfloat16:  # numpy has none
-        numbers = numbers.float()
-    return np.asarray(numbers.movedim(0, -1) if numbers.ndim == 3 else numbers)
+    """Convert a tensor (C, H, W) to an array (H, W, C), or (H, W) to (H, W)."""
+    values = tensor.detach().cpu()
+    if values.dtype == torch.bfloat16:  # numpy has no bfloat16
+        values = values.float()
+    return np.asarray(values.movedim(0, -1) if values.ndim == 3 else values)
 
 
-def sides_seen(size: Sequence[int], area_side: int, patch: int) -> tuple[int, int]:
-    """Height and width at which a model sees an image: its aspect kept, multiples of the patch.
+def size_for_model(size: Sequence[int], area_side: int, patch: int) -> tuple[int, int]:
+    """Return the height and width to which an image is resized for the model.
+
+    The aspect ratio is kept. Both sides are multiples of the patch size.
 
     Args:
-        size: its height and width.
-        area_side: of a square of about the same area, in pixels.
+        size: height and width of the image.
+        area_side: side in pixels of a square of about the same area as the result.
         patch: side of a patch in pixels.
     """
     scale = area_side / (size[0] * size[1]) ** 0.5
-    most = max(1, round((area_side / patch) ** 2))  # patches, where the other side has but one
+    most = max(1, round((area_side / patch) ** 2))  # patches of a strip one patch wide
     height, width = (min(max(1, round(side * scale / patch)), most) * patch for side in size)
     return height, width
 
 
 def resize(image: RGB, sides: tuple[int, int]) -> Tensor:
-    """Bring an image to a height and width, smoothly: (3, height, width) uint8."""
+    """Resize an image to (3, height, width) uint8, bilinear with antialiasing."""
     pixels = to_tensor(np.ascontiguousarray(image))[None]
     return F.interpolate(pixels, sides, mode="bilinear", antialias=True)[0]
 
 
 def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
-    """Height and width of a photo from its header; None if it cannot be read as one.
+    """Read the height and width of a photo from its header; None if the file is not readable.
 
     Args:
-        file: see `open_header`.
-        upright: turned as viewers show it (see `load_photo`); else as stored.
+        file: path of a file that `open_header` can read.
+        upright: apply the EXIF orientation, as `load_photo` does.
     """
     try:
         with open_header(file) as image:
             (width, height), turned = image.size, False
-            if isinstance(image, TiffImageFile):  # PIL turns them as it reads, some from here on
+            if isinstance(image, TiffImageFile):  # PIL rotates TIFFs on load, some versions on open
                 width, height, upright = image.tag_v2[256], image.tag_v2[257], True
             if upright:
                 turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
@@ -166,10 +172,10 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
         return None
 
 
-def reopened(image: Image.Image) -> Image.Image:
-    """Read a PIL image from its file, if it is not loaded yet and PIL would cut its depth.
+def reopen_if_deep(image: Image.Image) -> Image.Image:
+    """Read an unloaded PIL image again from its file if PIL would reduce its bit depth.
 
-    The image itself where that is not possible, as when its file has been removed.
+    Returns the image itself if its depth is not reduced, or if its file cannot be read.
     """
     file = getattr(image, "filename", "")
     if not (file and _has_deep_colours(image) and image.tell() == 0):
@@ -182,19 +188,19 @@ def reopened(image: Image.Image) -> Image.Image:
 
 
 def _has_deep_colours(image: Image.Image) -> bool:
-    """Whether an image that is not loaded yet has colours of 16 bits in its file."""
+    """Return whether an image that is not loaded yet has 16-bit colours in its file."""
     tiles = getattr(image, "tile", ())
     return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in tiles)
 
 
 def _decode(file: Path) -> Image.Image:
-    """Read a file into memory."""
-    with open_header(file) as image:  # what is loaded stays
+    """Load an image file into memory, with 16-bit colours scaled to 8 bits."""
+    with open_header(file) as image:  # loaded pixels stay available after closing
         deep = _has_deep_colours(image)
         image.load()
-    if deep and np.asarray(image)[..., :3].max() < 64:  # PIL keeps the high bytes: 14 bits do
+    if deep and np.asarray(image)[..., :3].max() < 64:  # high bytes of values of up to 14 bits
         bgr = np.asarray(cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED))
-        # PNG and TIFF may have a fourth channel that PIL leaves out
+        # PNG and TIFF may have a fourth channel that PIL drops
         colours = bgr[..., [2, 1, 0, 3][: len(image.getbands())]]
         image.frombytes(eight_bits(colours, _stated_highest(image), str(file)).tobytes())
     return image
@@ -208,47 +214,49 @@ def _load_pil(image: Image.Image) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
 
 
 def _to_rgb(image: Image.Image, opened: Image.Image) -> RGB:
-    """RGB of an image, or of an upright copy of the one that was opened."""
-    if image.mode.startswith(DEEP):  # PIL would clip at 255
+    """Convert an image, or an upright copy of the `opened` image, to RGB."""
+    if image.mode.startswith(DEEP):  # PIL would clip values at 255
         name = getattr(opened, "filename", "") or "an image"
         image = Image.fromarray(eight_bits(np.asarray(image), _stated_highest(opened), name))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _stated_highest(image: Image.Image) -> float:
-    """The highest value that a TIFF states by its tags; 0 where it states none.
+    """Return the highest possible value according to the tags of a TIFF; 0 if unknown.
 
-    A PNG needs no such look: its values are scaled to all of its bits, whatever its chunk sBIT.
+    PNGs need no such check: their values are scaled to the full bit depth, even with an sBIT chunk.
     """
     if not isinstance(image, TiffImageFile):
         return 0
-    given = [image.tag_v2.get(tag) for tag in _HIGHEST_VALUE]
-    listed = [one for part in given for one in (part if isinstance(part, tuple) else (part,))]
+    tags = [image.tag_v2.get(tag) for tag in _HIGHEST_VALUE]
+    values = [value for tag in tags for value in (tag if isinstance(tag, tuple) else (tag,))]
     bits = image.tag_v2.get(258)
     if isinstance(bits, tuple) and len(bits) == 1 and bits[0] < 16:
-        listed.append((1 << bits[0]) - 1)
-    return max((one for one in listed if isinstance(one, int | float) and one < 1 << 16), default=0)
+        values.append((1 << bits[0]) - 1)
+    return max((v for v in values if isinstance(v, int | float) and v < 1 << 16), default=0)
 
 
 def from_numbers(
     numbers: npt.NDArray[Any],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
-    """RGB, and alpha where there is one, of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) numbers.
-
-    Tensors come here from (H, W) and (1, 3 or 4, H, W).
+    """Convert an array of pixel values to RGB and alpha.
 
     Args:
-        numbers: whole, of 8 to 16 bits (see `eight_bits`); floats from 0 to 1; or booleans.
+        numbers: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); integers of 8 to 16 bits (see
+            `eight_bits`), floats from 0 to 1, or booleans.
+
+    Returns:
+        (H, W, 3) uint8, and the alpha channel (H, W) uint8 or None.
 
     Raises:
-        ValueError: other shapes, other ranges, NaN.
+        ValueError: for other shapes, values out of range, or NaN.
     """
     image = with_channels(numbers)
     if image.dtype.kind == "f":
         if not (image.min() >= 0 and image.max() <= 1):  # NaN compares false
             raise ValueError(
-                f"an image of floats lies in [0, 1]; this one has {image.min():g} to "
-                f"{image.max():g}"
+                "a floating-point image must have values in [0, 1], not in "
+                f"[{image.min():g}, {image.max():g}]"
             )
         image = (image * 255).round().astype(np.uint8)
     elif image.dtype.kind == "b":
@@ -261,15 +269,15 @@ def from_numbers(
 
 
 def with_channels(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Give an array (H, W) a channel: (H, W, 1).
+    """Return an image array with a channel axis; (H, W) becomes (H, W, 1).
 
     Raises:
-        ValueError: for shapes of no image.
+        ValueError: if the shape is not that of an image with 1, 3 or 4 channels.
     """
     image = numbers[..., None] if numbers.ndim == 2 else numbers
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
         raise ValueError(
-            "an image is an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W), not "
+            "an image must be an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W), not "
             f"{tuple(numbers.shape)}"
         )
     return image
@@ -278,21 +286,24 @@ def with_channels(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def eight_bits(
     numbers: npt.NDArray[Any], stated: float = 0, name: str = "an image"
 ) -> npt.NDArray[np.uint8]:
-    """Bring numbers to 8 bits by the range that they use.
+    """Convert pixel values to 8 bits, depending on the range they use.
 
-    Whole numbers have 8, 10, 12, 14 or 16 bits: the fewest that hold the highest of them, of which
-    the highest 8 are kept. So 12 bits of a camera in a file of 16 keep their brightness, and an
-    image of 16 bits that uses less than a quarter of its range is brightened. Alpha may be deeper
-    than the colours and does not set their range. Floats lie in [0, 1]; if one is higher, the
-    highest becomes 255. Logs once per depth when the values use fewer bits than their type holds.
+    The bit depth of integers is the smallest of 8, 10, 12, 14 and 16 bits that covers the highest
+    value; the 8 most significant of these bits are kept. 12-bit camera data in a 16-bit file thus
+    keep their brightness, and a 16-bit image that uses less than a quarter of its range becomes
+    brighter. The depth of alpha is at least that of the colours and does not affect theirs.
+
+    Floats are scaled from [0, 1] to [0, 255]. If a float is above 1, the highest becomes 255.
+
+    Logs a warning, once per bit depth, if the values use fewer bits than their type has.
 
     Args:
-        numbers: of any shape; of (H, W, 4), the last channel is alpha.
-        stated: the highest value as its file states it; the range is not taken to be smaller.
-        name: how the log calls the image.
+        numbers: array of any shape; the last channel of (H, W, 4) is alpha.
+        stated: highest possible value according to the file; a lower bound for the range.
+        name: name of the image in the log.
 
     Raises:
-        ValueError: negative numbers, NaN, whole numbers of more than 16 bits.
+        ValueError: for negative values, NaN, or integers of more than 16 bits.
     """
     if numbers.ndim == 3 and numbers.shape[2] == 4:
         colours, alpha = numbers[..., :3], numbers[..., 3]
@@ -301,21 +312,19 @@ def eight_bits(
     highest = max(numbers.max(), stated)
     if numbers.dtype.kind == "f":
         if not (numbers.min() >= 0 and np.isfinite(numbers.max())):  # NaN compares false
-            raise ValueError("its numbers are not those of 8 or 16 bits, nor floats from 0 on")
+            raise ValueError("pixel values must be integers of 8 or 16 bits or finite floats >= 0")
         if highest > 1:
-            _say_once("floats", f"{name}: has floats up to {highest:g}, which becomes white")
+            _warn_once("floats", f"{name}: has floats above 1; the highest, {highest:g}, is white")
         return (numbers * (255 / max(float(highest), 1.0))).round().astype(np.uint8)
     if numbers.dtype.kind not in "iu" or numbers.min() < 0 or highest >= 1 << 16:
-        raise ValueError("its numbers are not those of 8 or 16 bits")
+        raise ValueError("pixel values must be non-negative integers of 8 or 16 bits")
     depth = next(bits for bits in _DEPTHS if highest < 1 << bits)
     if highest and depth < 16 and (depth > 8 or numbers.dtype.itemsize == 2):
-        _say_once(
-            str(depth), f"{name}: its values reach {highest:g}, so it is read as {depth} bits deep"
-        )
+        _warn_once(str(depth), f"{name}: the highest value is {highest:g}; read as {depth}-bit")
     return (numbers >> (depth - 8)).astype(np.uint8)
 
 
-def _say_once(kind: str, message: str) -> None:
-    if kind not in _said:
-        _said.add(kind)
-        log.warning("%s (other images like it are not named)", message)
+def _warn_once(kind: str, message: str) -> None:
+    if kind not in _logged:
+        _logged.add(kind)
+        log.warning("%s (no further warnings for similar images)", message)

@@ -1,4 +1,4 @@
-"""Which photos are meant by files, folders and globs."""
+"""Find photos in files, folders and globs, and open their headers."""
 
 import glob
 import logging
@@ -16,73 +16,75 @@ log = logging.getLogger(__name__)
 ENDINGS = frozenset(
     (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm")
 ) | {".tga", ".tif", ".tiff", ".webp"}
-"""of the files that are taken for photos in folders and of what globs match; of either case"""
+"""extensions of photos in folders and globs, case-insensitive"""
 HEIC = frozenset((".heic", ".heif", ".hif"))
-"""endings of iPhones' photos, which are taken for photos where pillow-heif is installed"""
+"""extensions of iPhone photos, which are read if pillow-heif is installed"""
 RAW = frozenset(
     (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf")
 ) | {".pef", ".raf", ".raw", ".rw2", ".sr2", ".srf", ".srw", ".x3f"}
-"""endings of cameras' raw data, which are not read"""
+"""extensions of camera raw files, which are not read"""
 NEEDS_HEIF = "HEIC needs pillow-heif: pip install pillow-heif"
-NEEDS_CONVERSION = "raw data of a camera must be converted to JPEG, PNG or TIFF first"
+NEEDS_CONVERSION = "camera raw files must be converted to JPEG, PNG or TIFF first"
 
 MASKS = "masks"
-"""what `segment` calls the folder of its results; subfolders of that name hold no photos"""
+"""default results folder of `segment`; subfolders of this name are not searched for photos"""
 
 
 class PhotoFile(NamedTuple):
-    """A photo, and what its results are called."""
+    """A photo and the names of its results."""
 
     path: Path
     name: str
-    """path below the nearest folder that holds all that was given, as in `summer/beach.jpg`"""
+    """path relative to the common parent folder of all photos, for example `summer/beach.jpg`"""
     stem: str
-    """the same without its ending, which stays where two photos differ in nothing else"""
+    """`name` without its extension, which is kept if two photos differ only in the extension"""
 
 
 def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[PhotoFile]:
-    """List the photos that are meant, each once.
+    """List the photos in files, folders and globs, each photo once.
+
+    Folders and globs yield only files with the extension of a photo. They skip hidden files and
+    subfolders named `masks`, which contain the results of earlier runs. A warning lists files that
+    look like photos but cannot be read, and how to make them readable.
 
     Args:
-        given: files, whatever they are called; folders, with all folders in them; globs, with `**`
-            for any folders. Of folders and globs what ends as photos do is taken, but for hidden
-            files and what lies in subfolders called `masks`, the results of earlier runs. A log
-            line names what looks like photos but is not read, and what would read it.
-        leave_out: a folder that holds results, not photos.
+        given: paths of files with any extension, of folders, which are searched recursively, and
+            globs, in which `**` matches any number of folders.
+        leave_out: a folder of results, which is not searched.
 
     Returns:
-        In the order given, those of a folder or glob by name.
+        Photos in the order of `given`, sorted by path within a folder or glob.
 
     Raises:
-        FileNotFoundError: naming what is not there, or holds or matches no photo.
-        ValueError: if a folder given is the one to leave out.
+        FileNotFoundError: if a file does not exist, or a folder or glob contains no photo.
+        ValueError: if one of the folders is `leave_out`.
     """
     out = None if leave_out is None else leave_out.expanduser().resolve()
     read = ENDINGS | (HEIC if find_spec("pillow_heif") else frozenset())
     roots: list[Path] = []
-    files: dict[str, Path] = {}  # each once, whichever way it is named
+    files: dict[str, Path] = {}  # by absolute path, to list each photo once
     for entry in given:
         path = Path(entry).expanduser()
         if path.is_dir():
             if path.resolve() == out:
-                raise ValueError(f"{path}: photos and results would be mixed; write elsewhere")
-            root, looks = path, sorted(_in_folder(path, out))
-            problem = f"{path}: holds no photos ({', '.join(sorted(ENDINGS))})"
+                raise ValueError(f"{path} contains the photos; write results to another folder")
+            root, candidates = path, sorted(_in_folder(path, out))
+            problem = f"{path}: contains no photos ({', '.join(sorted(ENDINGS))})"
         elif path.is_file():
             files.setdefault(os.path.abspath(path), path)
             roots.append(path.parent)
             continue
         elif glob.has_magic(entry):
-            root, looks = _match(str(path), out)
+            root, candidates = _match(str(path), out)
             problem = f"{entry}: matches no photos"
         else:
             raise FileNotFoundError(f"{path}: no such photo")
-        found = [file for file in looks if file.suffix.lower() in read]
-        unread = [file for file in looks if file.suffix.lower() not in read]
+        found = [file for file in candidates if file.suffix.lower() in read]
+        unread = [file for file in candidates if file.suffix.lower() not in read]
         if not found:
-            raise FileNotFoundError(problem + (f"; {_name_unread(unread)}" if unread else ""))
+            raise FileNotFoundError(problem + (f"; {_unread_message(unread)}" if unread else ""))
         if unread:
-            log.warning("%s: %s", entry, _name_unread(unread))
+            log.warning("%s: %s", entry, _unread_message(unread))
         roots.append(root)
         for file in found:
             files.setdefault(os.path.abspath(file), file)
@@ -111,15 +113,15 @@ def _in_folder(folder: Path, out: Path | None) -> Iterator[Path]:
 
 
 def _match(pattern: str, out: Path | None) -> tuple[Path, list[Path]]:
-    """What a glob starts from, and the photos that it matches."""
+    """Return the folder before the first wildcard of a glob, and the matching photos."""
     parts = Path(pattern).parts
     root = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
-    # unless it looks for photos there
-    apart = out is not None and not root.resolve().is_relative_to(out)
+    # a glob that starts inside the results folder is meant to find photos there
+    skip_results = out is not None and not root.resolve().is_relative_to(out)
     found = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]
     photos = [file for file in found if _looks_like_photo(file.name) and file.is_file()]
     photos = [file for file in photos if MASKS not in file.relative_to(root).parts[:-1]]
-    if apart and out is not None:
+    if skip_results and out is not None:
         photos = [file for file in photos if not file.resolve().is_relative_to(out)]
     return root, photos
 
@@ -128,34 +130,34 @@ def _looks_like_photo(name: str) -> bool:
     return Path(name).suffix.lower() in ENDINGS | HEIC | RAW
 
 
-def _name_unread(files: Sequence[Path]) -> str:
-    """The first of the files that are not read, how many they are, and what would read them."""
+def _unread_message(files: Sequence[Path]) -> str:
+    """Return a message with the number and first names of unreadable photos, and a remedy."""
     names = ", ".join(file.name for file in files[:3]) + (", ..." if files[3:] else "")
     endings = {file.suffix.lower() for file in files}
     needs = [NEEDS_HEIF] if endings & HEIC else []
     needs += [NEEDS_CONVERSION] if endings & RAW else []
-    look = "1 file looks like a photo and is"
+    count = "1 file looks like a photo"
     if len(files) > 1:
-        look = f"{len(files)} files look like photos and are"
-    return f"{look} not read: {names}; {'; '.join(needs)}"
+        count = f"{len(files)} files look like photos"
+    return f"{count} but cannot be read: {names}; {'; '.join(needs)}"
 
 
-Image.init()  # PIL 10 has no AVIF
+Image.init()  # registers the available formats; PIL 10 has no AVIF
 _KNOWN = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
 FORMATS = sorted(_KNOWN.intersection(Image.OPEN))
-"""that are read: those of photos; of PIL's others one starts a program (EPS: Ghostscript)"""
+"""photo formats to read; other formats are excluded because PIL starts Ghostscript for EPS"""
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 
 def open_header(file: Path) -> ImageFile.ImageFile:
-    """Read the header of a file in one of `FORMATS`, or in HEIC where pillow-heif is installed.
+    """Open a file in one of `FORMATS`, or in HEIC if pillow-heif is installed.
 
     Raises:
-        ValueError: if the format is known but not read here, saying what would read it.
-        Exception: of many kinds, if it is no image.
+        ValueError: for raw files, and for HEIC without pillow-heif. The message has the remedy.
+        Exception: of various types, if the file is not an image.
     """
     if file.suffix.lower() in RAW:
-        raise ValueError(NEEDS_CONVERSION)  # PIL would show the small preview in it
+        raise ValueError(NEEDS_CONVERSION)  # PIL would read only the small preview
     try:
         return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
@@ -167,17 +169,17 @@ def open_header(file: Path) -> ImageFile.ImageFile:
 
 
 def _brands(file: Path) -> set[bytes]:
-    """What a file of the family of HEIC and AVIF says that it is; empty for all others."""
+    """Return the brands in the header of a HEIC or AVIF file; empty for other files."""
     with file.open("rb") as stream:
         start = stream.read(64)
     if start[4:8] != b"ftyp":
         return set()
-    listed = start[8 : int.from_bytes(start[:4], "big")]
-    return {listed[first : first + 4] for first in range(0, len(listed), 4)}
+    brands = start[8 : int.from_bytes(start[:4], "big")]
+    return {brands[first : first + 4] for first in range(0, len(brands), 4)}
 
 
 def _register_heic() -> None:
-    """Let PIL open HEIC.
+    """Register pillow-heif as PIL's reader of HEIC.
 
     Raises:
         ValueError: if pillow-heif is not installed.

@@ -1,16 +1,18 @@
-"""The contract between `datamodules/` (files to batches) and `clipseg_pl/` (batches to masks).
+"""Samples and batches: the interface between `datamodules/` and `clipseg_pl/`.
+
+`datamodules/` turns files into batches; `clipseg_pl/` turns batches into masks.
 
 Axes used throughout the project:
 
 ====  =====================================================================================
 B     query images of a batch
-P     prompts of a batch; every prompt asks about one query image (P = B, or several an image)
-S     support images of a batch; every support belongs to one prompt (several are averaged)
+P     prompts of a batch; each belongs to one query image, an image has one or more prompts
+S     support images of a batch; each belongs to one prompt, several of a prompt are averaged
 H, W  height and width in pixels
 N     patch tokens of an image, N = (H / patch) * (W / patch); CLIP adds one CLS token: 1 + N
-C     width of CLIP's joint text-image space, hence of a conditional vector (512 for ViT-B/16)
+C     width of CLIP's joint text-image space and of a conditional vector (512 for ViT-B/16)
 D     width of the decoder's tokens (`reduce_dim` in the authors' code)
-T     thresholds at which a mask is scored
+T     thresholds at which metrics are computed
 ====  =====================================================================================
 """
 
@@ -23,74 +25,74 @@ from torch.utils.data import default_collate
 
 
 class Classes(NamedTuple):
-    """What the class ids of a dataset stand for."""
+    """Class names of a dataset."""
 
     names: tuple[str, ...] = ()
-    """by class id; none where prompts have no class"""
+    """indexed by class id; empty if prompts have no class"""
     unseen: frozenset[int] = frozenset()
-    """ids that a zero-shot benchmark reports apart"""
+    """ids of the classes that a zero-shot benchmark reports as unseen"""
 
 
 class Prompt(TypedDict):
-    """One question about one query image, and its answer."""
+    """One prompt for a query image, with its target mask."""
 
     prompt_id: str
-    """name of the annotation, unique in its split; predictions are filed under it"""
+    """name of the annotation, unique in its split; predictions are stored under this name"""
     query_mask: Tensor
-    """(1, H, W) bool, the target; all false where `negative`. Some benchmarks score at another
-    size than the query image's, see `target_size` of a batch"""
+    """(1, H, W) bool, the target; all false if `negative`. Some benchmarks evaluate at a size
+    other than the query image's, see `Batch.target_size`"""
     valid_mask: Tensor
-    """(1, H, W) bool, false where the annotation is to be ignored (VOC 255, padding)"""
+    """(1, H, W) bool, false for pixels to ignore (VOC's 255, padding)"""
     phrase: str
-    """the words as annotated (or as drawn, for a negative)"""
+    """the phrase as annotated, or as sampled for a negative"""
     text_prompt: str
-    """the words inside a prefix, what CLIP reads"""
+    """the phrase inside a prefix, the input of CLIP's text encoder"""
     supports: list[Tensor]
-    """visual prompts, (3, H, W) uint8 each; empty where the phrase has no partner"""
+    """visual prompts, (3, H, W) uint8 each; empty if no support image exists for the phrase"""
     mix_weight: float
-    """weight of the text in the conditional vector, 0 to 1; 1 where there is no support"""
+    """weight of the text in the conditional vector, 0 to 1; 1 if there is no support image"""
     class_id: int
-    """class that mIoU averages over; -1 where every prompt counts by itself (PhraseCut)"""
+    """class for the mean over classes in mIoU; -1 if mIoU is a mean over prompts (PhraseCut)"""
     negative: bool
-    """true where the phrase was drawn to be absent from the image"""
+    """true if the phrase was sampled to be absent from the image"""
 
 
 class Sample(TypedDict):
-    """One query image with everything that is asked about it."""
+    """One query image with its prompts."""
 
     query_image: Tensor
     """(3, H, W) uint8 RGB"""
     query_size: tuple[int, int]
-    """height and width of the photo on disk"""
+    """height and width of the photo in its file"""
     prompts: list[Prompt]
 
 
 class Batch(TypedDict):
-    """Samples side by side; prompts and supports are flat, with an index back to their owner."""
+    """A batch of samples; prompts and supports are flat, with an index to their owner."""
 
     query_image: Tensor
     """(B, 3, H, W) uint8 RGB"""
     query_size: Tensor
-    """(B, 2) int64, height and width of the photos on disk"""
+    """(B, 2) int64, height and width of the photos in their files"""
     query_index: Tensor
-    """(P,) int64, the image that each prompt asks about"""
+    """(P,) int64, index of the query image of each prompt"""
     query_mask: Tensor
     """(P, 1, H, W) bool"""
     valid_mask: Tensor
     """(P, 1, H, W) bool"""
     target_size: Tensor
-    """(P, 2) int64, height and width of each target: masks smaller than the largest of a batch are
-    padded below and to the right, invalid there"""
+    """(P, 2) int64, height and width of each target. Masks smaller than the largest of the batch
+    are padded at the bottom and on the right; padding is invalid"""
     prompt_id: list[str]
     """P names"""
     phrase: list[str]
-    """P phrases, bare"""
+    """P phrases without prefixes"""
     text_prompt: list[str]
     """P phrases inside their prefixes"""
     visual_prompt: Tensor
     """(S, 3, H, W) uint8 RGB"""
     prompt_index: Tensor
-    """(S,) int64, the prompt that each support belongs to"""
+    """(S,) int64, index of the prompt of each support"""
     mix_weight: Tensor
     """(P,) float32, weight of the text"""
     class_id: Tensor
@@ -100,18 +102,19 @@ class Batch(TypedDict):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Lay samples side by side.
+    """Collate samples into a batch.
 
     Args:
-        samples: images of one size, each with at least one prompt. None at all make an empty
-            batch, of images of no size.
+        samples: images of equal size, each with at least one prompt. An empty sequence gives an
+            empty batch with images of size 0 x 0.
 
     Returns:
-        The batch; prompts keep the order of their images, supports that of their prompts.
+        The batch. Prompts are in the order of their images, supports in the order of their
+        prompts.
     """
     if not samples:
         return _empty_batch()
-    # unlike `torch.stack`, in a worker straight into memory that it shares
+    # in a data worker, `default_collate` stacks directly into shared memory
     images: Tensor = default_collate([sample["query_image"] for sample in samples])
     prompts = [prompt for sample in samples for prompt in sample["prompts"]]
     counts = torch.tensor([len(sample["prompts"]) for sample in samples])
@@ -139,11 +142,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def _stack(masks: Sequence[Tensor], sizes: Tensor) -> Tensor:
-    """Lay masks (1, h, w) of given sizes into one (P, 1, H, W), with false around them."""
+    """Stack masks (1, h, w) of different sizes into (P, 1, H, W), padded with false."""
     height, width = sizes.amax(0).tolist()
     stacked = torch.zeros(len(masks), 1, height, width, dtype=torch.bool)
-    for place, mask in zip(stacked, masks, strict=True):
-        place[:, : mask.shape[1], : mask.shape[2]] = mask
+    for row, mask in zip(stacked, masks, strict=True):
+        row[:, : mask.shape[1], : mask.shape[2]] = mask
     return stacked
 
 
@@ -170,7 +173,7 @@ def _empty_batch() -> Batch:
 
 
 def has_support(batch: Batch) -> Tensor:
-    """Tell which prompts come with a visual prompt: (P,) bool."""
+    """Return (P,) bool, true for prompts that have at least one support image."""
     present = torch.zeros_like(batch["negative"])
     present[batch["prompt_index"]] = True
     return present

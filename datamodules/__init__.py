@@ -1,6 +1,6 @@
-"""Files to batches."""
+"""Datasets and Lightning datamodules: read files and produce batches."""
 
 import os
 
-# albumentations asks the network for its latest version when imported, unless told not to
+# prevents albumentations from checking for a newer version over the network on import
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

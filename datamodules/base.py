@@ -1,4 +1,4 @@
-"""Loaders that all datamodules share: what a stage builds, and how it is read."""
+"""Base class of the datamodules: builds the datasets of a stage and their data loaders."""
 
 import os
 from abc import abstractmethod
@@ -21,24 +21,24 @@ Split = Literal["train", "val", "test"]
 
 
 class BaseDataModule(LightningDataModule):
-    """Loaders over the datasets that a subclass builds.
+    """Data loaders for the datasets that a subclass builds.
 
     Args:
-        root: one folder that holds the datasets' own folders (VGPhraseCut_v0, VOC2012, ...); or
-            "toy", the drawn miniature of them, which is written into the cache on first use.
-        image_size: side of the samples in pixels, a multiple of the backbone's patch.
-        batch_size: query images a step and device.
-        num_workers: processes that read and prepare samples; 0 does it in the main process.
-        seed: of the shuffling and of everything drawn for a sample.
+        root: folder that contains the dataset folders (VGPhraseCut_v0, VOC2012, ...); or "toy" for
+            the built-in toy world, which is written to the cache on first use.
+        image_size: side of the square samples in pixels, a multiple of the backbone's patch size.
+        batch_size: query images per step and device.
+        num_workers: data worker processes; 0 loads the samples in the main process.
+        seed: seed for shuffling and for all random choices in a sample.
     """
 
     def __init__(
         self, root: str, image_size: int, batch_size: int, num_workers: int, seed: int
     ) -> None:
-        """Keep the settings; nothing is read before `prepare_data`.
+        """Store the settings; no file is read before `prepare_data`.
 
         Raises:
-            ValueError: for a batch or an image of no size, or a negative number of workers.
+            ValueError: if `batch_size` or `image_size` is below 1, or `num_workers` below 0.
         """
         super().__init__()
         if batch_size < 1 or image_size < 1:
@@ -51,38 +51,39 @@ class BaseDataModule(LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.datasets: dict[Split, Dataset[Sample]] = {}
         self.listed: dict[str, str] = {}
-        """which file lists what of each split, and how much, for messages; `build` fills it"""
+        """split name -> annotation file and its number of entries, for messages; set by `build`"""
         self.skipped: dict[str, dict[str, int]] = {}
-        """annotations left out of each split, by reason; `build` may fill it"""
+        """split name -> reason -> number of skipped annotations; `build` may set it"""
         self.held_out: Sequence[str] = ()
-        """what a benchmark holds out of its models' training, by the names of `excluded`"""
+        """classes or words that a benchmark's models must not be trained on, see `excluded`"""
         self.classes = Classes()
-        """what the class ids of samples stand for"""
+        """names of the class ids in the samples"""
         self.whole_photos = True
-        """whether queries are whole photos, squashed, so that masks can be brought to their size"""
+        """whether query images are whole photos, so that masks can be resized to the photo"""
 
     @property
     def excluded(self) -> list[str]:
-        """What training was to leave out, by name: nothing, unless a datamodule says otherwise.
+        """Names of the classes or words excluded from training; empty by default.
 
-        Plain strings, to be kept in checkpoints: a benchmark on held-out classes can refuse a
-        model whose training did not leave them out. Pascal's classes go by VOC's names
-        (`datasets.pascal_5i`); for affordances these are the words that no phrase holds.
+        They are stored in checkpoints as plain strings. A benchmark on held-out classes can thus
+        reject a checkpoint that was trained on them. Pascal classes use VOC's names
+        (`datasets.pascal_5i`). For affordances, the list contains the excluded words.
         """
         return []
 
     @abstractmethod
     def build(self, split: Split) -> Dataset[Sample]:
-        """Build the dataset of a split; building it twice must cost little."""
+        """Build the dataset of a split; a second call must be cheap."""
 
     def setup(self, stage: str) -> None:
-        """Build what the stage ("fit", "validate", "test", "predict") reads.
+        """Build the datasets of a stage ("fit", "validate", "test" or "predict").
 
         Raises:
-            ValueError: `predict` on parts of photos; a split without a usable sample.
+            ValueError: if the stage is "predict" and the query images are not whole photos, or if a
+                split has no usable sample.
         """
         if stage == "predict" and not self.whole_photos:
-            raise ValueError("predict needs whole photos; this benchmark crops or pads them")
+            raise ValueError("predict needs whole photos, but this benchmark crops or pads them")
         if self.toy:
             write_toy_world(self.root)
         splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
@@ -91,44 +92,44 @@ class BaseDataModule(LightningDataModule):
                 self.datasets[split] = self._build_used(split)
 
     def _build_used(self, split: Split) -> Dataset[Sample]:
-        """Build a split, note what its dataset leaves out, and refuse it if nothing is left."""
+        """Build a split, record its skipped samples, and raise ValueError if none is left."""
         dataset, name = self.build(split), self.split_name(split)
-        left_out: dict[str, int] = getattr(dataset, "skipped", {})
-        if left_out:
-            self.skipped[name] = self.skipped.get(name, {}) | left_out
+        skipped: dict[str, int] = getattr(dataset, "skipped", {})
+        if skipped:
+            self.skipped[name] = self.skipped.get(name, {}) | skipped
         if not _size(dataset):
             purpose = "train on" if split == "train" else "evaluate"
-            skipped = reasons(self.skipped.get(name, {}))
-            empty = f"the {name} split below {self.root} has no usable samples"
-            found = [empty, self.listed.get(name), skipped and f"skipped: {skipped}"]
-            raise ValueError(f"nothing to {purpose}: {'; '.join(filter(None, found))}")
+            counts = reasons(self.skipped.get(name, {}))
+            empty = f"the {name} split in {self.root} has no usable samples"
+            details = [empty, self.listed.get(name), counts and f"skipped: {counts}"]
+            raise ValueError(f"nothing to {purpose}: {'; '.join(filter(None, details))}")
         return dataset
 
     def prepare_data(self) -> None:
-        """Build the toy world, caches and indexes on one process while the others wait."""
+        """Build the toy world, caches and indexes in one process while the others wait."""
         state = self.trainer.state.fn if self.trainer else None
         self.setup(str(state.value) if state else "fit")
 
     def sizes(self) -> dict[str, int]:
-        """Number of samples in each split built, by its name on disk."""
+        """Return the number of samples of each split that is set up, by its name on disk."""
         return {self.split_name(split): _size(data) for split, data in self.datasets.items()}
 
     def split_name(self, split: Split) -> str:
-        """Name on disk of a split, where it has another there."""
+        """Return the split's name on disk; override if it differs from `split`."""
         return split
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches for the steps that are left of the run; without a Trainer those of one epoch.
+        """Return the batches of the remaining steps; without a Trainer, those of one epoch.
 
         Raises:
             ValueError: if the Trainer has no `max_steps`.
-            RuntimeError: before `setup`.
+            RuntimeError: if `setup` was not called.
         """
         trainer, size = self.trainer, _size(self._dataset("train"))
         if trainer is None:
             steps, first_step = -(-size // self.batch_size), 0
         elif trainer.max_steps < 0:
-            raise ValueError("training is counted in steps: set --trainer.max_steps")
+            raise ValueError("the length of training is given in steps: set --trainer.max_steps")
         else:
             accumulate = trainer.accumulate_grad_batches
             steps, first_step = trainer.max_steps * accumulate, trainer.global_step * accumulate
@@ -138,11 +139,11 @@ class BaseDataModule(LightningDataModule):
         return self._loader("train", sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split, every sample once over all ranks."""
+        """Return the validation batches; every sample occurs once over all ranks."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test split, every sample once over all ranks."""
+        """Return the test batches; every sample occurs once over all ranks."""
         return self._evaluation_loader("test")
 
     predict_dataloader = test_dataloader
@@ -153,21 +154,21 @@ class BaseDataModule(LightningDataModule):
         return self._loader(split, sampler)
 
     def _rank_and_world_size(self) -> tuple[int, int]:
-        """Of the Trainer; without one there is a single process."""
+        """Return the Trainer's rank and world size; (0, 1) without a Trainer."""
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
     def _dataset(self, split: Split) -> Dataset[Sample]:
-        """What `setup` has built of a split.
+        """Return the dataset of a split.
 
         Raises:
-            RuntimeError: if it has not, saying which stage to set up.
+            RuntimeError: if it is not set up; the message names the stage to set up.
         """
         if split not in self.datasets:
             stage = {"train": "fit", "val": "validate", "test": "test"}[split]
             raise RuntimeError(
                 f'the {self.split_name(split)} split is not set up: call setup("{stage}") before '
-                "its loader is asked for"
+                "requesting its data loader"
             )
         return self.datasets[split]
 
@@ -194,6 +195,6 @@ def _size(dataset: Dataset[Sample]) -> int:
 
 
 def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # workers are the parallelism
+    cv2.setNumThreads(0)  # the workers already run in parallel
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # signals to all processes of a run are the first one's to answer
+        os.setpgrp()  # only the main process handles signals sent to the whole process group

@@ -20,26 +20,28 @@ _DEFAULT_PROMPTING = Prompting(negative_prob=0.0)
 
 
 class COCO20iDataModule(BaseDataModule):
-    """One-shot segmentation of the 20 classes of a fold; training on the other 60.
+    """One-shot segmentation of the 20 classes of a fold, with training on the other 60.
 
-    Training takes each class in each photo that shows it as a phrase, once an epoch, with
-    object-aware crops, as training on PhraseCut does; the authors draw a class first, each as often
-    as any other, and squash whole photos. A negative asks for another class, which the photo may
-    show too; the authors' zeroed the support only. Validation is HSNet's test: a model is
-    not to be chosen by it, so the tables take the last checkpoint, as the authors do.
+    In training, each class in each photo that shows it is one phrase per epoch, with object-aware
+    crops as for PhraseCut. The authors sample a class first, all with equal probability, and squash
+    whole photos. See docs/deviations.md (coco-sampling). A negative names another class, which may
+    also be in the photo; the authors' negatives change only the support. See docs/deviations.md
+    (coco-negatives). Validation uses HSNet's test episodes and therefore must not select the
+    checkpoint. The tables use the last checkpoint, as the authors do.
 
     Args:
-        root: folder that holds COCO2014 and splits, or "toy" for the embedded toy world.
-        image_size: side of query and support images in pixels, a multiple of the backbone's patch.
-        batch_size: query images a step and device.
-        num_workers: processes that read and prepare samples; 0 does it in the main process.
-        seed: of the shuffling and of all draws; HSNet's test episodes are those of 0.
-        prompting: of training; validation takes its visual prompts and its form of phrases.
+        root: folder that contains COCO2014 and splits, or "toy" for the built-in toy world.
+        image_size: side of the query and support images in pixels, a multiple of the patch size.
+        batch_size: query images per step and device.
+        num_workers: data worker processes; 0 loads the samples in the main process.
+        seed: seed for shuffling and for all random choices; 0 gives HSNet's test episodes.
+        prompting: settings for training; validation uses only `visual_prompt` and
+            `evaluation_form`.
         fold: 0 to 3.
-        shots: supports an episode in validation, whose embeddings are averaged.
-        allow_seen: evaluate models too whose training may have named the fold's classes.
+        shots: supports per validation episode; their embeddings are averaged.
+        allow_seen: also evaluate checkpoints whose training did not exclude the fold's classes.
 
-    Reference: paper section 5.3, Table 6.
+    Reference: paper, section 5.3, Table 6.
     """
 
     def __init__(
@@ -54,20 +56,20 @@ class COCO20iDataModule(BaseDataModule):
         shots: int = 1,
         allow_seen: bool = False,
     ) -> None:
-        """Keep the settings.
+        """Store the settings.
 
         Raises:
-            ValueError: for a fold that does not exist, or no shot.
+            ValueError: if the fold does not exist, or `shots` is below 1.
         """
         super().__init__(root, image_size, batch_size, num_workers, seed)
         if shots < 1:
-            raise ValueError(f"shots {shots}: an episode has at least 1")
+            raise ValueError(f"shots must be >= 1, not {shots}")
         self.prompting, self.fold, self.shots = prompting, fold, shots
         self.held_out = () if allow_seen else self.excluded
         self.classes = Classes(COCO_CLASSES)
 
     def build(self, split: Split) -> Dataset[Sample]:
-        """Build the tasks to train on, or draw the test episodes."""
+        """Build the training tasks, or sample the test episodes."""
         photos, name = open_coco(self.root), self.split_name(split)
         listed = read_fold(self.root, name, self.fold)
         count = sum(map(len, listed.values()))
@@ -75,11 +77,11 @@ class COCO20iDataModule(BaseDataModule):
         if split == "train":
             tasks = COCOTasks(photos, listed)
             return PromptedDataset(tasks, self.prompting, self.image_size, True, self.seed)
-        drawn = hsnet_coco_episodes(listed, self.shots, self.seed)
-        self.skipped[name] = drawn.skipped
+        sampled = hsnet_coco_episodes(listed, self.shots, self.seed)
+        self.skipped[name] = sampled.skipped
         return OneShotDataset(
             photos,
-            drawn.episodes,
+            sampled.episodes,
             [self.prompting.evaluation_form.replace("{}", words) for words in COCO_CLASSES],
             self.image_size,
             "squash",
@@ -88,9 +90,9 @@ class COCO20iDataModule(BaseDataModule):
 
     @property
     def excluded(self) -> list[str]:
-        """COCO's names of the fold's classes."""
+        """COCO's names of the classes held out by the fold."""
         return [COCO_CLASSES[class_id] for class_id in fold_classes(self.fold)]
 
     def split_name(self, split: Split) -> str:
-        """HSNet's names of the two parts."""
+        """Return HSNet's name of the split: "trn" or "val"."""
         return "trn" if split == "train" else "val"

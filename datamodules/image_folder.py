@@ -1,4 +1,4 @@
-"""Own photos, masks and phrases as training and validation data."""
+"""Your own photos, masks and phrases as training and evaluation data."""
 
 import logging
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from datamodules.datasets.coco_json import read_coco
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import (
     ImageFolder,
-    refuse_common_photos,
+    reject_common_photos,
     validation_photos,
 )
 from datamodules.datasets.prompted import PromptedDataset, Prompting
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Table:
-    """Where a part of the data lies; all paths are below `root`, or absolute.
+    """Location of one split. Paths are absolute or relative to `root`.
 
     Args:
-        table: CSV or JSONL of phrases (columns image, mask, phrase and perhaps label), or a COCO
-            json.
-        images: folder that the names of photos start from; by default the table's own.
-        masks: folder that the names of masks start from; by default the table's own.
+        table: CSV or JSONL of phrases (columns image, mask, phrase and optionally label), or a COCO
+            JSON file.
+        images: folder that photo paths are relative to; by default the table's folder.
+        masks: folder that mask paths are relative to; by default the table's folder.
     """
 
     table: str = ""
@@ -43,23 +43,26 @@ _DEFAULT_TABLE = Table("own/phrases.csv")
 
 
 class ImageFolderDataModule(BaseDataModule):
-    """Your own photos, prompted as PhraseCut+ is; see docs/own_data.md.
+    """Your own photos, prompted like PhraseCut+; see docs/own_data.md.
 
-    A row of a table, or a phrase about a photo in a COCO json, is a task; tasks with equal phrases
-    are each other's supports, and negatives are phrases that the photo is not annotated with.
+    A task is a row of a table, or a phrase and photo of a COCO JSON file. Tasks with equal phrases
+    are each other's supports. Negatives are phrases that the photo is not annotated with.
 
     Args:
-        root: folder that paths start from, or "toy" for the embedded toy world.
-        image_size: side of the samples in pixels, a multiple of the backbone's patch.
-        batch_size: query images a step and device.
-        num_workers: processes that read and prepare samples; 0 does it in the main process.
-        seed: of the shuffling and of everything drawn for a sample; the parts do not depend on it.
-        prompting: negatives, supports, prefixes and mixing weights.
-        train: the table to train on.
-        val: the table to validate on; by default a share of the photos of `train`.
-        test: the table of `test` and `predict`; by default what `val` says.
-        val_share: of the photos of `train`, above 0 and below 1; read where there is no `val`.
-        phrases_per_image: phrases of a photo that train on one encoding of it, at most.
+        root: folder that all paths are relative to, or "toy" for the built-in toy world.
+        image_size: side of the square samples in pixels, a multiple of the backbone's patch size.
+        batch_size: query images per step and device.
+        num_workers: data worker processes; 0 loads the samples in the main process.
+        seed: seed for shuffling and for all random choices in a sample; the split into training
+            and validation photos does not depend on it.
+        prompting: settings for negatives, supports, prefixes and text weights.
+        train: table for training.
+        val: table for validation; by default a fraction of the photos in `train`.
+        test: table for `test` and `predict`; by default the same as for validation.
+        val_share: fraction of the photos in `train` used for validation if `val` is not given,
+            above 0 and below 1.
+        phrases_per_image: maximum number of phrases about a photo per training sample; they share
+            one encoding of the photo.
     """
 
     def __init__(
@@ -76,16 +79,16 @@ class ImageFolderDataModule(BaseDataModule):
         val_share: float = 0.1,
         phrases_per_image: int = 1,
     ) -> None:
-        """Keep the settings.
+        """Store the settings.
 
         Raises:
-            ValueError: for numbers out of range.
+            ValueError: if a number is out of range.
         """
         super().__init__(root, image_size, batch_size, num_workers, seed)
         if not 0 < val_share < 1:
-            raise ValueError(f"val_share lies between 0 and 1, not {val_share}")
+            raise ValueError(f"val_share must be above 0 and below 1, not {val_share}")
         if phrases_per_image < 1:
-            raise ValueError(f"phrases_per_image is at least 1, not {phrases_per_image}")
+            raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
         self.prompting, self.phrases_per_image = prompting, phrases_per_image
         self.tables: dict[Split, Table | None] = {"train": train, "val": val, "test": test or val}
         self.val_share = val_share
@@ -106,7 +109,7 @@ class ImageFolderDataModule(BaseDataModule):
         )
 
     def _source(self, split: Split) -> ImageFolder:
-        """A table of its own, or the part of the training table."""
+        """Return the tasks of the split's own table, or of its share of the training table."""
         own = self.tables["val" if split == "train" else split]
         trained = self.tables["train"]
         assert trained is not None
@@ -116,40 +119,40 @@ class ImageFolderDataModule(BaseDataModule):
             return ImageFolder(every).about(~validated if split == "train" else validated)
         if split == "train":
             return ImageFolder(self._annotations(trained))
-        if trained in self._read:  # fit: they are measured beside each other
-            refuse_common_photos(self._annotations(trained), self._annotations(own))
+        if trained in self._read:  # fit uses both tables
+            reject_common_photos(self._annotations(trained), self._annotations(own))
         return ImageFolder(self._annotations(own))
 
-    def _annotations(self, given: Table) -> Annotations:
-        """Read a table, once.
+    def _annotations(self, location: Table) -> Annotations:
+        """Read a table, or return it from memory.
 
         Raises:
-            DatasetNotFoundError: if it is missing.
-            ValueError: if it is none, by its name or its contents.
+            DatasetNotFoundError: if the table is missing.
+            ValueError: if no table is given, its suffix is unknown, or its contents are invalid.
         """
-        if given in self._read:
-            return self._read[given]
-        if not given.table:
-            raise ValueError("images or masks without a table: name it beside them (.table)")
-        file = self.root / Path(given.table).expanduser()
+        if location in self._read:
+            return self._read[location]
+        if not location.table:
+            raise ValueError("images or masks are set without a table: set table as well")
+        file = self.root / Path(location.table).expanduser()
         if not file.is_file():
             raise DatasetNotFoundError(
-                f"{file}: no such table; name a CSV, a JSONL or a COCO json below "
-                "--data.init_args.root with --data.init_args.train.table (docs/own_data.md)"
+                f"{file}: no such table; set --data.init_args.train.table to a CSV, JSONL or COCO "
+                "JSON file below --data.init_args.root (docs/own_data.md)"
             )
-        images, masks = (self._folder(part, file) for part in (given.images, given.masks))
+        images, masks = (self._folder(part, file) for part in (location.images, location.masks))
         kind = file.suffix.lower()
         if kind == ".json":
             annotations = read_coco(file, images)
         elif kind in (".csv", ".jsonl"):
             annotations = read_table(file, images, masks)
         else:
-            raise ValueError(f"{file}: a table ends in .csv, .jsonl or .json (COCO's format)")
+            raise ValueError(f"{file}: a table must end in .csv, .jsonl or .json (COCO's format)")
         if annotations.skipped:
             log.warning("%s: skipped %s", file, reasons(annotations.skipped))
-            self.skipped[given.table] = annotations.skipped
-        self._read[given] = annotations
+            self.skipped[location.table] = annotations.skipped
+        self._read[location] = annotations
         return annotations
 
-    def _folder(self, given: str | None, table: Path) -> Path:
-        return table.parent if given is None else self.root / Path(given).expanduser()
+    def _folder(self, folder: str | None, table: Path) -> Path:
+        return table.parent if folder is None else self.root / Path(folder).expanduser()

@@ -1,4 +1,4 @@
-"""LVIS's object names as training and validation data."""
+"""LVIS category names as training and validation data."""
 
 from torch.utils.data import Dataset
 
@@ -14,25 +14,26 @@ _NOTHING = Exclusion()
 
 
 class LVISNamesDataModule(BaseDataModule):
-    """Each category of LVIS in each photo, by its name, prompted as PhraseCut+ is.
+    """Category names of LVIS as phrases, prompted like PhraseCut+.
 
-    Most categories of LVIS are neither annotated nor known to be absent on a photo. What asks for
-    something absent, negatives in training and absent phrases in evaluation, is drawn from the
-    categories that the photo lists as absent (`neg_category_ids`). A photo that lists none has no
-    negatives and no absent phrase.
+    LVIS annotations are not exhaustive: most categories are neither annotated on a photo nor known
+    to be absent. Negatives in training and absent phrases in evaluation are therefore sampled from
+    the categories that the photo lists as absent (`neg_category_ids`). A photo without this list
+    has neither.
 
-    The paper's "CLIPSeg (LVIS)" was trained so; its config and its archive are not public.
+    The paper's "CLIPSeg (LVIS)" was trained on LVIS names. Its config and data archive are not
+    public. See docs/deviations.md (lvis-names).
 
     Args:
-        root: folder that holds LVIS, or "toy" for the embedded toy world.
-        image_size: side of the samples in pixels, a multiple of the backbone's patch.
-        batch_size: query images a step and device.
-        num_workers: processes that read and prepare samples; 0 does it in the main process.
-        seed: of the shuffling and of everything drawn for a sample.
-        prompting: negatives, supports, prefixes and mixing weights.
-        exclusion: names that training leaves out; evaluation never does.
+        root: folder that contains LVIS, or "toy" for the built-in toy world.
+        image_size: side of the square samples in pixels, a multiple of the backbone's patch size.
+        batch_size: query images per step and device.
+        num_workers: data worker processes; 0 loads the samples in the main process.
+        seed: seed for shuffling and for all random choices in a sample.
+        prompting: settings for negatives, supports, prefixes and text weights.
+        exclusion: names to exclude from training; evaluation uses all.
 
-    Reference: paper section 5.4, Table 8.
+    Reference: paper, section 5.4, Table 8.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class LVISNamesDataModule(BaseDataModule):
         prompting: Prompting = _DEFAULT_PROMPTING,
         exclusion: Exclusion = _NOTHING,
     ) -> None:
-        """Keep the settings."""
+        """Store the settings."""
         super().__init__(root, image_size, batch_size, num_workers, seed)
         self.prompting, self.exclusion = prompting, exclusion
 
@@ -57,18 +58,17 @@ class LVISNamesDataModule(BaseDataModule):
         self.listed[name] = lvis.listed
         source = every
         if train and self.exclusion.held_out:
-            source = every.without(self.exclusion.left_out())
-            left_out = len(every) - len(source)
-            self.skipped[name] = {"whose phrases name what is held out": left_out}
+            source = every.without(self.exclusion.phrase_filter())
+            self.skipped[name] = {"whose phrases contain held-out words": len(every) - len(source)}
         return PromptedDataset(
             source, self.prompting, self.image_size, train, self.seed, absent_negatives=True
         )
 
     @property
     def excluded(self) -> list[str]:
-        """VOC's names of the classes held out, or the words of the affordances."""
+        """VOC's names of the held-out classes, or the held-out affordance words."""
         return self.exclusion.names
 
     def split_name(self, split: Split) -> str:
-        """LVIS has no annotations of a test split."""
+        """Return "train" or "val"; LVIS has no annotated test split."""
         return "train" if split == "train" else "val"

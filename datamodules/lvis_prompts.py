@@ -13,14 +13,14 @@ class LVISPromptsDataModule(BaseDataModule):
     """Affordances, attributes and parts ("sit on", "can fly", "has wheels") on LVIS val.
 
     Args:
-        root: folder that holds LVIS, or "toy" for the embedded toy world.
-        image_size: side of the samples in pixels, a multiple of the backbone's patch.
-        batch_size: photos a step and device.
-        num_workers: processes that read and prepare samples; 0 does it in the main process.
-        seed: of the crops.
-        allow_seen: evaluate models too whose training may have read such words.
+        root: folder that contains LVIS, or "toy" for the built-in toy world.
+        image_size: side of the square samples in pixels, a multiple of the backbone's patch size.
+        batch_size: photos per step and device.
+        num_workers: data worker processes; 0 loads the samples in the main process.
+        seed: seed for the random crops.
+        allow_seen: also evaluate checkpoints whose training did not exclude affordance words.
 
-    Reference: paper section 5.4, Table 8.
+    Reference: paper, section 5.4, Table 8.
     """
 
     def __init__(
@@ -32,15 +32,21 @@ class LVISPromptsDataModule(BaseDataModule):
         seed: int = 0,
         allow_seen: bool = False,
     ) -> None:
-        """Keep the settings."""
+        """Store the settings."""
         super().__init__(root, image_size, batch_size, num_workers, seed)
         self.held_out = () if allow_seen else AFFORDANCE_WORDS
         self.whole_photos = False
 
     def build(self, split: Split) -> Dataset[Sample]:
-        """Read the annotations; there are none to train on."""
+        """Read the annotations. Only evaluation is supported.
+
+        Raises:
+            ValueError: for the training split.
+        """
         if split == "train":
-            raise ValueError("generalised prompts are for validate: train on PhraseCut or LVIS")
+            raise ValueError(
+                "generalised prompts are for evaluation only: train on PhraseCut or LVIS names"
+            )
         lvis = LVIS(self.root, ["val"])
         self.listed["val"] = lvis.listed
         dataset = GeneralisedPrompts(lvis, self.image_size, self.seed)
@@ -48,5 +54,5 @@ class LVISPromptsDataModule(BaseDataModule):
         return dataset
 
     def split_name(self, split: Split) -> str:
-        """The one that there is."""
+        """Return "val", the only split."""
         return "val"

@@ -10,20 +10,20 @@ from datamodules.datasets.pascal_zero_shot import ZeroShotDataset
 
 
 class PascalZeroShotDataModule(BaseDataModule):
-    """Every photo of VOC2012 val with 21 prompts: "background" and the 20 classes by JoEm's names.
+    """Photos of VOC2012 val with 21 prompts each: "background" and JoEm's names of the 20 classes.
 
-    Photos and labels are squashed to squares as the authors do.
+    Photos and labels are squashed to squares, as in the authors' code.
 
     Args:
-        root: folder that holds VOC2012, or "toy" for the embedded toy world.
-        image_size: side of the samples in pixels, a multiple of the backbone's patch.
-        batch_size: photos a step and device; each has 21 prompts.
-        num_workers: processes that read and prepare samples; 0 does it in the main process.
-        seed: not used, nothing is drawn.
-        unseen: number of classes that training left out: 2, 4, 6, 8 or 10.
-        allow_seen: evaluate models too whose training may have named those classes.
+        root: folder that contains VOC2012, or "toy" for the built-in toy world.
+        image_size: side of the square samples in pixels, a multiple of the backbone's patch size.
+        batch_size: photos per step and device; each has 21 prompts.
+        num_workers: data worker processes; 0 loads the samples in the main process.
+        seed: not used; nothing is random.
+        unseen: number of classes excluded from training: 2, 4, 6, 8 or 10.
+        allow_seen: also evaluate checkpoints whose training did not exclude these classes.
 
-    Reference: paper section 5.2, Table 4.
+    Reference: paper, section 5.2, Table 4.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class PascalZeroShotDataModule(BaseDataModule):
         unseen: int = 10,
         allow_seen: bool = False,
     ) -> None:
-        """Keep the settings.
+        """Store the settings.
 
         Raises:
-            ValueError: for a number of unseen classes that the benchmark does not have.
+            ValueError: if the benchmark has no set of this many unseen classes.
         """
         super().__init__(root, image_size, batch_size, num_workers, seed)
         names = unseen_classes(unseen)
@@ -48,14 +48,20 @@ class PascalZeroShotDataModule(BaseDataModule):
         self.classes = Classes(ZERO_SHOT_CLASSES, unseen_labels)
 
     def build(self, split: Split) -> Dataset[Sample]:
-        """List the photos; there are none to train on."""
+        """List the photos. Only evaluation is supported.
+
+        Raises:
+            ValueError: for the training split.
+        """
         if split == "train":
-            raise ValueError("Pascal zero-shot is for validate: train with PhraseCutDataModule")
+            raise ValueError(
+                "Pascal zero-shot is for evaluation only: train with PhraseCutDataModule"
+            )
         photos = open_voc(self.root, augmented=False)
         names = read_voc_list(self.root, "val")
         self.listed["val"] = f"{voc_list(self.root, 'val')} lists {len(names)} photos"
         return ZeroShotDataset(photos, names, self.image_size)
 
     def split_name(self, split: Split) -> str:
-        """The one that there is."""
+        """Return "val", the only split."""
         return "val"

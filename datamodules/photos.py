@@ -1,4 +1,4 @@
-"""Photos of one's own, for `predict`."""
+"""Your own photos for `predict`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -12,26 +12,28 @@ from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.photos import Photos, collate_readable
 from datamodules.samplers import Key
 
-_PAPERS = 352
-_PATCH = 16
-"""side of the patches of the paper's backbone, for a look at the photos without a model"""
+_DEFAULT_IMAGE_SIZE = 352  # the paper's
+_DEFAULT_PATCH = 16
+"""patch size in pixels if no model is attached; that of the paper's backbone"""
 
 
 class SameSizeSampler(Sampler[list[Key]]):
-    """Given batches, dealt to the ranks in turn.
+    """Distributes precomputed batches over the ranks, one after the other.
+
+    Each batch contains photos that the model sees at one size.
 
     Args:
-        batches: samples of each.
-        rank: of this process.
+        batches: indices of the samples of each batch.
+        rank: rank of this process.
         world_size: number of processes.
     """
 
     def __init__(self, batches: Sequence[Sequence[int]], rank: int, world_size: int) -> None:
-        """Take this rank's share."""
+        """Select this rank's batches."""
         self.batches = batches[rank::world_size] or [[]]  # see EvaluationSampler
 
     def __len__(self) -> int:
-        """Batches of this rank; one empty one where it has none."""
+        """Return this rank's number of batches; a rank without samples has one empty batch."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -41,27 +43,28 @@ class SameSizeSampler(Sampler[list[Key]]):
 
 
 class PhotosDataModule(BaseDataModule):
-    """Masks for photos of one's own, as `segment` writes them, on any number of devices.
+    """Your own photos, for writing masks like `segment` on any number of devices.
 
     Args:
         photos: files, folders and globs, see `find_photos`.
-        prompts: what to look for in each: words, an `ImagePrompt`, a list of these, which are
-            averaged, or a `Blend` of words and examples.
-        form: of the masks, see `MaskFiles`.
-        overlay: write the masks laid over each photo too.
-        threshold: probability above which a pixel counts; by default the checkpoint's own.
-        absent_cut: presence below which a prompt is taken to be absent and its mask left empty;
-            "kept" for the one in the checkpoint. By default no mask is left empty.
-        root: not used; photos lie where `photos` says.
-        image_size: side of a square with about the area of what the model sees, in pixels; by
-            default the checkpoint's own under the command line, 352 where none says it.
-        batch_size: photos a step and device, if the model sees them at one size.
-        num_workers: processes that read photos; 0 does it in the main process.
-        seed: not used; nothing is drawn.
+        prompts: prompts for every photo: a phrase, an `ImagePrompt`, a list of `ImagePrompt`
+            (averaged), or a `Blend` of phrases and image prompts.
+        form: file format of the masks, see `MaskFiles`.
+        overlay: also write each photo with its masks drawn on top.
+        threshold: probability above which a pixel is foreground; by default the checkpoint's
+            stored threshold.
+        absent_cut: presence score below which a prompt is considered absent and its mask is empty;
+            "stored" uses the checkpoint's value. The default 0 never empties a mask.
+        root: not used.
+        image_size: side in pixels of a square with about the area of the model's input. The
+            command line's default is the checkpoint's value; without one, the default is 352.
+        batch_size: photos per step and device; a batch contains photos of one input size only.
+        num_workers: data worker processes; 0 reads the photos in the main process.
+        seed: not used; nothing is random.
 
     Raises:
-        ValueError: for no prompt, an empty one, or a number out of range.
-        FileNotFoundError: naming what is not there, or holds no photo.
+        ValueError: if there is no prompt, a prompt is empty, or a number is out of range.
+        FileNotFoundError: if a path does not exist or contains no photo.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class PhotosDataModule(BaseDataModule):
         form: Literal["png", "npy", "rle", "labels"] = "png",
         overlay: bool = True,
         threshold: float | None = None,
-        absent_cut: float | Literal["kept"] = 0.0,
+        absent_cut: float | Literal["stored"] = 0.0,
         root: str = "data",
         image_size: int | None = None,
         batch_size: int = 8,
@@ -79,18 +82,18 @@ class PhotosDataModule(BaseDataModule):
         seed: int = 0,
     ) -> None:
         """Find the photos."""
-        side = _PAPERS if image_size is None else image_size
+        side = _DEFAULT_IMAGE_SIZE if image_size is None else image_size
         super().__init__(root, side, batch_size, num_workers, seed)
-        self.toy = False  # nothing is read below the root
+        self.toy = False  # `root` is not used
         if not photos:
             raise ValueError("no photos: set --data.init_args.photos to files, folders or globs")
         if not prompts:
-            raise ValueError("give --data.init_args.prompts at least one prompt")
+            raise ValueError("no prompts: set --data.init_args.prompts to at least one prompt")
         for prompt in prompts:
             split(prompt)  # raises for an empty one
         for name, number in (("threshold", threshold), ("absent_cut", absent_cut)):
             if isinstance(number, float | int) and not 0 <= number <= 1:
-                raise ValueError(f"--data.init_args.{name} lies in [0, 1], not {number}")
+                raise ValueError(f"--data.init_args.{name} must be in [0, 1], not {number}")
         self.files, self.prompts = find_photos(photos), prompts
         self.output: dict[str, Any] = {
             "form": form,
@@ -98,41 +101,42 @@ class PhotosDataModule(BaseDataModule):
             "threshold": threshold,
             "absent_cut": absent_cut,
         }
-        """how masks are to be written, see `PhotoMasks`"""
+        """output settings, see `PhotoMasks`"""
 
     @property
     def prompt_names(self) -> list[str]:
-        """How results call the prompts."""
+        """Names of the prompts in results."""
         return [describe(prompt) for prompt in self.prompts]
 
     def prepare_data(self) -> None:
-        """Nothing: photos are there."""
+        """Do nothing: the photos need no preparation."""
 
     def build(self, split: Split) -> Dataset[Sample]:
-        """Build what `predict` reads.
+        """Build the dataset for `predict`.
 
         Raises:
-            ValueError: for other verbs; for examples that the model is not told to read.
+            ValueError: for other commands, or if there are image prompts and the protocol's first
+                prompt type is not "blend".
         """
         if split != "test":
-            raise ValueError("photos of one's own have no targets: `predict` is the verb for them")
-        patch = _PATCH
+            raise ValueError("photos without targets can only be used with the `predict` command")
+        patch = _DEFAULT_PATCH
         if self.trainer:
             module: Any = self.trainer.lightning_module
             by_example = any(not isinstance(prompt, str) for prompt in self.prompts)
-            if by_example and module.protocol.readings[0] != "blend":
+            if by_example and module.protocol.prompt_types[0] != "blend":
                 raise ValueError(
-                    "prompts with examples need --model.protocol.init_args.readings [blend]"
+                    "image prompts need --model.protocol.init_args.prompt_types [blend]"
                 )
             patch = module.model.backbone.shape.patch_size
         return Photos(self.files, self.prompts, self.image_size, patch)
 
     def split_name(self, split: Split) -> str:
-        """There are no splits."""
+        """Return "photos": there are no splits."""
         return "photos"
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Every photo once over all ranks."""
+        """Return the batches; every photo occurs once over all ranks."""
         dataset = self._dataset("test")
         assert isinstance(dataset, Photos)
         batches = dataset.batches(self.batch_size)

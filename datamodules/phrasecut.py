@@ -16,21 +16,23 @@ _NOTHING = Exclusion()
 
 
 class PhraseCutDataModule(BaseDataModule):
-    """PhraseCut: referring expressions; with the default prompting, PhraseCut+ (PC+).
+    """PhraseCut referring expressions; with the default `prompting`, PhraseCut+ (PC+).
 
     Args:
-        root: folder that holds VGPhraseCut_v0, or "toy" for the embedded toy world.
-        image_size: side of the samples in pixels, a multiple of the backbone's patch.
-        batch_size: query images a step and device.
-        num_workers: processes that read and prepare samples; 0 does it in the main process.
-        seed: of the shuffling and of everything drawn for a sample.
-        prompting: negatives, supports, prefixes and mixing weights.
-        val_split: what `validate` reads, and `fit` between steps; the paper's tables are on test.
+        root: folder that contains VGPhraseCut_v0, or "toy" for the built-in toy world.
+        image_size: side of the square samples in pixels, a multiple of the backbone's patch size.
+        batch_size: query images per step and device.
+        num_workers: data worker processes; 0 loads the samples in the main process.
+        seed: seed for shuffling and for all random choices in a sample.
+        prompting: settings for negatives, supports, prefixes and text weights.
+        val_split: split for `validate` and for validation during `fit`; the paper's tables use
+            test.
         rasterizer: how polygons become masks in evaluation; training always uses "coco".
-        exclusion: phrases that training leaves out; evaluation never does.
-        phrases_per_image: phrases of a photo that train on one encoding of it, at most.
+        exclusion: phrases to exclude from training; evaluation uses all.
+        phrases_per_image: maximum number of phrases about a photo per training sample; they share
+            one encoding of the photo.
 
-    Reference: paper section 4.
+    Reference: paper, section 4.
     """
 
     def __init__(
@@ -46,17 +48,17 @@ class PhraseCutDataModule(BaseDataModule):
         exclusion: Exclusion = _NOTHING,
         phrases_per_image: int = 1,
     ) -> None:
-        """Keep the settings.
+        """Store the settings.
 
         Raises:
-            ValueError: for numbers below 1 and an unknown rasterizer.
+            ValueError: if a number is below 1, or the rasterizer is unknown.
         """
         super().__init__(root, image_size, batch_size, num_workers, seed)
         if phrases_per_image < 1:
-            raise ValueError(f"phrases_per_image is at least 1, not {phrases_per_image}")
+            raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
         if rasterizer not in get_args(Rasterizer):
             known = ", ".join(get_args(Rasterizer))
-            raise ValueError(f"rasterizer is one of {known}, not {rasterizer!r}")
+            raise ValueError(f"rasterizer must be one of {known}, not {rasterizer!r}")
         self.phrases_per_image = phrases_per_image
         self.prompting, self.val_split, self.rasterizer = prompting, val_split, rasterizer
         self.exclusion = exclusion
@@ -69,8 +71,8 @@ class PhraseCutDataModule(BaseDataModule):
         self.listed[name] = f"refer_{name}.json has {len(every)} phrases about its photos"
         skipped = {reason: len(ids) for reason, ids in every.index.skipped.items()}
         if train and self.exclusion.held_out:
-            source = every.without(self.exclusion.left_out())
-            skipped["whose phrases name what is held out"] = len(every) - len(source)
+            source = every.without(self.exclusion.phrase_filter())
+            skipped["whose phrases contain held-out words"] = len(every) - len(source)
         self.skipped[name] = skipped
         return PromptedDataset(
             source, self.prompting, self.image_size, train, self.seed, self.phrases_per_image
@@ -78,9 +80,9 @@ class PhraseCutDataModule(BaseDataModule):
 
     @property
     def excluded(self) -> list[str]:
-        """VOC's names of the classes held out, or the words of the affordances."""
+        """VOC's names of the held-out classes, or the held-out affordance words."""
         return self.exclusion.names
 
     def split_name(self, split: Split) -> str:
-        """Name on disk: validation may read another split."""
+        """Return the split's name on disk; for "val" it is `val_split`."""
         return self.val_split if split == "val" else split

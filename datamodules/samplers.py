@@ -1,4 +1,4 @@
-"""Which samples are seen when, and by which rank."""
+"""Batch samplers for training and evaluation on one or more ranks."""
 
 from collections.abc import Iterator
 
@@ -10,19 +10,20 @@ Key = tuple[int, int]
 
 
 class TrainingSampler(Sampler[list[Key]]):
-    """Whole batches of (epoch, index), shuffled anew every epoch, for a fixed number of steps.
+    """Yields batches of (epoch, index) for a fixed number of steps, reshuffled every epoch.
 
-    Position k of the endless stream of samples depends on the seed alone; step s of rank r takes
-    its slice of the s-th global batch. So one rank with 2 B sees what two with B see together,
-    and a resumed run starts where it stopped. The authors do not shuffle.
+    The endless stream of samples depends on the seed only. At step s, rank r uses its slice of the
+    s-th global batch. One rank with batch size 2B therefore sees the same samples as two ranks with
+    batch size B, and a resumed run continues where it stopped. The authors do not shuffle. See
+    docs/deviations.md (shuffling).
 
     Args:
         size: number of samples in the dataset.
-        batch_size: prompts of one rank's step.
-        seed: of the shuffling.
-        steps: of the whole run; its length.
-        first_step: steps already taken.
-        rank: of this process.
+        batch_size: samples per step and rank.
+        seed: seed for shuffling.
+        steps: total number of steps of the run; the sampler's length.
+        first_step: number of steps already done.
+        rank: rank of this process.
         world_size: number of processes.
     """
 
@@ -36,17 +37,17 @@ class TrainingSampler(Sampler[list[Key]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Keep the numbers."""
+        """Store the numbers."""
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.steps, self.first_step = steps, first_step
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        """Steps of the whole run, also when some are already taken: Lightning counts on."""
+        """Return the steps of the whole run, even if resumed: Lightning continues its count."""
         return self.steps
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Yield one batch a step."""
+        """Yield one batch per step."""
         current, order = -1, np.empty(0, np.int64)
         for step in range(self.first_step, self.steps):
             first = (step * self.world_size + self.rank) * self.batch_size
@@ -61,28 +62,28 @@ class TrainingSampler(Sampler[list[Key]]):
 
 
 class EvaluationSampler(Sampler[list[Key]]):
-    """Every sample once, in order: the same batches for any number of ranks, dealt in turn.
+    """Yields every sample once, in order; batches are distributed over the ranks in turn.
 
-    Lightning's own sampler repeats samples until the ranks have equally many, and counts them
-    twice.
+    The batches are the same for any number of ranks. Lightning's default sampler repeats samples
+    until all ranks have equally many, so that some would be counted twice.
 
     Args:
         size: number of samples in the dataset.
-        batch_size: samples of a batch; the last one may be smaller.
-        rank: of this process.
+        batch_size: samples per batch; the last one may be smaller.
+        rank: rank of this process.
         world_size: number of processes.
     """
 
     def __init__(self, size: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        """Keep the numbers."""
+        """Store the numbers."""
         self.size, self.batch_size = size, batch_size
         self.starts = range(rank * batch_size, size, world_size * batch_size)
 
     def __len__(self) -> int:
-        """Batches of this rank; a rank without any gets one empty one.
+        """Return this rank's number of batches; a rank without samples gets one empty batch.
 
-        Lightning skips the evaluation of a rank without batches, and the others would wait for
-        its share of the sums for ever.
+        Lightning skips evaluation on a rank without batches. The other ranks would then wait
+        forever when metrics are synchronised.
         """
         return max(1, len(self.starts))
 

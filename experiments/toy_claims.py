@@ -1,11 +1,11 @@
-"""What the toy world must show, over seeds: fits what is missing, measures, writes the figures.
+"""Measure the claims about the toy world over several seeds.
 
     python experiments/toy_claims.py --runs runs/toy_claims
 
-Three fits a seed, of the length of `experiments/toy.yaml`: the README's first command, the same
-with an untrained CLIP, and the same without the kinds of fold 0. Finished runs are kept, whatever
-version made them: experiments/results/toy_claims.json has the commit and config of each beside the
-figures.
+Trains three models per seed with the settings of `experiments/toy.yaml`: the README's first
+command, the same with an untrained CLIP, and the same without the kinds of fold 0. Finished runs
+are reused, even if another version of the code made them. The metrics are written to
+experiments/results/toy_claims.json, with commit and config hash of each run.
 """
 
 import argparse
@@ -44,7 +44,7 @@ OVERLAYS = {
     "without_fold_0": ["data/without_fold_0.yaml"],
 }
 UNSEEN = KINDS[:5]
-SAID = {
+PROMPTS = {
     "sit on": "something to sit on",
     "drink from": "something to drink from",
     "ride on": "something to ride on",
@@ -55,16 +55,16 @@ SAID = {
     "has legs": "has legs",
     "has ears": "has ears",
 }
-"""generalised prompt of the authors' -> how it is put here; "has ears" is in their code alone"""
-_DRAWN = 0xC1A15  # opens the generators' seeds: nobody else draws these scenes
-_AT = int((THRESHOLDS - PAPER_THRESHOLD).abs().argmin())
+"""the authors' generalised prompt -> wording used here; "has ears" is only in their code"""
+_SEED = 0xC1A15  # first part of every generator's seed, unique to these scenes
+_AT = int((THRESHOLDS - PAPER_THRESHOLD).abs().argmin())  # index of the paper's threshold
 
 Mask = npt.NDArray[np.bool_]
 Probability = npt.NDArray[np.float32]
 
 
 def fit(name: str, seed: int, runs: Path) -> Path:
-    """Run the plain command unless it has been run; returns the run's folder."""
+    """Train one model unless it has finished before; return the folder of the run."""
     folder = runs / f"{name}-{seed}"
     if not list(folder.glob("results/fit-*.json")):
         configs = ["pc_plus.yaml", *OVERLAYS[name], "toy.yaml"]
@@ -77,30 +77,30 @@ def fit(name: str, seed: int, runs: Path) -> Path:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Content of the results file of a run of `fit`."""
+    """Return the content of the newest results file of a `fit` run."""
     file = max(folder.glob("results/fit-*.json"), key=lambda file: file.stat().st_mtime)
     content: dict[str, Any] = json.loads(file.read_text())
     return content
 
 
 class Tally:
-    """Mean IoU over prompts at the paper's threshold, best IoU_FG and AP over all pixels."""
+    """Accumulator of mIoU at the paper's threshold, best IoU_FG, and AP over all pixels."""
 
     def __init__(self) -> None:
-        """Start from nothing."""
+        """Start without prompts."""
         self.ious: list[float] = []
         self.counts: list[Counts] = []
 
     def add(self, probability: Probability, target: Mask) -> None:
-        """Count one prompt."""
-        found = counts_at_thresholds(
+        """Add one prompt."""
+        counts = counts_at_thresholds(
             histograms(torch.from_numpy(probability)[None], torch.from_numpy(target)[None])
         )
-        self.counts.append(found)
-        self.ious.append(float(iou_foreground(found)[0, _AT]))
+        self.counts.append(counts)
+        self.ious.append(float(iou_foreground(counts)[0, _AT]))
 
     def numbers(self) -> dict[str, float]:
-        """Figures in [0, 1] and the number of prompts; nothing else where there was none."""
+        """Return the metrics in [0, 1] and the number of prompts; only the number if it is 0."""
         if not self.ious:
             return {"prompts": 0}
         total = Counts(*(torch.cat(values).sum(0) for values in zip(*self.counts, strict=True)))
@@ -112,51 +112,54 @@ class Tally:
         }
 
 
-def listening(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Mean IoU with each thing for its own phrase, for another thing's, and for all things."""
+def prompt_sensitivity(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Evaluate the mask of each thing for its own phrase and for another thing's phrase.
+
+    The floor is a prediction that marks all things for every phrase.
+    """
     tallies = {name: Tally() for name in ("own phrase", "another's phrase", "all things (floor)")}
-    for scene in track(scenes, "listening"):
+    for scene in track(scenes, "prompt sensitivity"):
         phrases = [f"{thing.colour} {_name(thing)}" for thing in scene.things]
         if len(set(phrases)) < max(2, len(phrases)):
-            continue  # every phrase must mean one thing
-        answers = segmenter(scene.image, phrases).probability
-        everything = np.any([thing.mask for thing in scene.things], 0).astype(np.float32)
+            continue  # every phrase must refer to a single thing
+        probabilities = segmenter(scene.image, phrases).probability
+        all_things = np.any([thing.mask for thing in scene.things], 0).astype(np.float32)
         for index, thing in enumerate(scene.things):
             other = (index + 1) % len(scene.things)
-            tallies["own phrase"].add(answers[index], thing.mask)
-            tallies["another's phrase"].add(answers[other], thing.mask)
-            tallies["all things (floor)"].add(everything, thing.mask)
+            tallies["own phrase"].add(probabilities[index], thing.mask)
+            tallies["another's phrase"].add(probabilities[other], thing.mask)
+            tallies["all things (floor)"].add(all_things, thing.mask)
     return {name: tally.numbers() for name, tally in tallies.items()}
 
 
 def kinds(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Every kind in sight asked for by name; fold 0 and the others apart."""
+    """Evaluate every visible kind by its name, separately for fold 0 and the other kinds."""
     fold, others = Tally(), Tally()
     for scene in track(scenes, "kinds"):
         present = sorted({thing.kind for thing in scene.things})
         prompts = [f"a photo of a {kind_name(kind)}." for kind in present]
-        answers = segmenter(scene.image, prompts).probability if present else ()
-        for kind, probability in zip(present, answers, strict=True):
+        probabilities = segmenter(scene.image, prompts).probability if present else ()
+        for kind, probability in zip(present, probabilities, strict=True):
             target = np.any([thing.mask for thing in scene.things if thing.kind == kind], 0)
             (fold if kind in UNSEEN else others).add(probability, target)
     return {"fold 0": fold.numbers(), "other kinds": others.numbers()}
 
 
 def properties(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Affordances, attributes and parts against the authors' lists, where something fits."""
-    tallies = {said: Tally() for said in SAID.values()}
-    floor = {said: Tally() for said in SAID.values()}
+    """Evaluate affordances, attributes and parts where they match some but not all things."""
+    tallies = {text: Tally() for text in PROMPTS.values()}
+    floor = {text: Tally() for text in PROMPTS.values()}
     for scene in track(scenes, "properties"):
-        answers = segmenter(scene.image, list(SAID.values())).probability
-        for (prompt, said), probability in zip(SAID.items(), answers, strict=True):
-            fitting = [thing.mask for thing in scene.things if thing.kind in PROPERTIES[prompt]]
-            if fitting and len(fitting) < len(scene.things):
-                everything = np.any([thing.mask for thing in scene.things], 0)
-                tallies[said].add(probability, np.any(fitting, 0))
-                floor[said].add(everything.astype(np.float32), np.any(fitting, 0))
+        probabilities = segmenter(scene.image, list(PROMPTS.values())).probability
+        for (prompt, text), probability in zip(PROMPTS.items(), probabilities, strict=True):
+            matching = [thing.mask for thing in scene.things if thing.kind in PROPERTIES[prompt]]
+            if matching and len(matching) < len(scene.things):
+                all_things = np.any([thing.mask for thing in scene.things], 0)
+                tallies[text].add(probability, np.any(matching, 0))
+                floor[text].add(all_things.astype(np.float32), np.any(matching, 0))
     return {
-        said: tally.numbers() | {"all things (floor)": floor[said].numbers().get("miou@0.3", 0.0)}
-        for said, tally in tallies.items()
+        text: tally.numbers() | {"all things (floor)": floor[text].numbers().get("miou@0.3", 0.0)}
+        for text, tally in tallies.items()
     }
 
 
@@ -165,21 +168,21 @@ def _name(thing: Thing) -> str:
 
 
 def measure(seed: int, runs: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Every figure of one seed."""
+    """Train the models of one seed and return all metrics."""
     folders = {name: fit(name, seed, runs) for name in OVERLAYS}
     models = {
         name: Segmenter.from_checkpoint(folder / "checkpoints" / "last.ckpt")
         for name, folder in folders.items()
         if name != "untrained"
     }
-    wanted = [f"text/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
-    wanted += [f"visual/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
+    metrics = [f"text/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
+    metrics += [f"visual/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
     figures: dict[str, Any] = {}
     for name, folder in folders.items():
         result = outcome(folder)
-        figures[name] = {key: round(result["metrics"][f"val/{key}"], 4) for key in wanted}
+        figures[name] = {key: round(result["metrics"][f"val/{key}"], 4) for key in metrics}
         figures[name]["seconds"] = result["seconds"]
-    figures["listening"] = listening(models["toy"], scenes)
+    figures["listening"] = prompt_sensitivity(models["toy"], scenes)
     figures["kinds, all named in training"] = kinds(models["toy"], scenes)
     figures["kinds, fold 0 never named"] = kinds(models["without_fold_0"], scenes)
     figures["properties"] = properties(models["toy"], scenes)
@@ -187,7 +190,7 @@ def measure(seed: int, runs: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 
 def summary(figures: Sequence[Any]) -> Any:  # noqa: ANN401 - the shape of the figures
-    """Mean, least and greatest of every number over the seeds."""
+    """Return mean, minimum and maximum of every number over the seeds."""
     if isinstance(figures[0], dict):
         return {key: summary([one[key] for one in figures]) for key in figures[0]}
     return {
@@ -198,32 +201,32 @@ def summary(figures: Sequence[Any]) -> Any:  # noqa: ANN401 - the shape of the f
 
 
 def main() -> None:
-    """Read the command line, fit, measure, write."""
+    """Parse the command line, train and measure the models, and write the metrics."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the fits")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the training runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--scenes", type=int, default=200, help="held-out scenes to measure on")
-    given = parser.parse_args()
-    drawn = [
-        draw_scene(np.random.default_rng((_DRAWN, index)), 128) for index in range(given.scenes)
+    parser.add_argument("--scenes", type=int, default=200, help="held-out scenes to evaluate")
+    args = parser.parse_args()
+    scenes = [
+        draw_scene(np.random.default_rng((_SEED, index)), 128) for index in range(args.scenes)
     ]
-    seeds = {str(seed): measure(seed, given.runs, drawn) for seed in given.seeds}
-    made = {
-        f"{name}-{seed}": outcome(given.runs / f"{name}-{seed}")
-        for seed in given.seeds
+    seeds = {str(seed): measure(seed, args.runs, scenes) for seed in args.seeds}
+    results = {
+        f"{name}-{seed}": outcome(args.runs / f"{name}-{seed}")
+        for seed in args.seeds
         for name in OVERLAYS
     }
     content = {
         "command": " ".join(["python", "experiments/toy_claims.py", *sys.argv[1:]]),
-        "scenes": given.scenes,
-        "things_per_scene": statistics.fmean(len(scene.things) for scene in drawn),
+        "scenes": args.scenes,
+        "things_per_scene": statistics.fmean(len(scene.things) for scene in scenes),
         "over_seeds": summary(list(seeds.values())),
         "seeds": seeds,
         "fits": {
             name: {key: result[key] for key in ("commit", "dirty", "config_hash", "step")}
-            for name, result in made.items()
+            for name, result in results.items()
         },
         **provenance(),
     }

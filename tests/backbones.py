@@ -1,4 +1,4 @@
-"""Prints the tables of docs/backbones.md: python -m tests.backbones."""
+"""Print the tables of docs/backbones.md: python -m tests.backbones."""
 
 from collections.abc import Iterator
 
@@ -19,12 +19,12 @@ WEIGHTS = ("| name | tags |", "|---|---|")
 
 
 def published() -> list[str]:
-    """Names of open_clip that `CLIPBackbone` takes and that have weights."""
+    """Return the open_clip names that `CLIPBackbone` supports and that have weights."""
     return [name for name in plain_names() if usable_tags(name)]
 
 
 def sizes(name: str) -> str:
-    """Row of a name: its shape, its own image size and the one nearest to the paper's 352."""
+    """Return the row of a name: shape, own image size, and the size nearest to the paper's 352."""
     config = find_config(name)
     vision = config["vision_cfg"]
     patch = vision["patch_size"]
@@ -38,17 +38,17 @@ def sizes(name: str) -> str:
 
 
 def weights(name: str) -> str:
-    """Row of a name: its tags."""
+    """Return the row of a name with its tags."""
     return f"| {name} | {', '.join(usable_tags(name))} |"
 
 
 def count(model: nn.Module) -> int:
-    """Parameters of a model."""
+    """Return the number of parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def tables() -> Iterator[str]:
-    """Both tables, line by line."""
+    """Yield the lines of both tables."""
     yield from (*SIZES, *map(sizes, published()), "", *WEIGHTS, *map(weights, published()))
 
 

@@ -1,4 +1,4 @@
-"""Running the command line inside a test, on the tiny CLIP and the miniature PhraseCut."""
+"""Run the command line in tests, with the tiny CLIP and the miniature PhraseCut."""
 
 import json
 import os
@@ -13,12 +13,12 @@ BASE = EXPERIMENTS / "pc_plus.yaml"
 
 
 def arguments(
-    verb: str, root: Path, folder: Path, *more: str, configs: tuple[Path, ...] = ()
+    command: str, root: Path, folder: Path, *more: str, configs: tuple[Path, ...] = ()
 ) -> list[str]:
-    """A verb on the base experiment with overlays, brought down to the miniature."""
+    """Return the arguments of a command with base config, overlays and settings for tests."""
     files = [f"--config={file}" for file in (BASE, *configs)]
     return [
-        verb,
+        command,
         *files,
         "--model.backbone.init_args.name=tiny",
         "--model.backbone.init_args.pretrained=false",
@@ -37,24 +37,29 @@ def arguments(
 
 
 def run(*args: str) -> None:
-    """Run in this process."""
-    sys.argv = ["clipseg_pl"]  # lightning warns where both are given
+    """Run a command in this process."""
+    sys.argv = ["clipseg_pl"]  # lightning warns if sys.argv and args are both set
     main(list(args))
 
 
 def launch(*args: str, **environment: str) -> None:
-    """Run in a process of its own, which lightning starts again for further ranks."""
+    """Run a command in a new process and assert that it succeeds."""
     done = attempt(*args, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def attempt(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The same, however it ends."""
-    places = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXPERIMENTS.parent)}
-    kept = {key: value for key, value in os.environ.items() if key not in environment}
+    """Run a command in a new process, whatever its exit status.
+
+    Args:
+        args: command and options.
+        environment: environment variables to set, or to remove if the value is empty.
+    """
+    fixed = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXPERIMENTS.parent)}
+    inherited = {key: value for key, value in os.environ.items() if key not in environment}
     return subprocess.run(
         [sys.executable, "-m", "clipseg_pl", *args],
-        env=kept | places | {key: value for key, value in environment.items() if value},
+        env=inherited | fixed | {key: value for key, value in environment.items() if value},
         capture_output=True,
         text=True,
         timeout=300,
@@ -62,6 +67,6 @@ def attempt(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def results(folder: Path) -> dict:
-    """The newest results file of a run."""
+    """Return the content of the newest results file of a run."""
     files = sorted((folder / "results").glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
     return json.loads(files[-1].read_text())

@@ -1,3 +1,5 @@
+"""Fixtures for all tests."""
+
 import json
 import os
 import tempfile
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", WANDB_MODE="offline", HF_HUB_OFFLINE="1")
-os.environ["OMP_NUM_THREADS"] = "1"  # the suite's two processes are its parallelism
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run in parallel processes instead
 
 import torch
 from hypothesis import settings
@@ -24,7 +26,7 @@ from tests.miniature import write_miniature
 
 settings.register_profile("no database", database=None)
 settings.load_profile("no database")
-set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # by default the repository
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # default: the repository
 
 REPOSITORY = Path(__file__).parents[1]
 TINY_CLIP = {
@@ -50,7 +52,7 @@ TINY_VIT = {"img_size": 96, "patch_size": 16, "embed_dim": 48, "depth": 12, "num
 
 @pytest.fixture(autouse=True, scope="session")
 def places(tmp_path_factory):
-    """Caches below the session's own folder, a tiny CLIP and ViT named "tiny", nothing else."""
+    """Use a cache and a weights folder of this session, with a CLIP and a ViT named "tiny"."""
     weights = tmp_path_factory.mktemp("weights", numbered=False)
     (weights / "tiny.json").write_text(json.dumps(TINY_CLIP))
     (weights / "tiny_vit.json").write_text(json.dumps(TINY_VIT))
@@ -62,15 +64,16 @@ def places(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Every test draws the same weights, whatever ran before it."""
+    """Seed torch, so that weights do not depend on earlier tests."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory) -> Path:
-    """Root folder of a small PhraseCut: 12 photos (36 tasks) to train on, 5 and 5 to evaluate.
+    """Root folder of a miniature PhraseCut and toy versions of the other datasets.
 
-    Beside it lie toy versions of the other datasets, 40 pictures a split.
+    PhraseCut has 12 photos with 36 tasks for training and 5 photos each in val and test. The other
+    datasets have 40 images per split, and the custom dataset has 20 images.
     """
     root = tmp_path_factory.mktemp("miniature")
     write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
@@ -90,7 +93,7 @@ def trained(miniature, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def decoder_file(tmp_path_factory) -> Path:
-    """A decoder of random weights for the tiny CLIP."""
+    """File of a decoder with random weights for the tiny CLIP."""
     file = tmp_path_factory.mktemp("decoder") / "tiny-decoder.pt"
     shape = CLIPBackbone("tiny", pretrained=False).shape
     torch.save(FiLMDecoder(shape).state_dict(), file)
@@ -99,8 +102,8 @@ def decoder_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real photos and weights, named by CLIPSEG_REAL_DATA."""
-    given = os.environ.get("CLIPSEG_REAL_DATA")
-    if not given:
+    """Folder of real photos and weights, from the environment variable CLIPSEG_REAL_DATA."""
+    folder = os.environ.get("CLIPSEG_REAL_DATA")
+    if not folder:
         pytest.skip("CLIPSEG_REAL_DATA is not set: needs real photos, which are not in git")
-    return Path(given).resolve()
+    return Path(folder).resolve()

@@ -1,4 +1,4 @@
-"""What goes wrong while a run trains, on purpose."""
+"""Callbacks that cause faults during a training."""
 
 import glob
 import json
@@ -15,15 +15,15 @@ from lightning import Callback
 
 
 class Signal(Callback):
-    """Sends this process a signal in the middle of a step, or of a validation.
+    """Sends a signal to this process in the middle of a step or of a validation.
 
     Args:
-        number: of the signal.
-        step: counted from 1.
-        validating: wait for the second batch of the validation after that step; after step 0,
-            for the first one of the sanity check.
-        rank: of the process that gets it.
-        group: its workers get it as well, as from `timeout` and some batch systems.
+        number: signal number.
+        step: step, counted from 1.
+        validating: send the signal at the second batch of the validation after this step, or, for
+            step 0, at the first batch of the sanity check.
+        rank: rank of the process that receives the signal.
+        group: also send the signal to data workers, like `timeout` and some batch systems.
     """
 
     def __init__(
@@ -32,32 +32,33 @@ class Signal(Callback):
         self.number, self.step, self.validating, self.rank = number, step, validating, rank
         self.group = group
         if group:
-            os.setpgrp()  # so that it does not reach the tests
+            os.setpgrp()  # the signal must not reach the test process
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         self._send(trainer, not self.validating and trainer.global_step + 1 == self.step)
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-        which = 0 if trainer.sanity_checking else 1
-        here = self.validating and batch_idx == which and trainer.global_step == self.step
-        self._send(trainer, here)
+        batch = 0 if trainer.sanity_checking else 1
+        now = self.validating and batch_idx == batch and trainer.global_step == self.step
+        self._send(trainer, now)
 
     def _send(self, trainer, now: bool) -> None:
         if not now or trainer.global_rank != self.rank:
             return
-        if self.group:  # by another process: workers take it otherwise from their own
+        if self.group:  # from another process: workers handle SIGTERM of their parent differently
             subprocess.run(["sh", "-c", f"kill -{self.number} 0"])
-            time.sleep(1)  # for what dies of it
+            time.sleep(1)  # wait until killed workers have ended
         else:
             os.kill(os.getpid(), signal.Signals(self.number))
 
 
 class Poison(Callback):
-    """Spoils what one step computes.
+    """Makes logits NaN or a weight infinite in one step.
 
     Args:
-        step: counted from 1.
-        what: "logits" of the batch's second prompt, or the decoder's "weights" after the step.
+        step: step, counted from 1.
+        what: "logits" for those of the batch's second prompt, "weights" for a weight of the decoder
+            after the step.
     """
 
     def __init__(self, step: int, what: Literal["logits", "weights"]) -> None:
@@ -65,23 +66,23 @@ class Poison(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if self.what == "logits" and trainer.global_step + 1 == self.step:
-            pl_module.model.decoder.register_forward_hook(_without_second)
+            pl_module.model.decoder.register_forward_hook(_poison_second)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if self.what == "weights" and trainer.global_step == self.step:
             pl_module.model.decoder.film_scale.weight.data[0, 0] = torch.inf
 
 
-def _without_second(decoder, given, logits):
+def _poison_second(decoder, args, logits):
     return logits.index_fill(0, torch.tensor(1), torch.nan)
 
 
 class Remove(Callback):
-    """Deletes all of some files when a step begins.
+    """Deletes files at the beginning of a step.
 
     Args:
-        step: counted from 1.
-        files: a glob.
+        step: step, counted from 1.
+        files: glob pattern.
     """
 
     def __init__(self, step: int, files: str) -> None:
@@ -94,11 +95,11 @@ class Remove(Callback):
 
 
 class FullDisk(Callback):
-    """Lets no file grow beyond a size from some step on, as a quota does.
+    """Limits the size of files from a step on, like a disk quota.
 
     Args:
-        step: counted from 1.
-        size: of the largest file, in bytes.
+        step: step, counted from 1.
+        size: maximal file size in bytes.
     """
 
     def __init__(self, step: int, size: int) -> None:
@@ -114,10 +115,10 @@ class FullDisk(Callback):
 
 
 class Seen(Callback):
-    """Writes down what each step trains on and each validation finds, as lines of JSON.
+    """Logs the prompts of each step and the metrics of each validation as lines of JSON.
 
     Args:
-        file: is appended to.
+        file: file to append to.
     """
 
     def __init__(self, file: str) -> None:

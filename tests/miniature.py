@@ -1,4 +1,4 @@
-"""A PhraseCut of known geometry: coloured squares and discs on grey, in the published layout."""
+"""Miniature PhraseCut: coloured squares and discs on grey, in the published layout."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,15 @@ SIZE = (60, 80)  # height, width
 
 
 def write_miniature(root: Path, scenes: dict[str, int], seed: int = 0) -> Path:
-    """Write VGPhraseCut_v0 below `root`, so many photos a split; returns its folder.
+    """Write a dataset to `root`/VGPhraseCut_v0 and return this folder.
 
-    Every photo shows two things, left and right, of different colours; it is asked about each by
-    colour and shape ("red disc") and about one of them by colour alone.
+    Every photo shows two objects of different colours, side by side. It has three phrases: colour
+    and shape of each object ("red disc"), and the colour of one of them.
+
+    Args:
+        root: folder of datasets.
+        scenes: number of photos per split.
+        seed: seed of the scenes.
     """
     rng = np.random.default_rng(seed)
     folder = root / "VGPhraseCut_v0"
@@ -34,7 +39,7 @@ def write_miniature(root: Path, scenes: dict[str, int], seed: int = 0) -> Path:
                 tasks.append(_task(image_id, len(tasks), f"{colour} {shape}", polygon))
             tasks.append(_task(image_id, len(tasks), colour, polygon))
             photo = Image.fromarray(pixels)
-            # a few grey photos, as in Visual Genome
+            # some grayscale photos, like in Visual Genome
             (photo.convert("L") if image_id % 7 == 0 else photo).save(
                 folder / "images" / f"{image_id}.jpg", quality=95
             )
@@ -55,7 +60,7 @@ def _polygon(shape: str, left: int, top: int, side: int) -> list[list[float]]:
 
 
 def _inside(polygon: list[list[float]]) -> np.ndarray:
-    """Pixels whose centre lies inside a convex polygon."""
+    """Return the mask of pixels whose centre is inside a convex polygon."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     inside = np.ones(SIZE, bool)
     for (x0, y0), (x1, y1) in zip(polygon, polygon[1:] + polygon[:1], strict=True):

@@ -1,4 +1,4 @@
-"""docs/backbones.md, held against the code."""
+"""The tables and commands of docs/backbones.md match the code."""
 
 import re
 
@@ -9,16 +9,17 @@ from clipseg_pl.cli.resolve import resolve
 from clipseg_pl.weights.clip import find_config, usable_tags
 from tests.backbones import published, sizes, tables, weights
 from tests.command import EXPERIMENTS
+from tests.docs.commands import commands
 
 ROOT = EXPERIMENTS.parent
 PAGE = (ROOT / "docs" / "backbones.md").read_text()
 ROWS = re.findall(r"^\| (ViT-\S+) \| (.*) \|$", PAGE, re.MULTILINE)
-COMMANDS = re.findall(r"^    python -m clipseg_pl (.*)$", PAGE, re.MULTILINE)
+COMMANDS = [" ".join(args) for args in commands(ROOT / "docs" / "backbones.md")]
 LISTED = re.search(r"open_clip (\d[\d.]+\d)", PAGE)[1]
 
 
 @pytest.mark.parametrize(("name", "cells"), ROWS)
-def test_every_row_is_what_the_code_comes_to(name, cells):
+def test_every_row_matches_the_code(name, cells):
     if cells[0].isdigit():
         assert sizes(name) == f"| {name} | {cells} |"
     else:
@@ -26,14 +27,14 @@ def test_every_row_is_what_the_code_comes_to(name, cells):
 
 
 @pytest.mark.slow
-def test_nothing_is_missing_from_the_tables():
+def test_tables_are_complete():
     if open_clip.__version__ != LISTED:
-        pytest.skip(f"the tables list open_clip {LISTED}, this is {open_clip.__version__}")
+        pytest.skip(f"the tables list open_clip {LISTED}; {open_clip.__version__} is installed")
     assert "\n".join(tables()) in PAGE
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_names_weights_that_exist_and_images_that_fit(command, monkeypatch):
+def test_every_command_has_existing_weights_and_a_valid_image_size(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     config = resolve(command.split())
     backbone = config["model"]["backbone"]["init_args"]
@@ -43,6 +44,6 @@ def test_every_command_names_weights_that_exist_and_images_that_fit(command, mon
     assert config["model"]["decoder"]["init_args"]["layers"] is None
 
 
-def test_the_page_has_commands_and_rows():
+def test_page_has_commands_and_rows():
     assert len(COMMANDS) >= 5 and len(ROWS) >= 30
     assert {sizes("ViT-B-16"), weights("ViT-B-16")} <= set(PAGE.splitlines())

@@ -1,4 +1,4 @@
-"""The rooms of CONTRIBUTING.md, held against the imports."""
+"""Imports follow the rules of CONTRIBUTING.md."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("clipseg_pl/**/*.py"), *ROOT.glob("datamodules/**/*.py")])
 
-# room -> the rooms that it may import from, beside itself; a room imports from those above it only
+# component -> other components that it may import from, all of them above it
 MAY_IMPORT: dict[str, str] = {
     "sample": "",
     "atomic": "",
@@ -45,8 +45,8 @@ ONLY_IN = {
 }
 
 
-def room_of(module: str) -> str:
-    """`clipseg_pl.models.decoder` is in `models`, `datamodules.toy.world` in `datamodules.toy`."""
+def component_of(module: str) -> str:
+    """Return the component of a module, for example `models` for `clipseg_pl.models.decoder`."""
     package, _, inside = module.partition(".")
     first = inside.partition(".")[0]
     if package == "datamodules":
@@ -59,7 +59,7 @@ def module_name(file: Path) -> str:
 
 
 def imports(source: str) -> set[str]:
-    """Full names of what is imported, as far down as the statement says."""
+    """Return the full names of imported modules and objects."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -71,36 +71,36 @@ def imports(source: str) -> set[str]:
 
 
 def violations(module: str, imported: set[str]) -> list[str]:
-    room, found = room_of(module), []
+    component, found = component_of(module), []
     for name in imported:
         package = name.partition(".")[0]
         if package in ("clipseg_pl", "datamodules") and name != "clipseg_pl":
-            other = room_of(name)
-            allowed = "cli" not in (room, other) and other in MAY_IMPORT[room].split()
-            if other != room and not allowed and MAY_IMPORT[room] not in ("*", other):
+            other = component_of(name)
+            allowed = "cli" not in (component, other) and other in MAY_IMPORT[component].split()
+            if other != component and not allowed and MAY_IMPORT[component] not in ("*", other):
                 found.append(name)
-        elif room not in ONLY_IN.get(package, (room,)):
+        elif component not in ONLY_IN.get(package, (component,)):
             found.append(name)
     return found
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
-def test_modules_import_only_from_rooms_that_the_list_allows(file):
-    if room_of(module_name(file)):  # the package's own __init__ loads lazily
+def test_module_imports_allowed_components_only(file):
+    if component_of(module_name(file)):  # clipseg_pl/__init__.py imports lazily
         assert not violations(module_name(file), imports(file.read_text()))
 
 
-def test_rooms_have_no_circle():
-    """A room comes after all that it imports from, so that no imports can go round."""
-    rooms = list(MAY_IMPORT)
-    for room, others in MAY_IMPORT.items():
+def test_components_have_no_cycle():
+    """Components are listed after all components that they import from."""
+    components = list(MAY_IMPORT)
+    for component, others in MAY_IMPORT.items():
         for other in others.replace("*", "").split():
-            assert rooms.index(other) < rooms.index(room)
+            assert components.index(other) < components.index(component)
 
 
-def test_the_map_is_small():
+def test_components_are_few_and_complete():
     assert len(MAY_IMPORT) <= 24
-    assert {room_of(module_name(file)) for file in FILES} - {""} == {*MAY_IMPORT}
+    assert {component_of(module_name(file)) for file in FILES} - {""} == {*MAY_IMPORT}
 
 
 @pytest.mark.parametrize(
@@ -117,16 +117,16 @@ def test_the_map_is_small():
         ("datamodules.datasets.files", "from datamodules import base"),
     ],
 )
-def test_the_check_sees_a_violation(module, line):
+def test_check_finds_violation(module, line):
     assert violations(module, imports(line))
 
 
-def test_the_check_lets_pass_what_is_allowed():
+def test_check_accepts_allowed_import():
     assert not violations("clipseg_pl.cli.main", imports("from datamodules.base import Split"))
 
 
 @pytest.mark.slow
-def test_the_package_is_lazy_and_the_segmenter_needs_no_lightning():
+def test_package_imports_lazily_and_segmenter_needs_no_lightning():
     code = (
         "import sys, clipseg_pl\n"
         "assert 'torch' not in sys.modules\n"
@@ -137,5 +137,5 @@ def test_the_package_is_lazy_and_the_segmenter_needs_no_lightning():
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
-def test_files_are_named_for_what_they_hold(file):
+def test_modules_have_specific_names(file):
     assert file.stem not in ("utils", "helpers", "common", "misc", "tools")

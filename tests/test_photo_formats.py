@@ -1,4 +1,4 @@
-"""Formats of photos that need more than Pillow, or are not read at all."""
+"""Photo formats that need more than Pillow, or that are not supported."""
 
 import sys
 from pathlib import Path
@@ -16,19 +16,19 @@ HEIC = b"\0\0\0\x18ftypmif1\0\0\0\0heicmif1"
 
 
 @pytest.mark.parametrize("name", ["photo.heic", "renamed.jpg"])
-def test_heic_without_its_reader_says_what_to_install(tmp_path, monkeypatch, name):
+def test_heic_without_pillow_heif_raises_with_the_remedy(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     file = tmp_path / name
     file.write_bytes(HEIC + bytes(100))
     for reader in (load_photo, read_image):
-        with pytest.raises(UnreadableImageError, match="pip install pillow-heif") as refused:
+        with pytest.raises(UnreadableImageError, match="pip install pillow-heif") as error:
             reader(file)
-        assert str(file) in str(refused.value) and "\n" not in str(refused.value)
+        assert str(file) in str(error.value) and "\n" not in str(error.value)
     assert image_size(file) is None
 
 
-def test_a_photo_of_an_iphone(tmp_path, monkeypatch):
+def test_heic_photo_with_exif_orientation_is_read(tmp_path, monkeypatch):
     pillow_heif.register_heif_opener()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -49,7 +49,7 @@ def test_a_photo_of_an_iphone(tmp_path, monkeypatch):
     "name", ["photo.jpg", "photo.png", "photo.tif", "photo.webp", "photo.avif"]
 )
 @pytest.mark.parametrize("reader", [load_photo, read_image, image_size, load_mask])
-def test_a_file_is_opened_once(tmp_path, monkeypatch, name, reader):
+def test_file_is_opened_once(tmp_path, monkeypatch, name, reader):
     Image.new("RGB", (9, 6), "white").save(tmp_path / name)
     opened, really_open = [], open
 
@@ -63,8 +63,8 @@ def test_a_file_is_opened_once(tmp_path, monkeypatch, name, reader):
     assert opened == [name]
 
 
-def test_raw_data_of_a_camera_is_not_read_as_the_preview_in_it(tmp_path):
+def test_raw_file_raises_and_its_preview_is_not_read(tmp_path):
     Image.fromarray(COLOURS).save(tmp_path / "photo.tif")
-    (tmp_path / "photo.tif").rename(tmp_path / "photo.NEF")  # a TIFF, too
+    (tmp_path / "photo.tif").rename(tmp_path / "photo.NEF")  # NEF is based on TIFF
     with pytest.raises(UnreadableImageError, match=r"photo.NEF: .*must be converted to JPEG, PNG"):
         load_photo(tmp_path / "photo.NEF")

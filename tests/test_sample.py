@@ -1,4 +1,4 @@
-"""Samples side by side: flat prompts and supports that know their owner."""
+"""Collation of samples into batches."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def batch():
     )
 
 
-def test_prompts_know_their_image(batch):
+def test_prompts_have_the_index_of_their_image(batch):
     assert batch["query_index"].tolist() == [0, 1, 1, 1, 2]
     assert batch["prompt_id"] == batch["phrase"] == ["a0", "b0", "b1", "b2", "c0"]
     assert batch["text_prompt"][2] == "a photo of a b1."
@@ -48,13 +48,13 @@ def test_prompts_know_their_image(batch):
     assert batch["query_mask"].flatten(1).all(1).tolist() == [False, False, True, False, False]
 
 
-def test_supports_know_their_prompt(batch):
+def test_supports_have_the_index_of_their_prompt(batch):
     assert batch["prompt_index"].tolist() == [0, 0, 2]
     assert batch["visual_prompt"][:, 0, 0, 0].tolist() == [0, 10, 0]
     assert has_support(batch).tolist() == [True, False, True, False, False]
 
 
-def test_shapes_and_types_of_the_contract(batch):
+def test_shapes_and_types_of_a_batch(batch):
     wanted = {
         "query_image": ((3, 3, *SIZE), torch.uint8),
         "query_size": ((3, 2), torch.int64),
@@ -75,7 +75,7 @@ def test_shapes_and_types_of_the_contract(batch):
     assert batch["class_id"].tolist() == [-1, -1, -1, -1, 7]
 
 
-def test_targets_of_different_sizes_are_padded_and_invalid_there():
+def test_targets_of_different_sizes_are_padded_with_invalid_pixels():
     small, large = prompt("a0"), prompt("b0")
     small |= {"query_mask": torch.ones(1, 3, 9, dtype=torch.bool)}
     small |= {"valid_mask": torch.ones(1, 3, 9, dtype=torch.bool)}
@@ -89,7 +89,7 @@ def test_targets_of_different_sizes_are_padded_and_invalid_there():
         assert batch[key][1, 0, :, :2].all() and not batch[key][1, 0, :, 2:].any()
 
 
-def test_batch_without_supports_keeps_the_shape_of_images():
+def test_batch_without_supports_has_empty_tensors():
     batch = collate([sample(0, prompt("a0")), sample(1, prompt("b0"))])
     assert batch["visual_prompt"].shape == (0, 3, *SIZE)
     assert batch["visual_prompt"].dtype == torch.uint8
@@ -97,7 +97,7 @@ def test_batch_without_supports_keeps_the_shape_of_images():
     assert not has_support(batch).any()
 
 
-def test_sides_are_not_shared_between_batch_and_samples():
-    given = sample(0, prompt("a0"))
-    collate([given])["query_image"].fill_(9)
-    assert not given["query_image"].any()
+def test_batch_and_samples_do_not_share_memory():
+    original = sample(0, prompt("a0"))
+    collate([original])["query_image"].fill_(9)
+    assert not original["query_image"].any()

@@ -1,4 +1,4 @@
-"""Files from anywhere: nothing in them is run, whichever way they come in."""
+"""Untrusted files: no code in them is executed, whichever command reads them."""
 
 import ast
 import json
@@ -21,15 +21,15 @@ from tests.weights.test_clip_weights import Bomb
 ROOT = Path(__file__).parents[1]
 
 
-def saved(content: object, file: Path) -> None:
+def write_torch_file(content: object, file: Path) -> None:
     torch.save(content, file)
 
 
-def pickled(content: object, file: Path) -> None:
+def write_pickle(content: object, file: Path) -> None:
     file.write_bytes(pickle.dumps(content))
 
 
-def old(content: object, file: Path) -> None:
+def write_legacy_torch_file(content: object, file: Path) -> None:
     torch.save(content, file, _use_new_zipfile_serialization=False)
 
 
@@ -45,110 +45,112 @@ def fit(file, miniature, folder):
     run(*arguments("fit", miniature, folder, f"--ckpt_path={file}"))
 
 
-def fit_from_a_decoder(file, miniature, folder):
+def fit_from_decoder(file, miniature, folder):
     run(*arguments("fit", miniature, folder, f"--model.init_decoder={file}"))
 
 
-def segment_by_it(file, miniature, folder):
+def run_segment(file, miniature, folder):
     Image.new("RGB", (32, 24)).save(folder / "photo.png")
-    given = ["--prompt", "a dog", "--checkpoint", str(file), "--out", str(folder / "out")]
-    segment.main([str(folder / "photo.png"), *given])
+    options = ["--prompt", "a dog", "--checkpoint", str(file), "--out", str(folder / "out")]
+    segment.main([str(folder / "photo.png"), *options])
 
 
-def export_it(file, miniature, folder):
+def run_export(file, miniature, folder):
     export.main([str(file), "--to", "original", "--out", str(folder / "out.pth")])
 
 
-def doctor_of_it(file, miniature, folder):
+def run_doctor(file, miniature, folder):
     doctor(["--checkpoint", str(file)])
 
 
-def clips_weights(file, miniature, folder):
+def load_clip_weights(file, miniature, folder):
     (folder / "own.json").write_text(json.dumps(TINY_CLIP))
     (folder / "own.pt").write_bytes(file.read_bytes())
-    changed = ["--model.backbone.init_args.name=own", "--model.backbone.init_args.pretrained=true"]
-    run(*arguments("fit", miniature, folder / "run", *changed))
+    options = ["--model.backbone.init_args.name=own", "--model.backbone.init_args.pretrained=true"]
+    run(*arguments("fit", miniature, folder / "run", *options))
 
 
-def vits_weights(file, miniature, folder):
+def load_vit_weights(file, miniature, folder):
     (folder / "own_vit.json").write_text(json.dumps(TINY_VIT))
     (folder / "own_vit.pt").write_bytes(file.read_bytes())
     build_vit("own", pretrained=True)
 
 
-def lists_of_coco_20i(file, miniature, folder):
+def read_coco_20i_list(file, miniature, folder):
     write_list(folder, file.read_bytes())
     read_fold(folder, "val", 0)
 
 
-WAYS = {
+READERS = {
     validate: ".ckpt",
     predict: ".ckpt",
     fit: ".ckpt",
-    fit_from_a_decoder: ".pth",
-    segment_by_it: ".ckpt",
-    export_it: ".pth",
-    doctor_of_it: ".ckpt",
-    clips_weights: ".pt",
-    vits_weights: ".pt",
-    lists_of_coco_20i: ".pkl",
+    fit_from_decoder: ".pth",
+    run_segment: ".ckpt",
+    run_export: ".pth",
+    run_doctor: ".ckpt",
+    load_clip_weights: ".pt",
+    load_vit_weights: ".pt",
+    read_coco_20i_list: ".pkl",
 }
 
 
 @pytest.mark.parametrize(
     "write",
     [
-        pytest.param(saved, id="saved"),
-        pytest.param(pickled, id="pickled", marks=pytest.mark.slow),
-        pytest.param(old, id="old", marks=pytest.mark.slow),
+        pytest.param(write_torch_file, id="torch"),
+        pytest.param(write_pickle, id="pickle", marks=pytest.mark.slow),
+        pytest.param(write_legacy_torch_file, id="legacy torch", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_no_pickle_is_run(way, write, miniature, tmp_path, monkeypatch):
-    # torch's switch back to reading without `weights_only`, where a caller leaves it open
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
+def test_no_pickle_is_run(reader, write, miniature, tmp_path, monkeypatch):
+    # makes `weights_only=False` the default of torch.load
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     (tmp_path / "tiny.json").write_text(json.dumps(TINY_CLIP))
-    file, trace = tmp_path / f"hostile{WAYS[way]}", tmp_path / "trace"
+    file, trace = tmp_path / f"hostile{READERS[reader]}", tmp_path / "trace"
     write({"state_dict": {"weight": Bomb(trace)}, "hyper_parameters": Bomb(trace)}, file)
-    with pytest.raises((SystemExit, ValueError)) as refused:
-        way(file, miniature, tmp_path)
-    assert refused.value.args != (0,) and not trace.exists()
+    with pytest.raises((SystemExit, ValueError)) as raised:
+        reader(file, miniature, tmp_path)
+    assert raised.value.args != (0,) and not trace.exists()
 
 
-def test_the_pickle_would_be_run_elsewhere(tmp_path):
-    pickled({"weight": Bomb(tmp_path / "trace")}, tmp_path / "hostile.pkl")
+def test_hostile_pickle_is_run_by_pickle_load(tmp_path):
+    write_pickle({"weight": Bomb(tmp_path / "trace")}, tmp_path / "hostile.pkl")
     pickle.loads((tmp_path / "hostile.pkl").read_bytes())
     assert (tmp_path / "trace").exists()
 
 
-def test_a_checkpoint_is_read_once_and_as_weights(trained, miniature, tmp_path, monkeypatch):
-    read, load = [], torch.load
+def test_checkpoint_is_read_once_with_weights_only(trained, miniature, tmp_path, monkeypatch):
+    calls, load = [], torch.load
 
     def spy(file, *args, **options):
-        read.append((Path(file).name, options.get("weights_only")))
+        calls.append((Path(file).name, options.get("weights_only")))
         return load(file, *args, **options)
 
     monkeypatch.setattr(torch, "load", spy)
     last = trained / "checkpoints" / "last.ckpt"
     run(*arguments("validate", miniature, tmp_path, f"--ckpt_path={last}"))
-    assert read == [("last.ckpt", True)]
-    segment_by_it(last, miniature, tmp_path)
-    doctor_of_it(last, miniature, tmp_path)
-    export_it(last, miniature, tmp_path)
-    assert read == [("last.ckpt", True)] * 4
+    assert calls == [("last.ckpt", True)]
+    run_segment(last, miniature, tmp_path)
+    run_doctor(last, miniature, tmp_path)
+    run_export(last, miniature, tmp_path)
+    assert calls == [("last.ckpt", True)] * 4
 
 
-@pytest.mark.parametrize("named", ["subprocess.Popen", "os.system", "pathlib.Path"])
-def test_descriptions_name_no_other_class_than_a_backbone(trained, miniature, tmp_path, named):
+@pytest.mark.parametrize("class_path", ["subprocess.Popen", "os.system", "pathlib.Path"])
+def test_checkpoint_with_another_class_as_backbone_is_an_error(
+    trained, miniature, tmp_path, class_path
+):
     content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
-    hostile = {"class_path": named, "init_args": {"args": ["touch", str(tmp_path / "trace")]}}
+    hostile = {"class_path": class_path, "init_args": {"args": ["touch", str(tmp_path / "trace")]}}
     content["hyper_parameters"]["backbone"] = hostile
-    torch.save(content, tmp_path / "odd.ckpt")
-    for way in (validate, segment_by_it, doctor_of_it):
-        with pytest.raises(SystemExit) as refused:
-            way(tmp_path / "odd.ckpt", miniature, tmp_path)
-        assert refused.value.code != 0
+    torch.save(content, tmp_path / "hostile.ckpt")
+    for reader in (validate, run_segment, run_doctor):
+        with pytest.raises(SystemExit) as raised:
+            reader(tmp_path / "hostile.ckpt", miniature, tmp_path)
+        assert raised.value.code != 0
     assert not (tmp_path / "trace").exists()
 
 
@@ -158,27 +160,27 @@ FORBIDDEN = {"eval", "exec", "compile", "__import__"}
 def calls(tree: ast.AST):
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), {word.arg: word.value for word in node.keywords}
+            yield ast.unparse(node.func), {keyword.arg: keyword.value for keyword in node.keywords}
 
 
-def constant(node: ast.AST | None) -> object:
-    return node.value if isinstance(node, ast.Constant) else None
+def is_true(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is True
 
 
-def problems(source: str) -> list[str]:
-    """What in a file would run or build whatever it is given."""
+def unsafe_code(source: str) -> list[str]:
+    """Return calls, imports and classes that would execute code or build objects from input."""
     tree, found = ast.parse(source), []
-    for name, words in calls(tree):
+    for name, keywords in calls(tree):
         last = name.rpartition(".")[2]
         unsafe = (
             name in FORBIDDEN
             or name.startswith(("pickle.load", "pickle.Unpickler", "marshal.", "shelve.", "dill."))
             or (name.startswith("yaml.") and "load" in last and last != "safe_load")
             or (name.startswith("torch.") and last == "load" and "jit" in name)
-            or (name == "torch.load" and constant(words.get("weights_only")) is not True)
-            or (last == "load_from_checkpoint" and constant(words.get("weights_only")) is not True)
-            or (name in ("np.load", "numpy.load") and "allow_pickle" in words)
-            or ("shell" in words or name in ("os.system", "os.popen"))
+            or (name == "torch.load" and not is_true(keywords.get("weights_only")))
+            or (last == "load_from_checkpoint" and not is_true(keywords.get("weights_only")))
+            or (name in ("np.load", "numpy.load") and "allow_pickle" in keywords)
+            or ("shell" in keywords or name in ("os.system", "os.popen"))
         )
         found += [name] if unsafe else []
     for node in ast.walk(tree):
@@ -186,8 +188,8 @@ def problems(source: str) -> list[str]:
             found.append(f"from {node.module}")
         if isinstance(node, ast.ClassDef):
             unpickles = any("Unpickler" in ast.unparse(base) for base in node.bases)
-            own = any(isinstance(n, ast.FunctionDef) and n.name == "find_class" for n in node.body)
-            found += [node.name] if unpickles and not own else []
+            safe = any(isinstance(n, ast.FunctionDef) and n.name == "find_class" for n in node.body)
+            found += [node.name] if unpickles and not safe else []
     return found
 
 
@@ -196,7 +198,7 @@ SOURCES = [file for part in ("clipseg_pl", "datamodules") for file in (ROOT / pa
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_source_evaluates_what_it_reads(file):
-    assert not problems(file.read_text())
+    assert not unsafe_code(file.read_text())
 
 
 @pytest.mark.parametrize(
@@ -219,5 +221,5 @@ def test_no_source_evaluates_what_it_reads(file):
         "os.system(line)",
     ],
 )
-def test_what_evaluates_is_found(source):
-    assert problems(source)
+def test_check_finds_unsafe_code(source):
+    assert unsafe_code(source)

@@ -1,4 +1,4 @@
-"""The wheel, installed elsewhere, segments a toy scene with nothing else at hand."""
+"""The wheel works on its own, outside the repository."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-LARGEST = 12 << 20  # bytes of weights
+MAX_WEIGHTS = 12 << 20  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def wheel(tmp_path_factory):
     return file
 
 
-def test_the_weights_that_it_holds_are_small(wheel):
+def test_wheel_has_the_toy_weights_and_is_small(wheel):
     sizes = {
         info.filename: info.file_size
         for info in zipfile.ZipFile(wheel).infolist()
@@ -44,18 +44,18 @@ def test_the_weights_that_it_holds_are_small(wheel):
         "toy_log.jsonl",
         "toy_pc_plus.ckpt",
     }
-    assert sum(sizes.values()) < LARGEST
+    assert sum(sizes.values()) < MAX_WEIGHTS
 
 
-def test_it_holds_the_words_of_the_classes_with_wordnets_licence(wheel):
+def test_wheel_has_the_class_words_with_wordnets_licence(wheel):
     text = zipfile.ZipFile(wheel).read("datamodules/datasets/class_words.json").decode()
     assert "WordNet 3.0 Copyright 2006 by Princeton University" in text
 
 
-def test_installed_elsewhere_it_draws_a_world_and_segments_a_scene(wheel, tmp_path):
+def test_installed_wheel_draws_a_toy_world_and_segments_a_scene(wheel, tmp_path):
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()
-    zipfile.ZipFile(wheel).extractall(site)  # what installing a pure wheel does
+    zipfile.ZipFile(wheel).extractall(site)  # equivalent to installing a pure wheel
     environment = {**os.environ, "PYTHONPATH": str(site), "CLIPSEG_CACHE": str(tmp_path / "cache")}
 
     def run(*args: str) -> str:
@@ -68,5 +68,5 @@ def test_installed_elsewhere_it_draws_a_world_and_segments_a_scene(wheel, tmp_pa
     assert str(site) in run("-c", "import clipseg_pl; print(clipseg_pl.__file__)")
     run("-m", "clipseg_pl", "toy", "--root", "world", "--scenes", "4")
     photo = sorted((work / "world" / "VGPhraseCut_v0" / "images").iterdir())[0]
-    told = run("-m", "clipseg_pl", "segment", str(photo), "--prompt", "sky", "--prompt", "a dog")
-    assert "sky" in told and (work / "masks" / f"{photo.stem}_overlay.png").is_file()
+    output = run("-m", "clipseg_pl", "segment", str(photo), "--prompt", "sky", "--prompt", "a dog")
+    assert "sky" in output and (work / "masks" / f"{photo.stem}_overlay.png").is_file()

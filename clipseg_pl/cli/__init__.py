@@ -1,1 +1,1 @@
-"""The command line: LightningCLI, its arguments, and one module for each other command."""
+"""Command line: LightningCLI, its arguments, and one module per additional command."""

@@ -1,4 +1,4 @@
-"""The values of a command line, and what it says when it refuses one."""
+"""Help texts, argument checks and error messages of the LightningCLI commands."""
 
 import argparse
 import difflib
@@ -19,7 +19,7 @@ from clipseg_pl.protocols.base import Protocol
 from datamodules.base import BaseDataModule
 from datamodules.datasets.prompted import Prompting
 
-# where configs set options of a class and its subclasses
+# base classes by the config key of their options
 _CONFIGURED = {
     "model.backbone.init_args": Backbone,
     "model.decoder.init_args": Decoder,
@@ -29,13 +29,13 @@ _CONFIGURED = {
     "data.init_args.prompting.visual_prompt": VisualPrompt,
 }
 _RATES = ("optimizer.init_args.lr", "min_lr")
-"""settings of the model that training may change when it goes on"""
-_ALIKE, _ALIKE_IN_CLASS = 0.8, 0.6
-"""likeness (0 to 1) from which a key is suggested for a refused one, of all keys or of a class"""
+"""model settings that may be changed when a training is resumed"""
+_SIMILAR, _SIMILAR_IN_CLASS = 0.8, 0.6
+"""least similarity (0 to 1) of a suggested key, among all keys or among those of one class"""
 _BASE = "--config experiments/pc_plus.yaml"
 _OVERLAYS = (
-    "A run is its configs, laid over one another; any key can be set behind them, as in "
-    "--model.decoder.init_args.dim 16. What a run leaves lies in runs/<names of the configs>."
+    "Later configs override earlier ones, and options such as --model.decoder.init_args.dim 16 "
+    "override all configs. Outputs are written to runs/<names of the configs>."
 )
 _EXAMPLES = {
     "fit": f"{_BASE} --config experiments/toy.yaml",
@@ -46,21 +46,22 @@ _EXAMPLES = {
 }
 
 
-def parser_options(meanings: Mapping[str, str]) -> dict[str, Any]:
-    """Help of each verb, for `LightningCLI(parser_kwargs=...)`; lightning's own says little."""
+def parser_options(summaries: Mapping[str, str]) -> dict[str, Any]:
+    """Return the help text of each command for `LightningCLI(parser_kwargs=...)`."""
     options = {
-        verb: {
-            "usage": f"python -m clipseg_pl {verb} {_BASE} [--config overlay]... [--key value]...",
-            "description": f"{meanings[verb].capitalize()}. {_OVERLAYS}",
-            "epilog": f"example: python -m clipseg_pl {verb} {example}",
+        command: {
+            "usage": f"python -m clipseg_pl {command} {_BASE} [--config OVERLAY]... "
+            "[--key value]...",
+            "description": f"{summaries[command][0].upper()}{summaries[command][1:]}. {_OVERLAYS}",
+            "epilog": f"example: python -m clipseg_pl {command} {example}",
         }
-        for verb, example in _EXAMPLES.items()
+        for command, example in _EXAMPLES.items()
     }
     return {"allow_abbrev": False, "prog": "python -m clipseg_pl", **options}
 
 
 class Parser(LightningArgumentParser):
-    """Says in one line what is wrong, and which key was probably meant."""
+    """Argument parser with one-line error messages that suggest similar keys."""
 
     def parse_args(  # type: ignore[override]
         self,
@@ -68,7 +69,10 @@ class Parser(LightningArgumentParser):
         *more: Any,  # noqa: ANN401 - jsonargparse's signature
         **options: Any,  # noqa: ANN401
     ) -> Namespace:
-        """Read null for keys of a class too, to whose own parser jsonargparse hands it as None."""
+        """Parse arguments, and accept null for keys of a class.
+
+        Jsonargparse passes null to the parser of a class as None.
+        """
         if args is not None and getattr(self, "_inner_parser", False):
             args = [re.sub("=None$", "=null", arg) for arg in args]
         return super().parse_args(args, *more, **options)
@@ -77,20 +81,20 @@ class Parser(LightningArgumentParser):
         """Print the message on one line and exit with status 2."""
         text = one_line(message)
         if "arguments are required" in text or "Got value: {'init_args'" in text:
-            hint = ". Overlays are laid over a base: put --config experiments/pc_plus.yaml first."
+            hint = ". Overlays need a base config: put --config experiments/pc_plus.yaml first."
         else:
             hint = suggestion(text, self)
-        if not self.exit_on_error:  # of one class; the others of a union are still to be tried
+        if not self.exit_on_error:  # jsonargparse still has to try other classes of a union
             raise argparse.ArgumentError(None, f"{text}{hint}") from ex
         sys.stderr.write(f"clipseg_pl: {text}{hint}\n")
         sys.exit(2)
 
 
 def one_line(message: str) -> str:
-    """Bring an explanation down to its cause, on one line.
+    """Reduce an error message to its cause, on one line.
 
-    Where jsonargparse lists why each member of a union was refused, the cause is the first that
-    is not "None was expected". What a loader's worker raises comes with its trace, the cause last.
+    For a union, jsonargparse lists one error per type; the cause is the first one that is not about
+    NoneType. Errors of a data worker contain a traceback, and the cause is its last line.
     """
     if "Original Traceback" in message:
         last = message.rstrip().splitlines()[-1]
@@ -98,30 +102,38 @@ def one_line(message: str) -> str:
     message = message.split("Subclass types expect one of")[0]
     message = re.sub(r"Problem with given class_path '[^']*':\s*", "", message)
     causes = re.findall(r"^\s*- (.*)$", message, re.MULTILINE)
-    real = [cause for cause in causes if "NoneType" not in cause]
-    return " ".join((real[0] if real else message).split()).rstrip(".")
+    relevant = [cause for cause in causes if "NoneType" not in cause]
+    return " ".join((relevant[0] if relevant else message).split()).rstrip(".")
 
 
 def suggestion(text: str, parser: LightningArgumentParser) -> str:
-    """The valid key nearest to a refused one; where none is near, those beside it."""
-    refused = re.search(r"(?:arguments: -*|[Oo]ption '|[Kk]ey ')([\w.]+)", text)
-    if not refused:
+    """Return a hint for an unknown key: the most similar key, or the keys of the same group.
+
+    Args:
+        text: error message that contains the unknown key.
+        parser: parser that raised the error.
+
+    Returns:
+        Text to append to the message, empty if the message contains no key.
+    """
+    match = re.search(r"(?:arguments: -*|[Oo]ption '|[Kk]ey ')([\w.]+)", text)
+    if not match:
         return ""
-    given, of_class = refused[1], getattr(parser, "_inner_parser", False)
+    unknown, of_class = match[1], getattr(parser, "_inner_parser", False)
     known = dict.fromkeys(_keys(parser), "") if of_class else _all_keys(parser)
-    nearest = max(known, key=lambda key: _likeness(given, key), default="")
-    if _likeness(given, nearest) >= (_ALIKE_IN_CLASS if of_class else _ALIKE):
+    nearest = max(known, key=lambda key: _similarity(unknown, key), default="")
+    if _similarity(unknown, nearest) >= (_SIMILAR_IN_CLASS if of_class else _SIMILAR):
         return f". Did you mean {nearest}{known[nearest]}?"
-    if of_class and "." not in given:
-        others = _class_keys(besides=known.keys())
-        elsewhere = [key for key in others if key.endswith(f".{given}")]
+    if of_class and "." not in unknown:
+        others = _class_keys(exclude=known.keys())
+        elsewhere = [key for key in others if key.endswith(f".{unknown}")]
         if elsewhere:
             return f". Did you mean {elsewhere[0]}{others[elsewhere[0]]}?"
-        taken = sorted({key.split(".")[0] for key in known})
-        return f"; this class takes {', '.join(taken) or 'no options'}"
-    parent = given.rpartition(".")[0]
-    beside = {key[len(parent) + 1 :].split(".")[0] for key in known if key.startswith(f"{parent}.")}
-    return f"; {parent} takes {', '.join(sorted(beside))}" if beside else ""
+        options = sorted({key.split(".")[0] for key in known})
+        return f"; this class accepts {', '.join(options) or 'no options'}"
+    parent = unknown.rpartition(".")[0]
+    group = {key[len(parent) + 1 :].split(".")[0] for key in known if key.startswith(f"{parent}.")}
+    return f"; {parent} accepts {', '.join(sorted(group))}" if group else ""
 
 
 def _keys(parser: LightningArgumentParser) -> set[str]:
@@ -130,94 +142,102 @@ def _keys(parser: LightningArgumentParser) -> set[str]:
 
 
 def _all_keys(parser: LightningArgumentParser) -> dict[str, str]:
-    """All keys of all verbs, in full, and the groups that they lie in; see `_class_keys`."""
+    """Return the full keys of all commands and their groups; values as in `_class_keys`."""
     parsers = [parser]
     for action in parser._actions:
-        if isinstance(action.choices, dict):  # a verb's own parser
+        if isinstance(action.choices, dict):  # parsers of the commands
             parsers += action.choices.values()
     keys = dict.fromkeys(set().union(*map(_keys, parsers)), "") | _class_keys()
     groups = {key.rsplit(".", depth)[0] for key in keys for depth in range(1, key.count(".") + 1)}
     return dict.fromkeys(groups, "") | keys
 
 
-def _class_keys(besides: Set[str] = frozenset()) -> dict[str, str]:
-    """Keys of configured classes, with " of <classes>" where others in their place lack them.
+def _class_keys(exclude: Set[str] = frozenset()) -> dict[str, str]:
+    """Return the full keys of the options of configured classes.
 
     Args:
-        besides: keys of a class whose place is left out.
+        exclude: options of a class whose group is left out.
+
+    Returns:
+        By key, " of <classes>" if only some classes of the group have the option, else "".
     """
     keys: dict[str, str] = {}
     for place, base in _CONFIGURED.items():
-        parts: list[type] = base.__subclasses__() or [base]
-        takes = {part: set(inspect.signature(part).parameters) for part in parts}
-        every = sorted(set().union(*takes.values()))
-        if not besides.isdisjoint(every):
+        classes: list[type] = base.__subclasses__() or [base]
+        options = {cls: set(inspect.signature(cls).parameters) for cls in classes}
+        every = sorted(set().union(*options.values()))
+        if not exclude.isdisjoint(every):
             continue
         for name in every:
-            owners = [part.__name__ for part, names in takes.items() if name in names]
-            some = len(owners) < len(takes)
+            owners = [cls.__name__ for cls, names in options.items() if name in names]
+            some = len(owners) < len(options)
             keys[f"{place}.{name}"] = f" of {', '.join(owners)}" if some else ""
     return keys
 
 
-def _likeness(given: str, key: str) -> float:
-    """0 to 1, by the whole key or, a little less, by its last name or a word of that alone.
+def _similarity(unknown: str, key: str) -> float:
+    """Return the similarity of a key to an unknown key, 0 to 1.
 
-    The key itself and the groups it lies in are not alike: they were refused.
+    The whole keys are compared, and with a lower weight their last parts and the words in them. The
+    unknown key itself and its groups have similarity 0.
     """
-    if f"{given}.".startswith(f"{key}."):
+    if f"{unknown}.".startswith(f"{key}."):
         return 0.0
-    (parent, _, name), (group, _, end) = given.rpartition("."), key.rpartition(".")
+    (parent, _, name), (group, _, end) = unknown.rpartition("."), key.rpartition(".")
     by_name = difflib.SequenceMatcher(None, name, end).ratio()
     if parent == group:
-        whole = by_name  # what they share says nothing
+        whole = by_name  # a common group must not count as similarity
     else:
-        whole = difflib.SequenceMatcher(None, given, key).ratio()
+        whole = difflib.SequenceMatcher(None, unknown, key).ratio()
     return max(whole, 0.95 * by_name, 0.8 * (end in name.split("_")))
 
 
-def settle(given: Mapping[str, object], model: Namespace, args: Sequence[str]) -> None:
-    """Let the model's settings in a checkpoint override the given ones, and print each.
+def apply_checkpoint_settings(
+    configured: Mapping[str, object], model: Namespace, args: Sequence[str]
+) -> None:
+    """Override configured model settings with those of the checkpoint, and print each change.
 
-    Learning rates typed on the command line override those of the checkpoint.
+    Learning rates set on the command line of `fit` override those of the checkpoint.
 
     Args:
-        given: keys and values of the model on the command line and in its configs.
-        model: what the checkpoint has made of them.
-        args: options that train on.
+        configured: model settings of the command line and its configs, by dotted key.
+        model: model settings after merging the checkpoint; changed in place.
+        args: command line arguments of a resumed training, empty for other commands.
     """
-    say = rank_zero_only(sys.stderr.write)
-    typed = {arg.partition("=")[0].replace(".init_args", "") for arg in args}
-    for key, value in given.items():
-        taken = model.get(key)
-        if value is None or key not in model or str(value) == str(taken):  # null: up to the model
+    write = rank_zero_only(sys.stderr.write)
+    options = {arg.partition("=")[0].replace(".init_args", "") for arg in args}
+    for key, value in configured.items():
+        stored = model.get(key)
+        if value is None or key not in model or str(value) == str(stored):  # null: model's default
             continue
-        if key in _RATES and f"--model.{key}".replace(".init_args", "") in typed:
+        if key in _RATES and f"--model.{key}".replace(".init_args", "") in options:
             model[key] = value
-            say(f"clipseg_pl: training goes on with model.{key} = {value}, which was {taken}\n")
+            write(
+                f"clipseg_pl: resuming with model.{key} = {value}, instead of {stored} in the "
+                "checkpoint\n"
+            )
         else:
-            say(
-                f"clipseg_pl: the checkpoint was trained with model.{key} = {taken}, which "
-                f"replaces {value}\n"
+            write(
+                f"clipseg_pl: using model.{key} = {stored} of the checkpoint, instead of {value}\n"
             )
 
 
 def stop(message: str) -> NoReturn:
-    """Say it on one line and exit with status 1."""
+    """Print a message to stderr and exit with status 1."""
     sys.stderr.write(f"clipseg_pl: {message}\n")
     sys.exit(1)
 
 
-def leaves(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted keys and values of a config, whatever it is nested in."""
+def flatten(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the dotted keys and values of a nested config."""
     for key, value in config.items() if isinstance(config, (Namespace, dict)) else ():
         if isinstance(value, (Namespace, dict)):
-            yield from leaves(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-_LEAST = {
+_MINIMA = {
     "max_steps": 1,
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
@@ -225,38 +245,43 @@ _LEAST = {
     "gradient_clip_val": 0,
     "num_sanity_val_steps": -1,
 }
-_NAMED = 3  # metrics in an error
+_MAX_SUGGESTED = 3  # metrics in an error message
 
 
 def check_trainer(trainer: Namespace, fit: bool) -> None:
-    """Stop at a number out of range, naming option and value.
+    """Exit with a message if a trainer setting is out of range.
 
     Args:
-        trainer: its settings.
-        fit: whether it is going to train; nothing else counts steps.
+        trainer: settings of the trainer.
+        fit: whether the command is `fit`. Other commands ignore `max_steps`.
     """
-    for key, least in _LEAST.items():
+    for key, least in _MINIMA.items():
         value = trainer.get(key)
         if value is not None and value < least and (fit or key != "max_steps"):
-            stop(f"set --trainer.{key} to at least {least}, not {value}")
+            stop(f"--trainer.{key} must be at least {least}, got {value}")
     if trainer.val_check_interval == 0:
         stop(
-            "set --trainer.val_check_interval to more than 0; for no validation, set "
+            "--trainer.val_check_interval must be greater than 0; to disable validation, set "
             "--trainer.limit_val_batches 0"
         )
     if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(, ?\d*)+|\[\d+(, ?\d+)*\]", str(trainer.devices)):
         stop(
-            "set --trainer.devices to a number of at least 1, a list such as [0,1], -1 for all "
-            f"or auto, not {trainer.devices}"
+            "--trainer.devices must be a number of at least 1, a list such as [0,1], -1 for all "
+            f"devices, or auto, got {trainer.devices}"
         )
 
 
 def unknown_monitor(message: str) -> str:
-    """Explain what lightning says of a callback whose metric does not exist; empty for the rest."""
-    found = re.search(r"(?:conditioned on metric `|\(monitor=')([^`']+)[`']", message)
-    if not found:
+    """Rewrite lightning's error about a callback that monitors an unknown metric.
+
+    Returns:
+        The new message, or an empty string if lightning's message is about something else.
+    """
+    match = re.search(r"(?:conditioned on metric `|\(monitor=')([^`']+)[`']", message)
+    if not match:
         return ""
-    known = set(re.findall(r"[`']([\w@.]+/[\w@./]+)[`']", message[found.end() :]))
-    nearest = difflib.get_close_matches(found[1], known - {found[1]}, _NAMED, cutoff=0)
-    hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-    return f"a callback monitors {found[1]}, which is not measured{hint}"
+    metric = match[1]
+    known = set(re.findall(r"[`']([\w@.]+/[\w@./]+)[`']", message[match.end() :]))
+    nearest = difflib.get_close_matches(metric, known - {metric}, _MAX_SUGGESTED, cutoff=0)
+    hint = f". Most similar: {', '.join(nearest)}" if nearest else ""
+    return f"a callback monitors {metric}, which is not a logged metric{hint}"

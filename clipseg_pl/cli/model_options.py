@@ -1,78 +1,87 @@
-"""The model that a command line names, and how it is to be used."""
+"""Options to choose a model and how to run it, shared by several commands."""
 
 import argparse
 import os
 import re
 from typing import TYPE_CHECKING
 
-from clipseg_pl.cli.prompt_options import share
+from clipseg_pl.cli.prompt_options import fraction
 from clipseg_pl.prompts.text import PREFIXES
 from clipseg_pl.weights.places import TOY
 
 if TYPE_CHECKING:
     from clipseg_pl.inference.segmenter import Segmenter
 
-_LEAST_TILE = 32  # pixels
+_MIN_TILE = 32  # pixels
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Give a command the options that `load_segmenter` reads."""
+    """Add the options that `load_segmenter` uses to a command."""
     model = parser.add_argument_group("model")
     model.add_argument(
         "--checkpoint",
         type=os.path.expanduser,
         default=TOY,
-        help="a checkpoint of `fit`; or 'toy', the default, which comes with the package and knows "
-        "drawn scenes only; or an authors' decoder (.pth), which needs OpenAI's ViT-B/16 in "
-        "CLIPSEG_WEIGHTS or open_clip's cache; or a CLIPSeg of Hugging Face's (its folder or "
-        "model.safetensors)",
+        metavar="FILE",
+        help="checkpoint of `fit` (.ckpt); decoder published by the authors (.pth), used with "
+        "OpenAI's ViT-B/16 from CLIPSEG_WEIGHTS or open_clip's cache; or Hugging Face CLIPSeg "
+        "(folder or model.safetensors). 'toy' is a small model included in the package that works "
+        "on generated scenes only (default: toy)",
     )
     model.add_argument(
         "--threshold",
-        type=share,
+        type=fraction,
         metavar="T",
-        help="probability above which a pixel counts, 0 to 1 (default: the checkpoint's own, 0.3 "
-        "for published weights)",
+        help="probability above which a pixel belongs to a mask, 0 to 1 (default: the threshold "
+        "stored in the checkpoint, 0.3 if there is none)",
     )
     model.add_argument(
         "--absent-cut",
         type=_cut,
         metavar="CUT",
-        help="leave the masks of absent prompts empty: those whose presence (0 to 1, see "
-        "--verbose) is below this number, or below the one in the checkpoint with 'kept'; not "
-        "together with --tile (default: 0, no mask is left empty)",
+        help="leave the mask of a prompt empty if its presence score (see --verbose) is below this "
+        "value, 0 to 1; 'stored' uses the value in the checkpoint. Cannot be combined with --tile "
+        "(default: 0, off)",
     )
     model.add_argument(
         "--prefixes",
         choices=PREFIXES,
         default="plain",
-        help="sentences that words are put into, averaged (default: plain, the words alone)",
+        help="sentence templates for text prompts; the embeddings of all sentences of a set are "
+        "averaged. plain: no template; fixed: 'a photo of a ...'; shuffle: 4 templates; "
+        "shuffle_plus: 9 templates (default: plain)",
     )
     model.add_argument(
         "--tile",
         type=_tile,
         metavar="PIXELS",
-        help="look also at squares of this side: finds what is small in large photos",
+        help="also segment square tiles with this side length and average the result; helps to "
+        "find small objects in large photos (default: off)",
     )
     model.add_argument(
-        "--device", default="auto", help="cpu, cuda or cuda:1 (default: a GPU where there is one)"
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda or cuda:N (default: auto, a GPU if there is one)",
     )
     model.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="of the computation (default: the fastest that the device does well)",
+        help="number format for inference (default: auto, the fastest one that the device "
+        "supports well)",
     )
 
 
-def load_segmenter(given: argparse.Namespace) -> "tuple[Segmenter, str]":
-    """Load what the options name.
+def load_segmenter(options: argparse.Namespace) -> "tuple[Segmenter, str]":
+    """Load the model chosen by the options.
 
     Returns:
-        The segmenter, and its settings with where each comes from, a line each.
+        The segmenter, and a summary of its settings and their sources, one per line.
 
     Raises:
-        ValueError: for a device that is not there; see `load_model`.
+        ValueError: if the device is not available or --absent-cut is combined with --tile; see
+            also `load_model`.
         FileNotFoundError: see `load_model`.
     """
     from clipseg_pl.convert.loading import load_model
@@ -80,29 +89,32 @@ def load_segmenter(given: argparse.Namespace) -> "tuple[Segmenter, str]":
     from clipseg_pl.metrics.functional import cut_in_use, threshold_in_use
     from clipseg_pl.models.backbone import PAPER_SIZE
 
-    _check_device(given.device)
-    if given.absent_cut and given.tile:
-        raise ValueError("--absent-cut has no meaning with --tile: presence is higher in tiles")
-    loaded = load_model(given.checkpoint)
-    threshold, origin = threshold_in_use(given.threshold, loaded.threshold)
-    cut, whose = cut_in_use(given.absent_cut, loaded.absent_cut)
+    _check_device(options.device)
+    if options.absent_cut and options.tile:
+        raise ValueError(
+            "--absent-cut cannot be combined with --tile: it is calibrated on whole photos, and "
+            "presence scores are higher in tiles"
+        )
+    loaded = load_model(options.checkpoint)
+    threshold, origin = threshold_in_use(options.threshold, loaded.threshold)
+    cut, cut_origin = cut_in_use(options.absent_cut, loaded.absent_cut)
     segmenter = Segmenter(
         loaded.model,
         image_size=loaded.image_size or PAPER_SIZE,
         threshold=threshold,
         absent_cut=cut,
-        prefixes=given.prefixes,
-        tile=given.tile,
-        device=given.device,
-        precision=given.precision,
+        prefixes=options.prefixes,
+        tile=options.tile,
+        device=options.device,
+        precision=options.precision,
     )
     side, dtype = segmenter.image_size, str(segmenter.dtype).removeprefix("torch.")
     lines = [
-        f"checkpoint  {given.checkpoint}",
+        f"checkpoint  {options.checkpoint}",
         f"threshold   {threshold:g} ({origin})",
-        f"absent cut  {cut:g} ({whose})",
+        f"absent cut  {cut:g} ({cut_origin})",
         f"device      {segmenter.device}, {dtype}",
-        f"model size  {side} (sees a photo at the area of {side} x {side} pixels)",
+        f"model size  {side} (photos are resized to about the area of {side} x {side} pixels)",
     ]
     return segmenter, "\n".join(lines)
 
@@ -112,18 +124,20 @@ def _check_device(name: str) -> None:
 
     try:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-            raise RuntimeError(name)  # also what PyTorch knows, as meta, and this project does not
+            raise RuntimeError(name)  # for PyTorch devices without support here, like meta
         torch.empty(0, device="cpu" if name == "auto" else name)
     except (RuntimeError, AssertionError) as error:
-        has = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-        raise ValueError(f"--device {name} cannot be used here; there is {has}") from error
+        available = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise ValueError(f"--device {name} is not available; choose from {available}") from error
 
 
 def _cut(text: str) -> float | str:
-    return text if text == "kept" else share(text)
+    return text if text == "stored" else fraction(text)
 
 
 def _tile(text: str) -> int:
-    if not text.isdecimal() or int(text) < _LEAST_TILE:
-        raise argparse.ArgumentTypeError(f"is at least {_LEAST_TILE} pixels, not {text}")
+    if not text.isdecimal() or int(text) < _MIN_TILE:
+        raise argparse.ArgumentTypeError(
+            f"must be an integer of at least {_MIN_TILE} pixels, not {text}"
+        )
     return int(text)

@@ -1,7 +1,7 @@
-"""Prompts on a command line: words, examples with a mask or a box, and both together.
+"""Options to specify prompts on a command line: text, example images, or both.
 
-What is meant in an example is said by an option behind it, and so are further examples, so that
-file names may hold any sign, and what belongs together stands together:
+Options apply to the prompt or example before them. Masks, boxes and further examples are separate
+options, so that file names may contain any character:
 
     --prompt "a dog"
     --image-prompt cat.jpg --mask cat_mask.png
@@ -18,101 +18,117 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clipseg_pl.prompts.image_prompt import ImagePrompt, Prompt
 
-_SHORT = 60  # letters of a prompt on the screen
+_MAX_SHOWN = 60  # characters of a prompt in printed output
 
 
 @dataclass
-class _Asked:
-    """A prompt as far as it has been read."""
+class _Draft:
+    """A prompt while its options are being parsed."""
 
-    words: str | None = None
+    text: str | None = None
     examples: "list[ImagePrompt]" = field(default_factory=list)
     weight: float | None = None
 
 
 def add_prompt_options(parser: argparse.ArgumentParser) -> None:
-    """Give a command the options that `collect_prompts` reads."""
+    """Add the options that `collect_prompts` uses to a command."""
     group = parser.add_argument_group(
-        "prompts", "words, examples or both; each --prompt and --image-prompt begins another"
+        "prompts",
+        "Each --prompt and --image-prompt starts a new prompt. The other options refine the one "
+        "before them.",
     )
     described = (
-        ("--prompt", "WORDS", _words, "what to look for, in words"),
-        ("--prompts", "FILE", _lines, "text file of many, one a line"),
-        ("--image-prompt", "IMAGE", _example, "an example of what to look for"),
-        ("--mask", "IMAGE", _mask, "what is meant in the example before: bright in this image"),
-        ("--box", "L,T,R,B", _box, "or inside this box, in pixels: left, top, right, bottom"),
+        ("--prompt", "TEXT", _add_text, "text prompt: describe the object to segment"),
+        ("--prompts", "FILE", _add_lines, "text file with one text prompt per line"),
         (
-            *("--with", "IMAGE", _further),
-            "one more example for the prompt before: examples are averaged, words and examples "
-            "are blended; may have a --mask or --box too",
+            *("--image-prompt", "IMAGE", _add_example),
+            "image prompt: a photo of an example object. Without --mask or --box, the whole image "
+            "or its opaque part is the object",
         ),
-        ("--weight", "W", _weight, "of the words in that blend, 0 to 1 (default: 0.5)"),
+        (
+            *("--mask", "IMAGE", _set_mask),
+            "mark the object in the preceding example: bright pixels of this image are the object",
+        ),
+        (
+            *("--box", "L,T,R,B", _set_box),
+            "mark the object in the preceding example by a bounding box in pixels: left, top, "
+            "right, bottom",
+        ),
+        (
+            *("--with", "IMAGE", _add_further_example),
+            "add an example to the preceding prompt. Several examples are averaged; examples are "
+            "blended with the text of a --prompt. Can be followed by --mask or --box",
+        ),
+        (
+            *("--weight", "W", _set_weight),
+            "weight of the text when it is blended with examples, 0 to 1 (default: 0.5)",
+        ),
     )
-    for option, metavar, read, meaning in described:
+    for option, metavar, parse, meaning in described:
         group.add_argument(
-            *(option,), dest="asked", metavar=metavar, action=_Collect, help=meaning, read=read
+            *(option,), dest="drafts", metavar=metavar, action=_Collect, help=meaning, parse=parse
         )
 
 
-def collect_prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> "list[Prompt]":
-    """The prompts in the order given; examples are not read yet.
+def collect_prompts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> "list[Prompt]":
+    """Return the prompts in the order of the command line. Example images are not loaded yet.
 
-    Wrong options stop the program with status 2.
+    Exits with status 2 if there is no prompt or a --weight has nothing to blend.
 
     Raises:
-        ValueError: for an empty prompt.
+        ValueError: if a prompt is empty.
     """
-    asked: list[_Asked] = given.asked or []
-    if not asked:
-        parser.error("nothing to look for: give a --prompt, an --image-prompt or --prompts FILE")
-    if any(part.words is not None and not part.words.strip() for part in asked):
-        raise ValueError("give at least one prompt, none of them empty")
-    for part in asked:
-        if part.weight is not None and not (part.words and part.examples):
-            parser.error("--weight needs words and an example: --prompt WORDS --with IMAGE")
-    return [_build(part) for part in asked]
+    drafts: list[_Draft] = options.drafts or []
+    if not drafts:
+        parser.error("no prompt: give --prompt TEXT, --image-prompt IMAGE or --prompts FILE")
+    if any(draft.text is not None and not draft.text.strip() for draft in drafts):
+        raise ValueError("empty prompt: every --prompt needs a text")
+    for draft in drafts:
+        if draft.weight is not None and not (draft.text and draft.examples):
+            parser.error("--weight needs a text and an example: --prompt TEXT --with IMAGE")
+    return [_build(draft) for draft in drafts]
 
 
-def example_files(given: argparse.Namespace) -> list[Path]:
-    """The support images and masks that the options name."""
-    examples = [example for asked in given.asked for example in asked.examples]
+def example_files(options: argparse.Namespace) -> list[Path]:
+    """Return the files of all support images and support masks."""
+    examples = [example for draft in options.drafts for example in draft.examples]
     return [Path(file) for e in examples for file in (e.image, e.mask) if file is not None]
 
 
-def share(text: str) -> float:
-    """Read a number from 0 to 1, as an argparse type."""
+def fraction(text: str) -> float:
+    """Parse a number from 0 to 1; for use as an argparse type."""
     try:
         number = float(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"is a number from 0 to 1, not {text!r}") from error
-    if not 0 <= number <= 1:  # NaN is refused too
-        raise argparse.ArgumentTypeError(f"lies in [0, 1], not {text}")
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}") from error
+    if not 0 <= number <= 1:  # also true for NaN
+        raise argparse.ArgumentTypeError(f"must be in [0, 1], not {text}")
     return number
 
 
 def shorten(prompt: str) -> str:
-    """Bring a prompt to one short line."""
+    """Shorten a prompt to a single line of at most 60 characters."""
     line = " ".join(prompt.split())
-    return line if len(line) <= _SHORT else f"{line[: _SHORT - 3]}..."
+    return line if len(line) <= _MAX_SHOWN else f"{line[: _MAX_SHOWN - 3]}..."
 
 
-def _build(asked: _Asked) -> "Prompt":
+def _build(draft: _Draft) -> "Prompt":
     from clipseg_pl.prompts.image_prompt import Blend
 
-    examples = asked.examples
-    if asked.words is None:
+    examples = draft.examples
+    if draft.text is None:
         return examples if len(examples) > 1 else examples[0]
     if not examples:
-        return asked.words
-    return Blend(asked.words, examples, 0.5 if asked.weight is None else asked.weight)
+        return draft.text
+    return Blend(draft.text, examples, 0.5 if draft.weight is None else draft.weight)
 
 
 class _Collect(argparse.Action):
-    """Hands each option on, with all that stood before it."""
+    """Pass each option, together with the prompts before it, to a function."""
 
-    def __init__(self, read: Any, **options: Any) -> None:  # noqa: ANN401 - argparse's
+    def __init__(self, parse: Any, **options: Any) -> None:  # noqa: ANN401 - argparse's
         super().__init__(**options)
-        self.read = read
+        self.parse = parse
 
     def __call__(
         self,
@@ -121,40 +137,40 @@ class _Collect(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        if namespace.asked is None:
-            namespace.asked = []
+        if namespace.drafts is None:
+            namespace.drafts = []
         try:
-            self.read(namespace.asked, values)
+            self.parse(namespace.drafts, values)
         except (ValueError, argparse.ArgumentTypeError) as error:
             raise argparse.ArgumentError(self, str(error)) from error
 
 
-def _words(asked: list[_Asked], words: str) -> None:
-    asked.append(_Asked(words))
+def _add_text(drafts: list[_Draft], text: str) -> None:
+    drafts.append(_Draft(text))
 
 
-def _lines(asked: list[_Asked], file: str) -> None:
+def _add_lines(drafts: list[_Draft], file: str) -> None:
     try:
         text = Path(file).expanduser().read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: no text in UTF-8") from error
+        raise ValueError(f"{file}: not a UTF-8 text file") from error
     lines = [line.strip() for line in text.splitlines()]
-    found = [_Asked(line) for line in lines if line]
+    found = [_Draft(line) for line in lines if line]
     if not found:
-        raise ValueError(f"{file} holds no prompt")
-    asked += found
+        raise ValueError(f"{file} contains no prompt")
+    drafts += found
 
 
-def _example(asked: list[_Asked], image: str) -> None:
-    asked.append(_Asked(examples=[_image_prompt(image)]))
+def _add_example(drafts: list[_Draft], image: str) -> None:
+    drafts.append(_Draft(examples=[_image_prompt(image)]))
 
 
-def _further(asked: list[_Asked], image: str) -> None:
-    if not asked:
-        raise ValueError("stands behind the --prompt or --image-prompt that it belongs to")
-    asked[-1].examples.append(_image_prompt(image))
+def _add_further_example(drafts: list[_Draft], image: str) -> None:
+    if not drafts:
+        raise ValueError("must come after the --prompt or --image-prompt it belongs to")
+    drafts[-1].examples.append(_image_prompt(image))
 
 
 def _image_prompt(image: str) -> "ImagePrompt":
@@ -163,28 +179,28 @@ def _image_prompt(image: str) -> "ImagePrompt":
     return ImagePrompt(Path(image).expanduser())
 
 
-def _mask(asked: list[_Asked], image: str) -> None:
-    _say_what_is_meant(asked, mask=Path(image).expanduser())
+def _set_mask(drafts: list[_Draft], image: str) -> None:
+    _mark_object(drafts, mask=Path(image).expanduser())
 
 
-def _box(asked: list[_Asked], sides: str) -> None:
+def _set_box(drafts: list[_Draft], sides: str) -> None:
     try:
         left, top, right, bottom = map(float, sides.split(","))
     except ValueError as error:
-        raise ValueError(f"is four numbers, as in 40,30,200,180, not {sides!r}") from error
-    _say_what_is_meant(asked, box=(left, top, right, bottom))
+        raise ValueError(f"must be four numbers like 40,30,200,180, not {sides!r}") from error
+    _mark_object(drafts, box=(left, top, right, bottom))
 
 
-def _say_what_is_meant(asked: list[_Asked], **given: Any) -> None:  # noqa: ANN401 - mask or box
-    if not asked or not asked[-1].examples:
-        raise ValueError("stands behind the --image-prompt or --with IMAGE that it belongs to")
-    example = asked[-1].examples[-1]
+def _mark_object(drafts: list[_Draft], **region: Any) -> None:  # noqa: ANN401 - mask or box
+    if not drafts or not drafts[-1].examples:
+        raise ValueError("must come after the --image-prompt or --with IMAGE it belongs to")
+    example = drafts[-1].examples[-1]
     if example.mask is not None or example.box is not None:
-        raise ValueError(f"{example.image} has a mask or box already")
-    asked[-1].examples[-1] = replace(example, **given)
+        raise ValueError(f"{example.image} already has a mask or box")
+    drafts[-1].examples[-1] = replace(example, **region)
 
 
-def _weight(asked: list[_Asked], given: str) -> None:
-    if not asked:
-        raise ValueError("stands behind the --prompt that it belongs to")
-    asked[-1].weight = share(given)
+def _set_weight(drafts: list[_Draft], weight: str) -> None:
+    if not drafts:
+        raise ValueError("must come after the --prompt it belongs to")
+    drafts[-1].weight = fraction(weight)

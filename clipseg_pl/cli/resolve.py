@@ -1,4 +1,4 @@
-"""What a command line comes to, without running it."""
+"""Resolve a command line to its config without running it."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ from clipseg_pl.cli.main import CLIPSegCLI
 
 
 class _Parsed(CLIPSegCLI):
-    """Stops when everything is parsed: reads no checkpoint, claims no folder, builds nothing."""
+    """Parses the command line only: reads no checkpoint, uses no folder and builds no object."""
 
     def _parse_ckpt_path(self) -> None:
         pass
@@ -19,10 +19,10 @@ class _Parsed(CLIPSegCLI):
         pass
 
     def before_instantiate_classes(self) -> None:
-        """Leave the machine and the run's folder alone."""
+        """Skip the checks of the device and the run's folder."""
 
     def instantiate_classes(self) -> None:
-        """Keep the config as plain values."""
+        """Store the config as plain values."""
         self._dump_config()
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -30,20 +30,20 @@ class _Parsed(CLIPSegCLI):
 
 
 def resolve(args: Sequence[str]) -> dict[str, Any]:
-    """Every value of a run, as plain data.
+    """Return the resolved config of a command line as plain data.
 
     Args:
-        args: verb and options, as on the command line.
+        args: command and options.
 
     Raises:
-        ValueError: for what the command line would refuse, with its reason.
+        ValueError: if the command line is invalid, with the message it would print.
     """
-    sys.argv = sys.argv[:1]  # lightning warns where both are given
-    said = io.StringIO()
+    sys.argv = sys.argv[:1]  # lightning warns if sys.argv and args are both set
+    stderr = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(stderr):
             config: dict[str, Any] = _Parsed(list(args)).config_dump
-    except SystemExit as stopped:
-        reason = said.getvalue().strip().splitlines()[-1].removeprefix("clipseg_pl: ")
-        raise ValueError(reason) from stopped
+    except SystemExit as error:
+        message = stderr.getvalue().strip().splitlines()[-1].removeprefix("clipseg_pl: ")
+        raise ValueError(message) from error
     return config

@@ -1,1 +1,1 @@
-"""CLIPSeg on disk, read and written: checkpoints, the authors' files, Hugging Face, ONNX."""
+"""Import and export of CLIPSeg: checkpoints, the authors' files, Hugging Face and ONNX."""

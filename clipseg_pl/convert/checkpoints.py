@@ -1,4 +1,4 @@
-"""Decoders on disk: this project's, the authors' and Hugging Face's, read strictly."""
+"""Strict loading of decoders from this project, the authors and Hugging Face."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,19 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.weights.files import load_plain
 
 _NEEDED = {"hyper_parameters", "state_dict", "threshold", "image_size", "global_step"}
-PUBLISHED_HEADS = 4  # in all that was published
+PUBLISHED_HEADS = 4  # attention heads of all published decoders
 
 
 class PublishedWarning(UserWarning):
-    """Something about a published file was assumed, or does not go together."""
+    """A setting of a published file had to be assumed, or its parts do not match."""
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """Read a checkpoint of this project's `fit`; nothing but plain values is unpickled.
+    """Read a checkpoint of this project's `fit` command (with `weights_only`).
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: naming the file, if it is something else or only the beginning of one, or
-            is no checkpoint of this project.
+        FileNotFoundError: if there is no file.
+        ValueError: if the file is truncated or is not a checkpoint of this project.
     """
     if not file.is_file():
         raise FileNotFoundError(f"no checkpoint {file}")
@@ -38,21 +37,21 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: not a checkpoint ({type(error).__name__})") from error
     if not isinstance(content, dict) or not content.keys() >= _NEEDED:
         raise ValueError(f"{file}: not a checkpoint of clipseg_pl")
-    read: dict[str, Any] = content
-    return read
+    checkpoint: dict[str, Any] = content
+    return checkpoint
 
 
 def load_decoder(decoder: nn.Module, file: Path, state: Mapping[str, Tensor]) -> None:
-    """Load a decoder of any known origin, strictly.
+    """Load weights from any supported source into a decoder, with strict checks.
 
     Args:
-        decoder: filled in place.
-        file: where the weights are from, for messages.
-        state: weights of the authors' file, Hugging Face's, or a checkpoint of this project.
+        decoder: decoder to fill in place.
+        file: source of the weights, for error messages.
+        state: weights from the authors, from Hugging Face or from a checkpoint of this project.
 
     Raises:
-        ValueError: naming the file and what does not fit: the head, the width D, the backbone's
-            width, the number of layers, or keys.
+        ValueError: if the weights do not fit the decoder. The message reports the mismatch: head,
+            width D, width of the backbone, number of layers or keys.
     """
     try:
         _load_strictly(decoder, decoder_state(state))
@@ -68,23 +67,24 @@ def build_decoder(
     layers: Sequence[int] | None = None,
     heads: int = PUBLISHED_HEADS,
 ) -> FiLMDecoder:
-    """Build the decoder that a state dict of any known origin holds.
+    """Build the decoder of a state dict from any supported source.
 
-    Width, hidden width and head are read off the weights; what is not in them is given.
+    Width, hidden width and type of the head follow from the weights.
 
     Args:
         state: see `decoder_state`.
         shape: sizes of the backbone.
-        layers: tapped blocks; by default the paper's 3, 7 and 9 of 12, or
-            their like in another depth (`default_layers`).
-        heads: attention heads; by default those of all that was published.
+        layers: tapped layers. By default the paper's 3, 7 and 9 of 12, or their equivalent in
+            backbones of another depth (`default_layers`).
+        heads: number of attention heads; by default that of all published decoders.
 
     Raises:
-        ValueError: if it holds none, or one for another backbone or number of layers.
+        ValueError: if the state dict has no decoder, or a decoder for another backbone or number
+            of layers.
     """
     decoder = decoder_state(state)
     if not decoder.keys() >= {"film_scale.weight", "blocks.0.linear1.weight"}:
-        raise ValueError("holds no CLIPSeg decoder")
+        raise ValueError("contains no CLIPSeg decoder")
     built = FiLMDecoder(
         shape,
         layers=layers,
@@ -97,37 +97,35 @@ def build_decoder(
     return built
 
 
-def warn_of_another_clip(path: Path, held: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Warn where a file holds another CLIP than the backbone that its decoder is put on.
+def warn_if_clip_differs(path: Path, clip: Mapping[str, Tensor], backbone: Backbone) -> None:
+    """Warn if the CLIP in a file differs from the backbone its decoder is combined with.
 
     Args:
-        path: the file.
-        held: its CLIP, by open_clip's names; empty where it has none.
-        backbone: that is used in its place.
+        path: path of the file.
+        clip: CLIP in the file, with open_clip's names; empty if there is none.
+        backbone: backbone that is used instead.
     """
     own = backbone.clip.state_dict() if isinstance(backbone, CLIPBackbone) else {}
-    # the toy CLIP's table is cut down
-    compared = [key for key in held if key != "token_embedding.weight"]
-    if not all(key in own and torch.equal(held[key], own[key].to(held[key])) for key in compared):
-        warn(f"{path}: the CLIP in it is another one than the backbone that it is put on")
+    # the toy CLIP's embedding table is pruned
+    compared = [key for key in clip if key != "token_embedding.weight"]
+    if not all(key in own and torch.equal(clip[key], own[key].to(clip[key])) for key in compared):
+        warn(f"{path}: the CLIP in the file differs from the backbone its decoder is used with")
 
 
 def warn_of_unread(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Warn of weights in a file that nothing reads."""
+    """Warn about weights in a file that are ignored."""
     unread = unread_keys(state)
     if unread:
-        warn(
-            f"{path}: {len(unread)} of its {len(state)} weights are not read: {list_names(unread)}"
-        )
+        warn(f"{path}: {len(unread)} of its {len(state)} weights are ignored: {list_names(unread)}")
 
 
 def warn(message: str) -> None:
-    """Say what was assumed about a published file, or does not go together in it."""
+    """Issue a `PublishedWarning`."""
     warnings.warn(message, PublishedWarning, stacklevel=3)
 
 
 def list_names(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first three names and the number of others."""
     more = f" and {len(names) - 3} more" if names[3:] else ""
     return f"{', '.join(names[:3])}{more}"
 
@@ -139,31 +137,32 @@ def _load_strictly(decoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     decoder.load_state_dict(state)
 
 
-def _explain_mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """Say in one line why `given` does not fit into `own`; empty if it does."""
-    if not given:
-        return "holds no CLIPSeg decoder"
-    for state, other, which in ((given, own, "file"), (own, given, "model")):
+def _explain_mismatch(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) -> str:
+    """Return one line that explains why `loaded` does not fit `own`; empty if it fits."""
+    if not loaded:
+        return "contains no CLIPSeg decoder"
+    for state, other, which in ((loaded, own, "file"), (own, loaded, "model")):
         if "head.0.weight" in state and "head.weight" in other:
-            other_one = "model" if which == "file" else "file"
-            return f"the {which} has the refined head, the {other_one} the simple one"
+            counterpart = "model" if which == "file" else "file"
+            return f"the {which} has the refined head, the {counterpart} the simple one"
     blocks = [
-        len({key.split(".")[1] for key in s if key.startswith("blocks.")}) for s in (own, given)
+        len({key.split(".")[1] for key in s if key.startswith("blocks.")}) for s in (own, loaded)
     ]
     if blocks[0] != blocks[1]:
-        return f"the file has {blocks[1]} decoder blocks, the model taps {blocks[0]} layers"
+        return f"the file has {blocks[1]} decoder blocks, but the model taps {blocks[0]} layers"
     names = {"projections.0.weight": ("D", "backbone width"), "film_scale.weight": ("D", "C")}
     for key, axes in names.items():
-        if key in own and key in given:
+        if key in own and key in loaded:
             for axis, name in enumerate(axes):
-                if own[key].shape[axis] != given[key].shape[axis]:
-                    sizes = given[key].shape[axis], own[key].shape[axis]
+                if own[key].shape[axis] != loaded[key].shape[axis]:
+                    sizes = loaded[key].shape[axis], own[key].shape[axis]
                     return f"{name} is {sizes[0]} in the file and {sizes[1]} in the model"
-    missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
+    missing, extra = sorted(own.keys() - loaded.keys()), sorted(loaded.keys() - own.keys())
     if missing or extra:
         return f"missing keys {missing[:3]}, unexpected keys {extra[:3]}"
-    wrong = [key for key in own if own[key].shape != given[key].shape]
+    wrong = [key for key in own if own[key].shape != loaded[key].shape]
     if wrong:
         key = wrong[0]
-        return f"{key} is {tuple(given[key].shape)} in the file, {tuple(own[key].shape)} here"
+        shapes = tuple(loaded[key].shape), tuple(own[key].shape)
+        return f"{key} has shape {shapes[0]} in the file and {shapes[1]} in the model"
     return ""

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair vocabulary, as the files that other programs read."""
+"""Export of CLIP's byte-pair vocabulary for transformers and tokenizers."""
 
 import json
 from pathlib import Path
@@ -10,55 +10,56 @@ from clipseg_pl.models.clip_text import TextEncoder
 from clipseg_pl.weights.clip import PrunedTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-_PADDING = 0  # as CLIP's own tokenizer pads; what follows the end is not read
+_PADDING = 0  # like CLIP's own tokenizer; tokens after the end token have no effect
 
 
 def whole_embedding(text: TextEncoder) -> Tensor:
-    """The embedding table of a text tower with a row for each of CLIP's tokens.
+    """Return the token embedding table of a text encoder, with a row for every token of CLIP.
 
-    A pruned one, as the toy CLIP's, is spread out: what it does not know gets the row that its
-    tokenizer gives it, so that CLIP's own ids lead to the same numbers.
+    A pruned table, like that of the toy CLIP, is expanded: unknown tokens get the row their
+    tokenizer maps them to. CLIP's own token ids then give the same embeddings.
 
     Returns:
         (49408, width).
 
     Raises:
-        ValueError: if the table is of another vocabulary.
+        ValueError: if the table belongs to another vocabulary.
     """
     weight: Tensor = text.clip.token_embedding.weight
     if isinstance(text.tokenizer, PrunedTokenizer):
         weight = weight[text.tokenizer.row.to(weight.device)]
     known = len(vocabulary(text))
     if len(weight) != known:
-        raise ValueError(f"its text tower has {len(weight)} tokens, not CLIP's {known}")
+        raise ValueError(f"the text encoder has {len(weight)} tokens, not CLIP's {known}")
     return weight
 
 
 def vocabulary(text: TextEncoder) -> dict[str, int]:
-    """Id of each token, by the names of OpenAI's files."""
+    """Return the id of each token, with OpenAI's names of the tokens."""
     encoder: dict[str, int] = _plain(text).encoder
     last = max(encoder.values())
-    special = {last - 1: START, last: END}  # open_clip has its own names for them
+    special = {last - 1: START, last: END}  # open_clip uses other names
     return {special.get(index, name): index for name, index in encoder.items()}
 
 
 def merges(text: TextEncoder) -> list[str]:
-    """The pairs that are joined, first come first, as "left right"."""
+    """Return the byte-pair merges as "left right", in order of priority."""
     ranks: dict[tuple[str, str], int] = _plain(text).bpe_ranks
     return [" ".join(pair) for pair in sorted(ranks, key=ranks.__getitem__)]
 
 
 def write_vocabulary(folder: Path, text: TextEncoder) -> None:
-    """Write `vocab.json` and `merges.txt`, which Hugging Face's `CLIPTokenizer` reads."""
+    """Write `vocab.json` and `merges.txt` for Hugging Face's `CLIPTokenizer`."""
     (folder / "vocab.json").write_text(json.dumps(vocabulary(text), ensure_ascii=False), "utf-8")
     lines = ["#version: 0.2", *merges(text)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def write_tokenizer(file: Path, text: TextEncoder) -> None:
-    """Write a `tokenizer.json` for `tokenizers.Tokenizer.from_file`, which needs nothing else.
+    """Write a `tokenizer.json` for `tokenizers.Tokenizer.from_file`.
 
-    Its `encode(text).ids` are as long as CLIP's context: start, text (cut if need be), end, zeros.
+    The `ids` of its `encode` have the length of CLIP's context: start token, text (truncated if
+    necessary), end token and padding with zeros.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -69,7 +70,7 @@ def write_tokenizer(file: Path, text: TextEncoder) -> None:
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.NFC(),
-            # as ftfy straightens quotes in CLIP's own
+            # CLIP's own tokenizer straightens quotes with ftfy
             normalizers.Replace(Regex("[\u02bc\u2018-\u201b]"), "'"),
             normalizers.Replace(Regex("[\u201c-\u201f]"), '"'),
             normalizers.Replace(Regex(r"\s+"), " "),
@@ -94,6 +95,6 @@ def write_tokenizer(file: Path, text: TextEncoder) -> None:
 
 
 def _plain(text: TextEncoder) -> Any:  # noqa: ANN401 - open_clip has no types
-    """CLIP's tokenizer, without a pruned table around it."""
+    """Return CLIP's tokenizer, unwrapped from a `PrunedTokenizer` if necessary."""
     tokenizer = text.tokenizer
     return tokenizer.tokenizer if isinstance(tokenizer, PrunedTokenizer) else tokenizer

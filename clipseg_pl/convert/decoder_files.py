@@ -1,4 +1,4 @@
-"""Writes decoders: the authors' `.pth`, and checkpoints of ours that no `fit` made."""
+"""Export of decoders to the authors' `.pth` format and to checkpoints of this project."""
 
 import json
 from importlib.metadata import version
@@ -20,45 +20,50 @@ from clipseg_pl.weights.files import write_tensors
 
 
 def write_original(file: Path, decoder: Decoder) -> None:
-    """Write a `.pth` with the authors' names. It does not say which layers the decoder taps.
+    """Write a decoder as a `.pth` file with the authors' names of the weights.
+
+    The format does not store the tapped layers and the number of heads.
 
     Raises:
-        ValueError: for a decoder that such a file cannot give back.
+        ValueError: if the decoder is not a FiLMDecoder or has another number of heads than all
+            published decoders.
     """
     if not isinstance(decoder, FiLMDecoder):
-        raise ValueError(f"the authors' files hold FiLMDecoder only, not {type(decoder).__name__}")
+        kind = type(decoder).__name__
+        raise ValueError(f"the authors' format supports FiLMDecoder only, not {kind}")
     first: Any = decoder.blocks[0]
     if first.self_attn.num_heads != PUBLISHED_HEADS:
         raise ValueError(
-            f"the authors' files do not say the number of heads: {PUBLISHED_HEADS}, not "
-            f"{first.self_attn.num_heads}"
+            f"the authors' format does not store the number of heads and requires "
+            f"{PUBLISHED_HEADS}, not {first.self_attn.num_heads}"
         )
     torch.save(authors_decoder(decoder.state_dict()), file)
 
 
 def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> None:
-    """Write a checkpoint as `fit` does, without the optimizer's state.
+    """Write a checkpoint like those of `fit`, without the optimizer state.
 
     Args:
-        file: replaced if it is there.
-        source: CLIP with the FiLM decoder; CLIP is named, not written.
-        name: of the backbone, for `CLIPBackbone`; where the source holds its CLIP, the name that
-            `write_clip` gives it.
-        tag: of its weights.
+        file: file to write; replaced if it exists.
+        source: model with a CLIP backbone and a FiLM decoder. The checkpoint stores the name of
+            the CLIP and not its weights.
+        name: `name` argument of `CLIPBackbone`. If the source file contained its CLIP, the name
+            passed to `write_clip`.
+        tag: `tag` argument of `CLIPBackbone`.
 
     Raises:
-        ValueError: for another normalisation than the one that the name leads back to.
+        ValueError: if the normalisation differs from that of `CLIPBackbone(name, tag)`.
     """
     backbone, decoder = source.model.backbone, source.model.decoder
-    assert isinstance(decoder, FiLMDecoder)  # as all that is published
+    assert isinstance(decoder, FiLMDecoder)  # true for all published models
     own = backbone.mean.flatten().tolist(), backbone.std.flatten().tolist()
-    found = (IMAGENET_MEAN, IMAGENET_STD) if source.clip else find_normalisation(name, tag)
-    if not np.allclose(own, found, atol=1e-4):  # only a Hugging Face folder says its own
-        mean, std = map(list, found)
+    expected = (IMAGENET_MEAN, IMAGENET_STD) if source.clip else find_normalisation(name, tag)
+    if not np.allclose(own, expected, atol=1e-4):  # from a Hugging Face folder
+        mean, std = map(list, expected)
         raise ValueError(
-            "a checkpoint names its CLIP, and images for that name are normalised by mean "
-            f"{mean}, std {std}; if the decoder was trained with those, say so in the source's "
-            "preprocessor_config.json (image_mean, image_std)"
+            "a checkpoint cannot store the normalisation: images for its CLIP are normalised with "
+            f"mean {mean} and std {std}. If the decoder was trained with these, set them in the "
+            "source's preprocessor_config.json (image_mean, image_std)"
         )
     first: Any = decoder.blocks[0]
     parts = {
@@ -77,7 +82,7 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
                 "head": "refined" if isinstance(decoder.head, nn.Sequential) else "simple",
             },
         ),
-        # the paper's; loading builds what it needs from here, evaluation uses nothing of it
+        # the paper's; loading requires an entry, but evaluation does not use it
         "optimizer": ("torch.optim.AdamW", {"lr": 1e-3}),
     }
     described = {
@@ -101,13 +106,13 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
 
 
 def write_clip(folder: Path, name: str, backbone: Backbone, config: dict[str, Any]) -> None:
-    """Write `<name>.json` and `<name>.safetensors`, a backbone for CLIPSEG_WEIGHTS.
+    """Write `<name>.json` and `<name>.safetensors`, a custom CLIP for $CLIPSEG_WEIGHTS.
 
     Args:
-        folder: exists.
-        name: that the backbone will have.
-        backbone: a CLIPBackbone of CLIP's whole vocabulary.
-        config: its open_clip configuration.
+        folder: existing folder.
+        name: name of the new CLIP.
+        backbone: CLIPBackbone with CLIP's full vocabulary.
+        config: open_clip configuration of the backbone.
     """
     assert isinstance(backbone, CLIPBackbone)
     (folder / f"{name}.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")

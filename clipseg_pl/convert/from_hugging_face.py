@@ -1,7 +1,6 @@
-"""What a Hugging Face folder of CLIPSeg says beside its weights.
+"""Reading the settings of a CLIPSeg model in Hugging Face's format, without transformers.
 
-Read off transformers 5.23 (`models/clipseg`); it is not needed here. What a `config.json` leaves
-out has the default of transformers' classes.
+Settings missing in `config.json` get the defaults of transformers 5.23 (`models/clipseg`).
 """
 
 import math
@@ -18,10 +17,10 @@ from clipseg_pl.weights.files import read_json
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# transformers 5 puts the preprocessor into the first
+# transformers 5 stores the preprocessor in processor_config.json
 _PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _TOKENS, _END = 49408, 49407  # CLIP's vocabulary
-_ENDS = (_END, 2)  # 2 in configs before 2023, where transformers looks for the largest id
+_ENDS = (_END, 2)  # configs before 2023 have 2; transformers then uses the largest id
 _VISION = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -43,7 +42,7 @@ _TEXT = {
     "layer_norm_eps": 1e-5,
     "eos_token_id": _END,
 }
-_WHOLE = {
+_MODEL = {
     "projection_dim": 512,
     "extract_layers": [3, 6, 9],
     "decoder_num_attention_heads": 4,
@@ -53,18 +52,19 @@ _WHOLE = {
 
 @dataclass(frozen=True)
 class Description:
-    """What a Hugging Face folder says beside the weights.
+    """Settings of a CLIPSeg model in Hugging Face's format.
 
     Args:
-        clip: open_clip's configuration of its CLIP.
-        layers: tapped blocks, counted from 0 as ours: transformers takes hidden_states[i + 1]
-            for a layer i, the first being what enters block 0.
-        heads: of the decoder's attention.
-        image_size: side in pixels of the square that photos are brought to.
-        mean: of the normalisation, a channel each.
-        std: the same.
-        threshold: of the probability, where the folder was written by this project.
-        absent_cut: presence below which a prompt is taken to be absent, the same.
+        clip: open_clip configuration of its CLIP.
+        layers: tapped layers, counted from 0 as in this project: for layer i transformers uses
+            hidden_states[i + 1], since hidden_states[0] is the input of block 0.
+        heads: number of attention heads of the decoder.
+        image_size: side in pixels of the square that images are resized to.
+        mean: mean of the normalisation for each channel.
+        std: standard deviation of the normalisation for each channel.
+        threshold: stored threshold of the probability; only in folders written by this project.
+        absent_cut: presence score below which a prompt is considered absent; only in folders
+            written by this project.
     """
 
     clip: dict[str, Any]
@@ -77,29 +77,29 @@ class Description:
     absent_cut: float | None
 
 
-def is_imagenets(mean: Sequence[float], std: Sequence[float]) -> bool:
-    """Whether images are normalised as in all training of CLIPSeg."""
+def is_imagenet_norm(mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Whether a normalisation is ImageNet's, with which CLIPSeg was trained."""
     return bool(np.allclose([mean, std], [IMAGENET_MEAN, IMAGENET_STD], atol=1e-4))
 
 
 def describe(folder: Path) -> Description:
-    """Read what a folder says beside the weights.
+    """Read the settings of a folder in Hugging Face's format.
 
     Raises:
-        ValueError: naming the file and what in it is unknown to this project.
+        ValueError: if a file is invalid or has a setting that this project does not support.
         FileNotFoundError: if there is no config.json.
     """
     file = folder / CONFIG
-    config = {**_WHOLE, **_read(file)}
+    config = {**_MODEL, **_read(file)}
     layers = config["extract_layers"]
     try:
         if config.get("model_type") != "clipseg":
-            raise ValueError(f"describes {config.get('model_type')!r}, not 'clipseg'")
-        # transformers gives the last of them to the first projection; here that is the deepest
+            raise ValueError(f"model_type is {config.get('model_type')!r}, not 'clipseg'")
+        # transformers uses the last layer for the first projection; here it is the deepest one
         if layers != sorted(layers):
-            raise ValueError(f"extract_layers {layers} do not rise")
+            raise ValueError(f"extract_layers {layers} must be in ascending order")
         if config["conditional_layer"] != 0:
-            raise ValueError(f"conditional_layer is {config['conditional_layer']}, 0 is known here")
+            raise ValueError(f"conditional_layer must be 0, not {config['conditional_layer']}")
         clip = _open_clip_config(config)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file}: {error}") from error
@@ -116,17 +116,20 @@ def describe(folder: Path) -> Description:
 def _open_clip_config(config: Mapping[str, Any]) -> dict[str, Any]:
     towers = []
     for name, defaults in (("vision", _VISION), ("text", _TEXT)):
-        # files of 2022 keep what differs from the defaults a second time
+        # files of 2022 repeat settings that differ from the defaults in a second dictionary
         parts = (config.get(f"{name}_config"), config.get(f"{name}_config_dict"))
         towers.append({**defaults, **(parts[0] or {}), **(parts[1] or {})})
     vision, text = towers
     activations = [vision["hidden_act"], text["hidden_act"]]
     if activations not in (["quick_gelu"] * 2, ["gelu"] * 2):
-        raise ValueError(f"hidden_act {activations}; quick_gelu or gelu, in both towers")
+        raise ValueError(f"hidden_act must be quick_gelu or gelu in both towers, not {activations}")
     if text["vocab_size"] != _TOKENS or text["eos_token_id"] not in _ENDS:
-        raise ValueError(f"its {text['vocab_size']} tokens are not CLIP's {_TOKENS}")
+        raise ValueError(
+            f"vocab_size {text['vocab_size']} and eos_token_id {text['eos_token_id']} are not "
+            f"CLIP's {_TOKENS} and {_END}"
+        )
     if [vision["layer_norm_eps"], text["layer_norm_eps"]] != [1e-5] * 2:
-        raise ValueError("layer_norm_eps is not CLIP's 1e-5")
+        raise ValueError("layer_norm_eps must be CLIP's 1e-5")
     return {
         "embed_dim": config["projection_dim"],
         "quick_gelu": activations[0] == "quick_gelu",
@@ -152,32 +155,32 @@ def _tower(tower: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_preprocessor(folder: Path) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
-    """Side in pixels, mean and std; what is not said is as CLIPSeg was trained.
+    """Read image size in pixels, mean and std; missing settings get the values of the paper.
 
     Raises:
-        ValueError: naming the folder, if pixels are not brought to 0 to 1.
+        ValueError: if the preprocessor does not scale pixels to [0, 1].
     """
-    given: dict[str, Any] = {}
-    for name in reversed(_PREPROCESSORS):  # the first counts
+    settings: dict[str, Any] = {}
+    for name in reversed(_PREPROCESSORS):  # the first file takes precedence
         if (folder / name).is_file():
             part = _read(folder / name)
-            given.update(part.get("image_processor", part))
-    size = given.get("size", PAPER_SIZE)
+            settings.update(part.get("image_processor", part))
+    size = settings.get("size", PAPER_SIZE)
     sides = list(size.values()) if isinstance(size, dict) else [size]
     side = round(math.sqrt(sides[0] * sides[-1]))
-    scale = given.get("do_rescale", True) and given.get("rescale_factor", 1 / 255)
+    scale = settings.get("do_rescale", True) and settings.get("rescale_factor", 1 / 255)
     if abs(scale * 255 - 1) > 1e-3:
-        raise ValueError(f"{folder}: its preprocessor does not bring pixels to 0 to 1")
-    if not given.get("do_normalize", True):
+        raise ValueError(f"{folder}: the preprocessor does not scale pixels to [0, 1]")
+    if not settings.get("do_normalize", True):
         return side, (0.0,) * 3, (1.0,) * 3
-    mean, std = given.get("image_mean", IMAGENET_MEAN), given.get("image_std", IMAGENET_STD)
+    mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
     return side, tuple(mean), tuple(std)
 
 
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise FileNotFoundError(f"no {file}: Hugging Face's CLIPSeg has one beside its weights")
+        raise FileNotFoundError(f"no {file}: a folder in Hugging Face's format needs this file")
     content = read_json(file)
     if not isinstance(content, dict):
-        raise ValueError(f"{file}: not a description of a model")
+        raise ValueError(f"{file}: must contain a JSON object")
     return content

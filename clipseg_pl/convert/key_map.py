@@ -1,7 +1,8 @@
-"""Names of weights: this project's, the authors' and Hugging Face's CLIPSeg, by one map.
+"""Conversion of weight names between this project, the authors and Hugging Face.
 
-The authors' names are the middle ground: ours and Hugging Face's differ from them by prefixes,
-and Hugging Face keeps query, key and value of an attention apart and its projections transposed.
+This project's and Hugging Face's names of the decoder's weights differ from the authors' names by
+prefixes. In addition, Hugging Face stores query, key and value of an attention layer separately and
+transposes CLIP's projections.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-# ours, authors', Hugging Face's
+# this project's, authors' and Hugging Face's prefixes
 _DECODER_KEYS = (
     ("film_scale.", "film_mul.", "decoder.film_mul."),
     ("film_shift.", "film_add.", "decoder.film_add."),
@@ -18,12 +19,12 @@ _DECODER_KEYS = (
     ("head.", "trans_conv.", "decoder.transposed_convolution."),
     ("blocks.", "blocks.", "decoder.layers."),
 )
-# authors', Hugging Face's; within a block of the decoder
+# authors' and Hugging Face's names within a decoder block
 _LAYER_KEYS = ((".linear1.", ".mlp.fc1."), (".linear2.", ".mlp.fc2."), (".norm", ".layer_norm"))
 UNUSED = "reduce."
-"""beginning of a layer of the authors' base class that CLIPSeg never calls"""
-_AUTHORS_CLIP = ("clip_model.", "model.")  # whole models of the authors hold the frozen CLIP twice
-# open_clip's, Hugging Face's; within a tower
+"""prefix of a layer in the authors' files, see docs/deviations.md (unused-layer)"""
+_AUTHORS_CLIP = ("clip_model.", "model.")  # full models of the authors contain CLIP twice
+# open_clip's and Hugging Face's names within a block of CLIP
 _BLOCK_KEYS = (
     (".attn.in_proj_", ".self_attn.in_proj_"),
     (".attn.out_proj.", ".self_attn.out_proj."),
@@ -49,14 +50,21 @@ _CLIP_KEYS = (
 )
 _TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
 _CLIP = "clip."
-_CLIP_PREFIXES = (_CLIP, "clipseg.")  # the second in Hugging Face's first conversions, of 2022
-_BUFFER = ".position_ids"  # 0, 1, 2 and so on, stored by transformers before 4.31
+_CLIP_PREFIXES = (_CLIP, "clipseg.")  # the latter in Hugging Face's files of 2022
+_BUFFER = ".position_ids"  # 0, 1, 2, ...; stored by transformers before 4.31
 _OWN_DECODER, _OWN_BACKBONE = "model.decoder.", "model.backbone."
 
 
 def decoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Pick the decoder out of a state dict of any known origin and give it our names."""
-    own = _with_beginning(state, _OWN_DECODER)
+    """Extract the decoder from a state dict of any supported source, with this project's names.
+
+    Args:
+        state: checkpoint of this project, weights of the authors or weights of Hugging Face.
+
+    Returns:
+        State dict of the decoder; empty if there is none.
+    """
+    own = _strip_prefix(state, _OWN_DECODER)
     if own:
         return own
     theirs = {key: value for key, value in state.items() if key.startswith("decoder.")}
@@ -71,38 +79,39 @@ def decoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Pick what a checkpoint of this project holds of its backbone."""
-    return _with_beginning(state, _OWN_BACKBONE)
+    """Extract the backbone's weights stored in a checkpoint of this project."""
+    return _strip_prefix(state, _OWN_BACKBONE)
 
 
 def unread_keys(state: Mapping[str, Tensor]) -> list[str]:
-    """Names that none of `decoder_state`, `backbone_state` and `clip_state` reads.
+    """Return the names of weights that `decoder_state`, `backbone_state` and `clip_state` ignore.
 
-    The buffers `position_ids` of older versions of transformers are left out: they hold no weights.
-    Decoders with the authors' names are taken whole, but for their unused layer `reduce` and the
-    frozen CLIP of whole models, so that loading them refuses any other name.
+    The result does not include the buffers `position_ids` of older versions of transformers. It is
+    empty for decoders with the authors' names: `decoder_state` returns all their weights, except
+    the unused layer `reduce` and the frozen CLIP of full models, and unknown names are an error
+    when they are loaded.
     """
     if any(key.startswith(_OWN_DECODER) for key in state):
-        read: tuple[str, ...] = (_OWN_DECODER, _OWN_BACKBONE)
+        known: tuple[str, ...] = (_OWN_DECODER, _OWN_BACKBONE)
     elif any(key.startswith("decoder.") for key in state):
-        read = ("decoder.", *_CLIP_PREFIXES)
+        known = ("decoder.", *_CLIP_PREFIXES)
     else:
         return []
-    return [key for key in state if not key.startswith(read) and not key.endswith(_BUFFER)]
+    return [key for key in state if not key.startswith(known) and not key.endswith(_BUFFER)]
 
 
 def authors_decoder(decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give a decoder with our names those of the authors, as in their `.pth`."""
+    """Rename the weights of a decoder from this project's names to the authors' names."""
     names = [(ours, authors) for ours, authors, _ in _DECODER_KEYS]
-    return {_with_prefix(key, names): value for key, value in decoder.items()}
+    return {_replace_prefix(key, names): value for key, value in decoder.items()}
 
 
 def hugging_face_decoder(decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give a decoder with our names those of Hugging Face's `CLIPSegForImageSegmentation`."""
+    """Rename the weights of a decoder from this project's names to Hugging Face's names."""
     names = [(ours, theirs) for ours, _, theirs in _DECODER_KEYS]
     renamed = {}
     for key, value in decoder.items():
-        name = _with_prefix(key, names)
+        name = _replace_prefix(key, names)
         for authors, theirs in _LAYER_KEYS:
             name = name.replace(authors, theirs)
         renamed[name] = value
@@ -110,18 +119,24 @@ def hugging_face_decoder(decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the CLIP in a Hugging Face CLIPSeg into an open_clip state dict.
+    """Convert the CLIP in a Hugging Face CLIPSeg to an open_clip state dict.
 
-    Its names begin with `clip.`, in the first conversions of 2022 with `clipseg.`.
+    The prefix of its names is `clip.`, or `clipseg.` in files of 2022.
+
+    Args:
+        state: weights of Hugging Face's CLIPSeg.
+
+    Returns:
+        State dict of CLIP; empty if there is none.
     """
     clip: dict[str, Tensor] = {}
     for prefix in _CLIP_PREFIXES:
-        clip |= _with_beginning(state, prefix)
+        clip |= _strip_prefix(state, prefix)
     renamed = {}
     for key, value in _merge_attention(clip).items():
         if key.endswith(_BUFFER):
             continue
-        name = _with_prefix(key, ((theirs, ours) for ours, theirs in _CLIP_KEYS))
+        name = _replace_prefix(key, ((theirs, ours) for ours, theirs in _CLIP_KEYS))
         for open_clip_name, hf_name in _BLOCK_KEYS:
             name = name.replace(hf_name, open_clip_name)
         renamed[name] = value.T.contiguous() if key in _TRANSPOSED else value
@@ -129,36 +144,34 @@ def clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hugging_face_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn an open_clip state dict into the `clip.` part of a Hugging Face CLIPSeg.
+    """Convert an open_clip state dict to the `clip.` part of a Hugging Face CLIPSeg.
 
     Raises:
-        ValueError: naming a weight that Hugging Face's CLIP has no place for.
+        ValueError: if Hugging Face's CLIP has no equivalent of a weight.
     """
     renamed = {}
     for key, value in state.items():
-        name = _with_prefix(key, _CLIP_KEYS)
+        name = _replace_prefix(key, _CLIP_KEYS)
         in_block = [pair for pair in _BLOCK_KEYS if pair[0] in key]
         if not key.startswith(tuple(ours for ours, _ in _CLIP_KEYS)) or (
             ".resblocks." in key and not in_block
         ):
-            raise ValueError(f"Hugging Face's CLIPSeg has no place for CLIP's {key}")
+            raise ValueError(f"Hugging Face's CLIPSeg has no equivalent of CLIP's weight {key}")
         for open_clip_name, hf_name in in_block:
             name = name.replace(open_clip_name, hf_name)
         renamed[_CLIP + name] = value.T.contiguous() if name in _TRANSPOSED else value
     return _split_attention(renamed)
 
 
-def _with_beginning(state: Mapping[str, Tensor], beginning: str) -> dict[str, Tensor]:
-    """The weights whose names begin so, without that beginning."""
+def _strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Select the weights with a prefix and remove it from their names."""
     return {
-        key.removeprefix(beginning): value
-        for key, value in state.items()
-        if key.startswith(beginning)
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
     }
 
 
-def _with_prefix(key: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """Exchange the first old prefix that the key has for the new one; without any it stays."""
+def _replace_prefix(key: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """Replace the first matching prefix of a key; return other keys unchanged."""
     for old, new in pairs:
         if key.startswith(old):
             return new + key.removeprefix(old)
@@ -166,20 +179,20 @@ def _with_prefix(key: str, pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _from_authors(key: str) -> str:
-    """From the authors' name of a decoder key to ours."""
-    return _with_prefix(key, ((authors, ours) for ours, authors, _ in _DECODER_KEYS))
+    """Convert the authors' name of a decoder key to this project's name."""
+    return _replace_prefix(key, ((authors, ours) for ours, authors, _ in _DECODER_KEYS))
 
 
 def _to_authors(key: str) -> str:
-    """From Hugging Face's name of a decoder key to the authors'."""
-    key = _with_prefix(key, ((theirs, authors) for _, authors, theirs in _DECODER_KEYS))
+    """Convert Hugging Face's name of a decoder key to the authors' name."""
+    key = _replace_prefix(key, ((theirs, authors) for _, authors, theirs in _DECODER_KEYS))
     for authors, theirs in _LAYER_KEYS:
         key = key.replace(theirs, authors)
     return key
 
 
 def _merge_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Join q, k and v projections, in that order, into torch's `in_proj`."""
+    """Concatenate the q, k and v projections into torch's `in_proj`."""
     merged: dict[str, Tensor] = {}
     for key, value in state.items():
         match = re.fullmatch(r"(.*\.self_attn\.)([qkv])_proj\.(weight|bias)", key)
@@ -192,13 +205,13 @@ def _merge_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _split_attention(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take torch's `in_proj` apart into q, k and v projections."""
+    """Split torch's `in_proj` into q, k and v projections."""
     split: dict[str, Tensor] = {}
     for key, value in state.items():
         match = re.fullmatch(r"(.*\.self_attn\.)in_proj_(weight|bias)", key)
-        if match:
+        if match:  # cloned, because safetensors rejects shared memory
             for name, part in zip("qkv", value.chunk(3), strict=True):
-                split[f"{match[1]}{name}_proj.{match[2]}"] = part.clone()  # own memory
+                split[f"{match[1]}{name}_proj.{match[2]}"] = part.clone()
         else:
             split[key] = value
     return split

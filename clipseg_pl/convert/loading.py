@@ -1,4 +1,4 @@
-"""Models with their settings, from checkpoints of `fit` and from what others published."""
+"""Loading models and their settings from checkpoints of `fit` and from published files."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from clipseg_pl.convert.checkpoints import (
     load_decoder,
     read_checkpoint,
     warn,
-    warn_of_another_clip,
+    warn_if_clip_differs,
     warn_of_unread,
 )
 from clipseg_pl.convert.from_hugging_face import (
@@ -24,7 +24,7 @@ from clipseg_pl.convert.from_hugging_face import (
     WEIGHTS,
     Description,
     describe,
-    is_imagenets,
+    is_imagenet_norm,
 )
 from clipseg_pl.convert.key_map import backbone_state, clip_state
 from clipseg_pl.models.backbone import Backbone
@@ -37,10 +37,10 @@ from clipseg_pl.weights.places import find_checkpoint
 
 
 class StoredModel(NamedTuple):
-    """What a file holds of a model, read but not built yet.
+    """Content of a model file, before the model is built.
 
-    `state` has its weights, by the names in the file; `checkpoint` all else that a checkpoint of
-    `fit` holds; `described` what a config.json of Hugging Face says.
+    `state` has the weights, with the names in the file. `checkpoint` is the full content of a
+    checkpoint of `fit`. `described` has the settings of Hugging Face's config.json.
     """
 
     path: Path
@@ -50,11 +50,11 @@ class StoredModel(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """A model, and the settings that its file stores; None for what the file does not say.
+    """A model and its settings, which are None if the file does not store them.
 
-    `image_size` is the side in pixels of the squares it was trained on; `threshold` the best of its
-    validation, of the probability; `absent_cut` the presence below which a prompt is taken to be
-    absent; `clip` the open_clip configuration of the CLIP that was in the file.
+    `image_size` is the side in pixels of the square training images. `threshold` is the best
+    threshold of the probability in validation. `absent_cut` is the presence score below which a
+    prompt is considered absent. `clip` is the open_clip configuration of the CLIP in the file.
     """
 
     model: CLIPSeg
@@ -69,31 +69,32 @@ def load_model(
 ) -> LoadedModel:
     """Load a checkpoint of this project, a decoder of the authors or Hugging Face's CLIPSeg.
 
-    Published files do not say everything; what is assumed is said in a warning: the tapped layers
-    (3, 7, 9, the paper's), the activation of CLIP. A Hugging Face folder says both, its sizes and
-    its normalisation, which is taken over.
+    The authors' files store neither the tapped layers nor CLIP's activation function. The paper's
+    layers 3, 7 and 9 are assumed, with a warning. Another warning is issued if the backbone does
+    not have QuickGELU, the activation function of OpenAI's CLIP. A folder in Hugging Face's format
+    stores the layers, the activation function, the sizes and the normalisation.
 
     Args:
-        path: "toy"; a `.ckpt` of `fit`; the authors' `.pth`; `model.safetensors` or
-            `pytorch_model.bin`, whose config.json is read where it lies beside it; or the folder
-            that holds one of these.
-        backbone: for a published file. By default the CLIP that the file holds, else OpenAI's
-            ViT-B/16. Its normalisation becomes that of a Hugging Face folder.
-        layers: for a file that does not say them, counted from 0.
+        path: "toy", a `.ckpt` of `fit`, an authors' `.pth`, a folder in Hugging Face's format, or
+            the `model.safetensors` or `pytorch_model.bin` in it. `config.json` is read if it is in
+            the folder of such a file.
+        backbone: backbone for a published file. By default the CLIP in the file, otherwise OpenAI's
+            ViT-B/16. It gets the normalisation of a Hugging Face folder.
+        layers: tapped layers, counted from 0, for a file that does not store them.
 
     Raises:
-        FileNotFoundError: naming what is missing: the path, a folder's files, CLIP's weights.
-        ValueError: naming the file and what in it does not fit.
+        FileNotFoundError: if the path, a file of the folder or CLIP's weights are missing.
+        ValueError: if a file is unreadable or its parts do not fit together.
     """
     return build_model(read_model(path), backbone, layers)
 
 
 def read_model(path: str | Path) -> StoredModel:
-    """Read a file of a model once; see `load_model`.
+    """Read a model file or folder without building the model; see `load_model`.
 
     Raises:
-        FileNotFoundError: naming what is missing: the path, or a folder's files.
-        ValueError: naming the file, if it holds something else.
+        FileNotFoundError: if the path or a file of the folder is missing.
+        ValueError: if a file is not a model file.
     """
     path = find_checkpoint(path)
     if path.suffix == ".ckpt":
@@ -104,44 +105,49 @@ def read_model(path: str | Path) -> StoredModel:
         described = describe(path)
         files = [path / name for name in WEIGHTS if (path / name).is_file()]
         if not files:
-            raise FileNotFoundError(f"{path}: holds neither {' nor '.join(WEIGHTS)}")
+            raise FileNotFoundError(f"{path}: contains neither {' nor '.join(WEIGHTS)}")
         file = files[0]
     elif path.name in WEIGHTS and (path.parent / CONFIG).is_file():
         described = describe(path.parent)
     state = read_state_dict(file)
     if any(key.startswith("model.decoder.") for key in state):
-        raise ValueError(f"{file}: a checkpoint of `fit`: rename it to .ckpt, by which it is read")
+        raise ValueError(f"{file}: this is a checkpoint of `fit`. Rename it to .ckpt")
     return StoredModel(file, state, None, described)
 
 
 def build_model(
     stored: StoredModel, backbone: Backbone | None = None, layers: Sequence[int] | None = None
 ) -> LoadedModel:
-    """Build what `read_model` has read; see `load_model`."""
+    """Build the model from the result of `read_model`; see `load_model`."""
     if stored.checkpoint is not None:
         return _build_own(stored.path, stored.checkpoint)
     return _build_published(stored, backbone, layers)
 
 
 def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
-    """Load a decoder of any known origin, and what a checkpoint of ours has of its backbone.
+    """Initialise the decoder of a model from a file of any supported source.
 
-    A CLIP in the file is not loaded; a warning says so if it differs from the model's.
+    Weights of the backbone are loaded if a checkpoint of this project stores them. A CLIP in the
+    file is not loaded; a warning is issued if it differs from the model's CLIP.
+
+    Args:
+        model: model to fill in place.
+        path: see `load_model`.
 
     Returns:
-        The classes and words that were left out of its training (`BaseDataModule.excluded`); none
-        where the file does not say.
+        The classes and words excluded from the training of the file (`BaseDataModule.excluded`);
+        empty if the file does not store them.
 
     Raises:
-        ValueError: naming the file and what does not fit: the head, the width D, the backbone's
-            width, the number of layers, or keys.
+        ValueError: if the weights do not fit the model. The message reports the mismatch: head,
+            width D, width of the backbone, number of layers or keys.
     """
     file, state, checkpoint, _ = read_model(path)
     load_decoder(model.decoder, file, state)
     unexpected = model.backbone.load_state_dict(backbone_state(state), strict=False).unexpected_keys
     if unexpected:
-        raise ValueError(f"{file}: the model's backbone has no {list_names(unexpected)}")
-    warn_of_another_clip(file, clip_state(state), model.backbone)
+        raise ValueError(f"{file}: the model's backbone has no weights {list_names(unexpected)}")
+    warn_if_clip_differs(file, clip_state(state), model.backbone)
     if checkpoint is None:
         return ()
     model.decoder.check_layers(checkpoint.get("layers"))
@@ -149,41 +155,45 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
 
 
 def _build_own(file: Path, content: Mapping[str, Any]) -> LoadedModel:
-    described = content["hyper_parameters"]
-    if "backbone" not in described:
+    settings = content["hyper_parameters"]
+    if "backbone" not in settings:
         raise ValueError(
-            f"{file}: does not name its backbone, as it was not made by the command line; "
-            "compose the model in Python and give it to Segmenter(model)"
+            f"{file}: does not name its backbone, because it was not written by the command line. "
+            "Build the model in Python and pass it to Segmenter(model)"
         )
     try:
-        backbone = _described(described["backbone"], Backbone)()
-        decoder = _described(described.get("decoder"), Decoder, FiLMDecoder)
+        backbone = _class_with_arguments(settings["backbone"], Backbone)()
+        decoder = _class_with_arguments(settings.get("decoder"), Decoder, FiLMDecoder)
         model = CLIPSeg(backbone, decoder)
         model.decoder.check_layers(content.get("layers"))
         weights = content["state_dict"].items()
         model.load_state_dict({key.removeprefix("model."): value for key, value in weights})
     except (OSError, ValueError):
         raise
-    except Exception as error:  # classes take what a checkpoint says of them as it is
-        raise ValueError(f"{file}: does not fit its description ({one_line(error)})") from error
+    except Exception as error:  # any error of a class that gets wrong arguments
+        raise ValueError(f"{file}: weights and settings do not fit ({one_line(error)})") from error
     return LoadedModel(
         model.eval(), content["image_size"], content["threshold"], content.get("absent_cut")
     )
 
 
-def _described(given: Any, kind: type, default: Any = None) -> Any:  # noqa: ANN401 - a class
-    """The class of that kind that a checkpoint names, with the arguments it names.
+def _class_with_arguments(
+    settings: Any,  # noqa: ANN401 - class_path and init_args
+    kind: type,
+    default: Any = None,  # noqa: ANN401 - a class
+) -> Any:  # noqa: ANN401 - a class
+    """Return the class named in a checkpoint, with its arguments bound.
 
     Raises:
-        TypeError: for any other class; it is not called.
+        TypeError: if the class is not a subclass of `kind`; it is not called, for security.
     """
-    if given is None:
+    if settings is None:
         return default
-    module, _, name = given["class_path"].rpartition(".")
-    found = getattr(import_module(module), name)
-    if not (isinstance(found, type) and issubclass(found, kind)):
-        raise TypeError(f"{given['class_path']} is no {kind.__name__}")
-    return partial(found, **given.get("init_args", {}))
+    module, _, name = settings["class_path"].rpartition(".")
+    imported = getattr(import_module(module), name)
+    if not (isinstance(imported, type) and issubclass(imported, kind)):
+        raise TypeError(f"{settings['class_path']} is not a {kind.__name__}")
+    return partial(imported, **settings.get("init_args", {}))
 
 
 def _build_published(
@@ -191,12 +201,14 @@ def _build_published(
 ) -> LoadedModel:
     path, state, _, described = stored
     if described and layers is not None:
-        raise ValueError(f"{path}: its config.json says its layers, {list(described.layers)}")
-    held, config = clip_state(state), None
+        raise ValueError(
+            f"{path}: the layers cannot be set, because config.json sets {list(described.layers)}"
+        )
+    clip, config = clip_state(state), None
     try:
-        if backbone is None and held:
+        if backbone is None and clip:
             config = described.clip if described else find_config(PAPERS_CLIP)
-            backbone = CLIPBackbone.holding(config, held)
+            backbone = CLIPBackbone.from_state_dict(config, clip)
         elif backbone is None:
             backbone = CLIPBackbone(PAPERS_CLIP)
         taps = described.layers if described else layers
@@ -204,19 +216,20 @@ def _build_published(
         build = partial(build_decoder, state, layers=taps, heads=heads)
         model = CLIPSeg(backbone, build).eval()
     except ValueError as error:
-        hint = f"; put its {CONFIG} beside it" if held and not described else ""
+        hint = f". Put its {CONFIG} into the same folder" if clip and not described else ""
         raise ValueError(f"{path}: {error}{hint}") from error
     warn_of_unread(path, state)
     if described:
-        _normalise_as(described, backbone, path)
+        _set_normalisation(described, backbone, path)
     elif layers is None:
-        taken = ", ".join(map(str, sorted(model.decoder.layers)))
+        assumed = ", ".join(map(str, sorted(model.decoder.layers)))
         warn(
-            f"{path} does not say which blocks of CLIP its decoder taps: {taken} are taken, by the "
-            "paper's 3, 7, 9 of 12 (the authors' Quickstart and Hugging Face's defaults: 3, 6, 9)"
+            f"{path}: the file does not store the tapped layers. Layers {assumed} are assumed, "
+            "as in the paper (3, 7, 9 of 12). The authors' Quickstart and Hugging Face's defaults "
+            "have 3, 6, 9"
         )
     if config is None and isinstance(backbone, CLIPBackbone):
-        _compare(described, held, backbone, path)
+        _warn_of_other_training(described, clip, backbone, path)
     if not described:
         return LoadedModel(model, None, None, None, config)
     return LoadedModel(
@@ -224,27 +237,27 @@ def _build_published(
     )
 
 
-def _normalise_as(described: Description, backbone: Backbone, path: Path) -> None:
-    """Take over the constants of the folder's preprocessor."""
+def _set_normalisation(described: Description, backbone: Backbone, path: Path) -> None:
+    """Set the mean and standard deviation of a folder's preprocessor on the backbone."""
     for buffer, values in ((backbone.mean, described.mean), (backbone.std, described.std)):
         buffer.copy_(torch.tensor(values).view(3, 1, 1))
-    if not is_imagenets(described.mean, described.std):
+    if not is_imagenet_norm(described.mean, described.std):
         warn(
-            f"{path}: images are normalised by its preprocessor's mean {list(described.mean)} and "
-            f"std {list(described.std)}, not by ImageNet's, which CLIPSeg was trained with"
+            f"{path}: images are normalised with the preprocessor's mean {list(described.mean)} "
+            f"and std {list(described.std)}, not with ImageNet's, which CLIPSeg was trained with"
         )
 
 
-def _compare(
-    described: Description | None, held: Mapping[str, Tensor], backbone: CLIPBackbone, path: Path
+def _warn_of_other_training(
+    described: Description | None, clip: Mapping[str, Tensor], backbone: CLIPBackbone, path: Path
 ) -> None:
-    """Say where the decoder was trained on another CLIP than the one it is put on."""
+    """Warn if the decoder was trained on another CLIP than its backbone."""
     quick = described.clip["quick_gelu"] if described else True
     if backbone.quick_gelu != quick:
-        whose = "its decoder was" if described else "published decoders were"
+        subject = "its decoder was" if described else "published decoders were"
         kinds = {True: "QuickGELU", False: "the exact GELU"}
         warn(
-            f"{path}: {whose} trained on a CLIP with {kinds[quick]}, the backbone has "
+            f"{path}: {subject} trained on a CLIP with {kinds[quick]}, but the backbone has "
             f"{kinds[backbone.quick_gelu]}"
         )
-    warn_of_another_clip(path, held, backbone)
+    warn_if_clip_differs(path, clip, backbone)

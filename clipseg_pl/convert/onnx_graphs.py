@@ -1,11 +1,12 @@
-"""CLIPSeg as three ONNX graphs, for use without torch.
+"""Export of CLIPSeg to three ONNX graphs, for use without torch.
 
     text.onnx     token_ids (P, context) int64 -> conditional (P, C)
     encoder.onnx  images (B, 3, H, W) uint8 RGB -> patches (L, B, h, w, D), cls (L, B, D)
     decoder.onnx  patches, cls, conditional, query_index (P,) int64 -> logits (P, 1, H, W)
 
-L layers are tapped; h and w are H and W in patches. B, P, H and W are free, H and W multiples of
-the patch. The grid travels in the shape of the patches, so that photos of any aspect fit.
+L is the number of tapped layers; h and w are H and W in patches. B, P, H and W are dynamic; H and W
+must be multiples of the patch size. The decoder gets the grid from the shape of `patches`, so
+images of any aspect ratio work.
 """
 
 import warnings
@@ -24,8 +25,8 @@ from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import Decoder
 
 ENCODER, DECODER, TEXT, TOKENIZER = "encoder.onnx", "decoder.onnx", "text.onnx", "tokenizer.json"
-_OPSET = 18  # what the exporter writes without a conversion
-_LARGEST = 2**31 - 2**24  # bytes of weights in one file; protobuf's limit, less the graph
+_OPSET = 18  # the exporter's native version
+_LARGEST = 2**31 - 2**24  # maximum bytes of weights in a file: protobuf's limit minus the graph
 
 
 class _Encoder(nn.Module):
@@ -56,7 +57,7 @@ class _Decoder(nn.Module):
 
 
 class _Text(nn.Module):
-    """The text tower, on CLIP's whole vocabulary."""
+    """The text encoder with CLIP's full vocabulary."""
 
     embedding: Tensor
 
@@ -77,11 +78,11 @@ class _Text(nn.Module):
 
 
 class _Graph(NamedTuple):
-    """A module to export: example inputs by name, which of their axes are free, its outputs."""
+    """A module to export, with named example inputs, their dynamic axes and output names."""
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
-    free: Mapping[str, Mapping[int, Any]]
+    dynamic: Mapping[str, Mapping[int, Any]]
     outputs: Sequence[str]
 
 
@@ -92,17 +93,17 @@ def write_onnx(
     threshold: float | None,
     absent_cut: float | None = None,
 ) -> None:
-    """Write the three graphs, and a `tokenizer.json` that gives the ids of a text.
+    """Write the three graphs and a `tokenizer.json` that computes the token ids.
 
-    What use needs beside them is in the metadata of each: `image_size`, `patch_size` and, where
-    they are known, `threshold` and `absent_cut`.
+    The metadata of each graph contains `image_size`, `patch_size` and, if known, `threshold` and
+    `absent_cut`.
 
     Args:
-        folder: exists; what has these names in it is replaced.
-        model: on the CPU, in evaluation mode; its backbone has a text tower of CLIP.
-        image_size: side in pixels of the squares that it was trained on.
-        threshold: of the probability.
-        absent_cut: presence below which a prompt is taken to be absent.
+        folder: existing folder; files with the same names are replaced.
+        model: model on the CPU in evaluation mode, with CLIP's text encoder.
+        image_size: side in pixels of the square training images.
+        threshold: stored threshold of the probability.
+        absent_cut: presence score below which a prompt is considered absent.
 
     Raises:
         ImportError: if onnx or onnxscript is missing.
@@ -124,20 +125,20 @@ def _graphs(model: CLIPSeg) -> dict[str, _Graph]:
     shape = model.backbone.shape
     text: Any = model.backbone.text_encoder
     batch, prompts, height, width = (Dim(name) for name in ("B", "P", "h", "w"))
-    # sizes that differ from one another and from 1, or they would be taken for fixed
+    # sizes must be distinct and not 1; otherwise the exporter makes them static
     images = torch.zeros(2, 3, 4 * shape.patch_size, 3 * shape.patch_size, dtype=torch.uint8)
     encoder = _Encoder(model)
     with torch.no_grad():
         patches, cls = encoder(images)
     sides = {2: shape.patch_size * height, 3: shape.patch_size * width}
     token_ids = torch.zeros(5, text.clip.context_length, dtype=torch.long)
-    asked = {
+    decoder_inputs = {
         "patches": patches,
         "cls": cls,
         "conditional": torch.zeros(5, shape.embed_dim),
         "query_index": torch.zeros(5, dtype=torch.long),
     }
-    free = {
+    decoder_axes = {
         "patches": {1: batch, 2: height, 3: width},
         "cls": {1: batch},
         "conditional": {0: prompts},
@@ -150,24 +151,24 @@ def _graphs(model: CLIPSeg) -> dict[str, _Graph]:
         ENCODER: _Graph(
             encoder, {"images": images}, {"images": {0: batch, **sides}}, ["patches", "cls"]
         ),
-        DECODER: _Graph(_Decoder(model.decoder), asked, free, ["logits"]),
+        DECODER: _Graph(_Decoder(model.decoder), decoder_inputs, decoder_axes, ["logits"]),
     }
 
 
 def _write(file: Path, graph: _Graph, metadata: Mapping[str, str]) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on names of axes and torch's own deprecations
+        warnings.simplefilter("ignore")  # about axis names and torch's own deprecations
         program = torch.onnx.export(
             graph.module.eval(),
             tuple(graph.inputs.values()),
             dynamo=True,
-            dynamic_shapes=dict(graph.free),
+            dynamic_shapes=dict(graph.dynamic),
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
             opset_version=_OPSET,
             verbose=False,
         )
-    assert program is not None  # without a file to write to, it is returned
+    assert program is not None  # it is returned if no file is passed
     program.model.metadata_props.update(metadata)
     parameters = (value.numel() * 4 for value in graph.module.state_dict().values())
     program.save(file, external_data=sum(parameters) > _LARGEST)

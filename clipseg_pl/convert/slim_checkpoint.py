@@ -1,8 +1,9 @@
-"""Cuts a checkpoint of `fit` down to what using it needs, as the shipped toy decoder was.
+"""Reduce the size of a checkpoint of `fit`, as for the toy checkpoint in the package.
 
     python -m clipseg_pl.convert.slim_checkpoint <run>/checkpoints/last.ckpt <file>
 
-Optimiser, loops and random states go, and weights are kept in 16 bits: 13 MB become 2.
+Removes the optimizer, loop and random states and stores weights in 16 bits: 13 MB become 2 MB.
+The result works for inference and evaluation, but training cannot be resumed from it.
 """
 
 import argparse
@@ -26,14 +27,14 @@ _KEPT = (
 
 
 def slim(source: Path, target: Path) -> None:
-    """Write what `Segmenter`, `validate` and `predict` need of a checkpoint.
+    """Write the parts of a checkpoint that `Segmenter`, `validate` and `predict` need.
 
     Args:
-        source: a checkpoint of `fit`.
-        target: the file to write.
+        source: checkpoint of `fit`.
+        target: file to write.
 
     Raises:
-        ValueError: naming the file, if it is no checkpoint.
+        ValueError: if the source is not a checkpoint.
     """
     content = read_checkpoint(source)
     small = {key: content[key] for key in _KEPT if key in content}
@@ -42,14 +43,14 @@ def slim(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line and write."""
+    """Run the command line interface."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path)
-    given = parser.parse_args()
-    slim(given.source, given.target)
+    parser.add_argument("source", type=Path, help="checkpoint of `fit`")
+    parser.add_argument("target", type=Path, help="file to write")
+    arguments = parser.parse_args()
+    slim(arguments.source, arguments.target)
 
 
 if __name__ == "__main__":

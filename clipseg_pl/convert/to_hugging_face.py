@@ -1,4 +1,4 @@
-"""Writes a folder that transformers' `from_pretrained` reads: CLIPSeg and its processor."""
+"""Export of CLIPSeg and its processor to a folder for transformers' `from_pretrained`."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.weights.files import write_tensors
 
-_REFINED_PATCH = 16  # transformers' refined head is right for this one only
+_REFINED_PATCH = 16  # transformers' refined head supports only this patch size
 _PROCESSOR = {"processor_class": "CLIPSegProcessor"}
 _SPECIAL = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
 
@@ -33,34 +33,36 @@ def write_hugging_face(
     threshold: float | None,
     absent_cut: float | None = None,
 ) -> None:
-    """Write config.json, preprocessor_config.json, the tokenizer's files and model.safetensors.
+    """Write config.json, preprocessor_config.json, tokenizer files and model.safetensors.
 
-    A pruned vocabulary is spread out to CLIP's own, so that transformers' tokenizer fits.
+    A pruned vocabulary is expanded to CLIP's full vocabulary, to match transformers' tokenizer.
 
     Args:
-        folder: exists; what has these names in it is replaced.
-        model: CLIP of open_clip with the FiLM decoder.
-        image_size: side in pixels of the square that the processor brings photos to.
-        threshold: of the probability; kept in config.json, where transformers ignores it.
-        absent_cut: presence below which a prompt is taken to be absent; the same.
+        folder: existing folder; files with the same names are replaced.
+        model: model with a CLIP backbone and a FiLM decoder.
+        image_size: side in pixels of the square that the processor resizes images to; rounded to a
+            multiple of the patch size.
+        threshold: threshold of the probability, stored in config.json. transformers ignores it.
+        absent_cut: presence score below which a prompt is considered absent, stored in config.json.
+            transformers ignores it.
 
     Raises:
-        ValueError: saying what of the model transformers does not know.
+        ValueError: if transformers does not support the model.
     """
     backbone, decoder = model.backbone, model.decoder
     if not isinstance(backbone, CLIPBackbone) or not isinstance(decoder, FiLMDecoder):
         names = f"{type(backbone).__name__} and {type(decoder).__name__}"
-        raise ValueError(f"Hugging Face has CLIPBackbone with FiLMDecoder only, not {names}")
+        raise ValueError(f"Hugging Face's format needs CLIPBackbone and FiLMDecoder, not {names}")
     patch = backbone.shape.patch_size
     if isinstance(decoder.head, nn.Sequential) and patch != _REFINED_PATCH:
-        raise ValueError(f"Hugging Face's refined head knows patches of 16 pixels, not {patch}")
-    size = max(1, round(image_size / patch)) * patch  # transformers cuts off what is left over
+        raise ValueError(f"Hugging Face's refined head supports patches of 16 pixels, not {patch}")
+    size = max(1, round(image_size / patch)) * patch  # transformers crops the rest
     text, clip = backbone.text_encoder, dict(backbone.clip.state_dict())
     clip["token_embedding.weight"] = whole_embedding(text)
     tensors = hugging_face_clip(clip) | hugging_face_decoder(decoder.state_dict())
     calibrated = {"threshold": threshold, "absent_cut": absent_cut}
-    kept = {name: value for name, value in calibrated.items() if value is not None}
-    _write(folder / "config.json", {**_config(backbone, decoder), **kept})
+    known = {name: value for name, value in calibrated.items() if value is not None}
+    _write(folder / "config.json", {**_config(backbone, decoder), **known})
     _write(folder / "preprocessor_config.json", _preprocessor(backbone, size))
     context = backbone.clip.context_length
     tokenizer = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context, **_PROCESSOR}
@@ -135,7 +137,7 @@ def _preprocessor(backbone: CLIPBackbone, size: int) -> dict[str, Any]:
 
 
 def _numbers(values: Tensor) -> list[float]:
-    """The shortest numbers that are these float32s."""
+    """Return the shortest decimal numbers that are equal in float32."""
     return [float(str(np.float32(value))) for value in values.flatten().tolist()]
 
 

@@ -1,1 +1,1 @@
-"""A page to try the segmenter on."""
+"""Web page of the command `demo`."""

@@ -1,4 +1,4 @@
-"""What the page calls when its fields change."""
+"""Callbacks of the page's fields."""
 
 import tempfile
 import warnings
@@ -21,91 +21,92 @@ NO_PHOTO = "Choose a photo first."
 
 
 class Callbacks:
-    """What a user can mend becomes a message on the page.
+    """Callbacks of the page. User errors are shown as messages on the page.
 
     Args:
-        segmenter: is asked.
-        folder: for masks to download; whoever gives it empties it.
+        segmenter: segmenter to try.
+        folder: folder for the masks to download. The caller deletes it.
     """
 
     def __init__(self, segmenter: Segmenter, folder: Path) -> None:
         self.segmenter, self.folder = segmenter, folder
 
-    def see(self, upload: Mapping[str, Any] | None) -> session.SeenPhoto | None:
-        """A photo was chosen, or taken away: encode it; None where there is nothing to ask about.
+    def encode(self, upload: Mapping[str, Any] | None) -> session.PagePhoto | None:
+        """Encode a photo after it was chosen or removed; None if there is no readable photo.
 
         Args:
-            upload: `path` of the file that Gradio keeps.
+            upload: `path` of the uploaded file, as stored by Gradio.
         """
         if upload is None:
             return None
         try:
-            return session.see(self.segmenter, uploaded(upload.get("path"), self.folder))
-        except ValueError as error:  # not raised: what the page knows of the last photo must go
+            return session.encode(self.segmenter, uploaded(upload.get("path"), self.folder))
+        except ValueError as error:  # a warning: an error would keep the previous photo
             gr.Warning(str(error))
             return None
 
-    def show(self, editor: Mapping[str, Any] | None) -> ImagePrompt:
-        """An example was painted."""
+    def use_example(self, editor: Mapping[str, Any] | None) -> ImagePrompt:
+        """Convert the painted example to an image prompt."""
         try:
             return session.read_example(editor)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    def ask(
+    def segment(
         self,
-        seen: session.SeenPhoto | None,
-        words: str,
+        photo: session.PagePhoto | None,
+        phrases: str,
         example: ImagePrompt | None,
-        example_words: str,
+        example_text: str,
         weight: float,
     ) -> Segmentation | None:
-        """Photo or prompts have changed: segment; None where there is no photo."""
-        if seen is None:
+        """Segment after the photo or the prompts have changed; None if there is no photo."""
+        if photo is None:
             return None
-        prompts = session.list_prompts(words, example, example_words, weight)
+        prompts = session.list_prompts(phrases, example, example_text, weight)
         try:
-            with warnings.catch_warnings(record=True) as noticed:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                segmentation = session.ask(self.segmenter, seen, prompts)
+                segmentation = session.segment(self.segmenter, photo, prompts)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        for warning in noticed:
-            if warning.category is UserWarning:  # such as that of a prompt that CLIP cuts
+        for warning in caught:
+            if warning.category is UserWarning:  # e.g. that CLIP truncates a prompt
                 gr.Warning(str(warning.message))
         return segmentation
 
     def draw(
         self,
-        seen: session.SeenPhoto | None,
+        photo: session.PagePhoto | None,
         segmentation: Segmentation | None,
         threshold: float,
-        least_presence: float,
+        absent_cut: float,
     ) -> tuple[Image.Image | None, str, str | None]:
-        """Picture, table and file of masks; no model is asked."""
-        if seen is None or segmentation is None:
+        """Return the overlay, the table and the file of masks, without running the model."""
+        if photo is None or segmentation is None:
             return None, NO_PHOTO, None
-        shown = replace(segmentation, threshold=threshold, absent_cut=least_presence)
-        overlay = draw_overlay(seen.photo, shown.masks, list(shown.prompts))
+        shown = replace(segmentation, threshold=threshold, absent_cut=absent_cut)
+        overlay = draw_overlay(photo.pixels, shown.masks, list(shown.prompts))
         masks = write_masks(shown, overlay, Path(tempfile.mkdtemp(dir=self.folder)))
-        height, width = seen.photo.shape[:2]  # the table is the legend
+        height, width = photo.pixels.shape[:2]  # without the legend, which the table replaces
         return overlay.crop((0, 0, width, height)), write_table(shown), str(masks)
 
 
-def uploaded(named: object, folder: Path) -> Path:
-    """The file that a request names.
+def uploaded(path: object, folder: Path) -> Path:
+    """Check that a path in a request is an uploaded file, and return it.
 
-    Gradio lets requests name any file of this machine, where they leave out its mark of a file.
+    Gradio accepts the path of any file on this machine if a request omits the type marker of a
+    file.
 
     Args:
-        named: a path.
-        folder: that Gradio keeps uploads in.
+        path: path in the request.
+        folder: folder in which Gradio stores uploads.
 
     Raises:
-        ValueError: if it lies elsewhere.
+        ValueError: if the path is not inside the folder.
     """
-    if isinstance(named, str) and "\0" not in named:
-        file = Path(named).resolve()
+    if isinstance(path, str) and "\0" not in path:
+        file = Path(path).resolve()
         if file.is_relative_to(folder.resolve()):
             return file
     raise ValueError(NO_PHOTO)

@@ -1,4 +1,4 @@
-"""The page: its fields, and what each of them calls. Made with Gradio."""
+"""Layout of the demo page, made with Gradio."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from PIL import Image
 from clipseg_pl.demo.callbacks import Callbacks, uploaded
 from clipseg_pl.inference.segmenter import Segmenter
 
-_SHORT = 320  # pixels, of a photo that is asked about
-_CANVAS = 640, 480  # pixels, of what is painted on
+_PHOTO_HEIGHT = 320  # pixels
+_CANVAS = 640, 480  # width and height in pixels of the canvas for examples
 CSS = """
-.gradio-container { overflow: clip !important; }  /* hidden would not let the answer stick */
+.gradio-container { overflow: clip !important; }  /* `hidden` would disable the sticky result */
 @media (min-width: 768px) { #answer { position: sticky; top: 1rem; align-self: flex-start; } }
 #words .input-container { align-items: center; padding-right: 6px;
   border: 1px solid var(--input-border-color); border-radius: var(--input-radius); }
@@ -36,10 +36,10 @@ CSS = """
 
 
 class Example(NamedTuple):
-    """A photo to begin with, and words for it."""
+    """A sample photo and phrases for it."""
 
     image: Image.Image
-    words: str
+    phrases: str
 
 
 def build_page(
@@ -49,14 +49,14 @@ def build_page(
     about: str,
     folder: Path,
 ) -> gr.Blocks:
-    """Lay out the fields and connect them.
+    """Build the page and connect its fields to the callbacks.
 
     Args:
-        segmenter: is asked.
-        examples: at least one; the page opens with the first.
-        support: the image that an example is painted on, until another is chosen.
-        about: a line on the weights, in Markdown.
-        folder: for files that the page needs; whoever gives it empties it.
+        segmenter: segmenter to try.
+        examples: sample photos, at least one; the page opens with the first.
+        support: initial support image to paint an example on.
+        about: note on the weights, in Markdown.
+        folder: folder for the page's files. The caller deletes it.
     """
     rows = []
     for number, (image, phrases) in enumerate(examples):
@@ -67,20 +67,20 @@ def build_page(
     support.save(support_file)
     page = gr.Blocks(title="CLIPSeg", analytics_enabled=False)
     with page:
-        gr.Markdown(f"# CLIPSeg\nSay what to look for in a photo, or show it.\n\n{about}")
+        gr.Markdown(f"# CLIPSeg\nSegment a photo with text and image prompts.\n\n{about}")
         with gr.Row():
             with gr.Column():
                 photo = gr.Image(
                     rows[0][0],
                     label="Photo",
                     sources=["upload", "clipboard"],
-                    height=_SHORT,
+                    height=_PHOTO_HEIGHT,
                     elem_id="photo",
                 )
-                words = gr.Textbox(
+                phrases_box = gr.Textbox(
                     rows[0][1],
-                    label="Words",
-                    info="What to look for; several with commas between.",
+                    label="Text prompts",
+                    info="Objects to segment, separated by commas.",
                     placeholder="a dog, grass",
                     submit_btn="Segment",
                     max_lines=3,
@@ -89,13 +89,15 @@ def build_page(
                 )
                 scenes = gr.Examples(
                     rows,
-                    [photo, words],
-                    label="Or take one of these drawn scenes",
+                    [photo, phrases_box],
+                    label="Sample photos (generated scenes)",
                     elem_id="scenes",
                     visible_columns=[0],
                 )
-                words.render()  # type: ignore[no-untyped-call]
-                with gr.Accordion("Or show it: paint over an example", open=False, elem_id="show"):
+                phrases_box.render()  # type: ignore[no-untyped-call]
+                with gr.Accordion(
+                    "Image prompt: paint over an example", open=False, elem_id="show"
+                ):
                     editor = gr.ImageEditor(
                         {"background": str(support_file), "layers": [], "composite": None},
                         show_label=False,
@@ -105,17 +107,17 @@ def build_page(
                         layers=False,
                         buttons=[],
                         canvas_size=_CANVAS,
-                        fixed_canvas=True,  # so that the brush fits photos of all sizes
+                        fixed_canvas=True,  # keeps the brush size independent of the photo
                         brush=gr.Brush(16, [("#d55e00", 0.6)], color_mode="fixed"),
-                        height=_SHORT + 80,
+                        height=_PHOTO_HEIGHT + 80,
                         elem_id="support",
                     )
-                    _refuse_others(editor, folder)
+                    _restrict_to_uploads(editor, folder)
                     with gr.Row():
-                        use = gr.Button("Find this", variant="primary", elem_id="use")
-                        leave = gr.Button("Leave it out", elem_id="leave")
-                    example_words = gr.Textbox(
-                        label="Words for it (optional)",
+                        use = gr.Button("Use this example", variant="primary", elem_id="use")
+                        remove = gr.Button("Remove the example", elem_id="leave")
+                    example_text = gr.Textbox(
+                        label="Text for the example (optional)",
                         info="Blended with the example.",
                         placeholder="a dog",
                         elem_id="example-words",
@@ -125,14 +127,14 @@ def build_page(
                         1,
                         0.5,
                         step=0.05,
-                        label="Weight of these words",
-                        info="0 is the example alone, 1 the words alone.",
+                        label="Weight of the text",
+                        info="0 uses the example only, 1 the text only.",
                         elem_id="weight",
                     )
             with gr.Column(elem_id="answer"):
                 picture = gr.Image(
                     label="Masks",
-                    format="jpeg",  # WebP and PNG take longer than all the rest of a change
+                    format="jpeg",  # encoding WebP or PNG would dominate the response time
                     interactive=False,
                     buttons=["download", "fullscreen"],
                     elem_id="result",
@@ -145,65 +147,67 @@ def build_page(
                         segmenter.threshold,
                         step=0.01,
                         label="Threshold",
-                        info="Pixels above it belong to a mask.",
+                        info="Minimum probability in a mask.",
                         elem_id="threshold",
                     )
-                    least_presence = gr.Slider(
+                    absent_cut = gr.Slider(
                         0,
                         1,
                         segmenter.absent_cut,
                         step=0.01,
-                        label="Least presence",
-                        info="Prompts below it are not found.",
+                        label="Minimum presence",
+                        info="Minimum score of a prompt.",
                         elem_id="least-presence",
                     )
                 masks = gr.DownloadButton("Download masks", size="md", elem_id="download")
-        seen, example, segmentation = gr.State(), gr.State(), gr.State()
+        encoded, example, segmentation = gr.State(), gr.State(), gr.State()
         callbacks = Callbacks(segmenter, folder)
-        ask = callbacks.ask  # one object: Gradio calls it once at a time
-        asked = [seen, words, example, example_words, weight]
-        drawn = [seen, segmentation, threshold, least_presence]
-        shown = [picture, table, masks]
-        # unread: Gradio's own reading takes any file of this machine and photos of any size, and
-        # answers files that are no photos with a traceback;
-        # and not its `change`, which an upload fires twice
+        segment = callbacks.segment  # a single object, so that Gradio never runs it in parallel
+        prompts = [encoded, phrases_box, example, example_text, weight]
+        settings = [encoded, segmentation, threshold, absent_cut]
+        results = [picture, table, masks]
+        # preprocess=False: Gradio would open any file of this machine and photos of any size, and
+        # show a traceback for files that are not photos.
+        # `input` and `clear` instead of `change`, which fires twice for an upload
         for changed in (
             gr.on(
                 [page.load, photo.input, photo.clear],
-                callbacks.see,
+                callbacks.encode,
                 photo,
-                seen,
+                encoded,
                 preprocess=False,
             ),
-            scenes.load_input_event.success(callbacks.see, photo, seen, preprocess=False),
-            use.click(callbacks.show, editor, example),
-            leave.click(lambda: None, None, example),
+            scenes.load_input_event.success(callbacks.encode, photo, encoded, preprocess=False),
+            use.click(callbacks.use_example, editor, example),
+            remove.click(lambda: None, None, example),
         ):
-            changed.success(ask, asked, segmentation).success(callbacks.draw, drawn, shown)
+            changed.success(segment, prompts, segmentation).success(
+                callbacks.draw, settings, results
+            )
         gr.on(
-            [words.submit, example_words.submit, weight.input],
-            ask,
-            asked,
+            [phrases_box.submit, example_text.submit, weight.input],
+            segment,
+            prompts,
             segmentation,
             trigger_mode="always_last",
-        ).success(callbacks.draw, drawn, shown)
+        ).success(callbacks.draw, settings, results)
         gr.on(
-            [threshold.input, least_presence.input],
+            [threshold.input, absent_cut.input],
             callbacks.draw,
-            drawn,
-            shown,
+            settings,
+            results,
             trigger_mode="always_last",
             show_progress="hidden",
         )
     return page
 
 
-def _refuse_others(editor: gr.ImageEditor, folder: Path) -> None:
-    """Let an editor open what was uploaded, no other file of this machine.
+def _restrict_to_uploads(editor: gr.ImageEditor, folder: Path) -> None:
+    """Prevent an editor from opening any file of this machine except uploads.
 
-    It is changed in place: for a class of its own Gradio would write a file beside this one.
+    The editor is patched, because Gradio would write a file next to this module for a subclass.
     """
-    open_all = editor.preprocess
+    open_any = editor.preprocess
 
     def open_uploads(payload: EditorData | None) -> EditorValue | None:
         if payload is not None:
@@ -213,6 +217,6 @@ def _refuse_others(editor: gr.ImageEditor, folder: Path) -> None:
                         uploaded(part.path, folder)
                 except ValueError as error:
                     raise gr.Error(str(error), print_exception=False) from error
-        return open_all(payload)
+        return open_any(payload)
 
     editor.preprocess = open_uploads  # type: ignore[method-assign]

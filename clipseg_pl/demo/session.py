@@ -1,4 +1,4 @@
-"""What the page asks of the segmenter, and how it shows the answer; knows nothing of Gradio."""
+"""Logic of the demo page, independent of Gradio."""
 
 import re
 import zipfile
@@ -17,89 +17,86 @@ from clipseg_pl.inference.segmenter import EncodedPhoto, Segmenter
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
 
 LONGEST_SIDE = 1024
-"""of photos on the page, in pixels: moving a threshold redraws the picture at once"""
-MOST_PROMPTS = len(COLOURS)
-"""at once: every prompt has a colour of its own"""
-_PAINTED = 32  # opacity of 255; the brush is translucent, its edge more so
+"""maximum side length of photos on the page in pixels, so that sliders redraw without delay"""
+MAX_PROMPTS = len(COLOURS)
+"""maximum number of prompts: each has its own colour"""
+_PAINTED = 32  # opacity, of 255, from which a pixel is painted; brush strokes are translucent
 
 
-class SeenPhoto(NamedTuple):
-    """A photo, and what the segmenter keeps of it."""
+class PagePhoto(NamedTuple):
+    """A photo at the size shown on the page, and its encoding."""
 
-    photo: RGB
+    pixels: RGB
     encoded: EncodedPhoto
 
 
-def see(segmenter: Segmenter, file: Path) -> SeenPhoto:
-    """Encode a photo; one larger than the page shows is made smaller first.
+def encode(segmenter: Segmenter, file: Path) -> PagePhoto:
+    """Encode a photo, after shrinking it to the size shown on the page if it is larger.
 
     Raises:
-        ValueError: naming the file, if it cannot be read.
+        ValueError: if the file cannot be read.
     """
     try:
         photo = load_photo(file)
     except (OSError, ValueError) as error:
-        # where the page keeps uploads means nothing to who chose the photo
+        # the folder of uploads means nothing to the user
         raise ValueError(str(error).replace(str(file), file.name)) from error
     if max(photo.shape) > LONGEST_SIDE:
         image = Image.fromarray(photo)
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         photo = np.array(image)
-    return SeenPhoto(photo, segmenter.encode(photo))
+    return PagePhoto(photo, segmenter.encode(photo))
 
 
-def ask(segmenter: Segmenter, seen: SeenPhoto, prompts: Sequence[Prompt]) -> Segmentation:
-    """Segment a photo that was seen.
+def segment(segmenter: Segmenter, photo: PagePhoto, prompts: Sequence[Prompt]) -> Segmentation:
+    """Segment an encoded photo.
 
     Raises:
-        ValueError: for no or too many prompts.
+        ValueError: if there are no prompts or too many.
     """
     if not prompts:
-        raise ValueError("Type what to look for, or paint an example of it.")
-    if len(prompts) > MOST_PROMPTS:
-        raise ValueError(
-            f"The page shows {MOST_PROMPTS} things at once, in a colour each; these are "
-            f"{len(prompts)}."
-        )
-    return segmenter.segment(seen.encoded, prompts)
+        raise ValueError("Enter a text prompt or paint an example.")
+    if len(prompts) > MAX_PROMPTS:
+        raise ValueError(f"At most {MAX_PROMPTS} prompts at a time; there are {len(prompts)}.")
+    return segmenter.segment(photo.encoded, prompts)
 
 
 def list_prompts(
-    words: str, example: ImagePrompt | None, example_words: str, weight: float
+    phrases: str, example: ImagePrompt | None, example_text: str, weight: float
 ) -> list[Prompt]:
-    """All that the page's fields ask for.
+    """Collect the prompts from the page's fields.
 
     Args:
-        words: phrases between commas, semicolons or line breaks.
-        example: what was painted, if anything was.
-        example_words: what the example is called, to be blended with it; may be empty.
-        weight: of these words, 0 to 1.
+        phrases: phrases separated by commas, semicolons or line breaks.
+        example: the painted example, or None.
+        example_text: text to blend with the example; may be empty.
+        weight: weight of `example_text`, 0 to 1.
     """
-    prompts: list[Prompt] = [*split_phrases(words)]
+    prompts: list[Prompt] = [*split_phrases(phrases)]
     if example is not None:
-        phrase = " ".join(example_words.split())
+        phrase = " ".join(example_text.split())
         prompts.append(Blend(phrase, example, weight) if phrase else example)
     return prompts
 
 
-def split_phrases(words: str) -> list[str]:
-    """Phrases between commas, semicolons or line breaks, each once."""
-    phrases = (" ".join(phrase.split()) for phrase in re.split(r"[,;\n]", words))
+def split_phrases(text: str) -> list[str]:
+    """Split a text at commas, semicolons and line breaks, and drop duplicates."""
+    phrases = (" ".join(phrase.split()) for phrase in re.split(r"[,;\n]", text))
     return list(dict.fromkeys(filter(None, phrases)))
 
 
 def read_example(editor: Mapping[str, Any] | None) -> ImagePrompt:
-    """What was painted on the support image.
+    """Convert the support image and the brush strokes on it to an image prompt.
 
     Args:
-        editor: `background`, (H, W, 4) uint8 or None, transparent around an image of another
-            shape than the canvas; and `layers` of strokes, (H, W, 4) uint8.
+        editor: `background`, the support image (H, W, 4) uint8 or None, with transparent margins
+            if its aspect ratio differs from the canvas; and `layers`, the strokes (H, W, 4) uint8.
 
     Raises:
-        ValueError: for no image, or none painted on.
+        ValueError: if there is no image or nothing is painted.
     """
     background = None if editor is None else editor["background"]
-    # an empty canvas is white, or nothing
+    # an empty canvas is white or transparent
     if editor is None or background is None or background.min() == 255 or not background.any():
         raise ValueError("Choose an image to paint on first.")
     rows, columns = (np.flatnonzero(background[..., 3].any(axis)) for axis in (1, 0))
@@ -107,7 +104,7 @@ def read_example(editor: Mapping[str, Any] | None) -> ImagePrompt:
     strokes = [layer[..., 3][image] >= _PAINTED for layer in editor["layers"]]
     mask = np.any(strokes, 0)
     if not mask.any():
-        raise ValueError("Nothing is painted: paint over what you mean.")
+        raise ValueError("Nothing is painted. Paint over the object in the example.")
     return ImagePrompt(load_photo(background[image]), mask=mask)
 
 
@@ -115,7 +112,7 @@ _LONGEST_NAME = 60
 
 
 def write_table(segmentation: Segmentation) -> str:
-    """HTML: each prompt with its colour, how surely it is there, and how much it covers."""
+    """Return an HTML table with the colour, presence score and covered area of each prompt."""
     rows = [
         "<tr><th>Prompt</th><th>Presence</th><th class='number'>Covers</th></tr>",
     ]
@@ -135,12 +132,12 @@ def write_table(segmentation: Segmentation) -> str:
 
 
 def write_masks(segmentation: Segmentation, overlay: Image.Image, folder: Path) -> Path:
-    """A zip of the masks (PNG, 0 or 255, at the size shown) and of the overlay.
+    """Write a zip file with the masks (PNG, 0 or 255) and the overlay, at the size shown.
 
     Args:
-        segmentation: with the thresholds that are shown.
-        overlay: with its legend; a JPEG in the zip, as PNG would take most of the time here.
-        folder: to write `masks.zip` to.
+        segmentation: segmentation with the thresholds set on the page.
+        overlay: overlay with its legend, stored as JPEG because encoding PNG is slow.
+        folder: output folder of `masks.zip`.
     """
     file = folder / "masks.zip"
     with zipfile.ZipFile(file, "w") as archive:

@@ -1,1 +1,1 @@
-"""Checks of what the commands read: datasets, weights, checkpoints, the machine."""
+"""Checks of datasets, weights, checkpoints and the machine, for the `doctor` command."""

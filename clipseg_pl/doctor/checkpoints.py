@@ -1,4 +1,4 @@
-"""What a checkpoint is, and whether it can be used."""
+"""Describe checkpoint files and check that they can be loaded."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,28 +8,30 @@ from torch import Tensor
 from clipseg_pl.convert.key_map import clip_state, decoder_state
 from clipseg_pl.convert.loading import StoredModel, build_model, read_model
 from clipseg_pl.doctor.findings import Finding, explain
-from clipseg_pl.doctor.weights import backbone_found
+from clipseg_pl.doctor.weights import check_backbone
 from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
 
 _FILM = "film_scale.weight"
-"""that every decoder has"""
-_NO_DECODER = "holds no CLIPSeg decoder"
+"""key that every decoder has"""
+_NO_DECODER = "contains no CLIPSeg decoder"
 
 
 def check_checkpoint(file: Path) -> Iterator[Finding]:
-    """Say what a file is, find its backbone and load it as `segment` does.
+    """Describe a file, find the weights of its backbone, and load it as `segment` does.
 
     Args:
-        file: a checkpoint of `fit`, a published decoder, a Hugging Face CLIPSeg or its folder; or
-            "toy", the decoder of the package.
+        file: a checkpoint of `fit`, a published decoder, a Hugging Face CLIPSeg file or folder; or
+            "toy" for the decoder included in the package.
     """
     try:
         stored = read_model(file)
-        found = list(_published(stored) if stored.checkpoint is None else _ours(stored))
+        found = list(
+            _describe_weights(stored) if stored.checkpoint is None else _describe_fit(stored)
+        )
     except FileNotFoundError as error:
         yield Finding("missing", "file", str(error))
         return
-    except Exception as error:  # what a damaged file holds can be anything
+    except Exception as error:  # damaged files raise many types
         yield Finding("wrong", "file", explain(error))
         return
     yield from found
@@ -40,86 +42,88 @@ def check_checkpoint(file: Path) -> Iterator[Finding]:
     except Exception as error:
         yield Finding("wrong", "loading", explain(error))
     else:
-        taps = f"taps {_listed(model.decoder.layers)} of its {model.backbone.shape.depth} blocks"
-        yield Finding("ok", "loading", f"fits its backbone, {taps}")
+        taps = f"{_format_layers(model.decoder.layers)} of {model.backbone.shape.depth}"
+        yield Finding("ok", "loading", f"loads with its backbone; tapped layers: {taps}")
 
 
-def _ours(stored: StoredModel) -> Iterator[Finding]:
-    """A checkpoint of `fit`.
+def _describe_fit(stored: StoredModel) -> Iterator[Finding]:
+    """Describe a checkpoint of `fit`.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it contains no decoder.
     """
     assert stored.checkpoint is not None
     content, state = stored.checkpoint, decoder_state(stored.state)
-    given = content["hyper_parameters"]
+    parameters = content["hyper_parameters"]
     if _FILM not in state:
         raise ValueError(f"{stored.path}: {_NO_DECODER}")
-    decoder = given.get("decoder", {})
+    decoder = parameters.get("decoder", {})
     options = decoder.get("init_args", {})
     kind = decoder.get("class_path", "FiLMDecoder").rpartition(".")[2]
-    given_layers = [options["layer"]] if options.get("layer") else options.get("layers")
-    layers = content.get("layers") or given_layers  # checkpoints before the key name them
+    option_layers = [options["layer"]] if options.get("layer") else options.get("layers")
+    layers = content.get("layers") or option_layers  # older checkpoints lack the key
     step = f"step {content.get('global_step', 0):,} of `fit`"
-    says = f"{kind} at {step}: {_sizes(state)}, {_taps(layers)}"
-    yield Finding("ok", "decoder", says)
+    yield Finding("ok", "decoder", f"{kind}, {step}: {_sizes(state)}, {_layers(layers)}")
     threshold, size = content["threshold"], content["image_size"]
-    kept = "no threshold kept" if threshold is None else f"threshold {threshold:g} kept"
+    settings = ["no stored threshold" if threshold is None else f"stored threshold {threshold:g}"]
     if content.get("absent_cut") is not None:
-        kept += f", absent cut {content['absent_cut']:g}"
+        settings.append(f"absent cut {content['absent_cut']:g}")
+    settings.append(f"image size {size} px" if size else "no stored image size")
     excluded = ", ".join(content.get("excluded", ()))
-    without = f"trained without {excluded}" if excluded else "no class or word left out of training"
-    yield Finding("ok", "settings", f"{kept}; {size or 'no'} px; {without}")
-    if "backbone" in given:
-        yield from backbone_found(given["backbone"])
+    settings.append(f"trained without: {excluded}" if excluded else "no held-out classes or words")
+    yield Finding("ok", "settings", "; ".join(settings))
+    if "backbone" in parameters:
+        yield from check_backbone(parameters["backbone"])
     else:
-        yield Finding("wrong", "backbone", "not named, as it was not made by the command line")
+        problem = "not stored in the checkpoint, which was not written by `clipseg_pl fit`"
+        yield Finding("wrong", "backbone", problem)
 
 
-def _published(stored: StoredModel) -> Iterator[Finding]:
-    """A file of weights alone, or Hugging Face's folder."""
+def _describe_weights(stored: StoredModel) -> Iterator[Finding]:
+    """Describe a file with weights only, or a Hugging Face folder."""
     state, described = stored.state, stored.described
     decoder, clip = decoder_state(state), clip_state(state)
     if _FILM not in decoder:
-        yield Finding("wrong", "file", _no_decoder(state))
+        yield Finding("wrong", "file", _explain_no_decoder(state))
         return
-    taps = _taps(described.layers if described else None)
-    yield Finding("ok", "decoder", f"{_origin(state)}: {_sizes(decoder)}, {taps}")
+    layers = _layers(described.layers if described else None)
+    yield Finding("ok", "decoder", f"{_origin(state)}: {_sizes(decoder)}, {layers}")
     if clip:
-        yield Finding("ok", "backbone", "the CLIP in the file")
+        yield Finding("ok", "backbone", "CLIP weights included in the file")
     else:
-        yield from backbone_found({"class_path": "CLIPBackbone"})
+        yield from check_backbone({"class_path": "CLIPBackbone"})
 
 
 def _origin(state: Mapping[str, Tensor]) -> str:
-    """Whose names the weights of a decoder have."""
+    """Return the origin of decoder weights, by the names of their tensors."""
     if any(key.startswith("decoder.") for key in state):
-        return "Hugging Face's CLIPSeg"
-    return "authors' file" if any("film_mul." in key for key in state) else "bare decoder"
+        return "Hugging Face CLIPSeg"
+    return "authors' decoder" if any("film_mul." in key for key in state) else "bare decoder"
 
 
 def _sizes(state: Mapping[str, Tensor]) -> str:
-    """Width and head of a decoder with our names."""
+    """Return width and head of a decoder, from its state dict."""
     head = "refined" if "head.0.weight" in state else "simple"
     return f"D = {len(state[_FILM])}, {head} head"
 
 
-def _taps(layers: Sequence[int] | None) -> str:
-    """The blocks that a file names, or what is taken where it does not (`default_layers`)."""
+def _layers(layers: Sequence[int] | None) -> str:
+    """Describe the stored layers, or the assumption if none are stored (`default_layers`)."""
     if layers:
-        return f"layers {_listed(layers)}"
-    return "layers not said: 3, 7, 9 of 12 are taken, by depth"
+        return f"layers {_format_layers(layers)}"
+    return "layers not stored (assumed: 3, 7, 9 of 12 blocks, scaled to the backbone's depth)"
 
 
-def _listed(layers: Sequence[int]) -> str:
+def _format_layers(layers: Sequence[int]) -> str:
     return ", ".join(map(str, sorted(layers)))
 
 
-def _no_decoder(state: Mapping[str, Tensor]) -> str:
-    """What weights without a decoder are."""
+def _explain_no_decoder(state: Mapping[str, Tensor]) -> str:
+    """Explain what a file without a decoder contains."""
     if "visual.conv1.weight" in state:
         return (
-            "weights of a CLIP, no decoder: they belong into the folder that CLIPSEG_WEIGHTS "
-            f"names, as <name>-<tag>, such as {PAPERS_CLIP}-{PAPERS_TAG}.safetensors"
+            "contains CLIP weights but no decoder. To use them, save them in the folder set by "
+            "CLIPSEG_WEIGHTS as <name>-<tag>.<extension>, for example "
+            f"{PAPERS_CLIP}-{PAPERS_TAG}.safetensors"
         )
     return _NO_DECODER

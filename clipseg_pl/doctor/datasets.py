@@ -1,4 +1,4 @@
-"""Whether VOC2012, COCO2014 with the lists of their benchmarks, and LVIS can be read."""
+"""Check VOC2012, COCO2014, the lists of their benchmarks, and LVIS."""
 
 import sys
 from collections import defaultdict
@@ -12,13 +12,13 @@ from rich.progress import track
 from clipseg_pl.doctor.findings import (
     Finding,
     State,
-    beside_published,
-    busy,
+    checked_of,
+    combine,
+    compare_published,
+    missing_folder,
     missing_parts,
-    no_folder,
-    read_of,
-    spread,
-    sum_up,
+    show_status,
+    subsample,
 )
 from clipseg_pl.images import UnreadableImageError, image_size
 from datamodules.datasets.coco_20i import COCO_CLASSES, FOLDS, read_fold
@@ -38,49 +38,50 @@ from datamodules.datasets.pascal_5i import read_hsnet_list, read_pfenet_list
 from datamodules.toy.writers.folder import MANIFEST
 
 _VOC_VAL = 1_449
-"""photos in VOC's own list for segmentation (its web page)"""
+"""number of photos in VOC's segmentation list val.txt (VOC web page)"""
 _VOC_CLASSES = 20
 _PFENET_VAL = 1_449
-"""lines of `lists/pascal/val.txt` of Jia-Research-Lab/PFENet"""
+"""number of lines of `lists/pascal/val.txt` in github.com/Jia-Research-Lab/PFENet"""
 _HSNET_PASCAL = (346, 451, 725, 346)
-"""lines of `data/splits/pascal/val/fold<k>.txt` of juhongm999/hsnet"""
+"""number of lines of `data/splits/pascal/val/fold<k>.txt` in github.com/juhongm999/hsnet"""
 _HSNET_COCO = {
     "trn": ((62_040, 95_476), (74_381, 133_927), (73_035, 141_054), (73_808, 141_016)),
     "val": ((26_052, 35_783), (15_305, 17_912), (13_138, 14_563), (12_640, 14_315)),
 }
-"""different photos and entries of `data/splits/coco/<part>/fold<k>.pkl` of juhongm999/hsnet"""
+"""number of unique photos and of entries of `data/splits/coco/<part>/fold<k>.pkl` in
+github.com/juhongm999/hsnet"""
 _LVIS_CATEGORIES = 1_203
-"""of LVIS v1 (lvisdataset.org)"""
-_INDICES = ": label maps are PNGs of class indices (mode P or L), never RGB or greys of a palette"
+"""number of categories of LVIS v1 (lvisdataset.org)"""
+_HINT = "; label maps must be PNGs of class indices (mode P or L), not of RGB or grey colours"
 _MODE, _LABELS = "has mode", "labels"
-"""beginnings of the problems that this explains"""
+"""prefixes of the problems that get the hint"""
 
 
 def check_voc2012(root: Path, every: bool) -> Iterator[Finding]:
-    """VOC2012 itself, which generalised zero-shot segmentation reads.
+    """Check VOC2012 as used by generalised zero-shot segmentation.
 
     Args:
-        root: folder that holds VOC2012.
-        every: open all label maps, not `SAMPLE` of them.
+        root: folder that contains VOC2012.
+        every: whether to open all label maps instead of `SAMPLE` of them.
     """
     folder = root / "VOC2012"
     if not folder.is_dir():
-        yield no_folder(folder, VOC_SOURCE)
+        yield missing_folder(folder, VOC_SOURCE)
         return
-    drawn = _drawn(root, folder.name)
+    toy = _is_toy(root, folder.name)
     missing = missing_parts(
         root, partial(open_voc, root, augmented=False), partial(read_voc_list, root, "val")
     )
     yield from missing
     if not missing:
         photos, names = open_voc(root, augmented=False), read_voc_list(root, "val")
-        count = beside_published([len(names)], [_VOC_VAL], "{:,} photos", drawn)
+        count = compare_published([len(names)], [_VOC_VAL], "{:,} photos", toy)
         maps = _maps(photos, names, _VOC_CLASSES, VOC_SOURCE, every)
-        yield sum_up("val.txt", [count, *maps])
+        yield combine("val.txt", [count, *maps])
 
 
 def check_pascal_5i(root: Path, every: bool) -> Iterator[Finding]:
-    """SBD's label maps and PFENet's list; arguments as of `check_voc2012`."""
+    """Check SBD's label maps and PFENet's list; see `check_voc2012` for the arguments."""
     voc, listed = partial(open_voc, root, augmented=True), partial(read_pfenet_list, root)
     missing = missing_parts(root, voc, listed)
     if missing:
@@ -91,14 +92,14 @@ def check_pascal_5i(root: Path, every: bool) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("wrong", "lists/pfenet", str(error))
         return
-    drawn = _drawn(root, "lists")
-    count = beside_published([len(names)], [_PFENET_VAL], "{:,} photos", drawn)
+    toy = _is_toy(root, "lists")
+    count = compare_published([len(names)], [_PFENET_VAL], "{:,} photos", toy)
     maps = _maps(photos, names, _VOC_CLASSES, VOC_SOURCE, every)
-    yield sum_up("lists/pfenet", [count, *maps])
+    yield combine("lists/pfenet", [count, *maps])
 
 
 def check_pascal_5i_hsnet(root: Path, every: bool) -> Iterator[Finding]:
-    """SBD's label maps and HSNet's lists; arguments as of `check_voc2012`."""
+    """Check SBD's label maps and HSNet's lists; see `check_voc2012` for the arguments."""
     voc = partial(open_voc, root, augmented=True)
     lists = [partial(read_hsnet_list, root, fold) for fold in range(FOLDS)]
     missing = missing_parts(root, voc, *lists)
@@ -110,122 +111,124 @@ def check_pascal_5i_hsnet(root: Path, every: bool) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("wrong", "lists/hsnet", str(error))
         return
-    what = "folds of {}, {}, {} and {} entries"
-    drawn = _drawn(root, "lists")
-    count = beside_published([len(fold) for fold in folds], _HSNET_PASCAL, what, drawn)
+    template = "folds of {}, {}, {} and {} entries"
+    toy = _is_toy(root, "lists")
+    count = compare_published([len(fold) for fold in folds], _HSNET_PASCAL, template, toy)
     names = sorted({name for fold in folds for name, _ in fold})
     maps = _maps(photos, names, _VOC_CLASSES, VOC_SOURCE, every)
-    yield sum_up("lists/hsnet", [count, *maps])
+    yield combine("lists/hsnet", [count, *maps])
 
 
 def check_coco_20i(root: Path, every: bool) -> Iterator[Finding]:
-    """COCO2014 and HSNet's lists of photos by class.
+    """Check COCO2014 and HSNet's lists of photos per class.
 
     Args:
-        root: folder that holds COCO2014 and splits.
-        every: open all label maps, not `SAMPLE` of them.
+        root: folder that contains COCO2014 and splits.
+        every: whether to open all label maps instead of `SAMPLE` of them.
     """
     folder = root / "COCO2014"
     if not folder.is_dir():
-        yield no_folder(folder, COCO_SOURCE)
+        yield missing_folder(folder, COCO_SOURCE)
         return
     missing = missing_parts(root, partial(open_coco, root))
     if missing:
         yield from missing
         return
-    listed, drawn = set[str](), _drawn(root, "splits")
-    for part, whole in _HSNET_COCO.items():
+    listed, toy = set[str](), _is_toy(root, "splits")
+    for part, published in _HSNET_COCO.items():
         for fold in range(FOLDS):
-            thing = f"splits/coco/{part}/fold{fold}.pkl"
+            file = f"splits/coco/{part}/fold{fold}.pkl"
             try:
                 entries = [name for names in read_fold(root, part, fold).values() for name in names]
             except DatasetNotFoundError as error:
-                yield Finding("missing", thing, f"get it from {error.source}")
+                yield Finding("missing", file, f"download it from {error.source}")
                 continue
             except ValueError as error:
-                yield Finding("wrong", thing, f"{error}; get it anew from {COCO_SOURCE}")
+                yield Finding("wrong", file, f"{error}; download it again from {COCO_SOURCE}")
                 continue
             counts = len(set(entries)), len(entries)
-            what = "{:,} photos, {:,} entries"
-            yield sum_up(thing, [beside_published(counts, whole[fold], what, drawn)])
+            template = "{:,} photos, {:,} entries"
+            yield combine(file, [compare_published(counts, published[fold], template, toy)])
             listed.update(entries)
     if listed:
         maps = _maps(open_coco(root), sorted(listed), len(COCO_CLASSES), COCO_SOURCE, every)
-        yield sum_up("photos and maps", list(maps))
+        yield combine("photos and label maps", list(maps))
 
 
 def check_lvis(root: Path, every: bool) -> Iterator[Finding]:
-    """Read the annotations of both splits, look for all photos and open some.
+    """Read the annotations of both splits, and check the photos.
 
     Args:
-        root: folder that holds LVIS.
-        every: open all photos, not `SAMPLE` of each split.
+        root: folder that contains LVIS.
+        every: whether to open all photos instead of `SAMPLE` per split.
     """
     folder = root / "LVIS"
     if not folder.is_dir():
-        yield no_folder(folder, LVIS_SOURCE)
+        yield missing_folder(folder, LVIS_SOURCE)
         return
     missing = dict[str, None]()
     for split in ("train", "val"):
         try:
-            with busy(f"reading the annotations of LVIS {split}"):
+            with show_status(f"reading the annotations of LVIS {split}"):
                 lvis = LVIS(root, [split])
         except DatasetNotFoundError as error:
             missing |= dict.fromkeys(error.missing)
             continue
         except ValueError as error:
-            yield Finding("wrong", split, f"{error}; get it anew from {LVIS_SOURCE}")
+            yield Finding("wrong", split, f"{error}; download it again from {LVIS_SOURCE}")
             continue
         counts = f"{len(lvis.images):,} photos, {len(lvis.pairs):,} masks"
-        known = beside_published(
+        categories = compare_published(
             [len(lvis.names)],
             [_LVIS_CATEGORIES],
             "{:,} categories",
             (folder / MANIFEST).is_file(),
         )
-        yield sum_up(split, [("ok", counts), known, *_lvis_photos(lvis, every)])
+        yield combine(split, [("ok", counts), categories, *_lvis_photos(lvis, every)])
     for part in missing:
-        yield Finding("missing", part, f"get it from {LVIS_SOURCE}")
+        yield Finding("missing", part, f"download it from {LVIS_SOURCE}")
 
 
 def _lvis_photos(lvis: LVIS, every: bool) -> Iterator[tuple[State, str]]:
-    """Whether the photos are there, and some of them readable and of the size annotated."""
+    """Check that the photos exist, are readable, and have the annotated size."""
     absent = [image for image in lvis.images if not lvis.photo_file(image).is_file()]
     if absent:
-        says = f"{len(absent):,} photos are missing ({lvis.photo_file(absent[0])})"
-        yield "wrong", f"{says}: get them from {LVIS_SOURCE}"
+        counts = f"{len(absent):,} of {len(lvis.images):,} photos are missing"
+        first = lvis.photo_file(absent[0])
+        yield "wrong", f"{counts} (first: {first}): download them from {LVIS_SOURCE}"
     present = sorted(set(lvis.images).difference(absent))
-    opened, problems = spread(present, every), list[str]()
-    with busy("reading photos of LVIS"):
+    opened, problems = subsample(present, every), list[str]()
+    with show_status("reading photos of LVIS"):
         for image in opened:
             try:
                 lvis.photo(image)
             except (OSError, ValueError) as error:
                 problems.append(str(error))
     if opened:
-        yield "ok", f"{read_of(opened, present)} photos read"
+        yield "ok", f"{checked_of(opened, present)} photos checked"
     if problems:
-        yield "wrong", f"{len(problems):,} of them cannot serve, the first is {problems[0]}"
+        yield "wrong", f"{len(problems):,} of them are not usable (first: {problems[0]})"
 
 
-def _drawn(root: Path, part: str) -> bool:
-    """Whether a folder is the toy world's."""
+def _is_toy(root: Path, part: str) -> bool:
+    """Return whether a folder belongs to the toy world."""
     return (root / part / MANIFEST).is_file()
 
 
 def _maps(
     photos: LabelledPhotos, names: Sequence[str], classes: int, source: str, every: bool
 ) -> Iterator[tuple[State, str]]:
-    """Whether photos and label maps of a list are there, and what some of the maps hold."""
-    whole = set(names)
-    for kind, place in (("photos", photos.photo_file), ("label maps", photos.label_file)):
-        absent = [name for name in names if not place(name).is_file()]
-        whole.difference_update(absent)
+    """Check the photos and label maps of a list."""
+    complete = set(names)
+    for kind, path in (("photos", photos.photo_file), ("label maps", photos.label_file)):
+        absent = [name for name in names if not path(name).is_file()]
+        complete.difference_update(absent)
         if absent:
-            says = f"{len(absent):,} of {len(names):,} {kind} are missing ({place(absent[0]).name})"
-            yield "wrong", f"{says}: get them from {source}"
-    present = sorted(whole)
-    opened, problems = spread(present, every), defaultdict[str, list[Path]](list)
+            counts = f"{len(absent):,} of {len(names):,} {kind} are missing"
+            first = path(absent[0]).name
+            yield "wrong", f"{counts} (first: {first}): download them from {source}"
+    present = sorted(complete)
+    opened, problems = subsample(present, every), defaultdict[str, list[Path]](list)
     for name in track(
         opened,
         description="reading label maps",
@@ -236,24 +239,24 @@ def _maps(
         for problem, file in _problems(photos, name, classes):
             problems[problem].append(file)
     if opened:
-        yield "ok", f"{read_of(opened, present)} label maps read"
+        yield "ok", f"{checked_of(opened, present)} label maps checked"
     for problem, files in problems.items():
-        hint = _INDICES if problem.startswith((_MODE, _LABELS)) else ""
-        yield "wrong", f"{len(files):,} of them: {problem}, {files[0].name} the first{hint}"
+        hint = _HINT if problem.startswith((_MODE, _LABELS)) else ""
+        yield "wrong", f"{len(files):,} of them: {problem} (first: {files[0].name}){hint}"
 
 
 def _problems(photos: LabelledPhotos, name: str, classes: int) -> Iterator[tuple[str, Path]]:
-    """What is wrong with a label map or its photo, and which file that is; at most one thing."""
+    """Yield at most one problem of a label map or its photo, with the affected file."""
     file, photo = photos.label_file(name), photos.photo_file(name)
     try:
-        labels = photos.labels_alone(name)
+        labels = photos.labels_unchecked(name)
     except UnreadableImageError as error:
         yield str(error).removeprefix(f"{file}: "), file
         return
     size = image_size(photo)
     if size and size != labels.shape:
-        yield "another size than the photo's", file
+        yield "size differs from the photo's", file
     elif ((labels > classes) & (labels != IGNORED)).any():
         yield f"{_LABELS} above {classes}", file
     elif size is None:
-        yield "a photo that is no image", photo
+        yield "the photo is not a readable image", photo

@@ -1,4 +1,4 @@
-"""What a check says, and how much of a long list it reads."""
+"""Findings of the checks, and helpers that the checks share."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +13,10 @@ from datamodules.datasets.files import DatasetNotFoundError
 
 State = Literal["ok", "note", "missing", "wrong"]
 STATES: tuple[State, ...] = ("ok", "note", "missing", "wrong")
-"""from the best to the worst: as it should be; works, but is not what the paper has; not there;
-there, but cannot be used"""
+"""from best to worst: usable; usable, but different from the published data; not found; found, but
+not usable"""
 SAMPLE = 200
-"""files of a list that are opened unless all of them are asked for"""
+"""number of files per list that are opened by default"""
 
 T = TypeVar("T")
 
@@ -25,30 +25,33 @@ class Finding(NamedTuple):
     """One line of the report."""
 
     state: State
-    thing: str
-    """what was looked at"""
-    says: str
-    """what was found, and what to do"""
+    subject: str
+    """what was checked"""
+    message: str
+    """result, and what to do about it"""
 
 
 def explain(error: Exception) -> str:
-    """An error in one line; with its kind, if nobody wrote it for users."""
-    said = " ".join(str(error).split())
+    """Format an error as one line, with its type unless its message is written for users."""
+    message = " ".join(str(error).split())
     if isinstance(error, OSError | ValueError | RuntimeError):
-        return said
-    return f"cannot be understood ({type(error).__name__}: {said})"
+        return message
+    return f"unexpected content ({type(error).__name__}: {message})"
 
 
-def sum_up(thing: str, parts: Sequence[tuple[State, str]]) -> Finding:
-    """Several findings about one thing as one line, with the worst of their states."""
+def combine(subject: str, parts: Sequence[tuple[State, str]]) -> Finding:
+    """Combine several states and messages about one subject to one finding of the worst state."""
     worst = max((state for state, _ in parts), key=STATES.index)
-    return Finding(worst, thing, "; ".join(says for _, says in parts if says))
+    return Finding(worst, subject, "; ".join(message for _, message in parts if message))
 
 
 def missing_parts(root: Path, *reads: Callable[[], object]) -> list[Finding]:
-    """A line for each part of a dataset that one of some functions does not find below `root`.
+    """Return a finding for each missing part of a dataset.
 
-    What else they raise is left to whoever calls them for what they return.
+    Args:
+        root: folder that contains the dataset.
+        reads: functions that raise DatasetNotFoundError if a part is missing. ValueErrors are
+            ignored here; the caller handles them when it uses the results.
     """
     missing = {}
     for read in reads:
@@ -56,55 +59,57 @@ def missing_parts(root: Path, *reads: Callable[[], object]) -> list[Finding]:
             read()
         except DatasetNotFoundError as error:
             for part in error.missing:
-                place = str(error.folder.relative_to(root) / part)
-                missing[place] = Finding("missing", place, f"get it from {error.source}")
+                path = str(error.folder.relative_to(root) / part)
+                missing[path] = Finding("missing", path, f"download it from {error.source}")
         except ValueError:
             continue
     return list(missing.values())
 
 
-def no_folder(folder: Path, source: str) -> Finding:
-    """The line for a dataset of which nothing is there."""
-    says = f"not in {folder.parent}: get it from {source}, or name another folder with --root"
-    return Finding("missing", folder.name, says)
+def missing_folder(folder: Path, source: str) -> Finding:
+    """Return the finding for a dataset whose folder does not exist."""
+    where = f"not found in {folder.parent}"
+    message = f"{where}: download it from {source}, or set another folder with --root"
+    return Finding("missing", folder.name, message)
 
 
-def beside_published(
-    found: Sequence[int], published: Sequence[int], what: str, drawn: bool
+def compare_published(
+    found: Sequence[int], published: Sequence[int], template: str, toy: bool
 ) -> tuple[State, str]:
-    """Numbers found, and whether they are the published ones.
+    """Compare numbers of files or annotations with the published ones.
 
     Args:
-        found: as many numbers as `what` has places for.
-        published: those of the whole dataset.
-        what: says what they count, with a format of each.
-        drawn: they are the toy world's, which has numbers of its own.
+        found: numbers found.
+        published: numbers of the published dataset.
+        template: format string for the numbers, such as "{:,} photos".
+        toy: whether the dataset is the toy world's, which is not compared.
     """
-    says = what.format(*found)
-    if drawn:
-        return "ok", f"{says}, drawn"
+    message = template.format(*found)
+    if toy:
+        return "ok", f"{message} (toy world)"
     if list(found) == list(published):
-        return "ok", f"{says}, as published"
-    return "note", f"{says}; published are {what.format(*published)}"
+        return "ok", f"{message}, as published"
+    return "note", f"{message} (published: {template.format(*published)})"
 
 
-def spread(items: Sequence[T], every: bool) -> Sequence[T]:
-    """All items, or `SAMPLE` of them, evenly spread over the list."""
+def subsample(items: Sequence[T], every: bool) -> Sequence[T]:
+    """Return all items, or `SAMPLE` of them at even distances."""
     if every or len(items) <= SAMPLE:
         return items
-    return [items[place] for place in np.linspace(0, len(items) - 1, SAMPLE).round().astype(int)]
+    return [items[index] for index in np.linspace(0, len(items) - 1, SAMPLE).round().astype(int)]
 
 
-def read_of(read: Sequence[T], items: Sequence[T]) -> str:
-    """How much of a list was read."""
-    return f"all {len(items):,}" if len(read) == len(items) else f"{len(read):,} of {len(items):,}"
+def checked_of(checked: Sequence[T], items: Sequence[T]) -> str:
+    """Format how many items of a list were checked."""
+    whole = len(checked) == len(items)
+    return f"all {len(items):,}" if whole else f"{len(checked):,} of {len(items):,}"
 
 
 @contextmanager
-def busy(doing: str) -> Iterator[None]:
-    """Say on a terminal what takes a while."""
+def show_status(status: str) -> Iterator[None]:
+    """Show a status message on terminals while the body runs."""
     if not sys.stderr.isatty():
         yield
         return
-    with Console(stderr=True).status(doing):
+    with Console(stderr=True).status(status):
         yield

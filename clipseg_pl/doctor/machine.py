@@ -1,4 +1,4 @@
-"""The cache, the devices and the libraries."""
+"""Check the cache folder, the devices and the library versions."""
 
 import tempfile
 from collections.abc import Iterator
@@ -17,61 +17,65 @@ _GIB = 1 << 30
 
 
 def check_cache(root: Path, every: bool) -> Iterator[Finding]:
-    """Whether indexes and the toy world can be written.
+    """Check that the cache folder, for indexes and the toy world, is writable.
 
     Args:
         root: not used.
         every: not used.
     """
     folder = cache_folder()
-    standing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=standing):  # also asks whether the disk takes any
+        with tempfile.TemporaryFile(dir=existing):  # detects read-only mounts too
             pass
     except OSError as error:
-        says = f"{standing} cannot be written to ({error.strerror}): set CLIPSEG_CACHE to a folder"
-        yield Finding("wrong", "folder", f"{says} that can")
+        problem = f"{existing} is not writable ({error.strerror})"
+        yield Finding("wrong", "folder", f"{problem}: set CLIPSEG_CACHE to a writable folder")
         return
     indexes = sum(1 for _ in (folder / "phrasecut").glob("refer_*"))
-    toy = "there" if toy_root().is_dir() else "written on first use"
-    yield Finding("ok", "folder", f"{folder}: {indexes} indexes of PhraseCut, toy world {toy}")
+    toy = "toy world present" if toy_root().is_dir() else "toy world is created on first use"
+    yield Finding("ok", "folder", f"{folder}: PhraseCut indexes: {indexes}; {toy}")
 
 
 def check_devices(root: Path, every: bool) -> Iterator[Finding]:
-    """What training and evaluation would run on; arguments as of `check_cache`."""
-    precision = f"fit takes {best_precision('auto')}, evaluation 32-true, or --trainer.precision"
+    """List the GPUs and the CPU that runs would use; see `check_cache` for the arguments."""
+    precision = (
+        f"default precision: {best_precision('auto')} for fit, 32-true for evaluation (change it "
+        "with --trainer.precision)"
+    )
     for number in range(torch.cuda.device_count()):
         name, memory = torch.cuda.get_device_name(number), torch.cuda.mem_get_info(number)
         free, total = (f"{size / _GIB:.0f}" for size in memory)
         yield Finding("ok", f"GPU {number}", f"{name}, {free} of {total} GiB free; {precision}")
     threads = f"threads: {torch.get_num_threads()}"
     if torch.cuda.is_available():
-        yield Finding("ok", "CPU", f"{threads}; for --trainer.accelerator cpu")
+        yield Finding("ok", "CPU", f"{threads}; used with --trainer.accelerator cpu")
     else:
-        none = f"torch {torch.__version__} finds no GPU"
-        yield Finding("ok", "CPU", f"{threads}; {none}; {precision}")
+        no_gpu = f"torch {torch.__version__} found no GPU"
+        yield Finding("ok", "CPU", f"{threads}; {no_gpu}; {precision}")
 
 
 def check_versions(root: Path, every: bool) -> Iterator[Finding]:
-    """The installed libraries against pyproject.toml; arguments as of `check_cache`."""
+    """Compare installed libraries with pyproject.toml; see `check_cache` for the arguments."""
     try:
-        needed = [Requirement(line) for line in requires("clipseg_pl") or ()]
+        requirements = [Requirement(line) for line in requires("clipseg_pl") or ()]
     except PackageNotFoundError:
         yield Finding("missing", "clipseg_pl", "not installed: pip install -e .")
         return
-    fitting = []
-    for requirement in needed:
+    compatible = []
+    for requirement in requirements:
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        wanted = f"{requirement.name}{requirement.specifier}"
+        required = f"{requirement.name}{requirement.specifier}"
         try:
-            found = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            yield Finding("missing", requirement.name, f"pip install '{wanted}'")
+            yield Finding("missing", requirement.name, f"not installed: pip install '{required}'")
             continue
-        if requirement.specifier.contains(found, prereleases=True):
-            fitting.append(f"{requirement.name} {found}")
+        if requirement.specifier.contains(installed, prereleases=True):
+            compatible.append(f"{requirement.name} {installed}")
         else:
-            says = f"{found} is installed: pip install '{wanted}'"
-            yield Finding("wrong", requirement.name, says)
-    yield Finding("ok", "libraries", f"{len(fitting)} fit pyproject.toml: {', '.join(fitting)}")
+            message = f"version {installed} is installed: pip install '{required}'"
+            yield Finding("wrong", requirement.name, message)
+    listing = ", ".join(compatible)
+    yield Finding("ok", "libraries", f"compatible with pyproject.toml: {listing}")

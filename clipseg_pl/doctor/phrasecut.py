@@ -1,4 +1,4 @@
-"""Whether PhraseCut can be read, and how it compares with the published one."""
+"""Check PhraseCut, and compare its size with the published numbers."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,12 +8,12 @@ from pathlib import Path
 from clipseg_pl.doctor.findings import (
     Finding,
     State,
-    beside_published,
-    busy,
-    no_folder,
-    read_of,
-    spread,
-    sum_up,
+    checked_of,
+    combine,
+    compare_published,
+    missing_folder,
+    show_status,
+    subsample,
 )
 from clipseg_pl.images import UnreadableImageError, read_image
 from datamodules.datasets.files import DatasetNotFoundError
@@ -39,25 +39,25 @@ _PUBLISHED = {
     "test": (2_545, 14_354),
     "all splits": (77_262, 345_486),
 }
-"""images and phrases (README of ChenyunWu/PhraseCutDataset); its row "val" holds miniv, which
-`refer_val.json` does not"""
+"""number of images and phrases (README of github.com/ChenyunWu/PhraseCutDataset). Its row "val"
+includes miniv, while `refer_val.json` does not."""
 _COUNTS = "{:,} images, {:,} phrases"
 
 Sizes = Mapping[int, tuple[int, int]]
 Files = tuple[Path, Path, Path]
-"""tasks, image table, folder of photos"""
+"""task file, image table, photo folder"""
 
 
 def check_phrasecut(root: Path, every: bool) -> Iterator[Finding]:
-    """Read the annotations of all splits, look for the photos, compare the sizes of some.
+    """Read the annotations of all splits, and check the photos and their sizes.
 
     Args:
-        root: folder that holds VGPhraseCut_v0.
-        every: read all photos, not `SAMPLE` of each split.
+        root: folder that contains VGPhraseCut_v0.
+        every: whether to open all photos instead of `SAMPLE` per split.
     """
     folder = root / FOLDER
     if not folder.is_dir():
-        yield no_folder(folder, SOURCE)
+        yield missing_folder(folder, SOURCE)
         return
     files, missing = {}, dict[str, None]()
     for split in _SPLITS:
@@ -67,46 +67,46 @@ def check_phrasecut(root: Path, every: bool) -> Iterator[Finding]:
             missing |= dict.fromkeys(error.missing)
     for part in missing:
         if part == _OPTIONAL:
-            yield Finding("note", part, f"not there; only val_split: miniv reads it ({SOURCE})")
+            yield Finding("note", part, f"not found; needed for val_split: miniv only ({SOURCE})")
         else:
-            yield Finding("missing", part, f"get it from {SOURCE}")
+            yield Finding("missing", part, f"download it from {SOURCE}")
     if files:
-        yield from _read(files, (folder / MANIFEST).is_file(), every)
+        yield from _check_files(files, (folder / MANIFEST).is_file(), every)
 
 
-def _read(files: Mapping[str, Files], drawn: bool, every: bool) -> Iterator[Finding]:
-    """A line for each split, and one for the splits together."""
+def _check_files(files: Mapping[str, Files], toy: bool, every: bool) -> Iterator[Finding]:
+    """Yield a finding for each split and for the total of the splits."""
     _, table, images = next(iter(files.values()))
     try:
         sizes = read_sizes(table)
     except ValueError as error:
-        yield Finding("wrong", table.name, f"{error}; get it anew from {SOURCE}")
+        yield Finding("wrong", table.name, f"{error}; download it again from {SOURCE}")
         return
     splits = {}
     for name, (tasks, _, _) in files.items():
         try:
-            with busy(f"reading {tasks.name}"):
+            with show_status(f"reading {tasks.name}"):
                 split = splits[name] = _Split(tasks, sizes)
         except ValueError as error:
-            yield Finding("wrong", tasks.name, f"{error}; get it anew from {SOURCE}")
+            yield Finding("wrong", tasks.name, f"{error}; download it again from {SOURCE}")
             continue
         counts: tuple[State, str] = ("ok", _COUNTS.format(*split.counts))
-        if name != "val":  # the published number of val holds miniv's
-            counts = _beside([split], name, drawn)
+        if name != "val":  # the published number of val includes miniv
+            counts = _compare([split], name, toy)
         photos = _photos(images, split.kept, sizes, every)
-        yield sum_up(tasks.name, [counts, *split.left_out(), *photos])
+        yield combine(tasks.name, [counts, *split.describe_skipped(), *photos])
     if {"val", "miniv"} <= splits.keys():
         both = [splits["val"], splits["miniv"]]
-        yield sum_up("val + miniv", [_beside(both, "val + miniv", drawn)])
+        yield combine("val + miniv", [_compare(both, "val + miniv", toy)])
     if len(splits) == len(_SPLITS):
-        yield sum_up("all splits", [_beside(splits.values(), "all splits", drawn)])
+        yield combine("all splits", [_compare(splits.values(), "all splits", toy)])
 
 
 class _Split:
-    """What a file of tasks holds.
+    """Contents of a task file.
 
     Raises:
-        ValueError: if it holds something else.
+        ValueError: if the file is not a JSON list of tasks.
     """
 
     def __init__(self, file: Path, sizes: Sizes) -> None:
@@ -115,32 +115,32 @@ class _Split:
         for _, image, _, _ in usable_tasks(file, sizes, skipped):
             tasks, kept[image] = tasks + 1, None
         self.kept, self.skipped = list(kept), dict(skipped)
-        left_out = [name for names in skipped.values() for name in names]
-        # an id is <image>__<annotations>
-        owners = {name.split("__")[0] for name in left_out}
-        others = {int(owner) for owner in owners if owner.isdecimal()}
-        self.counts = len(others | kept.keys()), tasks + len(left_out)
+        skipped_ids = [name for names in skipped.values() for name in names]
+        # task ids are <image>__<annotations>
+        images = {name.split("__")[0] for name in skipped_ids}
+        others = {int(image) for image in images if image.isdecimal()}
+        self.counts = len(others | kept.keys()), tasks + len(skipped_ids)
 
-    def left_out(self) -> Iterator[tuple[State, str]]:
-        """What the loader skips, but for the published list of images with wrong sizes."""
+    def describe_skipped(self) -> Iterator[tuple[State, str]]:
+        """Report skipped tasks, except those on the published list of images with wrong sizes."""
         others = {reason: ids for reason, ids in self.skipped.items() if reason != ON_BAD_IMAGES}
         if others:
-            yield ("note" if self.kept else "wrong"), f"skipped are {describe_skipped(others)}"
+            yield ("note" if self.kept else "wrong"), f"skipped tasks: {describe_skipped(others)}"
         elif not self.kept:
-            yield "wrong", "no task can be used"
+            yield "wrong", "no usable tasks"
 
 
 def _photos(
     images: Path, needed: list[int], sizes: Sizes, every: bool
 ) -> Iterator[tuple[State, str]]:
-    """Whether the photos of a split are there, whole and of the size annotated."""
+    """Check that the photos of a split exist, are readable, and have the annotated size."""
     missing = [image for image in needed if not (images / f"{image}.jpg").is_file()]
     if missing:
-        says = f"{len(missing):,} of {len(needed):,} photos are missing ({missing[0]}.jpg)"
-        lost = len(missing) > MISSING_SHARE * len(needed)
-        yield ("wrong", f"{says}: get them from {SOURCE}") if lost else ("note", says)
+        counts = f"{len(missing):,} of {len(needed):,} photos are missing (first: {missing[0]}.jpg)"
+        unusable = len(missing) > MISSING_SHARE * len(needed)
+        yield ("wrong", f"{counts}: download them from {SOURCE}") if unusable else ("note", counts)
     present = sorted(set(needed).difference(missing))
-    opened = spread(present, every)
+    opened = subsample(present, every)
     if not opened:
         return
     try:
@@ -149,29 +149,29 @@ def _photos(
         yield "wrong", str(error)
         return
     broken = _undecodable(images, [image for image in opened if image not in differ])
-    yield "ok", f"{read_of(opened, present)} photos read"
+    yield "ok", f"{checked_of(opened, present)} photos checked"
     if broken:
-        yield "wrong", f"{len(broken):,} of them cannot be decoded, the first is {broken[0]}"
+        yield "wrong", f"{len(broken):,} of them cannot be decoded (first: {broken[0]})"
     for reason, count in Counter(differ.values()).items():
         first = next(image for image in differ if differ[image] == reason)
-        yield "note", f"tasks {reason} are skipped: {count} photos, {first}.jpg the first"
+        yield "note", f"skipped tasks {reason}: {count} photos (first: {first}.jpg)"
 
 
 def _undecodable(images: Path, needed: Sequence[int]) -> list[str]:
-    """What is said of photos whose header is fine but not what follows; they stop a training."""
+    """Return the errors of photos with a valid header but damaged content; they stop training."""
 
-    def read(image: int) -> str:
+    def read_error(image: int) -> str:
         try:
             read_image(images / f"{image}.jpg")
         except UnreadableImageError as error:
             return str(error)
         return ""
 
-    with busy(f"reading photos in {images.parent.name}"), ThreadPoolExecutor(8) as pool:
-        return [said for said in pool.map(read, needed) if said]
+    with show_status(f"reading photos in {images.parent.name}"), ThreadPoolExecutor(8) as pool:
+        return [error for error in pool.map(read_error, needed) if error]
 
 
-def _beside(splits: Iterable[_Split], name: str, drawn: bool) -> tuple[State, str]:
-    """The counts of some splits together, no image being in two of them."""
+def _compare(splits: Iterable[_Split], name: str, toy: bool) -> tuple[State, str]:
+    """Compare the total counts of splits with the published ones; splits share no images."""
     counts = [sum(column) for column in zip(*(split.counts for split in splits), strict=True)]
-    return beside_published(counts, _PUBLISHED[name], _COUNTS, drawn)
+    return compare_published(counts, _PUBLISHED[name], _COUNTS, toy)

@@ -1,4 +1,4 @@
-"""Whether the weights of frozen backbones are on this machine; nothing is downloaded."""
+"""Check that the weights of frozen backbones are on this machine, without downloading them."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -14,84 +14,92 @@ PAPERS_VIT = "vit_base_patch16_384"
 
 
 def check_clip(root: Path, every: bool) -> Iterator[Finding]:
-    """OpenAI's ViT-B/16, the paper's, and the toy world's CLIP, built with their weights.
+    """Check the paper's CLIP (OpenAI's ViT-B/16) and the toy CLIP by loading their weights.
 
     Args:
-        root: not used; weights have folders of their own.
+        root: not used; weights are not in the dataset folder.
         every: not used.
     """
-    given = os.environ.get("CLIPSEG_WEIGHTS")
-    folder = weight_folders()[0]
-    if not given:
-        says = "not set; a folder that it names is searched before the caches of open_clip and timm"
-        yield Finding("ok", "CLIPSEG_WEIGHTS", says)
+    variable, folder = "CLIPSEG_WEIGHTS", weight_folders()[0]
+    if not os.environ.get(variable):
+        message = "not set (optional folder, searched before the open_clip and timm caches)"
+        yield Finding("ok", variable, message)
     elif not folder.is_dir():
-        yield Finding("wrong", "CLIPSEG_WEIGHTS", f"{folder} is no folder: make it, or unset it")
+        yield Finding(
+            "wrong", variable, f"{folder} is not a folder: create it, or unset {variable}"
+        )
     else:
         files = sorted(file.name for file in folder.iterdir() if file.is_file())
-        says = f"{folder} holds {', '.join(files[:6]) or 'nothing'}{', ...' if files[6:] else ''}"
-        yield Finding("ok", "CLIPSEG_WEIGHTS", says)
-    yield clip_weights_found(PAPERS_CLIP, PAPERS_TAG)
-    yield clip_weights_found(TOY, PAPERS_TAG)
+        listing = f"{', '.join(files[:6]) or 'nothing'}{', ...' if files[6:] else ''}"
+        yield Finding("ok", variable, f"{folder} contains {listing}")
+    yield find_clip_weights(PAPERS_CLIP, PAPERS_TAG)
+    yield find_clip_weights(TOY, PAPERS_TAG)
 
 
 def check_vit(root: Path, every: bool) -> Iterator[Finding]:
-    """The ImageNet ViT of the baseline ViTSeg; arguments as of `check_clip`."""
-    yield vit_weights_found(PAPERS_VIT)
+    """Check the ImageNet ViT of the baseline ViTSeg; see `check_clip` for the arguments."""
+    yield find_vit_weights(PAPERS_VIT)
 
 
-def clip_weights_found(name: str, tag: str) -> Finding:
-    """Where the weights of a CLIP are, and whether they are its."""
-    thing = f"{name} {tag}" if name != TOY else name
+def find_clip_weights(name: str, tag: str) -> Finding:
+    """Find the weights of a CLIP and load them."""
+    subject = f"{name} {tag}" if name != TOY else name
     try:
         file = clip_weights.weights_on_disk(name, tag)
         if not file:
             return Finding(
-                "missing", thing, _to_be_had(f"{name}-{tag}", clip_weights.published_at(name, tag))
+                "missing",
+                subject,
+                _how_to_get(f"{name}-{tag}", clip_weights.download_url(name, tag)),
             )
         clip_weights.build_clip(name, tag=tag, pretrained=True)
     except (OSError, ValueError) as error:
-        return Finding("wrong", thing, str(error))
-    return Finding("ok", thing, str(file))
+        return Finding("wrong", subject, str(error))
+    return Finding("ok", subject, str(file))
 
 
-def vit_weights_found(name: str) -> Finding:
-    """Where the weights of a ViT are, and whether they are its."""
+def find_vit_weights(name: str) -> Finding:
+    """Find the weights of a ViT and load them."""
     try:
         file = vit_backbone.weights_on_disk(name)
         if not file:
-            return Finding("missing", name, _to_be_had(name, vit_backbone.published_at(name)))
+            return Finding("missing", name, _how_to_get(name, vit_backbone.download_url(name)))
         vit_backbone.build_vit(name, pretrained=True)
     except (OSError, ValueError) as error:
         return Finding("wrong", name, str(error))
     return Finding("ok", name, str(file))
 
 
-def backbone_found(described: object) -> Iterator[Finding]:
-    """The weights of a backbone that is described as in a checkpoint's hyper-parameters."""
-    given = described if isinstance(described, Mapping) else {}
-    path, options = given.get("class_path"), given.get("init_args", {})
+def check_backbone(description: object) -> Iterator[Finding]:
+    """Find the weights of a backbone.
+
+    Args:
+        description: class_path and init_args, as in the hyper-parameters of a checkpoint.
+    """
+    entries = description if isinstance(description, Mapping) else {}
+    path, options = entries.get("class_path"), entries.get("init_args", {})
     if not (isinstance(path, str) and isinstance(options, Mapping)):
-        yield Finding("wrong", "backbone", f"described as {described!r}, no class and its options")
+        message = f"invalid description {description!r}: expected class_path and init_args"
+        yield Finding("wrong", "backbone", message)
         return
     kind = path.rpartition(".")[2]
     vit, tag = options.get("name", PAPERS_VIT), options.get("tag", PAPERS_TAG)
     if not options.get("pretrained", True):
-        says = f"{kind} {options.get('name')}, untrained: its random weights need no file"
-        found = [Finding("ok", "", says)]
+        message = f"{kind} {options.get('name')}, not pretrained: needs no weights file"
+        found = [Finding("ok", "", message)]
     elif kind == "CLIPBackbone":
-        found = [clip_weights_found(options.get("name", PAPERS_CLIP), tag)]
+        found = [find_clip_weights(options.get("name", PAPERS_CLIP), tag)]
     elif kind == "ViTBackbone":
-        clip = options.get("clip") or vit_backbone.clip_beside(vit)
-        found = [vit_weights_found(vit), clip_weights_found(clip, tag)]
+        clip = options.get("clip") or vit_backbone.default_clip(vit)
+        found = [find_vit_weights(vit), find_clip_weights(clip, tag)]
     else:
-        found = [Finding("note", path, "none of this package: not looked for")]
-    for state, name, says in found:
-        yield Finding(state, "backbone", f"{name}: {says}" if name else says)
+        found = [Finding("note", path, "not a backbone of this package: not checked")]
+    for state, name, message in found:
+        yield Finding(state, "backbone", f"{name}: {message}" if name else message)
 
 
-def _to_be_had(stem: str, source: str) -> str:
+def _how_to_get(stem: str, source: str) -> str:
     return (
-        f"not on this machine: the first use downloads it from {source}, or put it as "
-        f"{stem}.safetensors into the folder that CLIPSEG_WEIGHTS names"
+        f"not on this machine. It is downloaded on first use from {source}. To install it by hand, "
+        f"save it as {stem}.safetensors in the folder set by CLIPSEG_WEIGHTS"
     )

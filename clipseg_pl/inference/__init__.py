@@ -1,1 +1,1 @@
-"""Masks for photos of your own; imports no lightning."""
+"""Segmentation of your own photos, without a dependency on Lightning."""

@@ -1,4 +1,4 @@
-"""Prompts of all kinds to conditional vectors."""
+"""Convert text and image prompts to conditional vectors."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from clipseg_pl.models.clipseg import CLIPSeg, blend
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt, describe, split
 from clipseg_pl.prompts.text import PrefixName, prefix_list
 
-_SUPPORTS_AT_ONCE = 8
+_BATCH = 8  # support images per forward pass
 
 
 class EmbeddedPrompts(NamedTuple):
-    """P prompts, read: their names and their (P, C) conditional vectors."""
+    """Names and conditional vectors (P, C) of P prompts."""
 
     names: tuple[str, ...]
     conditional: Tensor
@@ -24,21 +24,21 @@ class EmbeddedPrompts(NamedTuple):
 def embed_prompts(
     model: CLIPSeg, prompts: Sequence[Prompt], side: int, prefixes: PrefixName
 ) -> EmbeddedPrompts:
-    """Read words and examples.
+    """Embed text prompts, image prompts and blends of both.
 
     Args:
-        model: on its device.
-        prompts: at least one, none of them empty.
-        side: of the visual prompts in pixels.
-        prefixes: sentences that words are put into; the embeddings are averaged.
+        model: CLIPSeg model, on its device.
+        prompts: at least one prompt, none of them empty.
+        side: side length of the visual prompts in pixels.
+        prefixes: sentence templates for texts; the embeddings of all sentences are averaged.
 
     Raises:
-        ValueError: for no prompt, an empty one or a bare string; for unknown prefixes; for what
-            `ImagePrompt.load` refuses.
-        UnreadableImageError: naming the file.
+        ValueError: if there is no prompt, a prompt is empty, `prompts` is a single prompt instead
+            of a list, or the prefixes are unknown; see also `ImagePrompt.load`.
+        UnreadableImageError: if an image file cannot be read.
     """
     if isinstance(prompts, str | ImagePrompt | Blend):
-        raise ValueError(f"prompts is a list, also of one: [{prompts!r}]")
+        raise ValueError(f"prompts must be a list, even for a single prompt: [{prompts!r}]")
     prompts = list(prompts)
     parts = [split(prompt) for prompt in prompts]
     if not parts:
@@ -58,10 +58,10 @@ def embed_prompts(
 
 
 def _embed_examples(model: CLIPSeg, examples: Sequence[ImagePrompt], side: int) -> Tensor:
-    """(S, C)."""
+    """Embed S examples: (S, C)."""
     device = model.backbone.mean.device
     embedded = []
-    for first in range(0, len(examples), _SUPPORTS_AT_ONCE):
-        some = [to_tensor(e.engineered(side)) for e in examples[first : first + _SUPPORTS_AT_ONCE]]
-        embedded.append(model.backbone.embed_image(torch.stack(some).to(device)))
+    for first in range(0, len(examples), _BATCH):
+        batch = [to_tensor(e.engineered(side)) for e in examples[first : first + _BATCH]]
+        embedded.append(model.backbone.embed_image(torch.stack(batch).to(device)))
     return torch.cat(embedded)

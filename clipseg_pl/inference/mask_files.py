@@ -1,4 +1,4 @@
-"""Masks of photos on disk, in four forms."""
+"""Write masks of photos to disk in four formats."""
 
 import json
 import os
@@ -22,47 +22,50 @@ from clipseg_pl.photo_files import PhotoFile
 
 Form = Literal["png", "npy", "rle", "labels"]
 
-_MOST_LABELS = 255
+_MAX_LABELS = 255
 _LEGEND = "prompts.json"
 _LIST = "masks.json"
-_LONGEST_PROMPT = 40  # letters of a prompt in a file's name, of up to four bytes each
+_LONGEST_PROMPT = 40  # characters of a prompt in a file name, up to four bytes each
 
 
 class MaskFiles:
-    """Writes what photos show of P prompts, each file whole or not at all.
+    """Write the masks of P prompts for any number of photos.
+
+    Every file is written completely or not at all. All results have the size of the photo.
 
     ========  ===================================================================================
-    png       `<photo>_<prompt>.png`: a mask each, 0 or 255
-    npy       `<photo>.npy`: (P, H, W) float16 probabilities, not cut at any threshold
-    rle       `masks.json`: all photos, a list in the form of COCO's results, with the photo's
-              `file_name`, the `prompt` and its presence as `score`
-    labels    `<photo>_labels.png`: one indexed image, 0 background, p the p-th prompt
+    png       `<photo>_<prompt>.png`: one mask per prompt, 0 or 255
+    npy       `<photo>.npy`: (P, H, W) float16 probabilities, without a threshold
+    rle       `masks.json`: the masks of all photos in COCO results format, with the extra keys
+              `file_name` (photo) and `prompt`; `score` is the presence score
+    labels    `<photo>_labels.png`: indexed image, 0 is background, p + 1 is prompt p
     ========  ===================================================================================
 
-    Beside npy and labels lies `prompts.json`, which names the rows and labels. All are at the
-    photo's own size.
+    The formats npy and labels add a `prompts.json`, which lists the prompts of the rows or labels.
 
     Args:
-        folder: where to; made when there is something to write.
-        prompts: their names.
-        form: see above.
-        overlay: write `<photo>_overlay.png` too, the masks laid over the photo with a legend.
+        folder: output folder, created with the first file.
+        prompts: names of the prompts.
+        form: output format, see above.
+        overlay: also write `<photo>_overlay.png`, the masks drawn on the photo with a legend.
 
     Raises:
-        ValueError: for more prompts than a label map can tell apart.
+        ValueError: if there are more prompts than labels in a label map (255).
     """
 
     def __init__(self, folder: Path, prompts: Sequence[str], form: Form, overlay: bool) -> None:
-        """Name the files."""
-        if form == "labels" and len(prompts) > _MOST_LABELS:
-            raise ValueError(f"a label map has {_MOST_LABELS} labels, for {len(prompts)} prompts")
+        """Derive the file names of the prompts."""
+        if form == "labels" and len(prompts) > _MAX_LABELS:
+            raise ValueError(
+                f"a label map has {_MAX_LABELS} labels, too few for {len(prompts)} prompts"
+            )
         self.folder, self.prompts, self.form, self.overlay = folder, prompts, form, overlay
         self._slugs = name_files(prompts)
         self.entries: list[dict[str, Any]] = []
-        """of the list of rle, a mask each"""
+        """RLE entries, one per mask"""
 
-    def of(self, photo: PhotoFile) -> list[Path]:
-        """The files of a photo alone, the overlay last."""
+    def photo_files(self, photo: PhotoFile) -> list[Path]:
+        """Return the files that belong to one photo alone, the overlay last."""
         endings = {
             "png": [f"_{slug}.png" for slug in self._slugs],
             "npy": [".npy"],
@@ -73,68 +76,72 @@ class MaskFiles:
             endings = [*endings, "_overlay.png"]
         return [self.folder / join_name(photo.stem, ending) for ending in endings]
 
-    def with_prompt(self, photo: PhotoFile, prompt: int) -> Path:
-        """The file that holds the mask of a prompt."""
+    def mask_file(self, photo: PhotoFile, prompt: int) -> Path:
+        """Return the file that contains the mask of a prompt."""
         if self.form == "rle":
             return self.folder / _LIST
-        return self.of(photo)[prompt if self.form == "png" else 0]
+        return self.photo_files(photo)[prompt if self.form == "png" else 0]
 
     def check(
         self, photos: Sequence[PhotoFile], overwrite: bool, examples: Sequence[Path] = ()
     ) -> None:
-        """Refuse what could not be written, before there is anything to write.
+        """Check that all results can be written, before any work is done.
 
         Args:
-            photos: all of them.
-            overwrite: whether files of earlier runs may be replaced; photos and examples never.
-            examples: support images and their masks.
+            photos: all photos.
+            overwrite: whether results of earlier runs may be replaced. Photos and examples are
+                never replaced.
+            examples: support images and support masks.
 
         Raises:
-            OSError: naming a folder that cannot be written to; a file that is there, unless it
-                may be overwritten; a `prompts.json` of other prompts.
-            ValueError: naming a file that would be written twice, or is a photo or an example.
+            OSError: if a folder is not writable, a file exists and may not be overwritten, or
+                `prompts.json` lists other prompts.
+            ValueError: if two results have the same file name, or a result would replace a photo
+                or an example.
         """
-        files = [file for photo in photos for file in self.of(photo)]
+        files = [file for photo in photos for file in self.photo_files(photo)]
         check_folders((self.folder, *(file.parent for file in files)))
-        twice = [file for file, times in Counter(files).items() if times > 1]
-        if twice:
-            raise ValueError(f"{twice[0]} would be written twice: rename a photo or a prompt")
+        duplicates = [file for file, times in Counter(files).items() if times > 1]
+        if duplicates:
+            raise ValueError(f"{duplicates[0]} would be written twice: rename a photo or a prompt")
         inputs = {path.resolve() for path in (*(photo.path for photo in photos), *examples)}
         legend = self.folder / _LEGEND
         for file in [*files, *self._shared]:
             if file.resolve() in inputs:
-                raise ValueError(f"{file} would replace a photo or an example: write elsewhere")
+                raise ValueError(
+                    f"{file} would replace a photo or an example: choose another folder"
+                )
             if file.exists() and not overwrite and file != legend:
                 raise FileExistsError(f"{file} exists; --overwrite replaces it")
         if legend in self._shared and legend.exists():
             if legend.read_text() != self._listing():
-                raise FileExistsError(f"{legend} is of other prompts: give another --out")
+                raise FileExistsError(f"{legend} lists other prompts: choose another --out")
 
     def __enter__(self) -> Self:
-        """Write each photo by `write`."""
+        """Return the writer."""
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Finish, unless something went wrong; what is stopped by hand is finished as it is."""
+        """Call `finish` on success or KeyboardInterrupt, not after other errors."""
         if error is None or issubclass(error, KeyboardInterrupt):
             self.finish()
 
     def write(
         self, photo: PhotoFile, number: int, pixels: RGB | None, result: Segmentation
     ) -> list[float]:
-        """Write what is of a photo alone.
+        """Write the results of one photo. RLE masks are collected for `finish`.
 
         Args:
-            photo: which.
-            number: its own among all photos, from 0.
-            pixels: (H, W, 3) uint8, for the overlay.
-            result: of the prompts.
+            photo: the photo.
+            number: index of the photo among all photos, from 0.
+            pixels: (H, W, 3) uint8, needed for the overlay only.
+            result: segmentation of the photo.
 
         Returns:
-            The share of the photo that each prompt covers, 0 to 1.
+            Fraction of the photo that each prompt covers, 0 to 1.
         """
-        files, legend = self.of(photo), self.folder / _LEGEND
-        for file in files[-1:]:  # all of a photo lie in one folder
+        files, legend = self.photo_files(photo), self.folder / _LEGEND
+        for file in files[-1:]:  # all files of a photo are in one folder
             file.parent.mkdir(parents=True, exist_ok=True)
         if legend in self._shared and not legend.exists():
             legend.parent.mkdir(parents=True, exist_ok=True)
@@ -159,24 +166,25 @@ class MaskFiles:
         return [float(mask.mean()) for mask in masks]
 
     def finish(self) -> None:
-        """Write the list of masks, if there is any."""
+        """Write `masks.json` if there are RLE masks."""
         if self.entries:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(self.folder / _LIST, self._listing())
 
     def _listing(self) -> str:
-        """The list of masks, in the photos' order, or the prompts in that of their rows."""
+        """Return the JSON of `masks.json`, sorted by photo, or of `prompts.json`."""
         listed: list[dict[str, Any]] = [
             {"label": row + 1, "prompt": prompt, "colour": colour(row)}
             for row, prompt in enumerate(self.prompts)
         ]
         if self.form == "rle":
-            listed = sorted(self.entries, key=lambda entry: entry["image_id"])  # stable
+            # stable: keeps the order of prompts
+            listed = sorted(self.entries, key=lambda entry: entry["image_id"])
         return "[\n" + ",\n".join(map(json.dumps, listed)) + "\n]\n"
 
     @property
     def _shared(self) -> list[Path]:
-        """The files that all photos share."""
+        """Files shared by all photos."""
         names = {"rle": [_LIST], "png": []}.get(self.form, [_LEGEND])
         return [self.folder / name for name in names]
 
@@ -184,7 +192,7 @@ class MaskFiles:
 def _coco_results(
     name: str, number: int, result: Segmentation, masks: npt.NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
-    """The masks of a photo as COCO's results, in the order of the prompts."""
+    """Convert the masks of a photo to COCO results, in the order of the prompts."""
     entries = []
     scores = result.presence.tolist()
     for row, (prompt, mask) in enumerate(zip(result.prompts, masks, strict=True)):
@@ -204,12 +212,12 @@ def _coco_results(
 
 
 def save_mask(mask: npt.NDArray[np.bool_], file: Path) -> None:
-    """Write a mask (H, W) as a PNG of 0 and 255."""
+    """Write a mask (H, W) as a PNG with values 0 and 255."""
     _save_image(Image.fromarray(mask.astype(np.uint8) * 255), file)
 
 
 def _indexed(labels: npt.NDArray[np.int64], prompts: int) -> Image.Image:
-    """(H, W) labels as an image with the colours of the overlay; the background is black."""
+    """Convert labels (H, W) to an indexed image: colours of the overlay, black background."""
     image = Image.fromarray(labels.astype(np.uint8)).convert("P")
     image.putpalette([0, 0, 0, *(part for p in range(prompts) for part in colour(p))])
     return image
@@ -220,21 +228,21 @@ def _save_image(image: Image.Image, file: Path) -> None:
 
 
 def name_files(prompts: Sequence[str]) -> list[str]:
-    """Bring prompts to parts of file names: short, in lower case, all different."""
+    """Convert prompts to short, lower-case, unique parts of file names."""
     taken, names = {"overlay", "labels"}, []
     for prompt in prompts:
         name = re.sub(r"\W+", "_", prompt.lower())[:_LONGEST_PROMPT].strip("_") or "prompt"
-        number, first = 1, name
+        number, base = 1, name
         while name in taken:
             number += 1
-            name = f"{first}_{number}"
+            name = f"{base}_{number}"
         taken.add(name)
         names.append(name)
     return names
 
 
 def join_name(stem: str, ending: str) -> str:
-    """Both as the name of a file, the stem cut to what file systems take; folders stay."""
+    """Join a stem and an ending; truncate the file name to the limit of file systems."""
     folder, slash, name = stem.rpartition("/")
-    most = LONGEST_NAME - len(os.fsencode(ending))
-    return f"{folder}{slash}{os.fsencode(name)[:most].decode('utf-8', 'ignore')}{ending}"
+    limit = LONGEST_NAME - len(os.fsencode(ending))
+    return f"{folder}{slash}{os.fsencode(name)[:limit].decode('utf-8', 'ignore')}{ending}"

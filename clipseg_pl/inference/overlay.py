@@ -1,4 +1,4 @@
-"""Masks laid over a photo, with a legend."""
+"""Draw masks and a legend on a photo."""
 
 import colorsys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clipseg_pl.images import RGB
 
-# distinct also for most colour-blind readers (Okabe and Ito's palette)
+# distinguishable for most colour-blind readers (Okabe and Ito's palette)
 COLOURS = (
     (213, 94, 0),
     (0, 114, 178),
@@ -20,14 +20,14 @@ COLOURS = (
     (230, 159, 0),
 )
 _STRENGTH = 0.55
-_GOLDEN = (5**0.5 - 1) / 2  # steps of it never meet a hue again
-_LEAST_WIDTH = 200  # pixels, for the legend
-_LINE = 14, 40  # pixels, least and most
-_MOST_LINES = 20
+_GOLDEN = (5**0.5 - 1) / 2  # hue step of the golden ratio: hues never repeat
+_MIN_WIDTH = 200  # pixels, so that the legend is readable
+_LINE = 14, 40  # minimum and maximum height of a legend line in pixels
+_MAX_LINES = 20
 
 
 def colour(position: int) -> tuple[int, int, int]:
-    """RGB of a prompt by its position, from 0; of the first 255 no two are equal."""
+    """Return the RGB colour of a prompt by its position, from 0; the first 255 are distinct."""
     if position < len(COLOURS):
         return COLOURS[position]
     bright = 0.95 if position % 2 else 0.65
@@ -36,14 +36,14 @@ def colour(position: int) -> tuple[int, int, int]:
 
 
 def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str]) -> Image.Image:
-    """Tint the masks and name their colours in a strip below the photo.
+    """Tint the masks in a photo and add a legend below it.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
-        masks: (P, H, W) bool; where they overlap, colours mix. Of one that is empty the legend
-            says that it was not found.
-        prompts: P names; they are cut where the strip ends. Of more than fit in 20 lines those
-            that were found come first, and the last line counts the rest.
+        masks: (P, H, W) bool. Colours mix where masks overlap. The legend marks prompts with an
+            empty mask as not found.
+        prompts: P names, truncated to the width of the legend. If there are more than 20, the
+            legend lists the found ones first, and its last line counts the others.
     """
     tinted = photo.copy()
     for position, mask in enumerate(masks):
@@ -53,12 +53,12 @@ def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str
     line = min(max(_LINE[0], height // 24), _LINE[1])
     found = [bool(mask.any()) for mask in masks]
     listed, folded = list(range(len(prompts))), ""
-    if len(prompts) > _MOST_LINES:
-        listed.sort(key=lambda position: not found[position])  # else in their order
-        rest, listed = listed[_MOST_LINES - 1 :], listed[: _MOST_LINES - 1]
+    if len(prompts) > _MAX_LINES:
+        listed.sort(key=lambda position: not found[position])  # stable
+        rest, listed = listed[_MAX_LINES - 1 :], listed[: _MAX_LINES - 1]
         folded = f"and {len(rest)} more, {sum(found[position] for position in rest)} found"
     rows = len(listed) + bool(folded)
-    size = max(width, _LEAST_WIDTH), height + line * rows + line // 2
+    size = max(width, _MIN_WIDTH), height + line * rows + line // 2
     canvas = Image.new("RGB", size, "white")
     canvas.paste(Image.fromarray(tinted))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(line * 0.75)
@@ -79,8 +79,8 @@ def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str
 def _fit(
     text: str, ending: str, room: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> str:
-    """Cut words, never their ending, so that both are no wider than there is room, in pixels."""
-    text = text[:room]  # no letter is narrower than a pixel
+    """Truncate the text, but not its ending, so that both fit into `room` pixels."""
+    text = text[:room]  # characters are at least one pixel wide
     if font.getlength(text + ending) <= room:
         return text + ending
     while text and font.getlength(f"{text}...{ending}") > room:

@@ -1,4 +1,4 @@
-"""From photo files to mask files, any number of them: photos are read, segmented and forgotten."""
+"""Segment photo files into mask files, as a stream that holds few photos in memory."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -12,20 +12,19 @@ from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.inference.segmenter import Segmenter
 from clipseg_pl.photo_files import PhotoFile
 
-_MOST_BYTES = 1 << 28
-"""of probabilities that wait to be written while more are computed"""
+_MAX_PENDING = 1 << 28  # bytes of probabilities that wait to be written
 
 
 class Outcome(NamedTuple):
-    """What became of a photo."""
+    """Result of one photo."""
 
     photo: PhotoFile
     problem: str = ""
-    """why it was skipped"""
+    """why the photo was skipped; empty if it was segmented"""
     covered: Sequence[float] = ()
-    """the share of it that each prompt covers, 0 to 1"""
+    """fraction of the photo that each prompt covers, 0 to 1"""
     presence: Sequence[float] = ()
-    """of each prompt, 0 to 1"""
+    """presence score of each prompt, 0 to 1"""
 
 
 class _Read(NamedTuple):
@@ -38,39 +37,39 @@ class _Read(NamedTuple):
 def segment_files(
     segmenter: Segmenter, prompts: EmbeddedPrompts, photos: Sequence[PhotoFile], files: MaskFiles
 ) -> Generator[Outcome, None, None]:
-    """Segment photos and write what they show, in order; what cannot be read is skipped.
+    """Segment photos and write their results, in order. Unreadable photos are skipped.
 
-    Reading and writing go on while the model computes; no more than a few photos are held, and of
-    large results one.
+    Threads read and write while the model computes. Only a few photos are in memory at a time, and
+    only one result if results are large.
     """
     read: deque[_Read] = deque()
 
     def readable() -> Iterator[RGB]:
-        for one in work_ahead(_read, enumerate(photos)):
-            read.append(one)
-            if one.pixels is not None:
-                yield one.pixels
+        for entry in work_ahead(_read, enumerate(photos)):
+            read.append(entry)
+            if entry.pixels is not None:
+                yield entry.pixels
 
-    def answered() -> Iterator[tuple[_Read, Segmentation | None]]:
+    def segmented() -> Iterator[tuple[_Read, Segmentation | None]]:
         for result in segmenter.many(readable(), prompts):
             while read[0].pixels is None:
                 yield read.popleft(), None
             yield read.popleft(), result
-            del result  # written by now or soon, while the next is computed
-        yield from ((one, None) for one in read)
+            del result  # free the memory before the next photo is computed
+        yield from ((entry, None) for entry in read)
 
-    def write(answer: tuple[_Read, Segmentation | None]) -> Outcome:
-        (number, photo, pixels, problem), result = answer
+    def write(item: tuple[_Read, Segmentation | None]) -> Outcome:
+        (number, photo, pixels, problem), result = item
         if result is None:
             return Outcome(photo, problem)
         covered = files.write(photo, number, pixels, result)
         return Outcome(photo, "", covered, result.presence.tolist())
 
-    yield from work_ahead(write, answered(), _bytes, _MOST_BYTES)
+    yield from work_ahead(write, segmented(), _bytes, _MAX_PENDING)
 
 
-def _bytes(answer: tuple[_Read, Segmentation | None]) -> int:
-    result = answer[1]
+def _bytes(item: tuple[_Read, Segmentation | None]) -> int:
+    result = item[1]
     return 0 if result is None else result.probability.nbytes
 
 
@@ -85,31 +84,32 @@ def _read(numbered: tuple[int, PhotoFile]) -> _Read:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_THREADS = 2  # each may hold a photo, or its masks
+_THREADS = 2  # each may hold a photo or its masks in memory
 
 
 def work_ahead(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     size: Callable[[Item], int] = lambda item: 0,
-    most: int = 0,
+    max_size: int = 0,
 ) -> Iterator[Result]:
-    """Apply a function to items in threads; yields in order, never more than a few ahead.
+    """Apply a function to items in two threads and yield the results in order.
 
-    Items are drawn in the thread of the caller. What the function raises is raised here.
+    Items are produced lazily, in the thread of the caller. Exceptions of the function are raised
+    when its result is due.
 
     Args:
-        function: of one item.
-        items: a next one is drawn when there is room for it.
-        size: bytes of an item.
-        most: bytes of all that are begun when a next one is drawn.
+        function: function of one item.
+        items: input items.
+        size: returns the size of an item in bytes.
+        max_size: total size of pending items above which no new item is produced.
     """
     with ThreadPoolExecutor(_THREADS) as threads:
-        begun: deque[tuple[Future[Result], int]] = deque()
+        pending: deque[tuple[Future[Result], int]] = deque()
         for item in items:
-            begun.append((threads.submit(function, item), size(item)))
-            del item  # it may be large, and the next one is about to be made
-            while len(begun) > _THREADS or sum(held for _, held in begun) > most:
-                yield begun.popleft()[0].result()
-        while begun:
-            yield begun.popleft()[0].result()
+            pending.append((threads.submit(function, item), size(item)))
+            del item  # free the memory before the next item is produced
+            while len(pending) > _THREADS or sum(held for _, held in pending) > max_size:
+                yield pending.popleft()[0].result()
+        while pending:
+            yield pending.popleft()[0].result()

@@ -1,4 +1,4 @@
-"""What a photo shows of each prompt."""
+"""Segmentation of a photo for several prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a photo shows of each of P prompts.
+    """Segmentation of a photo for P prompts.
 
     Args:
-        prompts: their names.
-        probability: (P, H, W) float32 at the photo's own size, 0 to 1.
-        presence: (P,) float32, 0 to 1: how surely the photo shows it at all, see
-            `metrics.presence`.
-        threshold: above which a pixel belongs to a mask.
-        absent_cut: presence below which a prompt is taken to be absent, and its mask empty.
+        prompts: names of the prompts.
+        probability: (P, H, W) float32 at the size of the photo, 0 to 1.
+        presence: (P,) float32, 0 to 1: how likely the object is in the photo at all, see
+            `metrics.functional.presence`.
+        threshold: probability above which a pixel belongs to a mask.
+        absent_cut: presence score below which a prompt is considered absent. Its mask is empty.
     """
 
     prompts: Sequence[str]
@@ -28,20 +28,21 @@ class Segmentation:
 
     @property
     def absent(self) -> npt.NDArray[np.bool_]:
-        """(P,) bool: which prompts are taken not to be in the photo."""
+        """(P,) bool: prompts considered absent from the photo."""
         return self.presence < self.absent_cut
 
     @property
     def masks(self) -> npt.NDArray[np.bool_]:
-        """(P, H, W) bool; those of absent prompts are empty."""
+        """(P, H, W) bool; masks of absent prompts are empty."""
         masks = self.probability > self.threshold
         masks[self.absent] = False
         return masks
 
     def argmax(self) -> npt.NDArray[np.int64]:
-        """The likeliest prompt of every pixel, (H, W): 0 is background, p + 1 prompt p.
+        """Return a label map (H, W) of the most probable prompts: p + 1 for prompt p.
 
-        Background is what no prompt reaches the threshold at. Absent prompts are nowhere.
+        Pixels are background, 0, where no prompt exceeds the threshold. Absent prompts are left
+        out.
         """
         probability = np.where(self.absent[:, None, None], 0, self.probability)
         reached = probability.max(0) > self.threshold

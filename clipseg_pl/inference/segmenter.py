@@ -1,4 +1,4 @@
-"""Masks for photos of one's own, at their own size."""
+"""Segment your own photos with text and image prompts."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from clipseg_pl.convert.loading import load_model
-from clipseg_pl.images import RGB, Picture, load_photo, resize, sides_seen
+from clipseg_pl.images import RGB, Picture, load_photo, resize, size_for_model
 from clipseg_pl.inference.embedding import EmbeddedPrompts, embed_prompts
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.inference.tiles import Window, merge, views
@@ -23,48 +23,50 @@ from clipseg_pl.prompts.text import PrefixName, prefix_list
 
 __all__ = ["Blend", "EmbeddedPrompts", "EncodedPhoto", "ImagePrompt", "Segmentation", "Segmenter"]
 
-_AT_ONCE = 8  # images that are encoded together, on a GPU
+_GPU_BATCH = 8  # images encoded together on a GPU
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class EncodedPhoto(NamedTuple):
-    """A photo, seen: its height and width, what was kept of the whole of it and of its tiles."""
+    """Height and width of a photo, and the encodings of the whole photo and of its tiles."""
 
     size: tuple[int, int]
     parts: list[tuple[Window, Encoding]]
 
 
 class Segmenter:
-    """Segments photos by text, by example, or by both.
+    """Segment photos with text prompts, image prompts or both.
 
-    >>> segmenter = Segmenter.from_checkpoint("toy")
-    >>> cat = ImagePrompt("cat.jpg", mask="cat_mask.png")
-    >>> result = segmenter("photo.jpg", ["a dog", cat, Blend("a cat", cat, weight=0.5)])
-    >>> result.masks.shape  # at the photo's own size
-    (3, 128, 128)
+    Examples:
+        >>> segmenter = Segmenter.from_checkpoint("toy")
+        >>> cat = ImagePrompt("cat.jpg", mask="cat_mask.png")
+        >>> result = segmenter("photo.jpg", ["a dog", cat, Blend("a cat", cat, weight=0.5)])
+        >>> result.masks.shape  # at the size of the photo
+        (3, 128, 128)
 
-    A photo that is asked about again and again is encoded once, as prompts for many photos are:
+        To reuse a photo or prompts, encode the photo and embed the prompts once:
 
-    >>> encoded, prompts = segmenter.encode("photo.jpg"), segmenter.embed(["a dog", "grass"])
-    >>> segmenter.segment(encoded, prompts).argmax().shape
-    (128, 128)
+        >>> encoded, prompts = segmenter.encode("photo.jpg"), segmenter.embed(["a dog", "grass"])
+        >>> segmenter.segment(encoded, prompts).argmax().shape
+        (128, 128)
 
     Args:
-        model: with its weights.
-        image_size: what photos are brought to before the model sees them: their aspect is kept,
-            their area becomes about the square of it.
-        threshold: above which a pixel belongs to a mask.
-        absent_cut: presence below which a prompt is taken to be absent, and its mask left empty;
-            0 never. The cut is calibrated on whole photos and is not used with tiles, where
-            presence is higher.
-        prefixes: sentences that words are put into, whose embeddings are averaged; "plain" reads
-            the words alone, as evaluation does.
-        tile: look also at squares of this side in pixels, which overlap and cover the photo, each
-            as at a photo, and average: finds what is small in large photos. None looks at the
-            photo whole only.
-        device: by default the GPU, where there is one of CUDA.
-        precision: "auto" is the fastest that the device does well; masks differ by rounding.
+        model: CLIPSeg model with its weights.
+        image_size: size of the model's input. Photos are resized to an area of about
+            `image_size` x `image_size` pixels; their aspect ratio is kept.
+        threshold: probability above which a pixel belongs to a mask, 0 to 1.
+        absent_cut: presence score below which a prompt is considered absent and its mask is empty;
+            0 disables the cut. The cut is calibrated on whole photos and is ignored if a photo is
+            split into tiles, because presence scores are higher in tiles.
+        prefixes: sentence templates for texts; the embeddings of all sentences are averaged.
+            "plain" uses the bare text, like evaluation.
+        tile: side length in pixels of overlapping square tiles that are segmented in addition to
+            the whole photo; the results are averaged. Helps to find small objects in large photos.
+            None disables tiles.
+        device: "auto" uses a CUDA GPU if there is one, else the CPU.
+        precision: "auto" uses the fastest number format that the device supports well. Results
+            differ by rounding only.
     """
 
     def __init__(
@@ -82,29 +84,31 @@ class Segmenter:
         """Move the model to its device.
 
         Raises:
-            ValueError: for a setting out of range or an unknown name.
+            ValueError: if a setting is out of range or a name is unknown.
         """
         if not (0 <= threshold <= 1 and 0 <= absent_cut <= 1):
-            raise ValueError(f"threshold and absent_cut lie in [0, 1]: {threshold}, {absent_cut}")
+            raise ValueError(
+                f"threshold and absent_cut must be in [0, 1], not {threshold} and {absent_cut}"
+            )
         if tile is not None and tile < 1:
-            raise ValueError(f"tile is a side in pixels, at least 1, not {tile}")
-        prefix_list(prefixes)  # it must be there
+            raise ValueError(f"tile must be at least 1 pixel, not {tile}")
+        prefix_list(prefixes)  # raises ValueError for unknown names
         if precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
-            raise ValueError(f"precision is one of {known}, not {precision!r}")
+            raise ValueError(f"precision must be one of {known}, not {precision!r}")
         if image_size < 1:
-            raise ValueError(f"image_size is a side in pixels, at least 1, not {image_size}")
+            raise ValueError(f"image_size must be at least 1 pixel, not {image_size}")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self.device = torch.device(device)
         except RuntimeError as error:
-            raise ValueError(f"device is auto, cpu, cuda or cuda:1, not {device!r}") from error
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not {device!r}") from error
         self.model = model.eval().to(self.device)
         self.image_size, self.threshold, self.absent_cut = image_size, threshold, absent_cut
         self.prefixes, self.tile = prefixes, tile
-        best = precision == "auto"
-        self.dtype: torch.dtype = best_dtype(self.device) if best else getattr(torch, precision)
+        auto = precision == "auto"
+        self.dtype: torch.dtype = best_dtype(self.device) if auto else getattr(torch, precision)
 
     @classmethod
     def from_checkpoint(
@@ -112,24 +116,26 @@ class Segmenter:
         file: str | Path,
         backbone: Backbone | None = None,
         *,
-        absent_cut: float | Literal["kept"] = 0.0,
+        absent_cut: float | Literal["stored"] = 0.0,
         device: str | torch.device = "auto",
         precision: Precision = "auto",
     ) -> Self:
-        """Load a checkpoint of this project, a decoder of the authors or Hugging Face's CLIPSeg.
+        """Load a checkpoint of this project, a decoder of the authors or a Hugging Face CLIPSeg.
 
         Args:
-            file: "toy" for the weights that come with the package and know drawn scenes only. A
-                `.ckpt` stores the name of its backbone, its decoder, image size and best
-                threshold. What other files and folders may be: see `load_model`.
-            backbone: for a published file. By default the CLIP in it, else OpenAI's ViT-B/16.
-            absent_cut: see `Segmenter`; "kept" for the one in the checkpoint.
+            file: `.ckpt` file of this project, which stores the decoder, the name of the backbone,
+                the image size and the best threshold; or "toy", a small model included in the
+                package that works on generated scenes only. See `load_model` for other files and
+                folders.
+            backbone: backbone for a published file. By default the CLIP in the file, else OpenAI's
+                ViT-B/16.
+            absent_cut: see `Segmenter`; "stored" uses the cut in the checkpoint.
             device: see `Segmenter`.
             precision: see `Segmenter`.
 
         Raises:
-            ValueError: naming the file, if it is none of these.
-            FileNotFoundError: naming the file, or where CLIP's weights were looked for.
+            ValueError: if the file has none of these formats.
+            FileNotFoundError: if the file or CLIP's weights do not exist.
         """
         loaded = load_model(file, backbone)
         return cls(
@@ -142,40 +148,41 @@ class Segmenter:
         )
 
     def __call__(self, image: Picture, prompts: Sequence[Prompt] | EmbeddedPrompts) -> Segmentation:
-        """Segment a photo by all prompts, encoding it once.
+        """Segment a photo with all prompts. The photo is encoded once.
 
         Args:
-            image: of any size: a file (turned as its EXIF orientation says), a PIL image, an array
-                or a tensor, grey, RGB or with transparency (see `load_picture`).
-            prompts: a list of what to look for: words, an `ImagePrompt`, a list of those, which
-                are averaged, or a `Blend` of words and examples.
+            image: photo of any size: a file (EXIF orientation is applied), a PIL image, an array
+                or a tensor; grey, RGB or with transparency (see `load_picture`).
+            prompts: list of prompts. A prompt is a text, an `ImagePrompt`, a list of
+                `ImagePrompt`, which are averaged, or a `Blend` of a text and examples.
 
         Raises:
-            ValueError: for no prompt, an empty one or a bare string; for numbers that are no
-                image; for what `ImagePrompt.load` refuses.
-            UnreadableImageError: naming the file.
+            ValueError: if there is no prompt, a prompt is empty, `prompts` is a single prompt
+                instead of a list, or an array is not an image; see also `ImagePrompt.load`.
+            UnreadableImageError: if an image file cannot be read.
         """
         return next(self.many([image], prompts))
 
     def many(
         self, images: Iterable[Picture], prompts: Sequence[Prompt] | EmbeddedPrompts
     ) -> Iterator[Segmentation]:
-        """Segment photos one after the other by the same prompts, which are read once.
+        """Segment several photos with the same prompts. The prompts are embedded once.
 
-        On a GPU, a few photos are encoded together where their sizes allow it.
+        On a GPU, up to 8 photos are loaded together, and those of equal input size are encoded as
+        one batch.
         """
         embedded, remaining = self.embed(prompts), iter(images)
-        while some := list(islice(remaining, self._at_once)):
-            for photo in self._encode(some):
+        while chunk := list(islice(remaining, self._batch_size)):
+            for photo in self._encode(chunk):
                 yield self.segment(photo, embedded)
 
     def encode(self, image: Picture) -> EncodedPhoto:
-        """See a photo, to be asked about by `segment`; takes what `Segmenter.__call__` does."""
+        """Encode a photo for `segment`; accepts the same images as `Segmenter.__call__`."""
         return self._encode([image])[0]
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[Prompt] | EmbeddedPrompts) -> EmbeddedPrompts:
-        """Read prompts, to ask about photos by `segment`; takes what `Segmenter.__call__` does."""
+        """Embed prompts for `segment`; accepts the same prompts as `Segmenter.__call__`."""
         if isinstance(prompts, EmbeddedPrompts):
             return prompts
         with self._autocast():
@@ -185,22 +192,22 @@ class Segmenter:
     def segment(
         self, photo: EncodedPhoto, prompts: Sequence[Prompt] | EmbeddedPrompts
     ) -> Segmentation:
-        """Ask about a photo that `encode` has seen."""
+        """Segment a photo that was encoded with `encode`."""
         names, conditional = self.embed(prompts)
-        answers = [(window, self._decode(part, conditional)) for window, part in photo.parts]
-        found = torch.stack([presence(answer) for _, answer in answers]).amax(0)
+        decoded = [(window, self._decode(part, conditional)) for window, part in photo.parts]
+        scores = torch.stack([presence(probability) for _, probability in decoded]).amax(0)
         return Segmentation(
             names,
-            merge(answers[0][1], answers[1:], photo.size).numpy(),
-            found.cpu().numpy(),
+            merge(decoded[0][1], decoded[1:], photo.size).numpy(),
+            scores.cpu().numpy(),
             self.threshold,
-            self.absent_cut if len(answers) == 1 else 0.0,
+            self.absent_cut if len(decoded) == 1 else 0.0,
         )
 
     @property
-    def _at_once(self) -> int:
-        """How many images are encoded together; a CPU gains nothing by it."""
-        return 1 if self.device.type == "cpu" else _AT_ONCE
+    def _batch_size(self) -> int:
+        """Number of images encoded together; batches are not faster on a CPU."""
+        return 1 if self.device.type == "cpu" else _GPU_BATCH
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
@@ -209,33 +216,38 @@ class Segmenter:
     def _encode(self, images: Sequence[Picture]) -> list[EncodedPhoto]:
         photos = [load_photo(image) for image in images]
         windows = [views(len(photo), photo.shape[1], self.tile) for photo in photos]
-        looks = list(zip(photos, windows, strict=True))
-        seen = iter(self._see([photo[part.part] for photo, parts in looks for part in parts]))
+        pairs = list(zip(photos, windows, strict=True))
+        crops = [photo[window.slices] for photo, photo_windows in pairs for window in photo_windows]
+        encodings = iter(self._encode_crops(crops))
         return [
-            EncodedPhoto((len(photo), photo.shape[1]), [(part, next(seen)) for part in parts])
-            for photo, parts in looks
+            EncodedPhoto(
+                (len(photo), photo.shape[1]),
+                [(window, next(encodings)) for window in photo_windows],
+            )
+            for photo, photo_windows in pairs
         ]
 
-    def _see(self, images: Sequence[RGB]) -> list[Encoding]:
-        """Encode images of any sizes, those together that the model sees at one size."""
+    def _encode_crops(self, images: Sequence[RGB]) -> list[Encoding]:
+        """Encode images of any sizes, batched by their size after resizing."""
         patch = self.model.backbone.shape.patch_size
-        alike: dict[tuple[int, int], list[int]] = {}
-        for place, image in enumerate(images):
-            sides = sides_seen(image.shape[:2], self.image_size, patch)
-            alike.setdefault(sides, []).append(place)
-        seen = {}
-        for sides, places in alike.items():
-            for first in range(0, len(places), self._at_once):
-                some = places[first : first + self._at_once]
-                pixels = torch.stack([resize(images[place], sides) for place in some])
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            sides = size_for_model(image.shape[:2], self.image_size, patch)
+            by_size.setdefault(sides, []).append(index)
+        encodings = {}
+        for sides, indices in by_size.items():
+            for first in range(0, len(indices), self._batch_size):
+                batch = indices[first : first + self._batch_size]
+                pixels = torch.stack([resize(images[index], sides) for index in batch])
                 with self._autocast():
                     projected, grid = self.model.encode(pixels.to(self.device))
-                for row, place in enumerate(some):
-                    seen[place] = Encoding([tokens[row : row + 1] for tokens in projected], grid)
-        return [seen[place] for place in range(len(images))]
+                for row, index in enumerate(batch):
+                    tokens = [part[row : row + 1] for part in projected]
+                    encodings[index] = Encoding(tokens, grid)
+        return [encodings[index] for index in range(len(images))]
 
     def _decode(self, encoding: Encoding, conditional: Tensor) -> Tensor:
-        """(P, 1, h, w) float32 probabilities, at the size that the model saw."""
+        """Return (P, 1, h, w) float32 probabilities at the size of the model's input."""
         owner = torch.zeros(len(conditional), dtype=torch.long, device=self.device)
         with self._autocast():
             return self.model.decode(encoding, conditional, owner).float().sigmoid()

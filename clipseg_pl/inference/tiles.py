@@ -1,4 +1,4 @@
-"""Large photos in parts: where the parts lie, and how their masks become one."""
+"""Split large photos into overlapping tiles and merge the masks of the tiles."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 OVERLAP = 0.25
-"""part of a tile's side that it shares with the next, at least"""
+"""minimum overlap of neighbouring tiles, as a fraction of their side length"""
 
 
 class Window(NamedTuple):
-    """A part of a photo, in pixels."""
+    """A rectangle in a photo, in pixels."""
 
     top: int
     left: int
@@ -21,21 +21,21 @@ class Window(NamedTuple):
     width: int
 
     @property
-    def part(self) -> tuple[slice, slice]:
-        """Rows and columns."""
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an array."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
 def views(height: int, width: int, side: int | None) -> list[Window]:
-    """What to look at: the photo whole and, where it is larger, tiles that cover it.
+    """Return the windows to segment: the whole photo and, if it is larger, tiles that cover it.
 
     Args:
-        height: of the photo.
-        width: of the photo.
-        side: of the tiles, which are spread evenly; None for none.
+        height: height of the photo.
+        width: width of the photo.
+        side: side length of the evenly spaced tiles; None for no tiles.
 
     Returns:
-        The whole first, then the tiles row by row, all of one size.
+        The whole photo, then the tiles row by row, all of the same size.
     """
     whole = Window(0, 0, height, width)
     if side is None or max(height, width) <= side:
@@ -46,20 +46,20 @@ def views(height: int, width: int, side: int | None) -> list[Window]:
 
 
 def resize(probability: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring (P, 1, h, w) to (P, 1, height, width), smoothly in both directions."""
-    # in float32: bf16 has three digits, and steps of it show as contour lines
+    """Resize (P, 1, h, w) to (P, 1, height, width), bilinear with antialiasing."""
+    # in float32: bfloat16 has three digits, and its steps would show as contour lines
     return F.interpolate(probability.float(), tuple(size), mode="bilinear", antialias=True)
 
 
 def merge(whole: Tensor, tiles: Sequence[tuple[Window, Tensor]], size: Sequence[int]) -> Tensor:
-    """Bring all looks at a photo to its size: the mean of the whole and the tiles.
+    """Average the probabilities of the whole photo and of its tiles, at the size of the photo.
 
-    Where tiles overlap they are averaged, the nearer to a tile's edge the less it counts. The whole
-    knows what tiles cannot, what surrounds them and what is larger than they are.
+    Overlapping tiles are averaged with weights that fall off towards the edges of a tile. The whole
+    photo counts half: it shows the surroundings of a tile and objects larger than a tile.
 
     Args:
-        whole: (P, 1, h, w) probabilities.
-        tiles: that cover the photo, with theirs; none at all leaves the whole.
+        whole: (P, 1, h, w) probabilities of the whole photo.
+        tiles: windows that cover the photo, with their probabilities (P, 1, h, w); may be empty.
         size: height and width of the photo.
 
     Returns:
@@ -70,7 +70,7 @@ def merge(whole: Tensor, tiles: Sequence[tuple[Window, Tensor]], size: Sequence[
         return merged
     weighted, weights = torch.zeros_like(merged), torch.zeros_like(merged[0])
     for window, probability in tiles:
-        rows, columns = window.part
+        rows, columns = window.slices
         weight = _ramp(window.height)[:, None] * _ramp(window.width)
         weighted[:, rows, columns] += resize(probability, window[2:])[:, 0].cpu() * weight
         weights[rows, columns] += weight
@@ -78,13 +78,13 @@ def merge(whole: Tensor, tiles: Sequence[tuple[Window, Tensor]], size: Sequence[
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """First pixels of tiles along one axis."""
+    """Return the first pixels of all tiles along one axis."""
     gaps = math.ceil((length - side) / (side * (1 - OVERLAP)))
     return [round(number * (length - side) / max(gaps, 1)) for number in range(gaps + 1)]
 
 
 def _ramp(length: int) -> Tensor:
-    """Rises from a tile's edges over the overlap, 1 between; nowhere 0."""
+    """Return weights that rise over the overlap at both edges and are 1 between; never 0."""
     places = torch.arange(length) + 0.5
     from_edge = torch.minimum(places, length - places)
     return (from_edge / (OVERLAP * length)).clamp(max=1)

@@ -1,1 +1,1 @@
-"""The paper's numbers."""
+"""The metrics of the paper."""

@@ -1,7 +1,9 @@
-"""How far a change of an image moves CLIP toward the text of the object meant.
+"""Delta P: gain of the probability that CLIP assigns to an object when its image is modified.
 
-Reference: paper section 4 and Table 2; the paper prints a difference of products, its code
-measures probabilities, as is done here.
+The paper defines Delta P as a difference of products. The authors' code and this module measure a
+difference of probabilities.
+
+Reference: paper, section 4 and Table 2.
 """
 
 from typing import NamedTuple
@@ -11,39 +13,41 @@ from torch.nn import functional as F
 
 
 class DeltaP(NamedTuple):
-    """Percentage points of probability, over samples."""
+    """Delta P over samples, in percentage points."""
 
     mean: float
     standard_error: float
-    """of the mean, as if samples were independent"""
+    """of the mean, assuming independent samples"""
 
 
 def target_probability(images: Tensor, texts: Tensor, logit_scale: float) -> Tensor:
-    """Probability that CLIP gives the first of some texts.
+    """Return the probability that CLIP assigns to the first of K texts.
 
     Args:
-        images: (R, C) embeddings of an image in R versions; their lengths do not matter.
-        texts: (K, C) embeddings: of the object meant, then of the other things in the image.
+        images: (R, C) embeddings of R versions of an image, not necessarily normalised.
+        texts: (K, C) embeddings, first the target object, then other objects in the image.
         logit_scale: factor of the cosines before the softmax, about 100 in CLIP.
 
     Returns:
-        (R,), 0 to 1.
+        (R,) probabilities, 0 to 1.
     """
     cosines = F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T  # R K
     return (logit_scale * cosines).softmax(1)[:, 0]
 
 
 def delta_p(original: Tensor, modified: Tensor) -> DeltaP:
-    """Mean gain of the target's probability.
+    """Return the mean gain of the target's probability.
 
     Args:
-        original: (N,) probabilities on the images as they are, 0 to 1.
-        modified: (N,) probabilities on the same images, modified.
+        original: (N,) probabilities on the original images, 0 to 1.
+        modified: (N,) probabilities on the modified images, 0 to 1.
 
     Raises:
-        ValueError: for fewer than two samples, which have no standard error.
+        ValueError: for fewer than two samples, since they have no standard error.
+
+    Reference: paper, section 4 and Table 2.
     """
     if len(original) < 2:
-        raise ValueError(f"a standard error needs two samples, not {len(original)}")
+        raise ValueError(f"Delta P needs at least two samples, not {len(original)}")
     gains = 100 * (modified.double() - original.double())
     return DeltaP(float(gains.mean()), float(gains.std() / len(gains) ** 0.5))

@@ -1,4 +1,4 @@
-"""What a confusion matrix says: rows are true classes, columns predicted ones."""
+"""Metrics from a confusion matrix with true classes in rows and predicted ones in columns."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def class_iou(pixels: Tensor) -> Tensor:
-    """IoU of each class, (num_classes,) float64; 0 for a class neither present nor predicted."""
+    """Return (num_classes,) float64 IoUs; 0 for a class neither present nor predicted."""
     hit = pixels.diagonal().double()
     union = pixels.sum(0) + pixels.sum(1) - hit
     return hit / union.clamp(min=1)
 
 
 class GeneralisedIoU(NamedTuple):
-    """Means over classes of their IoU, 0 to 1."""
+    """Mean IoU over groups of classes, 0 to 1."""
 
     seen: float
     unseen: float
@@ -24,15 +24,17 @@ class GeneralisedIoU(NamedTuple):
 
 
 def generalised_iou(pixels: Tensor, unseen: Collection[int]) -> GeneralisedIoU:
-    """Summarise a confusion matrix as JoEm's evaluator does; the background counts as seen.
+    """Return mean IoUs of seen and unseen classes, as JoEm's evaluator does.
+
+    The background counts as a seen class.
 
     Args:
-        pixels: (num_classes, num_classes).
-        unseen: class ids, at least one, and not all.
+        pixels: (num_classes, num_classes) confusion matrix in pixels.
+        unseen: ids of the unseen classes, at least one and not all.
     """
     iou = class_iou(pixels)
-    seen = [number for number in range(len(iou)) if number not in unseen]
-    of_seen, of_unseen = float(iou[seen].mean()), float(iou[list(unseen)].mean())
-    both = of_seen + of_unseen
-    harmonic = 2 * of_seen * of_unseen / both if both else 0.0
-    return GeneralisedIoU(of_seen, of_unseen, harmonic, float(iou.mean()))
+    seen = [class_id for class_id in range(len(iou)) if class_id not in unseen]
+    seen_iou, unseen_iou = float(iou[seen].mean()), float(iou[list(unseen)].mean())
+    total = seen_iou + unseen_iou
+    harmonic = 2 * seen_iou * unseen_iou / total if total else 0.0
+    return GeneralisedIoU(seen_iou, unseen_iou, harmonic, float(iou.mean()))

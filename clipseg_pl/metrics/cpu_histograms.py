@@ -1,32 +1,33 @@
-"""Pixels between thresholds, counted on a CPU a cache's worth at a time."""
+"""Fast histograms of pixels between thresholds on a CPU, in chunks that fit the cache."""
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-_CHUNK = 1 << 18  # pixels; below 2^24 too, where OpenCV's float32 counts would stop being exact
-_CODES = 256  # of a byte
+_CHUNK = 1 << 18  # pixels; must be below 2^24, since OpenCV counts in float32
+_CODES = 256  # values of a byte
 
 
 class ThresholdCounter:
-    """Counts pixels by the number of thresholds that lie strictly below their probability.
+    """Count pixels by the number of thresholds strictly below their probability.
 
-    A byte a pixel says the number: first by a product, whose rounding may be off by one near a
-    threshold, then put right by comparing the probability with the two thresholds around it.
+    The number of thresholds is stored as one byte per pixel. It is estimated by a multiplication,
+    which may be off by one near a threshold because of rounding, and then corrected by comparing
+    the probability with the two thresholds around it.
 
     Args:
-        thresholds: (T,) float32, rising: k / (T + 1) for k from 1, each rounded; T < 127.
+        thresholds: (T,) float32, k / (T + 1) for k = 1 ... T, rounded to float32; T < 127.
     """
 
     def __init__(self, thresholds: npt.NDArray[np.float32]) -> None:
-        """Lay out the thresholds around each number.
+        """Create lookup tables of the thresholds below and above each bin.
 
         Raises:
-            ValueError: for more thresholds than a byte tells apart on both sides of a target.
+            ValueError: if the bins inside and outside the target do not fit in one byte.
         """
         self.bins = len(thresholds) + 1
         if 2 * self.bins >= _CODES:
-            raise ValueError(f"a byte tells at most 126 thresholds apart, not {len(thresholds)}")
+            raise ValueError(f"at most 126 thresholds are supported, not {len(thresholds)}")
         around = np.full(_CODES + 1, np.inf, np.float32)
         around[0], around[1 : self.bins] = -np.inf, thresholds
         self._below, self._above = around[:-1].copy(), around[1:].copy()
@@ -37,15 +38,15 @@ class ThresholdCounter:
         target: npt.NDArray[np.bool_],
         valid: npt.NDArray[np.bool_] | None,
     ) -> npt.NDArray[np.int64]:
-        """Count.
+        """Count the pixels of P prompts.
 
         Args:
             probability: (P, M), 0 to 1.
             target: (P, M).
-            valid: (P, M), pixels to count; all where it is None.
+            valid: (P, M), pixels to count; None counts all.
 
         Returns:
-            (P, 2, T + 1), first of the pixels outside the targets.
+            (P, 2, T + 1) counts, first outside and then inside the targets.
         """
         prompts, pixels = probability.shape
         counts = np.zeros((prompts, 2 * self.bins), np.int64)
@@ -54,7 +55,7 @@ class ThresholdCounter:
                 part = prompt, slice(first, first + _CHUNK)
                 codes = self._codes(probability[part], target[part])
                 if valid is not None:
-                    codes |= valid[part].view(np.uint8) - np.uint8(1)  # 255 where it is false
+                    codes |= valid[part].view(np.uint8) - np.uint8(1)  # 255 if invalid
                 found = cv2.calcHist([codes[None]], [0], None, [_CODES], [0, _CODES]).ravel()
                 counts[prompt] += found[: 2 * self.bins].astype(np.int64)
         return counts.reshape(prompts, 2, self.bins)
@@ -62,7 +63,7 @@ class ThresholdCounter:
     def _codes(
         self, probability: npt.NDArray[np.float32], target: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.uint8]:
-        """(M,) number of thresholds below, plus T + 1 on the target."""
+        """Return (M,) numbers of thresholds below the probability, plus T + 1 on the target."""
         code = (probability * np.float32(self.bins)).astype(np.uint8)
         low, high = (cv2.LUT(code[None], table)[0] for table in (self._below, self._above))
         code += (probability > high).view(np.uint8)

@@ -1,10 +1,10 @@
-"""The paper's numbers as pure functions of pixel counts.
+"""The metrics of the paper as pure functions of pixel counts.
 
-Every number starts from two histograms a prompt: how many target pixels, and how many others,
-have a probability above exactly k of the thresholds. They are of constant size, sums of them are
-histograms of the union, and tp, fp, fn and tn at all thresholds follow by a cumulative sum.
+All metrics are computed from two histograms per prompt. They count the target pixels and the other
+pixels whose probability exceeds exactly k of the thresholds. Histograms have a constant size and
+can be added. A cumulative sum turns them into tp, fp, fn and tn at all thresholds.
 
-Reference: the authors' `FixedIntervalMetrics`.
+Reference: authors' code, metrics.py, `FixedIntervalMetrics`.
 """
 
 from typing import NamedTuple
@@ -20,21 +20,21 @@ THRESHOLDS = torch.from_numpy(np.linspace(0, 1, 51)[1:-1].astype(np.float32))
 """(T,) = (49,) float32: 0.02, 0.04, ... 0.98"""
 
 PAPER_THRESHOLD = 0.3
-"""the paper's on PhraseCut (Table 3), where a model has no better one of its own"""
+"""the paper's threshold on PhraseCut (Table 3), used if a checkpoint stores none"""
 
 _STORED = "stored in the checkpoint"
 
 SCORE_LEVELS = 1 << 16
 _COUNT_ON_CPU = ThresholdCounter(THRESHOLDS.numpy())
-_SHARE = 0.01  # of the pixels, whose mean is the presence
-_LARGEST_LOGIT = 16.0  # float32 probabilities near 1 resolve no more
+_SHARE = 0.01  # share of the pixels that the presence score averages
+_LARGEST_LOGIT = 16.0  # about the logit of the largest float32 probability below 1
 
 
 def threshold_in_use(given: float | None, stored: float | None) -> tuple[float, str]:
-    """A threshold that is given, else the one stored in a checkpoint, else the paper's.
+    """Return the given threshold, else the one stored in the checkpoint, else the paper's.
 
     Returns:
-        The threshold, and where it comes from.
+        The threshold and a description of its source.
     """
     if given is not None:
         return given, "given"
@@ -44,33 +44,33 @@ def threshold_in_use(given: float | None, stored: float | None) -> tuple[float, 
 
 
 def cut_in_use(given: float | str | None, stored: float | None) -> tuple[float, str]:
-    """An absent cut that is given: a number, "kept" for the stored one, or None for no cut.
+    """Return the absent cut: a given number, "stored" for the stored cut, or None for no cut.
 
     Returns:
-        The cut, and where it comes from.
+        The cut and a description of its source.
 
     Raises:
-        ValueError: "kept" where no cut is stored.
+        ValueError: if `given` is "stored" and the checkpoint stores no cut.
     """
-    if given == "kept":
+    if given == "stored":
         if stored is None:
-            raise ValueError("the checkpoint stores no absent cut: give a number")
+            raise ValueError("the checkpoint stores no absent cut; give a number")
         return stored, _STORED
     return (0.0, "default") if given is None else (float(given), "given")
 
 
 def presence(probability: Tensor) -> Tensor:
-    """Score how sure a model is that what it was asked for is in the image.
+    """Return presence scores: the confidence that the prompted object is in the image.
 
-    The mean of the highest 1 % of the probabilities. On the toy world's validation split (642
-    prompts by text, 490 by visual prompt) the shipped decoder's tell present from absent ones with
-    an AUC of 0.869 and 0.825, which `validate` gives as `presence_auc`. The maximum reaches 0.863
-    and 0.825, the mean of the highest 5 % 0.878 and 0.825; but a thing smaller than the share
-    cannot fill it, and of 710 targets in COCO's photos 46 % are smaller than 5 % of the image, 21 %
-    than 1 %.
+    The score is the mean of the highest 1 % of the probabilities. On the toy world's validation
+    split (642 text prompts, 490 visual prompts), the scores of the shipped decoder separate present
+    from absent prompts with an AUC of 0.869 for text and 0.825 for visual prompts (`presence_auc`
+    of `validate`). The maximum reaches 0.863 and 0.825, and the mean of the highest 5 % reaches
+    0.878 and 0.825. However, a mean of 5 % underrates small objects: of 710 targets in COCO's
+    photos, 46 % are smaller than 5 % of the image, and 21 % are smaller than 1 %.
 
     Args:
-        probability: (P, 1, H, W), 0 to 1, of any floating type, at the model's size.
+        probability: (P, 1, H, W), 0 to 1, of any floating-point type, at the model's size.
 
     Returns:
         (P,) float32, 0 to 1.
@@ -81,16 +81,16 @@ def presence(probability: Tensor) -> Tensor:
 
 
 class Histograms(NamedTuple):
-    """Pixels by the number of thresholds below their probability, (..., T + 1) int64 each."""
+    """Pixel counts by the number of thresholds below the probability, (..., T + 1) int64 each."""
 
     positives: Tensor
     """pixels of the target"""
     negatives: Tensor
-    """the other valid pixels"""
+    """other valid pixels"""
 
 
 class Counts(NamedTuple):
-    """Pixels by outcome at each threshold, (..., T) int64 each."""
+    """Pixel counts by outcome at each threshold, (..., T) int64 each."""
 
     tp: Tensor
     fp: Tensor
@@ -99,10 +99,10 @@ class Counts(NamedTuple):
 
 
 def histograms(probability: Tensor, target: Tensor, valid: Tensor | None = None) -> Histograms:
-    """Count pixels between thresholds, for every prompt.
+    """Count the pixels between thresholds for each prompt.
 
-    A pixel is positive at threshold t if p > t, strictly, both as float32: a probability equal
-    to a threshold does not pass it.
+    A pixel is positive at threshold t if p > t in float32. A probability equal to a threshold does
+    not exceed it.
 
     Args:
         probability: (P, ...) float32, 0 to 1.
@@ -110,12 +110,12 @@ def histograms(probability: Tensor, target: Tensor, valid: Tensor | None = None)
         valid: (P, ...) bool, pixels to count; all by default.
 
     Raises:
-        ValueError: for a probability that is not a number, or outside [0, 1].
+        ValueError: if a probability is NaN or outside [0, 1].
     """
     prompts, bins = len(probability), len(THRESHOLDS) + 1
     low, high = probability.aminmax() if probability.numel() else (torch.zeros(1), torch.ones(1))
     if not (low >= 0 and high <= 1):  # also true for NaN
-        raise ValueError(f"probabilities lie in [0, 1], not in [{float(low)}, {float(high)}]")
+        raise ValueError(f"probabilities must be in [0, 1], not in [{float(low)}, {float(high)}]")
     if probability.is_cpu and probability.dtype == torch.float32:
         scores, truth = probability.detach().flatten(1).numpy(), target.flatten(1).numpy()
         counted = _COUNT_ON_CPU(scores, truth, None if valid is None else valid.flatten(1).numpy())
@@ -127,49 +127,58 @@ def histograms(probability: Tensor, target: Tensor, valid: Tensor | None = None)
     )
     owner = torch.arange(prompts, device=probability.device, dtype=torch.int32)[:, None]
     index = (owner * 2 + target.flatten(1)) * bins + passed
-    kept = index.flatten() if valid is None else index[valid.flatten(1)]
-    counts = torch.bincount(kept, minlength=prompts * 2 * bins).view(prompts, 2, bins)
+    index = index.flatten() if valid is None else index[valid.flatten(1)]
+    counts = torch.bincount(index, minlength=prompts * 2 * bins).view(prompts, 2, bins)
     return Histograms(positives=counts[:, 1], negatives=counts[:, 0])
 
 
-def counts_at_thresholds(given: Histograms) -> Counts:
-    """Turn histograms (..., T + 1) into outcomes at each threshold (..., T)."""
-    tp, fp = _above(given.positives), _above(given.negatives)
-    fn = given.positives.sum(-1, keepdim=True) - tp
-    tn = given.negatives.sum(-1, keepdim=True) - fp
+def counts_at_thresholds(pixels: Histograms) -> Counts:
+    """Convert histograms (..., T + 1) to outcomes at each threshold (..., T)."""
+    tp, fp = _above(pixels.positives), _above(pixels.negatives)
+    fn = pixels.positives.sum(-1, keepdim=True) - tp
+    tn = pixels.negatives.sum(-1, keepdim=True) - fp
     return Counts(tp, fp, fn, tn)
 
 
 def iou_foreground(counts: Counts) -> Tensor:
-    """Tp / (1 + tp + fp + fn), (..., T) float64; the authors' denominators have the one more."""
+    """Return IoU_FG = tp / (1 + tp + fp + fn), (..., T) float64.
+
+    The 1 in the denominator is the authors', see docs/deviations.md (denominators).
+
+    Reference: authors' code, metrics.py, `FixedIntervalMetrics`.
+    """
     return counts.tp.double() / (1 + counts.tp + counts.fp + counts.fn)
 
 
 def iou_binary(counts: Counts) -> Tensor:
-    """Mean of the foreground's and the background's IoU: (..., T) float64."""
+    """Return IoU_BIN, the mean of the foreground's and the background's IoU: (..., T) float64."""
     background = counts.tn.double() / (1 + counts.tn + counts.fn + counts.fp)
     return (iou_foreground(counts) + background) / 2
 
 
 def paper_average_precision(counts: Counts) -> float:
-    """The paper's AP: Simpson's rule over the precision-recall points of the thresholds.
+    """Return the paper's AP: Simpson's rule over precision and recall at the thresholds.
 
-    Thresholds that nothing passes are left out, equal points merged, the rest sorted by recall.
-    Recall does not reach 0 or 1, so what lies outside the first and the last threshold is
-    missing: this is not the usual AP (`average_precision`). An even number of points is handled
-    as scipy did when the paper was written: the mean of leaving out the last and the first
-    interval, which the trapezoid then covers.
+    Thresholds that no pixel exceeds are dropped, equal points are merged, and the rest is sorted by
+    recall. Recall does not reach 0 or 1, so the area outside the first and the last threshold is
+    missing. This is therefore not the usual AP (`average_precision`), see docs/deviations.md
+    (average-precision).
 
-    On small sets, where several thresholds share a recall, the number is fragile: Simpson's rule
-    knows no intervals of no width (scipy then leaves out their part).
+    An even number of points is integrated like in scipy at the time of the paper: as the mean of
+    two integrals, in which the trapezoid rule covers either the last or the first interval.
+
+    The result is not robust on small datasets, in which several thresholds have the same recall:
+    Simpson's rule is undefined for intervals of zero width, and scipy drops part of them.
 
     Args:
         counts: (T,) each, summed over the dataset.
+
+    Reference: authors' code, metrics.py, `FixedIntervalMetrics`.
     """
     tp, fp, fn = (value.double().cpu().numpy() for value in (counts.tp, counts.fp, counts.fn))
-    passed = tp + fp > 0
+    reached = tp + fp > 0
     recall, precision = tp / (1 + tp + fn), tp / (1 + tp + fp)
-    points = np.unique(np.stack([recall[passed], precision[passed]], 1), axis=0)
+    points = np.unique(np.stack([recall[reached], precision[reached]], 1), axis=0)
     if len(points) < 2:
         return 0.0
     x, y = points.T
@@ -181,22 +190,21 @@ def paper_average_precision(counts: Counts) -> float:
 
 
 def score_levels(probability: Tensor) -> Tensor:
-    """Sort probabilities into `SCORE_LEVELS` bins, equally wide in the logit: (...) int64."""
+    """Quantise probabilities to `SCORE_LEVELS` levels, uniform in the logit: (...) int64."""
     logit = torch.logit(probability).clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
     scaled = (logit + _LARGEST_LOGIT) * ((SCORE_LEVELS - 1) / (2 * _LARGEST_LOGIT))
     return scaled.round().long()
 
 
 def average_precision(positives: Tensor, negatives: Tensor) -> float:
-    """The usual AP, sum of (R_n - R_(n-1)) P_n over falling scores, from score histograms.
+    """Return the usual AP, the sum of (R_n - R_(n-1)) P_n over decreasing scores.
 
     Args:
-        positives: (L,) int64, target pixels at each score, rising; L levels.
-        negatives: (L,) int64, the other pixels.
+        positives: (L,) int64, number of target pixels at each of L increasing score levels.
+        negatives: (L,) int64, number of other pixels at each level.
 
     Returns:
-        Equal to scikit-learn's `average_precision_score` on the scores so binned; 0 where there
-        is no positive.
+        scikit-learn's `average_precision_score` on the quantised scores; 0 without positives.
     """
     tp = positives.flip(0).cumsum(0).double()
     fp = negatives.flip(0).cumsum(0).double()
@@ -207,5 +215,5 @@ def average_precision(positives: Tensor, negatives: Tensor) -> float:
 
 
 def _above(histogram: Tensor) -> Tensor:
-    """(..., T + 1) pixels that passed exactly k thresholds -> (..., T) that passed threshold k."""
+    """Convert (..., T + 1) pixels above exactly k thresholds to (..., T) pixels above each one."""
     return histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]

@@ -1,4 +1,7 @@
-"""Is the thing there at all: a score for each prompt, and the cut below which it is absent."""
+"""Metrics of presence scores, and calibration of the absent cut.
+
+The absent cut is the presence score below which a prompt is considered absent from the image.
+"""
 
 from typing import Any, NamedTuple
 
@@ -6,77 +9,89 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-_LEVELS = 10_000  # of a score; a cut is one of them
+_LEVELS = 10_000  # resolution of scores and cuts
 
 
 class PresenceCounts(NamedTuple):
-    """Prompts by score, (L + 1,) int64 each: at place k those from k / L to below (k + 1) / L."""
+    """Number of prompts by presence score, (L + 1,) int64 each.
+
+    Entry k counts scores from k / L to below (k + 1) / L.
+    """
 
     present: Tensor
     absent: Tensor
 
 
 class Presence(Metric):
-    """Scores of prompts that name what is in their image, and of those that do not."""
+    """Histograms of the presence scores of present and absent prompts."""
 
     present: Tensor
     absent: Tensor
     full_state_update = False
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own options
-        """Create the states."""
         super().__init__(**kwargs)
         self.add_state("present", torch.zeros(_LEVELS + 1, dtype=torch.long), "sum")
         self.add_state("absent", torch.zeros(_LEVELS + 1, dtype=torch.long), "sum")
 
     def update(self, score: Tensor, absent: Tensor) -> None:
-        """Add prompts: score (P,), 0 to 1, and whether they are absent, (P,) bool."""
+        """Add prompts.
+
+        Args:
+            score: (P,) presence scores, 0 to 1.
+            absent: (P,) bool, true if the prompt is absent from its image.
+        """
         levels = (score * _LEVELS).long()
         self.present += torch.bincount(levels[~absent], minlength=_LEVELS + 1)
         self.absent += torch.bincount(levels[absent], minlength=_LEVELS + 1)
 
     def compute(self) -> PresenceCounts | None:
-        """The counts; None where there was no prompt of one of the two kinds."""
+        """Return the histograms; None if there was no present or no absent prompt."""
         if not (self.present.any() and self.absent.any()):
             return None
         return PresenceCounts(self.present.clone(), self.absent.clone())
 
 
 def presence_auc(counts: PresenceCounts) -> float:
-    """Area under the ROC curve: how often a present prompt scores above an absent one.
+    """Return the area under the ROC curve of the presence scores.
 
-    Returns:
-        Equal to scikit-learn's `roc_auc_score` on the scores so binned.
+    This is the probability that a present prompt has a higher score than an absent one. It equals
+    scikit-learn's `roc_auc_score` on the quantised scores.
     """
     present, absent = counts
     below = absent.cumsum(0) - absent
-    won = (present * (2 * below + absent)).sum()  # a draw is half a win
-    return int(won) / int(2 * present.sum() * absent.sum())
+    ordered = (present * (2 * below + absent)).sum()  # twice the ordered pairs; ties count as half
+    return int(ordered) / int(2 * present.sum() * absent.sum())
 
 
 def balanced_accuracy(counts: PresenceCounts, cut: float) -> float:
-    """Mean of two shares: present prompts that reach the cut, absent ones that do not.
+    """Return the mean of the accuracies on present and on absent prompts.
+
+    A present prompt is correct if its score is at least the cut, an absent one if it is below.
 
     Args:
-        counts: of both kinds.
-        cut: 0 to 1; the nearest level is meant.
+        counts: histograms with present and absent prompts.
+        cut: absent cut, 0 to 1, rounded to the nearest level.
     """
-    right = _right(counts)[round(cut * _LEVELS)]
-    return int(right) / int(2 * counts.present.sum() * counts.absent.sum())
+    correct = _correct(counts)[round(cut * _LEVELS)]
+    return int(correct) / int(2 * counts.present.sum() * counts.absent.sum())
 
 
 def best_cut(counts: PresenceCounts) -> float:
-    """The cut of the best balanced accuracy, of equally good ones the lowest.
+    """Return the lowest cut with the best balanced accuracy.
 
-    So a prompt is rather kept than dropped in doubt; where scores tell nothing the cut is 0, and
-    no prompt is below it.
+    The lowest of equally good cuts drops the fewest prompts. If the scores are uninformative, the
+    cut is 0 and drops no prompt.
     """
-    return int(_right(counts).argmax()) / _LEVELS  # argmax finds the first
+    return int(_correct(counts).argmax()) / _LEVELS  # argmax returns the first maximum
 
 
-def _right(counts: PresenceCounts) -> Tensor:
-    """(L + 1,) int64, at each cut: balanced accuracy as an integer, so that ties are exact."""
+def _correct(counts: PresenceCounts) -> Tensor:
+    """Return the balanced accuracy at each cut as exact integers, (L + 1,) int64.
+
+    The integers are the accuracy times 2 * (present prompts) * (absent prompts).
+    """
     present, absent = counts
-    reached = present.flip(0).cumsum(0).flip(0)
-    missed = absent.cumsum(0) - absent
-    return reached * absent.sum() + missed * present.sum()
+    present_above = present.flip(0).cumsum(0).flip(0)
+    absent_below = absent.cumsum(0) - absent
+    return present_above * absent.sum() + absent_below * present.sum()

@@ -1,7 +1,8 @@
-"""Torchmetrics over pixel histograms: constant-size states on the device, sums across ranks.
+"""Torchmetrics over pixel histograms, with constant-size states that are summed across ranks.
 
-All take what `functional.histograms` returns, so that a protocol counts pixels once and feeds
-every metric; the names say what is summed before the ratio is taken.
+Most metrics accept the result of `functional.histograms`, so a protocol counts pixels only once for
+all of them. They differ in what is summed before computing a ratio: pixels of the dataset, of a
+class or of a prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +27,10 @@ _BINS = len(THRESHOLDS) + 1
 
 
 class DoubleSums(Metric):
-    """A metric whose float64 sums stay float64 when the model around it is cast to float16.
+    """Metric whose float64 states stay float64 when the module around it is cast.
 
-    Lightning casts the whole module for `--trainer.precision 16-true` or `bf16-true`; torchmetrics
-    blocks `.half()` but not `.to(dtype)`.
+    Lightning casts the whole module with `--trainer.precision 16-true` or `bf16-true`. Torchmetrics
+    ignores `.half()` but not `.to(dtype)`.
     """
 
     def _apply(
@@ -43,111 +44,117 @@ class DoubleSums(Metric):
 
 
 class DatasetCounts(Metric):
-    """Pixels of the whole set, for IoU_FG, IoU_BIN and the paper's AP."""
+    """Pixel counts of the whole dataset, for IoU_FG, IoU_BIN and the paper's AP."""
 
     positives: Tensor
     negatives: Tensor
     full_state_update = False
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own options
-        """Create the states."""
         super().__init__(**kwargs)
         self.add_state("positives", torch.zeros(_BINS, dtype=torch.long), "sum")
         self.add_state("negatives", torch.zeros(_BINS, dtype=torch.long), "sum")
 
-    def update(self, given: Histograms) -> None:
-        """Add prompts, (P, T + 1) each."""
-        self.positives += given.positives.sum(0)
-        self.negatives += given.negatives.sum(0)
+    def update(self, pixels: Histograms) -> None:
+        """Add the histograms of P prompts, (P, T + 1) each."""
+        self.positives += pixels.positives.sum(0)
+        self.negatives += pixels.negatives.sum(0)
 
     def compute(self) -> Counts:
-        """Outcomes at each threshold, (T,) int64 each."""
+        """Return the outcomes at each threshold, (T,) int64 each."""
         return counts_at_thresholds(Histograms(self.positives, self.negatives))
 
 
 class PromptIoU(NamedTuple):
-    """Means over prompts of their IoU."""
+    """Mean IoU over prompts."""
 
     mean: Tensor
-    """(T,) float64"""
+    """(T,) float64, over all prompts"""
     prompts: int
     """number of prompts"""
-    of_groups: Tensor
-    """(G, T) float64, the same within each group"""
+    group_mean: Tensor
+    """(G, T) float64, over the prompts of each group"""
     group_prompts: Tensor
     """(G,) int64, number of prompts in each group"""
 
 
 class MeanIoUPerPrompt(DoubleSums):
-    """Mean over prompts of their own IoU, what the paper calls mIoU on PhraseCut.
+    """Mean of the IoUs of prompts, called mIoU in the paper's PhraseCut tables.
 
     Args:
-        num_groups: of prompts that are also looked at by themselves.
+        num_groups: number of groups of prompts with a mean of their own.
     """
 
     iou_sum: Tensor
     count: Tensor
     full_state_update = False
 
-    def __init__(self, num_groups: int = 1, **kwargs: Any) -> None:  # noqa: ANN401 - the same
-        """Create the states."""
+    def __init__(self, num_groups: int = 1, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics
         super().__init__(**kwargs)
         zeros = torch.zeros(num_groups, len(THRESHOLDS), dtype=torch.double)
         self.add_state("iou_sum", zeros, "sum")
         self.add_state("count", torch.zeros(num_groups, dtype=torch.long), "sum")
 
-    def update(self, given: Histograms, group: Tensor | None = None) -> None:
-        """Add prompts, (P, T + 1) each, of groups (P,) in [0, num_groups); all 0 by default."""
-        iou = iou_foreground(counts_at_thresholds(given))
+    def update(self, pixels: Histograms, group: Tensor | None = None) -> None:
+        """Add the histograms of P prompts.
+
+        Args:
+            pixels: (P, T + 1) each.
+            group: (P,) int64 group of each prompt in [0, num_groups); 0 by default.
+        """
+        iou = iou_foreground(counts_at_thresholds(pixels))
         group = iou.new_zeros(len(iou), dtype=torch.long) if group is None else group
         self.iou_sum.index_add_(0, group, iou)
         self.count += torch.bincount(group, minlength=len(self.count))
 
     def compute(self) -> PromptIoU:
-        """Zeros where no prompt was seen."""
-        prompts, every = self.count, self.count.sum()
+        """Return the means; zeros for groups without prompts."""
+        prompts, total = self.count, self.count.sum()
         return PromptIoU(
-            mean=self.iou_sum.sum(0) / every.clamp(min=1),
-            prompts=int(every),
-            of_groups=self.iou_sum / prompts.clamp(min=1)[:, None],
+            mean=self.iou_sum.sum(0) / total.clamp(min=1),
+            prompts=int(total),
+            group_mean=self.iou_sum / prompts.clamp(min=1)[:, None],
             group_prompts=prompts.clone(),
         )
 
 
 class MeanIoUPerClass(Metric):
-    """Pixels summed by class, then IoU, then the mean over classes that were seen.
+    """IoU of the summed pixels of each class, for a mean over the classes in the data.
 
     Args:
-        num_classes: class ids lie in [0, num_classes).
+        num_classes: number of classes; class ids are in [0, num_classes).
     """
 
     positives: Tensor
     negatives: Tensor
     full_state_update = False
 
-    def __init__(self, num_classes: int, **kwargs: Any) -> None:  # noqa: ANN401 - the same
-        """Create the states."""
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics
         super().__init__(**kwargs)
         zeros = torch.zeros(num_classes, _BINS, dtype=torch.long)
         self.add_state("positives", zeros.clone(), "sum")
         self.add_state("negatives", zeros.clone(), "sum")
 
-    def update(self, given: Histograms, class_id: Tensor) -> None:
-        """Add prompts, (P, T + 1) each, with their classes (P,)."""
-        self.positives.index_add_(0, class_id, given.positives)
-        self.negatives.index_add_(0, class_id, given.negatives)
+    def update(self, pixels: Histograms, class_id: Tensor) -> None:
+        """Add the histograms of P prompts, (P, T + 1) each, with their class ids, (P,) int64."""
+        self.positives.index_add_(0, class_id, pixels.positives)
+        self.negatives.index_add_(0, class_id, pixels.negatives)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """IoU of each class, (num_classes, T) float64, and which were seen, (num_classes,) bool."""
-        seen = (self.positives + self.negatives).sum(1) > 0
+        """Return the IoU of each class and whether the class has pixels.
+
+        Returns:
+            (num_classes, T) float64 and (num_classes,) bool.
+        """
+        present = (self.positives + self.negatives).sum(1) > 0
         counts = counts_at_thresholds(Histograms(self.positives, self.negatives))
-        return iou_foreground(counts), seen
+        return iou_foreground(counts), present
 
 
 class AveragePrecision(Metric):
-    """The usual pixel-level AP over the whole set, in constant memory.
+    """The usual AP over all pixels of the dataset, in constant memory.
 
-    Scores are told apart at 65,536 levels, equally wide in the logit from -16 to 16.
+    Scores are quantised to 65,536 levels, uniform in the logit from -16 to 16.
     """
 
     positives: Tensor
@@ -155,24 +162,29 @@ class AveragePrecision(Metric):
     full_state_update = False
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own options
-        """Create the states."""
         super().__init__(**kwargs)
         self.add_state("positives", torch.zeros(SCORE_LEVELS, dtype=torch.long), "sum")
         self.add_state("negatives", torch.zeros(SCORE_LEVELS, dtype=torch.long), "sum")
 
     def update(self, probability: Tensor, target: Tensor, valid: Tensor) -> None:
-        """Add pixels: probability float32 in [0, 1], target and valid bool, of one shape."""
+        """Add pixels.
+
+        Args:
+            probability: (...) float32, 0 to 1.
+            target: (...) bool.
+            valid: (...) bool, pixels to count.
+        """
         levels = score_levels(probability)
         self.positives += torch.bincount(levels[valid & target], minlength=SCORE_LEVELS)
         self.negatives += torch.bincount(levels[valid & ~target], minlength=SCORE_LEVELS)
 
     def compute(self) -> float:
-        """AP, 0 to 1."""
+        """Return the AP, 0 to 1."""
         return average_precision(self.positives, self.negatives)
 
 
 class FalsePositives(DoubleSums):
-    """How often, and how much, is marked for phrases that are absent from the image."""
+    """False-positive rate and area for phrases that are absent from the image."""
 
     alarms: Tensor
     area: Tensor
@@ -180,23 +192,24 @@ class FalsePositives(DoubleSums):
     full_state_update = False
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own options
-        """Create the states."""
         super().__init__(**kwargs)
         self.add_state("alarms", torch.zeros(len(THRESHOLDS), dtype=torch.long), "sum")
         self.add_state("area", torch.zeros(len(THRESHOLDS), dtype=torch.double), "sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), "sum")
 
-    def update(self, given: Histograms) -> None:
-        """Add absent prompts, (P, T + 1) each."""
-        counts = counts_at_thresholds(given)
+    def update(self, pixels: Histograms) -> None:
+        """Add the histograms of P absent prompts, (P, T + 1) each."""
+        counts = counts_at_thresholds(pixels)
         self.alarms += (counts.fp > 0).sum(0)
         self.area += (counts.fp.double() / (counts.fp + counts.tn).clamp(min=1)).sum(0)
-        self.count += len(given.negatives)
+        self.count += len(pixels.negatives)
 
     def compute(self) -> tuple[Tensor, Tensor, int]:
-        """Share of prompts with any pixel marked, mean share of pixels marked, and their number.
+        """Return the rate and area of false positives and the number of prompts.
 
-        The shares are (T,) each, and zeros where there was no prompt.
+        Returns:
+            (T,) share of prompts with a positive pixel, (T,) mean share of positive pixels, and the
+            number of prompts. The shares are zero without prompts.
         """
         count = self.count.clamp(min=1)
         return self.alarms.double() / count, self.area / count, int(self.count)

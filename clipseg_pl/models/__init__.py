@@ -1,1 +1,1 @@
-"""Backbones, decoders and what composes them; plain torch."""
+"""Backbones, decoders and the CLIPSeg model, in plain PyTorch."""

@@ -1,8 +1,8 @@
-"""Self-attention on the weights of torch's and open_clip's layers.
+"""Batch-first self-attention that uses the weights of torch's and open_clip's layers.
 
-`nn.MultiheadAttention` transposes its input first; under bf16 autocast on a CPU the projection of
-that transposed input copies the weights once a token, and a ViT-B/16 at 352 px runs five times
-slower than in fp32 instead of several times faster. Here tokens stay batch-first.
+`nn.MultiheadAttention` transposes its input. Under bfloat16 autocast on a CPU, projecting the
+transposed input copies the weights once per token. A ViT-B/16 at 352 px then runs five times
+slower than in float32 instead of several times faster. The functions here avoid the transpose.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,22 @@ from torch.nn import functional as F
 from clipseg_pl.models import cpu
 
 Attend = Callable[[nn.MultiheadAttention, Tensor], Tensor]
-"""Attends within sequences (B, N, width), on the weights of a layer."""
+"""Self-attention over tokens (B, N, width) with the weights of a given layer."""
 
 
 def project_heads(attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
-    """Queries, keys and values of each head: (B, N, width) to (3, B, heads, N, width / heads)."""
+    """Project tokens to the queries, keys and values of each head.
+
+    Args:
+        attention: layer that provides the weights.
+        tokens: (B, N, width).
+
+    Returns:
+        (3, B, heads, N, width / heads).
+    """
     projected = cpu.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
     batch, length, _ = tokens.shape
-    # B N 3W -> B N 3 heads W'; the last size is named, for batches of none
+    # B N 3W -> B N 3 heads W'; -1 cannot be inferred for an empty batch
     heads = projected.view(batch, length, 3, attention.num_heads, attention.head_dim)
     return heads.permute(2, 0, 3, 1, 4)
 
@@ -33,14 +41,14 @@ def self_attention(
     dropout: nn.Dropout | None = None,
     queries: int | None = None,
 ) -> Tensor:
-    """Attend within each sequence.
+    """Apply multi-head self-attention to each sequence.
 
     Args:
-        attention: whose weights to use.
+        attention: layer that provides the weights.
         tokens: (B, N, width).
-        causal: let tokens attend to themselves and earlier ones only.
-        dropout: of the attention's weights; none at all by default.
-        queries: how many of the tokens, from the first, get an answer; all by default.
+        causal: restrict each token to itself and earlier tokens.
+        dropout: dropout on the attention weights; none by default.
+        queries: number of leading tokens to compute the output for; all tokens by default.
 
     Returns:
         (B, queries, width).
@@ -57,14 +65,14 @@ def run_block(
     queries: int | None = None,
     attend: Attend | None = None,
 ) -> Tensor:
-    """Run one pre-norm block of open_clip.
+    """Run one pre-norm transformer block of open_clip.
 
     Args:
-        block: whose weights to use.
+        block: block that provides the weights.
         tokens: (B, N, width).
-        causal: let tokens attend to themselves and earlier ones only.
-        queries: how many of the tokens, from the first, get an answer; all by default.
-        attend: attention to use in place of `self_attention`.
+        causal: restrict each token to itself and earlier tokens.
+        queries: number of leading tokens to compute the output for; all tokens by default.
+        attend: attention function to use instead of `self_attention`.
 
     Returns:
         (B, queries, width).
@@ -83,18 +91,21 @@ def run_block(
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
-    """Torch's post-norm encoder layer, batch-first throughout; the same weights and numbers."""
+    """Torch's post-norm encoder layer with batch-first attention.
+
+    State dict and results are the same as those of `nn.TransformerEncoderLayer`.
+    """
 
     dropout: cpu.Dropout
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
-        """Build torch's layer with our dropout between its parts."""
+        """Build torch's layer and replace its dropout layers with `cpu.Dropout`."""
         super().__init__(width, heads, feedforward, dropout, batch_first=True)
         self.dropout, self.dropout1, self.dropout2 = (cpu.Dropout(dropout) for _ in range(3))
         self.attention_dropout = cpu.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]  # no masks
-        """Map (B, N, width) to the same."""
+        """Map tokens (B, N, width) to tokens of the same shape."""
         attended = self_attention(self.self_attn, tokens, False, self.attention_dropout)
         tokens = self.norm1(tokens + self.dropout1(attended))
         hidden = F.relu(cpu.apply(self.linear1, tokens), inplace=True)

@@ -1,4 +1,4 @@
-"""Frozen CLIP of any plain-ViT name of open_clip."""
+"""Frozen CLIP backbone for any open_clip model with a plain ViT."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,19 @@ from clipseg_pl.weights.files import first_mismatch
 
 
 class CLIPBackbone(Backbone):
-    """CLIP as the paper uses it: frozen, tapped after some of its blocks, embeddings raw.
+    """Frozen CLIP that returns the activations of its blocks and raw embeddings.
 
-    Rectangular images of any size work, by resizing the grid of position embeddings.
+    Position embeddings are resized to the image, so rectangular images of any size work.
 
     Args:
-        name: a name of open_clip whose vision tower is a plain ViT (docs/backbones.md), or of a
-            `<name>.json` in the folder that the environment variable CLIPSEG_WEIGHTS names.
-        tag: which weights of that name; "openai" are the paper's.
-        pretrained: false for random weights (always the same ones).
-        text_cache: how many text embeddings to keep; training repeats its phrases.
+        name: name of an open_clip model whose image encoder is a plain ViT (see
+            `docs/backbones.md`), or of a `<name>.json` in the folder $CLIPSEG_WEIGHTS.
+        tag: open_clip's tag of the pretrained weights; the paper uses "openai".
+        pretrained: false for random weights, which are the same for every instance. See
+            `docs/deviations.md` (no-clip-pretraining).
+        text_cache: number of text embeddings to cache; training repeats its phrases.
 
-    Reference: paper section 3.1.
+    Reference: paper, section 3.1.
     """
 
     def __init__(
@@ -44,21 +45,21 @@ class CLIPBackbone(Backbone):
         pretrained: bool = True,
         text_cache: int = 16384,
     ) -> None:
-        """Build CLIP, load its weights and freeze them."""
+        """Build CLIP, load its weights and freeze it."""
         super().__init__(*find_normalisation(name, tag))
         self.clip = build_clip(name, tag=tag, pretrained=pretrained)
-        self._settle(name, text_cache)
+        self._finish_init(name, text_cache)
 
     @classmethod
-    def holding(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
-        """Build a CLIP of which everything is given, with CLIP's whole vocabulary.
+    def from_state_dict(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
+        """Build a backbone from a configuration and weights, with CLIP's full vocabulary.
 
         Args:
-            config: an open_clip configuration of a plain ViT CLIP.
-            state: its weights, by open_clip's names.
+            config: open_clip configuration of a plain ViT CLIP.
+            state: weights with open_clip's names.
 
         Raises:
-            ValueError: if they are of another CLIP.
+            ValueError: if the weights do not fit the configuration.
         """
         backbone = cls.__new__(cls)
         Backbone.__init__(backbone)
@@ -66,12 +67,13 @@ class CLIPBackbone(Backbone):
         try:
             backbone.clip.load_state_dict(state)
         except RuntimeError as error:
-            raise ValueError(f"its CLIP is another one: {first_mismatch(error)}") from error
-        backbone._settle(PAPERS_CLIP, text_cache=16384)  # whose tokenizer is CLIP's own
+            reason = first_mismatch(error)
+            raise ValueError(f"its CLIP does not fit the configuration: {reason}") from error
+        backbone._finish_init(PAPERS_CLIP, text_cache=16384)  # with CLIP's full tokenizer
         return backbone
 
-    def _settle(self, name: str, text_cache: int) -> None:
-        """Find the tokenizer, read off the sizes and freeze."""
+    def _finish_init(self, name: str, text_cache: int) -> None:
+        """Create the text encoder, set the shape and freeze."""
         self.text_encoder = TextEncoder(self.clip, name, text_cache)
         visual = self.clip.visual
         self.shape = BackboneShape(
@@ -84,28 +86,35 @@ class CLIPBackbone(Backbone):
 
     @property
     def quick_gelu(self) -> bool:
-        """Whether its activation is OpenAI's x * sigmoid(1.702 x), not the exact GELU."""
+        """Whether CLIP uses OpenAI's approximate GELU, x * sigmoid(1.702 x)."""
         return not isinstance(self.clip.visual.transformer.resblocks[0].mlp.gelu, nn.GELU)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts, raw (not L2-normalised): (len(texts), C). See `TextEncoder`."""
+        """Return raw (not L2-normalised) text embeddings (len(texts), C). See `TextEncoder`."""
         return self.text_encoder(texts)
 
     @torch.no_grad()
     def embed_image(self, images: Tensor) -> Tensor:
-        """Embed (N, 3, H, W) uint8 images whole, raw (not L2-normalised): (N, C)."""
+        """Return the raw (not L2-normalised) embeddings of (N, 3, H, W) uint8 images: (N, C)."""
         last = self.shape.depth - 1
-        # nothing but the CLS token is read, so the last block asks for nothing else
+        # the embedding depends only on the CLS token, so the last block computes no other
         block = self.clip.visual.transformer.resblocks[last]
         return self.pool(run_block(block, self._run_blocks(images, [last - 1])[0], queries=1))
 
     @torch.no_grad()
     def activations(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Return the tokens after the given blocks: one (B, 1 + N, width) tensor a layer."""
+        """Return the tokens after the given blocks: one (B, 1 + N, width) tensor per layer."""
         return self._run_blocks(images, layers)
 
     def embed_patches(self, images: Tensor) -> Tensor:
-        """What the first block is given: (B, 3, H, W) uint8 to (B, 1 + N, width), CLS first."""
+        """Compute the input tokens of the first block.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB.
+
+        Returns:
+            (B, 1 + N, width), CLS token first.
+        """
         visual = self.clip.visual
         patches = visual.conv1(self.normalise(images))  # B 3 H W -> B width h w
         positions = resize_position_embedding(visual.positional_embedding, patches.shape[2:])
@@ -115,7 +124,7 @@ class CLIPBackbone(Backbone):
         return embedded
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """What the last block gives, (B, 1 + N, width), CLS first, to raw embeddings (B, C)."""
+        """Map the output of the last block, (B, 1 + N, width), to raw embeddings (B, C)."""
         visual = self.clip.visual
         embeddings: Tensor = visual.ln_post(tokens[:, 0]) @ visual.proj
         return embeddings.float()
@@ -131,17 +140,20 @@ class CLIPBackbone(Backbone):
 
 
 def resize_position_embedding(embedding: Tensor, grid: Sequence[int]) -> Tensor:
-    """Fit position embeddings of a square grid to another grid, as the authors do.
+    """Resize the position embeddings of a square grid to another grid, as the authors do.
 
-    Plain bicubic, align_corners=False and not antialiased: open_clip's own resize and timm's are
-    antialiased, which changes the values even when enlarging (8 % relative at 14 -> 22).
+    The interpolation is bicubic with align_corners=False and without antialiasing. open_clip and
+    timm use antialiasing, which changes the values even when enlarging (by 8 % from 14 to 22
+    patches per side). See `docs/deviations.md` (position-embedding).
 
     Args:
-        embedding: (1 + side * side, width), CLS first.
-        grid: height and width wanted, in patches.
+        embedding: (1 + side * side, width), CLS token first.
+        grid: target height and width in patches.
 
     Returns:
-        (1 + height * width, width); the CLS row, and an equal grid, unchanged.
+        (1 + height * width, width). The CLS row is unchanged.
+
+    Reference: authors' code, models/clipseg.py.
     """
     side = math.isqrt(len(embedding) - 1)
     if tuple(grid) == (side, side):

@@ -1,4 +1,4 @@
-"""CLIP's text tower, with a memory for the texts that it has read."""
+"""CLIP's text encoder with a cache of embeddings."""
 
 import warnings
 from collections import OrderedDict
@@ -12,39 +12,40 @@ from torch.nn import functional as F
 from clipseg_pl.models.attention import run_block
 from clipseg_pl.weights.clip import build_tokenizer
 
-_SHOWN = 80  # letters of a text in a warning
+_SHOWN = 80  # maximum number of characters of a text in a warning
 _CPU, _GPU = (4, 4), (64, 16)
-"""texts at once, and what their lengths are rounded up to; see `TextEncoder`"""
+"""number of texts per forward pass, and the multiple that text lengths are padded to"""
 
 
 class TextEncoder:
-    """Embeds texts with the text tower of a CLIP, whose weights stay where they are.
+    """Embeds texts with the text encoder of a CLIP model.
 
-    An embedding depends on its text alone, to the last bit: not on what was asked for before or
-    beside it, by which rank, or since a resume. Libraries choose how to sum by the sizes of
-    matrices, so the tower is only run on a fixed number of texts, rows of zeros among them where
-    there are fewer, of a length that each of them would have alone. That a row's place among them
-    changes nothing is tested on CPUs; GPUs were not tried. With another number of threads the last
-    bits may be others. On a CPU few at once cost no more than many, and one alone less; a GPU
-    wants many.
+    The embedding of a text depends only on the text, bit for bit. It does not depend on the other
+    texts of a call, on earlier calls, on the rank or on resuming. Matrix libraries choose the order
+    of summation by the size of the matrices. For this reason every forward pass has a fixed number
+    of texts (filled up with rows of zeros), and a text is always padded to the same length. Tests
+    check this on CPUs; GPUs are untested. Another number of threads can change the last bits.
+
+    On a CPU, small batches cost no more per text than large ones. A GPU needs large batches.
 
     Args:
-        clip: its text tower is read; it may have lost the one for images.
-        name: of the CLIP, which says what vocabulary it has.
-        cache_size: how many embeddings to keep; training repeats its phrases.
+        clip: model that provides the text encoder; its image encoder may be missing.
+        name: name of the CLIP, which determines the vocabulary.
+        cache_size: number of embeddings to cache; training repeats its phrases.
     """
 
     def __init__(self, clip: CLIP, name: str, cache_size: int) -> None:
-        """Find the tokenizer."""
+        """Build the tokenizer."""
         self.clip, self.cache_size = clip, cache_size
         self.tokenizer = build_tokenizer(name, clip.context_length)
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts, raw (not L2-normalised): (len(texts), C).
+        """Return raw (not L2-normalised) embeddings: (len(texts), C).
 
-        A text longer than CLIP's context (77 tokens, the toy CLIP's 24) is cut, with a warning.
+        Texts longer than CLIP's context (77 tokens; 24 for the toy CLIP) are truncated with a
+        warning.
         """
         cache, device = self._cache, self.clip.positional_embedding.device
         missing = list(dict.fromkeys(text for text in texts if text not in cache))
@@ -58,7 +59,7 @@ class TextEncoder:
                     fill = 0, 0, 0, at_once - len(rows)
                     embedded = self._encode(F.pad(tokens[rows, :length], fill).to(device))
                     for row, embedding in zip(rows.tolist(), embedded, strict=False):
-                        cache[missing[row]] = embedding.clone()  # a view would keep all
+                        cache[missing[row]] = embedding.clone()  # a view would retain the batch
         for text in texts:
             cache.move_to_end(text)
         embeddings = torch.stack([cache[text].to(device) for text in texts])
@@ -67,9 +68,12 @@ class TextEncoder:
         return embeddings
 
     def _encode(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (N, length): (N, C). Causal, so what follows an end changes nothing."""
+        """Embed token ids (N, length): (N, C).
+
+        Attention is causal, so the padding after the end token does not change the embedding.
+        """
         clip = self.clip
-        with torch.autocast(tokens.device.type, enabled=False):  # whoever asks first
+        with torch.autocast(tokens.device.type, enabled=False):  # keeps the cache in float32
             states = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]
             for block in clip.transformer.resblocks:
                 states = run_block(block, states, causal=True)
@@ -83,5 +87,5 @@ class TextEncoder:
             if len(self.tokenizer.encode(text)) > longest:
                 shown = text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
                 warnings.warn(
-                    f"CLIP reads the first {longest} tokens only of {shown!r}", stacklevel=5
+                    f"CLIP uses only the first {longest} tokens of {shown!r}", stacklevel=5
                 )

@@ -1,4 +1,4 @@
-"""CLIPSeg: a frozen backbone and a trained decoder, for any number of prompts an image."""
+"""The CLIPSeg model: a frozen backbone and a trained decoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ from clipseg_pl.models.decoder import Decoder
 
 DecoderFactory = Callable[[BackboneShape], Decoder]
 
-_PROMPTS_AT_ONCE = 64  # that are decoded together in evaluation: 4 MB each at 352 px
+_PROMPTS_AT_ONCE = 64  # decoded per forward pass in evaluation; 4 MB each at 352 px
 
 
 class Encoding(NamedTuple):
-    """What is kept of B encoded images: everything about them that prompts will need.
+    """The part of the forward pass on B images that does not depend on the prompts.
 
-    `projected` holds one tensor a tapped layer, deepest first ((B, 1 + N, D) for FiLMDecoder);
+    `projected` has one tensor per tapped layer, deepest first ((B, 1 + N, D) for FiLMDecoder).
     `grid` is the height and width of the images in patches.
     """
 
@@ -26,27 +26,30 @@ class Encoding(NamedTuple):
 
 
 class CLIPSeg(nn.Module):
-    """Segments what a conditional vector asks for.
+    """Segments images for conditional vectors of text or visual prompts.
 
-    An image is encoded once; every prompt about it costs one pass of the small decoder.
+    An image is encoded once. Each further prompt for the image only runs the small decoder.
 
     Args:
         backbone: frozen encoder.
-        decoder: called with the backbone's sizes, builds the decoder.
+        decoder: function that builds the decoder from the sizes of the backbone.
 
-    Reference: paper section 3.1, Figure 2.
+    Reference: paper, section 3.1 and Figure 2.
     """
 
     def __init__(self, backbone: Backbone, decoder: DecoderFactory) -> None:
-        """Compose the two."""
+        """Build the decoder for the backbone."""
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder(backbone.shape)
 
     def is_stored(self, key: str) -> bool:
-        """Whether checkpoints store the weight of that name: not what the backbone's name says."""
-        kept = tuple(f"backbone.{name}" for name in self.backbone.kept_state)
-        return key.startswith(kept) or not key.startswith("backbone.")
+        """Whether checkpoints store the weight with this name.
+
+        They leave out weights that can be reloaded by the name of the backbone.
+        """
+        stored = tuple(f"backbone.{name}" for name in self.backbone.stored_state)
+        return key.startswith(stored) or not key.startswith("backbone.")
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -54,20 +57,25 @@ class CLIPSeg(nn.Module):
         """Load the weights of a checkpoint, which does not store the frozen backbone.
 
         Raises:
-            RuntimeError: naming other missing keys, unexpected ones, or wrong shapes.
+            RuntimeError: if other keys are missing, keys are unexpected or shapes differ.
         """
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
-        lost = [key for key in result.missing_keys if self.is_stored(key)]
-        if strict and (lost or result.unexpected_keys):
+        missing = [key for key in result.missing_keys if self.is_stored(key)]
+        if strict and (missing or result.unexpected_keys):
             extra = result.unexpected_keys[:5]
-            raise RuntimeError(f"the checkpoint lacks {lost[:5]}, and has too much: {extra}")
+            raise RuntimeError(
+                f"the checkpoint does not fit the model: missing keys {missing[:5]}, "
+                f"unexpected keys {extra}"
+            )
         return result
 
     def encode(self, images: Tensor) -> Encoding:
-        """Run the backbone up to the deepest tapped block and project what was tapped.
+        """Run the backbone up to the deepest tapped layer and project its activations.
+
+        Deeper blocks are skipped. See `docs/deviations.md` (early-exit).
 
         Args:
-            images: (B, 3, H, W) uint8 RGB, sides multiples of the patch.
+            images: (B, 3, H, W) uint8 RGB; H and W are multiples of the patch size.
         """
         patch = self.backbone.shape.patch_size
         activations = self.backbone.activations(images, self.decoder.layers)
@@ -75,7 +83,16 @@ class CLIPSeg(nn.Module):
         return Encoding(self.decoder.project(activations), grid)
 
     def decode(self, encoding: Encoding, conditional: Tensor, query_index: Tensor) -> Tensor:
-        """Segment encoded images: (P, 1, H, W) logits for (P, C) conditional vectors."""
+        """Segment encoded images.
+
+        Args:
+            encoding: result of `encode` for B images.
+            conditional: (P, C) conditional vectors.
+            query_index: (P,) int64, index of the query image of each prompt.
+
+        Returns:
+            (P, 1, H, W) logits.
+        """
         at_once = max(1, len(conditional)) if self.training else _PROMPTS_AT_ONCE
         parts = zip(
             torch.split(conditional, at_once), torch.split(query_index, at_once), strict=True
@@ -83,15 +100,15 @@ class CLIPSeg(nn.Module):
         return torch.cat([self.decoder(encoding.projected, *p, encoding.grid) for p in parts])
 
     def forward(self, images: Tensor, conditional: Tensor, query_index: Tensor) -> Tensor:
-        """Segment.
+        """Segment images.
 
         Args:
             images: (B, 3, H, W) uint8 RGB.
-            conditional: (P, C) conditional vectors, see `conditional`.
-            query_index: (P,) int64, the image that each of them asks about.
+            conditional: (P, C) conditional vectors; see `CLIPSeg.conditional`.
+            query_index: (P,) int64, index of the query image of each prompt.
 
         Returns:
-            (P, 1, H, W) logits; their sigmoid is the probability of "belongs to what was asked".
+            (P, 1, H, W) logits. Their sigmoid is the probability that a pixel matches the prompt.
         """
         return self.decode(self.encode(images), conditional, query_index)
 
@@ -102,15 +119,13 @@ class CLIPSeg(nn.Module):
         prompt_index: Tensor,
         mix_weight: Tensor,
     ) -> Tensor:
-        """Blend text and visual prompts in CLIP's joint space, on raw embeddings.
+        """Interpolate text and visual prompts in CLIP's joint space, on raw embeddings.
 
         Args:
             text_prompt: P texts.
-            visual_prompt: (S, 3, H, W) uint8 support images; S = 0 for text alone.
-            prompt_index: (S,) int64, the prompt that each support belongs to; the supports of a
-                prompt are averaged.
-            mix_weight: (P,) weight of the text, 0 to 1; what is left goes to the supports. A
-                prompt without any is its text alone, whatever its weight.
+            visual_prompt: (S, 3, H, W) uint8 support images; S = 0 for text only.
+            prompt_index: (S,) int64, index of the prompt each support belongs to.
+            mix_weight: (P,) weight of the text, 0 to 1; see `blend`.
 
         Returns:
             (P, C) conditional vectors.
@@ -122,18 +137,19 @@ class CLIPSeg(nn.Module):
 
 
 def blend(text: Tensor, supports: Tensor, prompt_index: Tensor, mix_weight: Tensor) -> Tensor:
-    """Blend raw embeddings of texts and supports.
+    """Interpolate raw embeddings of texts and supports.
 
     Args:
         text: (P, C).
-        supports: (S, C); those of a prompt are averaged.
-        prompt_index: (S,) int64, the prompt that each support belongs to.
-        mix_weight: (P,) weight of the text, 0 to 1; a prompt without supports is its text alone.
+        supports: (S, C). The supports of a prompt are averaged.
+        prompt_index: (S,) int64, index of the prompt each support belongs to.
+        mix_weight: (P,) weight of the text, 0 to 1; the supports get the rest. It is ignored for
+            prompts without supports, which use the text only.
 
     Returns:
         (P, C) conditional vectors.
 
-    Reference: paper section 3.1, "image-text interpolation".
+    Reference: paper, section 3.1, "image-text interpolation".
     """
     count = torch.bincount(prompt_index, minlength=len(text))
     visual = torch.zeros_like(text).index_add_(0, prompt_index, supports.to(text.dtype))

@@ -1,8 +1,8 @@
-"""What is done otherwise on a CPU because it is faster there: linear maps, attention, dropout.
+"""Faster linear layers, attention and dropout on CPUs.
 
-Nothing here changes a result by more than rounding; docs/speed.md has what each part gives. Torch's
-private operations `mkldnn._linear_pointwise` and `mkldnn._reorder_linear_weight` are used where
-this build of torch has them.
+Results differ from torch's only by rounding. `docs/speed.md` lists the speed-up of each part. The
+linear layers use torch's private operations `mkldnn._linear_pointwise` and
+`mkldnn._reorder_linear_weight` if the installed build of torch has them.
 """
 
 from collections.abc import MutableMapping
@@ -18,15 +18,23 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 _OPS = torch.ops.mkldnn
 _ONEDNN = hasattr(_OPS, "_linear_pointwise")  # not in every build of torch
-_PLAIN = (nn.Linear, NonDynamicallyQuantizableLinear)  # the second is attention's
+_PLAIN = (nn.Linear, NonDynamicallyQuantizableLinear)  # the latter in nn.MultiheadAttention
 
 _Layouts = dict[torch.dtype, tuple[object, Tensor]]
-# of a frozen weight, by precision: its state when it was laid out, the weight in oneDNN's order
+# for each frozen weight and precision: a fingerprint of the weight, and its reordered copy
 _laid_out: MutableMapping[Tensor, _Layouts] = WeakTensorKeyDictionary()
 
 
 def apply(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """A linear layer by `linear`; what stands in its place or is hooked to it, as it is."""
+    """Apply a layer, using `linear` for plain linear layers without hooks.
+
+    Args:
+        layer: any layer; subclasses of `nn.Linear` and layers with hooks are called directly.
+        tokens: (..., inputs).
+
+    Returns:
+        (..., outputs).
+    """
     hooked = layer._forward_hooks or layer._forward_pre_hooks
     if isinstance(layer, nn.Linear) and type(layer) in _PLAIN and not hooked:
         return linear(tokens, layer.weight, layer.bias)
@@ -35,13 +43,14 @@ def apply(layer: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, the same to rounding, under autocast too.
+    """Compute `F.linear` up to rounding, with support for autocast.
 
-    In float32 on a CPU torch asks MKL, which leaves half of an AMD processor's speed unused (others
-    were not tried); where no gradient is wanted oneDNN is asked instead, as it is by torch in
-    bfloat16. Frozen weights are cast and put into oneDNN's order once, which torch does in every
-    call; a copy of them stays in memory for each precision in use. Changes are noticed as autograd
-    notices them: not those made through `.data` or numpy in place.
+    For float32 on a CPU, torch uses MKL, which reaches only half the speed of oneDNN on the AMD
+    processor we measured (other processors are untested). This function uses oneDNN if no gradient
+    is needed, as torch does for bfloat16. Torch casts and reorders weights for oneDNN in every
+    call; here frozen weights are reordered once, and a copy per precision stays in memory. The copy
+    is renewed after every change that autograd tracks, but not after in-place changes through
+    `.data` or numpy.
 
     Args:
         tokens: (..., inputs).
@@ -53,21 +62,25 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """
     cast = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if cast else weight.dtype
-    if not (onednn_maps(dtype) and _is_plain(tokens, weight, cast)):
+    if not (onednn_supports(dtype) and _is_plain(tokens, weight, cast)):
         return F.linear(tokens, weight, bias)
     if not (weight.requires_grad or weight.is_inference()):
         laid_out = _lay_out(weight, dtype)
     elif dtype == torch.float32:
         laid_out = weight
     else:
-        return F.linear(tokens, weight, bias)  # autocast remembers the casts of trained weights
+        return F.linear(tokens, weight, bias)  # autocast caches the casts of trained weights
     added = None if bias is None else bias.to(dtype)
     mapped: Tensor = _OPS._linear_pointwise(tokens.to(dtype), laid_out, added, "none", [], "")
     return mapped
 
 
 def _is_plain(tokens: Tensor, weight: Tensor, cast: bool) -> bool:
-    """Whether these tensors are maps of ours to run, and nobody looks on who would not know how."""
+    """Whether `linear` can use oneDNN for these tensors.
+
+    It cannot while torch traces, compiles or dispatches to a mode such as a FLOP counter: these do
+    not know the private operations.
+    """
     kinds = {tokens.dtype, weight.dtype}
     equal = kinds <= {torch.float32, torch.bfloat16} if cast else len(kinds) == 1
     usable = torch.backends.mkldnn.enabled and not torch.is_grad_enabled()
@@ -76,15 +89,15 @@ def _is_plain(tokens: Tensor, weight: Tensor, cast: bool) -> bool:
     return bool(usable and equal and full and not watched)
 
 
-def onednn_maps(dtype: torch.dtype) -> bool:
-    """Whether this torch and this CPU map such numbers quickly, by oneDNN."""
+def onednn_supports(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has fast linear layers of this dtype on this CPU."""
     if dtype == torch.bfloat16:
         return _ONEDNN and bool(_OPS._is_mkldnn_bf16_supported())
     return _ONEDNN and dtype == torch.float32
 
 
 def _lay_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A frozen weight in oneDNN's order; anew where it has changed."""
+    """Return a frozen weight in oneDNN's layout, from the cache if it has not changed."""
     storage = StorageWeakRef(weight.untyped_storage())  # type: ignore[no-untyped-call]
     place = weight.storage_offset(), weight.shape, weight.stride()
     state = storage, place, weight._version
@@ -99,62 +112,71 @@ def _lay_out(weight: Tensor, dtype: torch.dtype) -> Tensor:
 def attend(
     query: Tensor, key: Tensor, value: Tensor, causal: bool, dropout: nn.Dropout | None = None
 ) -> Tensor:
-    """`F.scaled_dot_product_attention`, in its parts where these are faster.
+    """Compute `F.scaled_dot_product_attention`, unfused if that is faster.
 
-    A CPU's fused kernel is slower than its parts in bfloat16, and has no dropout.
+    On CPUs, the fused kernel is slower than separate operations in bfloat16 and has no dropout.
 
     Args:
         query: (B, heads, queries, width / heads).
         key: (B, heads, N, width / heads).
-        value: the same.
-        causal: let tokens attend to themselves and earlier ones only.
-        dropout: of the attention's weights; none at all by default.
+        value: (B, heads, N, width / heads).
+        causal: restrict each token to itself and earlier tokens.
+        dropout: dropout on the attention weights; none by default.
 
     Returns:
         (B, heads, queries, width / heads).
     """
-    loses = dropout is not None and dropout.training and dropout.p > 0
-    if query.is_cpu and not causal and (loses or query.dtype == torch.bfloat16):
+    drops = dropout is not None and dropout.training and dropout.p > 0
+    if query.is_cpu and not causal and (drops or query.dtype == torch.bfloat16):
         weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
-        kept: Tensor = weights if dropout is None else dropout(weights)
-        return kept @ value
-    lost = dropout.p if dropout is not None and loses else 0.0
-    return F.scaled_dot_product_attention(query, key, value, dropout_p=lost, is_causal=causal)
+        weights = weights if dropout is None else dropout(weights)
+        attended: Tensor = weights @ value
+        return attended
+    rate = dropout.p if dropout is not None and drops else 0.0
+    return F.scaled_dot_product_attention(query, key, value, dropout_p=rate, is_causal=causal)
 
 
 class Dropout(nn.Dropout):
-    """Dropout that draws four elements' fates from one random number on a CPU.
+    """Dropout that samples the mask of four elements from one random number on CPUs.
 
-    Torch draws one number an element there, one after the other, which took 40 % of a decoder's
-    training step. The probability is rounded to 16 bits: 0.1 becomes 0.100006.
+    Torch samples one number per element on a single thread, which took 40 % of a training step of
+    the decoder. The probability is rounded to 16 bits: 0.1 becomes 0.100006.
     """
 
-    def draw(self, tokens: Tensor) -> tuple[Tensor, float] | None:
-        """Draw what is kept of a tensor: int16 of its shape, 1 or 0, and the factor due to it.
+    def sample_mask(self, tokens: Tensor) -> tuple[Tensor, float] | None:
+        """Sample the elements to keep.
 
-        None where torch's own dropout does it: outside training, off the CPU, and where 16 bits
-        round the probability to 0 or 1.
+        Args:
+            tokens: tensor of any shape.
+
+        Returns:
+            An int16 mask of the same shape (1 keeps, 0 drops) and the factor that preserves the
+            mean. None if torch's own dropout applies: outside training, on other devices, and if
+            the probability rounds to 0 or 1 in 16 bits.
         """
-        lost = round(self.p * 2**16)
-        if not self.training or lost in (0, 2**16) or tokens.device.type != "cpu":
+        dropped = round(self.p * 2**16)
+        if not self.training or dropped in (0, 2**16) or tokens.device.type != "cpu":
             return None
         bits = np.random.SFC64(int(torch.randint(2**62, ())))  # three times as fast as torch's
         numbers = torch.from_numpy(bits.random_raw((tokens.numel() + 3) // 4).view(np.int16))
-        least = lost - 2**15  # of those kept: int16 starts at -2^15
-        # a comparison's booleans would cost more than the random numbers
+        least = dropped - 2**15  # smallest number that is kept: int16 starts at -2^15
+        # a comparison, which returns booleans, would take longer than the random numbers
         kept = numbers[: tokens.numel()].view(tokens.shape).clamp_(least - 1, least)
-        return kept.sub_(least - 1), 2**16 / (2**16 - lost)
+        return kept.sub_(least - 1), 2**16 / (2**16 - dropped)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map a tensor of any shape to the same."""
-        drawn = self.draw(tokens)
-        return super().forward(tokens) if drawn is None else tokens * drawn[0] * drawn[1]
+        """Apply dropout to a tensor of any shape."""
+        sampled = self.sample_mask(tokens)
+        return super().forward(tokens) if sampled is None else tokens * sampled[0] * sampled[1]
 
 
 def apply_dropped(layer: nn.Linear, tokens: Tensor, dropout: Dropout) -> Tensor:
-    """A linear layer behind a dropout, whose factor costs less on the weights."""
-    drawn = dropout.draw(tokens)
-    if drawn is None:
+    """Apply dropout, then a linear layer.
+
+    The dropout factor is multiplied into the weights, which are smaller than the tokens.
+    """
+    sampled = dropout.sample_mask(tokens)
+    if sampled is None:
         return apply(layer, dropout(tokens))
-    kept, factor = drawn
+    kept, factor = sampled
     return F.linear(tokens * kept, layer.weight * factor, layer.bias)

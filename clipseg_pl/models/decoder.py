@@ -1,4 +1,4 @@
-"""The FiLM transformer decoder, the part of CLIPSeg that is trained."""
+"""The FiLM transformer decoder, the trained part of CLIPSeg."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,32 +12,36 @@ from clipseg_pl.models.backbone import BackboneShape
 
 
 class Decoder(nn.Module, ABC):
-    """What `CLIPSeg` needs from a decoder.
+    """Base class of the decoders of `CLIPSeg`.
 
-    `layers` are the blocks of the backbone it taps, deepest first.
+    `layers` are the tapped layers (block indices of the backbone), deepest first.
     """
 
     layers: tuple[int, ...]
 
     def check_layers(self, trained: Sequence[int] | None) -> None:
-        """Refuse weights that read other blocks in training: they would fit all the same.
+        """Reject checkpoints trained on other layers; tensor shapes alone would not reveal it.
 
         Args:
-            trained: the blocks, rising; None where a file does not say.
+            trained: tapped layers of the checkpoint in ascending order; None if unknown.
 
         Raises:
-            ValueError: naming both.
+            ValueError: if the layers differ.
         """
         own = sorted(self.layers)
         if trained is not None and list(trained) != own:
             raise ValueError(
-                f"the checkpoint's decoder taps layers {list(trained)}, the one built here {own}: "
-                "build it with those, on the backbone of its training"
+                f"the checkpoint's decoder taps layers {list(trained)}, but this model's decoder "
+                f"taps layers {own}. Use the layers and the backbone of the checkpoint"
             )
 
     @abstractmethod
     def project(self, activations: Sequence[Tensor]) -> list[Tensor]:
-        """Map activations (B, 1 + N, width), one a layer, to what does not depend on a prompt."""
+        """Compute the part of the decoder that does not depend on the prompt.
+
+        Args:
+            activations: one (B, 1 + N, width) tensor per tapped layer, deepest first.
+        """
 
     @abstractmethod
     def forward(
@@ -47,12 +51,12 @@ class Decoder(nn.Module, ABC):
         query_index: Tensor,
         grid: tuple[int, int],
     ) -> Tensor:
-        """Segment.
+        """Segment images.
 
         Args:
-            projected: what `project` returned, for B images.
+            projected: result of `project` for B images.
             conditional: (P, C) conditional vectors.
-            query_index: (P,) int64, the image that each prompt asks about.
+            query_index: (P,) int64, index of the query image of each prompt.
             grid: height and width of the images in patches.
 
         Returns:
@@ -63,25 +67,29 @@ class Decoder(nn.Module, ABC):
 class FiLMDecoder(Decoder):
     """Transformer decoder with skip connections to CLIP's blocks, modulated by FiLM.
 
-    One projection a tapped layer; the deepest enters first and is modulated by the conditional
-    vector, each further one is added before its block. Blocks are torch's post-norm encoder
-    layers with ReLU; the CLS token stays until the head.
+    Every tapped layer has its own linear projection and decoder block. The projection of the
+    deepest layer is modulated by the conditional vector and enters the first block. The other
+    projections are added before their block. Blocks are torch's post-norm encoder layers with
+    ReLU. The CLS token is dropped before the head. The decoder has 1,073,153 parameters on
+    ViT-B/16. See `docs/deviations.md` (parameter-count).
 
     Args:
         shape: sizes of the backbone.
-        layers: tapped blocks, counted from 0; the order does not matter. By default the paper's 3,
-            7 and 9 of 12, or their like in another depth (`default_layers`).
+        layers: tapped layers, counted from 0, in any order. By default the paper's layers 3, 7 and
+            9 of 12, or their equivalent in backbones of another depth (`default_layers`). See
+            `docs/deviations.md` (tapped-layers).
         dim: width D of the decoder's tokens.
-        heads: attention heads.
-        feedforward: hidden width of the blocks' MLP.
-        dropout: in attention, MLP and residuals.
-        head: "simple" is one transposed convolution of patch size, the paper's; "refined" is the
-            authors' later one (3 x 3 convolution and two transposed convolutions).
+        heads: number of attention heads.
+        feedforward: hidden width of the MLP in each block.
+        dropout: dropout probability in attention, MLP and residual connections.
+        head: "simple" is the paper's single transposed convolution with the size of a patch.
+            "refined" is the later head of the authors' code, a 3 x 3 convolution and two
+            transposed convolutions.
 
     Raises:
-        ValueError: layers that the backbone does not have; a width that the heads do not divide.
+        ValueError: if the backbone does not have the layers, or `dim` is not divisible by `heads`.
 
-    Reference: paper section 3.1; sizes from the authors' code.
+    Reference: paper, section 3.1; sizes from the authors' code, models/clipseg.py.
     """
 
     def __init__(
@@ -99,13 +107,13 @@ class FiLMDecoder(Decoder):
         super().__init__()
         heads_by_name = {"simple": simple_head, "refined": refined_head}
         if head not in heads_by_name:
-            raise ValueError(f"the decoder's head is simple or refined, not {head!r}")
+            raise ValueError(f"the decoder's head must be 'simple' or 'refined', not {head!r}")
         if min(dim, heads, feedforward) < 1:
             raise ValueError(
                 f"the decoder's dim {dim}, heads {heads} and feedforward {feedforward} must be >= 1"
             )
         if dim % heads:
-            raise ValueError(f"the {heads} heads do not divide the decoder's width dim = {dim}")
+            raise ValueError(f"the decoder's dim {dim} must be divisible by its heads {heads}")
         self.layers = deepest_first(default_layers(shape) if layers is None else layers, shape)
         self.projections = nn.ModuleList(nn.Linear(shape.width, dim) for _ in self.layers)
         self.film_scale = nn.Linear(shape.embed_dim, dim)
@@ -116,7 +124,7 @@ class FiLMDecoder(Decoder):
         self.head = heads_by_name[head](dim, shape.patch_size)
 
     def project(self, activations: Sequence[Tensor]) -> list[Tensor]:
-        """Map activations (B, 1 + N, width), deepest first, to (B, 1 + N, D) each."""
+        """Map activations (B, 1 + N, width), deepest first, to tokens (B, 1 + N, D)."""
         return [
             projection(tokens)
             for projection, tokens in zip(self.projections, activations, strict=True)
@@ -129,7 +137,7 @@ class FiLMDecoder(Decoder):
         query_index: Tensor,
         grid: tuple[int, int],
     ) -> Tensor:
-        """Segment: (P, 1, H, W) logits. See `Decoder.forward`."""
+        """Return logits (P, 1, H, W). See `Decoder.forward`."""
         tokens = film(
             projected[0][query_index], self.film_scale(conditional), self.film_shift(conditional)
         )
@@ -141,48 +149,52 @@ class FiLMDecoder(Decoder):
 
 
 def default_layers(shape: BackboneShape) -> tuple[int, ...]:
-    """The paper's blocks 3, 7 and 9 of 12, or those that end as far up a tower of another depth.
+    """Return the paper's layers 3, 7 and 9 of 12, scaled to the depth of the backbone.
 
-    Where no block ends there, the next one does: 7, 15, 19 of 24; 10, 21, 26 of 32. They differ
-    from three blocks on.
+    The layers are at the same relative depth, rounded up: 7, 15 and 19 of 24, 10, 21 and 26 of 32.
+    They are distinct if the backbone has at least three blocks.
     """
     return tuple(((block + 1) * shape.depth - 1) // 12 for block in (3, 7, 9))
 
 
 def deepest_first(layers: Sequence[int], shape: BackboneShape) -> tuple[int, ...]:
-    """Sort the blocks that a decoder taps.
+    """Sort tapped layers, deepest first.
 
     Raises:
-        ValueError: if there is none, one twice, or one that the backbone does not have.
+        ValueError: if there are none, duplicates, or layers the backbone does not have.
     """
     if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(shape.depth)):
         raise ValueError(
-            f"layers {list(layers)} must be different blocks of the backbone's 0 to "
-            f"{shape.depth - 1}: set those of the decoder"
+            f"layers {list(layers)} must be distinct blocks of the backbone, which has blocks 0 to "
+            f"{shape.depth - 1}. Set the layers of the decoder"
         )
     return tuple(sorted(layers, reverse=True))
 
 
 def film(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Modulate tokens (P, 1 + N, D) by scale and shift (P, D): plain products, no 1 + scale."""
+    """Modulate tokens (P, 1 + N, D) by scale and shift (P, D): scale * x, not (1 + scale) * x."""
     return scale[:, None] * tokens + shift[:, None]
 
 
 def patch_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Drop the CLS token and lay the others out: (P, 1 + N, D) to (P, D, height, width)."""
+    """Drop the CLS token and reshape (P, 1 + N, D) to (P, D, height, width)."""
     return tokens[:, 1:].transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
 
 
 def simple_head(dim: int, patch_size: int) -> nn.Module:
-    """One linear map from a token to its patch of logits."""
+    """Build the paper's head, a linear map from each token to the logits of its patch."""
     return nn.ConvTranspose2d(dim, 1, patch_size, patch_size)
 
 
 def refined_head(dim: int, patch_size: int) -> nn.Module:
-    """The authors' `complex_trans_conv`, with strides that multiply to the patch size.
+    """Build the authors' `complex_trans_conv` head for any patch size.
 
-    At patch 16 the strides are 4 and 4 as published. The authors' rule (patch / 4 twice) leaves
-    gaps at any other size; here the first stride is the smallest divisor of at least its root.
+    The product of the two strides is the patch size. For patches of 16 pixels the strides are 4
+    and 4, as published. The authors' formula (patch / 4 for both strides) does not give the patch
+    size otherwise; here the first stride is the smallest divisor of the patch size that is at
+    least its square root. See `docs/deviations.md` (refined-head).
+
+    Reference: authors' code, models/clipseg.py.
     """
     root = math.isqrt(patch_size - 1) + 1  # rounded up
     first = next(size for size in range(root, patch_size + 1) if patch_size % size == 0)

@@ -1,4 +1,4 @@
-"""CLIP-Deconv, the paper's baseline without a transformer in the decoder."""
+"""The decoder of CLIP-Deconv, the paper's baseline without a transformer decoder."""
 
 from collections.abc import Sequence
 
@@ -16,22 +16,23 @@ from clipseg_pl.models.decoder import (
 
 
 class DeconvDecoder(Decoder):
-    """Reads each patch by itself, off one block of the backbone.
+    """Decoder that segments every patch independently, from one layer of the backbone.
 
-    Projection, FiLM, an MLP with one hidden layer, a transposed convolution of patch size.
-    139,585 parameters on ViT-B/16.
+    It consists of a linear projection, FiLM, an MLP with one hidden layer and a transposed
+    convolution with the size of a patch: 139,585 parameters on ViT-B/16. Only the authors' code
+    has the MLP. See `docs/deviations.md` (clip-deconv).
 
     Args:
         shape: sizes of the backbone.
-        layer: the tapped block, counted from 0. By default the authors' 9 of 12, or its like in
-            another depth (`default_layers`).
+        layer: tapped layer, counted from 0. By default the authors' layer 9 of 12, or its
+            equivalent in backbones of another depth (`default_layers`).
         dim: width D of the decoder's tokens.
         hidden: hidden width of the MLP.
 
     Raises:
-        ValueError: a layer that the backbone does not have.
+        ValueError: if the backbone does not have the layer.
 
-    Reference: paper section 5, baselines. The MLP is in the authors' code only.
+    Reference: paper, section 5 (baselines); authors' code.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class DeconvDecoder(Decoder):
         self.head = simple_head(dim, shape.patch_size)
 
     def project(self, activations: Sequence[Tensor]) -> list[Tensor]:
-        """Map the activations (B, 1 + N, width) to (B, 1 + N, D)."""
+        """Map activations (B, 1 + N, width) to tokens (B, 1 + N, D)."""
         return [self.projection(tokens) for tokens in activations]
 
     def forward(
@@ -59,7 +60,7 @@ class DeconvDecoder(Decoder):
         query_index: Tensor,
         grid: tuple[int, int],
     ) -> Tensor:
-        """Segment: (P, 1, H, W) logits. See `Decoder.forward`."""
+        """Return logits (P, 1, H, W). See `Decoder.forward`."""
         tokens = film(
             projected[0][query_index], self.film_scale(conditional), self.film_shift(conditional)
         )

@@ -1,6 +1,8 @@
-"""A support mask inside CLIP's own attention: the other way to say which object is meant.
+"""Support masks that restrict the attention inside CLIP.
 
-Reference: paper Table 2, "CLIP modification"; settings from the authors' code.
+This is an alternative to visual prompt engineering, which changes the support image.
+
+Reference: paper, Table 2, "CLIP modification"; settings from the authors' code.
 """
 
 from dataclasses import dataclass
@@ -17,16 +19,18 @@ from clipseg_pl.models.clip_backbone import CLIPBackbone
 
 @dataclass(frozen=True)
 class AttentionMask:
-    """Whose attention is kept off the patches outside of the object, and in which blocks.
+    """Which tokens and blocks do not attend to patches outside the object.
+
+    All tokens always attend to the CLS token.
 
     Args:
-        queries: "cls" masks what the CLS token attends to, "patches" what the patches attend to
-            (the paper's "mask all", where the CLS token still sees everything, as in the authors'
-            code). Everybody always attends to the CLS token.
-        blocks: the last alone (layer 11 of ViT-B), or all.
-        zero_logits: multiply the logits of masked patches by 0 before the softmax, as the authors
-            do, which leaves such a patch the weight of a logit of 0; by default it gets none.
-            That the authors' masks of a batch went to the wrong images is not repeated.
+        queries: "cls" restricts the attention of the CLS token, "patches" the attention of the
+            patches. The latter is the paper's "mask all", in which the CLS token still attends to
+            all patches, as in the authors' code.
+        blocks: "last" restricts the last block only (layer 11 of ViT-B), "all" every block.
+        zero_logits: multiply the logits of masked patches by 0 before the softmax, as the
+            authors do. Masked patches then keep the attention weight of a logit of 0. By default
+            their attention weight is 0. See `docs/deviations.md` (masked-attention).
     """
 
     queries: Literal["cls", "patches"]
@@ -38,17 +42,20 @@ class AttentionMask:
 def embed_masked(
     backbone: CLIPBackbone, images: Tensor, masks: Tensor, masking: AttentionMask
 ) -> Tensor:
-    """Embed images whole, with attention kept to the objects.
+    """Embed images with attention restricted to the objects.
 
     Args:
-        backbone: any CLIP; its weights are used as they are.
-        images: (N, 3, H, W) uint8 RGB; H and W are multiples of the patch.
-        masks: (N, H, W) bool, true on the object. A patch counts as its first pixel does (nearest
-            neighbour, as in the authors' code); where no patch is left, the CLS token is.
-        masking: see there.
+        backbone: CLIP backbone.
+        images: (N, 3, H, W) uint8 RGB; H and W are multiples of the patch size.
+        masks: (N, H, W) bool, true on the object. A patch is on the object if its top left pixel
+            is (nearest neighbour, as in the authors' code). If no patch is, tokens attend to the
+            CLS token only.
+        masking: tokens and blocks to restrict.
 
     Returns:
-        (N, C), raw (not L2-normalised).
+        Raw (not L2-normalised) embeddings (N, C).
+
+    Reference: paper, Table 2.
     """
     patch, depth = backbone.shape.patch_size, backbone.shape.depth
     allowed = allowed_pairs(masks[:, ::patch, ::patch], masking.queries)
@@ -61,14 +68,15 @@ def embed_masked(
 
 
 def allowed_pairs(patches: Tensor, queries: Literal["cls", "patches"]) -> Tensor:
-    """Which token may attend to which.
+    """Return the attention mask of each image.
 
     Args:
         patches: (B, h, w) bool, true for patches on the object.
         queries: see `AttentionMask`.
 
     Returns:
-        (B, 1 + N, 1 + N) bool, rows attend to columns, CLS first.
+        (B, 1 + N, 1 + N) bool, true where the token of the row may attend to the token of the
+        column; CLS token first.
     """
     columns = F.pad(patches.flatten(1), (1, 0), value=True)  # B h w -> B 1+N
     allowed = torch.ones_like(columns)[:, None].repeat(1, columns.shape[1], 1)
@@ -80,21 +88,21 @@ def allowed_pairs(patches: Tensor, queries: Literal["cls", "patches"]) -> Tensor
 def masked_attention(
     attention: nn.MultiheadAttention, tokens: Tensor, allowed: Tensor, zero_logits: bool
 ) -> Tensor:
-    """Attend within each sequence, where it is allowed.
+    """Apply multi-head self-attention to each sequence, with a mask.
 
     Args:
-        attention: whose weights to use.
+        attention: layer that provides the weights.
         tokens: (B, N, width).
-        allowed: (B, N, N) bool, rows attend to columns; at least one column a row.
-        zero_logits: give what is not allowed a logit of 0 instead of no weight at all.
+        allowed: (B, N, N) bool, see `allowed_pairs`; every row has at least one true column.
+        zero_logits: set the logits of masked pairs to 0 instead of -inf.
 
     Returns:
         (B, N, width).
     """
     query, key, value = project_heads(attention, tokens)
     logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5  # B heads N N
-    refused = 0.0 if zero_logits else -torch.inf
-    logits = logits.masked_fill(~allowed[:, None], refused)
+    masked_logit = 0.0 if zero_logits else -torch.inf
+    logits = logits.masked_fill(~allowed[:, None], masked_logit)
     attended = logits.softmax(-1) @ value
     joined: Tensor = attention.out_proj(attended.transpose(1, 2).flatten(2))
     return joined

@@ -1,21 +1,25 @@
-"""The fastest number format that a device does well."""
+"""Selection of the fastest floating-point precision of a device."""
 
 import torch
 
-from clipseg_pl.models.cpu import onednn_maps
+from clipseg_pl.models.cpu import onednn_supports
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """For autocast: bfloat16 where computed natively, else float16 on GPUs, float32 on others."""
+    """Return the fastest dtype for autocast on a device.
+
+    bfloat16 if the device supports it natively, otherwise float16 on CUDA GPUs and float32 on all
+    other devices.
+    """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    if device.type == "cpu" and onednn_maps(torch.bfloat16):
+    if device.type == "cpu" and onednn_supports(torch.bfloat16):
         return torch.bfloat16
     return torch.float32
 
 
 def best_precision(accelerator: str) -> str:
-    """The fastest training precision that the device does well, as lightning calls it."""
+    """Return the fastest training precision of an accelerator, by Lightning's name."""
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     dtype = best_dtype(torch.device("cuda" if gpu else "cpu"))
     names = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}

@@ -1,4 +1,4 @@
-"""Frozen ViT of timm with CLIP's text encoder beside it: the backbone of the ViTSeg baseline."""
+"""Backbone of the ViTSeg baseline: a frozen ImageNet ViT and CLIP's text encoder."""
 
 import os
 from collections.abc import Sequence
@@ -23,30 +23,33 @@ _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 class ViTBackbone(Backbone):
-    """An ImageNet ViT, tapped as CLIP is, with CLIP's embeddings as the condition of a text.
+    """An ImageNet ViT that provides the activations, and CLIP's text encoder.
 
-    The condition of an image is the ViT's CLS token behind `image_head`, a linear map that is
-    drawn at random and never trained, as in the authors' code. Theirs was not saved, so that a
-    reloaded model had another one; ours is part of every checkpoint.
+    The conditional vector of a text is its CLIP embedding. The conditional vector of an image is
+    the ViT's CLS token, mapped by the randomly initialised, untrained linear layer `image_head`,
+    as in the authors' code. The authors did not save this layer, so their models had another one
+    after loading; our checkpoints store it.
 
-    Images are taken as they come, of any size, by resizing the grid of position embeddings; the
-    authors bring images to the ViT's own 384 px, and masks back, by nearest neighbour.
+    Position embeddings are resized to the image, so images of any size work. The authors resize
+    images to the ViT's 384 px, and masks back, by nearest neighbour. See `docs/deviations.md`
+    (vitseg).
 
     Args:
-        name: a plain ViT of timm, with or without the tag of its weights, as in
-            "vit_base_patch16_384.augreg_in1k"; or a name for which the folder that CLIPSEG_WEIGHTS
-            names holds a `<name>_vit.json`, arguments of timm's `VisionTransformer`, with
-            `<name>_vit.safetensors` or `.pt` beside it.
-        pretrained: false for random weights of both encoders (always the same ones).
-        clip: whose text encoder to use; by default OpenAI's ViT-B/16, or for a `<name>_vit.json`
-            the CLIP of that name.
-        tag: which weights of that CLIP.
-        text_cache: how many text embeddings to keep; training repeats its phrases.
+        name: name of a plain ViT of timm, optionally with the tag of its weights, like
+            "vit_base_patch16_384.augreg_in1k". For a custom ViT, the name of a `<name>_vit.json` in
+            the folder $CLIPSEG_WEIGHTS with the arguments of timm's `VisionTransformer`, next to
+            `<name>_vit.safetensors` or `<name>_vit.pt`.
+        pretrained: false for random weights of both encoders, which are the same for every
+            instance.
+        clip: name of the CLIP that provides the text encoder. By default OpenAI's ViT-B/16; for a
+            `<name>_vit.json`, the CLIP with the same name.
+        tag: open_clip's tag of the CLIP weights.
+        text_cache: number of text embeddings to cache; training repeats its phrases.
 
-    Reference: paper section 5, baselines; details from the authors' code.
+    Reference: paper, section 5 (baselines); details from the authors' code.
     """
 
-    kept_state = ("image_head.",)
+    stored_state = ("image_head.",)
 
     def __init__(
         self,
@@ -56,12 +59,12 @@ class ViTBackbone(Backbone):
         tag: str = "openai",
         text_cache: int = 16384,
     ) -> None:
-        """Build both encoders, load their weights, draw the head and freeze everything."""
+        """Build both encoders, load their weights, initialise the head and freeze everything."""
         super().__init__()
         self.vit = build_vit(name, pretrained=pretrained)
-        clip = clip or clip_beside(name)
+        clip = clip or default_clip(name)
         self.clip = build_clip(clip, tag=tag, pretrained=pretrained)
-        del self.clip.visual  # only texts are embedded by it
+        del self.clip.visual  # CLIP only embeds texts
         self.text_encoder = TextEncoder(self.clip, clip, text_cache)
         self.shape = BackboneShape(
             width=self.vit.embed_dim,
@@ -73,25 +76,25 @@ class ViTBackbone(Backbone):
         self.freeze()
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts by CLIP, raw (not L2-normalised): (len(texts), C). See `TextEncoder`."""
+        """Return raw (not L2-normalised) CLIP embeddings (len(texts), C). See `TextEncoder`."""
         return self.text_encoder(texts)
 
     @torch.no_grad()
     def embed_image(self, images: Tensor) -> Tensor:
-        """Map the CLS tokens of (N, 3, H, W) uint8 images by the random head: (N, C)."""
+        """Map the CLS tokens of (N, 3, H, W) uint8 images with the random head: (N, C)."""
         tokens = self._run_blocks(images, [self.shape.depth - 1])[0]
-        cls = self.vit.fc_norm(self.vit.norm(tokens)[:, 0])  # one of the two does nothing
+        cls = self.vit.fc_norm(self.vit.norm(tokens)[:, 0])  # one of the two is the identity
         embeddings: Tensor = self.image_head(cls)
         return embeddings.float()
 
     @torch.no_grad()
     def activations(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Return the tokens after the given blocks: one (B, 1 + N, width) tensor a layer."""
+        """Return the tokens after the given blocks: one (B, 1 + N, width) tensor per layer."""
         return self._run_blocks(images, layers)
 
     def _run_blocks(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
         vit = self.vit
-        assert vit.cls_token is not None and vit.pos_embed is not None  # it is plain
+        assert vit.cls_token is not None and vit.pos_embed is not None  # see `_is_plain`
         patches = vit.patch_embed.proj(self.normalise(images))  # B 3 H W -> B width h w
         positions = resize_position_embedding(vit.pos_embed[0], patches.shape[2:])
         tokens = patches.flatten(2).transpose(1, 2)  # B width h w -> B N width
@@ -109,24 +112,24 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
     """Build a ViT without its classifier.
 
     Args:
-        name: see `ViTBackbone`. Weights of a name of timm are looked for as `<name>.safetensors`
-            or `.pt` in the folder that CLIPSEG_WEIGHTS names, with timm's own keys, then in timm's
-            cache; what is in neither is downloaded.
-        pretrained: false for random weights, which depend on nothing but the sizes.
+        name: see `ViTBackbone`. Weights of a timm model are searched as `<name>.safetensors` or
+            `<name>.pt`, with timm's keys, in the folder $CLIPSEG_WEIGHTS, then in timm's cache.
+            Otherwise they are downloaded.
+        pretrained: false for random weights, which depend on the sizes only.
 
     Raises:
-        ValueError: unknown name or tag; a model that is no plain ViT with a CLS token; a file that
-            is unreadable or of another model.
-        FileNotFoundError: weights neither on disk nor to be had; says where they were looked for.
+        ValueError: if the name or tag is unknown, the model is not a plain ViT with a CLS token, or
+            the file is unreadable or belongs to another model.
+        FileNotFoundError: if the weights are not on disk and the download fails.
     """
     own = _own_config(name)
     architecture = name.partition(".")[0]
     if not own and not timm.is_model(architecture):
         folder = os.environ.get("CLIPSEG_WEIGHTS", "not set")
         raise ValueError(
-            f"unknown ViT {name!r}: give a name of timm (vit_base_patch16_384, "
+            f"unknown ViT {name!r}: use a ViT of timm (vit_base_patch16_384, "
             f"vit_small_patch16_224, ...) or put {name}_vit.json and its weights into the folder "
-            f"that CLIPSEG_WEIGHTS names ({folder})"
+            f"$CLIPSEG_WEIGHTS ({folder})"
         )
     vit: nn.Module
     with repeatable_weights():
@@ -145,40 +148,40 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
 
 
 def _build_own(file: Path) -> VisionTransformer:
-    """The ViT that a file describes by the arguments of timm's class."""
-    given = read_json(file)
+    """Build a ViT from a JSON file with the arguments of timm's `VisionTransformer`."""
+    arguments = read_json(file)
     try:
-        return VisionTransformer(**{**given, "num_classes": 0})
-    except Exception as error:  # timm checks little, and by assertions
-        raise ValueError(f"{file}: describes no ViT ({one_line(error)})") from error
+        return VisionTransformer(**{**arguments, "num_classes": 0})
+    except Exception as error:  # timm uses assertions
+        raise ValueError(f"{file}: not a valid ViT configuration ({one_line(error)})") from error
 
 
-def clip_beside(name: str) -> str:
-    """The CLIP whose text encoder stands beside a ViT unless another is named."""
+def default_clip(name: str) -> str:
+    """Return the name of the CLIP that provides the text encoder for a ViT by default."""
     return name if _own_config(name) else PAPERS_CLIP
 
 
 def weights_on_disk(name: str) -> Path | None:
-    """The file that `build_vit` would read; None where it would have to download one.
+    """Return the local weights file of `build_vit`, or None if it needs a download.
 
     Raises:
-        FileNotFoundError: no weights beside a `<name>_vit.json`.
+        FileNotFoundError: if there is a `<name>_vit.json` without weights.
     """
     own = _own_config(name) is not None
     stem = f"{name}_vit" if own else name
     return find_weights(stem, own, partial(_repository, name), _HUB_NAMES)
 
 
-def published_at(name: str) -> str:
-    """Address that the weights of a name of timm are downloaded from."""
+def download_url(name: str) -> str:
+    """Return the URL of the Hugging Face repository with the weights of a timm model."""
     return f"https://huggingface.co/{_repository(name)}"
 
 
 def _repository(name: str) -> str:
-    """Where timm has the weights of a name.
+    """Return the Hugging Face repository of the weights of a timm model.
 
     Raises:
-        ValueError: nowhere.
+        ValueError: if timm has no such weights.
     """
     try:
         config = timm.get_pretrained_cfg(name)
@@ -186,7 +189,7 @@ def _repository(name: str) -> str:
         config = None
     if not (config and config.has_weights):
         known = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")) or "none"
-        raise ValueError(f"timm knows no weights {name} (known: {known})")
+        raise ValueError(f"timm has no weights {name} (available: {known})")
     return str(config.hf_hub_id)
 
 
@@ -195,7 +198,7 @@ def _own_config(name: str) -> Path | None:
 
 
 def _is_plain(vit: nn.Module) -> TypeGuard[VisionTransformer]:
-    """Whether `ViTBackbone` computes what the model does."""
+    """Whether `ViTBackbone` supports the architecture of a model."""
     return (
         isinstance(vit, VisionTransformer)
         and type(vit.patch_embed) is PatchEmbed

@@ -1,1 +1,1 @@
-"""Text and visual prompts, pure functions."""
+"""Text and visual prompts as pure functions."""

@@ -1,4 +1,4 @@
-"""Prompts that show what is meant, alone or blended with words."""
+"""Image prompts, alone or blended with a text prompt."""
 
 import math
 from collections.abc import Sequence
@@ -15,27 +15,31 @@ from clipseg_pl.prompts.visual import Mask, VisualPrompt
 
 Box = tuple[float, float, float, float]
 _ENGINEERING = VisualPrompt()
-_LONGEST_STRIP = 16  # sides of an example's long side, once it is scaled
-_LEAST_SHARE = 1 / 4  # of a side; training's crops show objects of 5 % of the area
+_LONGEST_STRIP = 16
+"""maximal long side of a resized example, in multiples of the output side"""
+_LEAST_SHARE = 1 / 4
+"""images are cropped first if the object's extent is below this share of their shorter side; in
+training, crops show objects of at least about 5 % of the area"""
 
 
 @dataclass(frozen=True)
 class ImagePrompt:
-    """An example of what to look for: a support image, and what is meant in it.
+    """A support image and the object in it, as a prompt.
 
-    >>> by_mask = ImagePrompt("cat.jpg", mask="cat_mask.png")
-    >>> by_box = ImagePrompt("cat.jpg", box=(40, 30, 100, 90))
-    >>> by_transparency = ImagePrompt("cat_cut_out.png")
-    >>> by_mask.engineered(96).shape
-    (96, 96, 3)
+    Examples:
+        >>> by_mask = ImagePrompt("cat.jpg", mask="cat_mask.png")
+        >>> by_box = ImagePrompt("cat.jpg", box=(40, 30, 100, 90))
+        >>> by_transparency = ImagePrompt("cat_cut_out.png")
+        >>> by_mask.engineered(96).shape
+        (96, 96, 3)
 
     Args:
-        image: the support image: a file, PIL image, array or tensor (see `load_picture`).
-        mask: an image of its size, the object bright (above half of the brightest; for palettes
-            of colours and for transparency see `load_mask`).
-        box: left, top, right and bottom of the object in pixels, in place of a mask.
-            With neither, the image's alpha channel says what is meant; an image that is nowhere
-            transparent is meant as a whole.
+        image: the support image: a path, PIL image, array or tensor (see `load_picture`).
+        mask: a mask of the same size. The object is brighter than half of the maximum; see
+            `load_mask` for palettes and transparency.
+        box: left, top, right and bottom of the object in pixels, instead of a mask. Without a mask
+            or box, the object is the opaque part of the image, or the whole image if it has no
+            alpha channel.
     """
 
     image: Picture
@@ -43,16 +47,16 @@ class ImagePrompt:
     box: Box | None = None
 
     def __str__(self) -> str:
-        """How results call it: the name of its file, if it has one."""
+        """Return the name of the prompt in results: the file name without extension, if any."""
         return Path(_file(self.image)).stem
 
     def load(self) -> tuple[RGB, Mask]:
-        """The support image, (H, W, 3) uint8, and what is meant in it, (H, W) bool.
+        """Load the support image, (H, W, 3) uint8, and the mask of its object, (H, W) bool.
 
         Raises:
-            UnreadableImageError: naming the file.
-            ValueError: mask and box together; a mask of another size, or empty; a box that holds
-                no pixel of the image.
+            UnreadableImageError: if a file cannot be read as an image.
+            ValueError: if both mask and box are given, if the mask is empty or differs in size
+                from the image, or if the box contains no pixel of the image.
         """
         image, alpha = load_picture(self.image)
         if self.mask is not None and self.box is not None:
@@ -61,8 +65,8 @@ class ImagePrompt:
             mask = load_mask(self.mask)
             if mask.shape != image.shape[:2]:
                 raise ValueError(
-                    f"{_file(self.mask)}: the mask is {_size(mask)} pixels, its image "
-                    f"{_size(image)}: they must be equal"
+                    f"{_file(self.mask)}: the mask is {_size(mask)} pixels, but its image is "
+                    f"{_size(image)}"
                     + exif_note(image.shape[:2], mask.shape, self.image, self.mask)
                 )
         elif self.box is not None:
@@ -72,30 +76,32 @@ class ImagePrompt:
         else:
             mask = np.ones(image.shape[:2], np.bool_)
         if not mask.any():
-            what = "box holds no pixel of it" if self.box else "mask is empty"
-            given = self.image if self.mask is None else self.mask
-            turned = exif_note(image.shape[:2], image.shape[1::-1], self.image) if self.box else ""
-            raise ValueError(f"{_file(given)}: the {what}: say what is meant in the image{turned}")
+            problem = "box contains no pixel of the image" if self.box else "mask is empty"
+            source = self.image if self.mask is None else self.mask
+            note = exif_note(image.shape[:2], image.shape[1::-1], self.image) if self.box else ""
+            raise ValueError(f"{_file(source)}: the {problem}{note}")
         return image, mask
 
     def engineered(self, side: int) -> RGB:
-        """What CLIP is shown: the object cropped, all else blurred and darkened (`VisualPrompt`).
+        """Return the visual prompt: object cropped, background blurred and darkened.
 
-        As in training, the short side is brought to `side` first, so that the blur has its width;
-        of an object much smaller than its photo, a square around it is.
+        As in training, the image is first resized so that its short side is `side` pixels, since
+        the width of the blur is in pixels. If the object is much smaller than its photo, a square
+        around the object is used instead of the photo.
 
         Args:
-            side: of the result in pixels.
+            side: side of the result in pixels.
 
         Returns:
             (side, side, 3) uint8.
         """
         image, mask = _around_object(*self.load())
-        # of a strip the long side is padded to a square, which must stay small
+        # a crop is padded to a square of its long side, which must fit in memory
         scale = min(side / min(mask.shape), _LONGEST_STRIP * side / max(mask.shape))
         width, height = (max(1, round(length * scale)) for length in mask.shape[::-1])
         size = width, height
-        smooth = cv2.INTER_AREA if scale < 1 / 2 else cv2.INTER_LINEAR  # the second skips pixels
+        # INTER_LINEAR has no antialiasing
+        smooth = cv2.INTER_AREA if scale < 1 / 2 else cv2.INTER_LINEAR
         resized = np.asarray(cv2.resize(image, size, interpolation=smooth), np.uint8)
         nearest = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         return _ENGINEERING(resized, nearest.astype(np.bool_), side)
@@ -103,18 +109,19 @@ class ImagePrompt:
 
 @dataclass(frozen=True)
 class Blend:
-    """Words and examples together.
+    """A blend of a text prompt and image prompts.
 
-    >>> print(Blend("a cat", ImagePrompt("cat.jpg", mask="cat_mask.png"), weight=0.5))
-    a cat + cat
+    Examples:
+        >>> print(Blend("a cat", ImagePrompt("cat.jpg", mask="cat_mask.png"), weight=0.5))
+        a cat + cat
 
     Args:
-        text: the words.
-        image: one example, or several, which are averaged.
-        weight: of the text, 0 (examples alone) to 1 (words alone).
+        text: the phrase.
+        image: one image prompt, or several, which are averaged.
+        weight: weight of the text, from 0 (images only) to 1 (text only).
 
     Raises:
-        ValueError: a weight out of range; no example.
+        ValueError: if the weight is out of range, or if there is no image prompt.
     """
 
     text: str
@@ -122,33 +129,33 @@ class Blend:
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse a weight out of range, and a blend of nothing."""
+        """Check the weight and the image prompts."""
         if not isinstance(self.image, ImagePrompt) and not self.image:
-            raise ValueError("a Blend needs an example")
-        if not 0 <= self.weight <= 1:  # NaN is refused too
-            raise ValueError(f"the weight of the text lies in [0, 1], not {self.weight}")
+            raise ValueError("a Blend needs at least one ImagePrompt")
+        if not 0 <= self.weight <= 1:  # also true for NaN
+            raise ValueError(f"the weight of the text must be in [0, 1], not {self.weight}")
 
     def __str__(self) -> str:
-        """How results call it."""
+        """Return the name of the prompt in results."""
         return f"{self.text} + {describe(self.image)}"
 
 
 Prompt = str | ImagePrompt | Sequence[ImagePrompt] | Blend
-"""words; an example; several examples, averaged; both"""
+"""a phrase, an image prompt, several image prompts (averaged), or a blend of both"""
 
 
 def describe(prompt: Prompt) -> str:
-    """How results call a prompt."""
+    """Return the name of a prompt in results."""
     if isinstance(prompt, str | ImagePrompt | Blend):
         return str(prompt)
     return ", ".join(map(str, prompt))
 
 
 def split(prompt: Prompt) -> tuple[str, Sequence[ImagePrompt], float]:
-    """Words, examples, and the weight of the words.
+    """Split a prompt into its phrase, its image prompts and the weight of the phrase.
 
     Raises:
-        ValueError: for an empty prompt; for examples that are no `ImagePrompt`.
+        ValueError: if the prompt is empty, or if an example is not an `ImagePrompt`.
     """
     examples: Sequence[ImagePrompt] = ()
     if isinstance(prompt, str):
@@ -164,24 +171,24 @@ def split(prompt: Prompt) -> tuple[str, Sequence[ImagePrompt], float]:
 
 def _listed(examples: ImagePrompt | Sequence[ImagePrompt]) -> Sequence[ImagePrompt]:
     listed = [examples] if isinstance(examples, ImagePrompt) else examples
-    several = isinstance(listed, Sequence)
-    if not (several and all(isinstance(one, ImagePrompt) for one in listed)):
+    is_sequence = isinstance(listed, Sequence)
+    if not (is_sequence and all(isinstance(example, ImagePrompt) for example in listed)):
         raise ValueError(
-            f"an example is an ImagePrompt, or a list of them, not {examples!r:.60}; a prompt is "
-            "words, an example, or a Blend of both"
+            f"an example must be an ImagePrompt or a list of them, not {examples!r:.60}; a prompt "
+            "is a string, an example or a Blend"
         )
     return listed
 
 
 def _file(picture: Picture) -> str:
-    """How messages call a picture."""
+    """Return the name of a picture in error messages."""
     return str(picture) if isinstance(picture, str | PathLike) else "image prompt"
 
 
 def _fill(box: Box, image: RGB) -> Mask:
     left, top, right, bottom = box
     if not all(map(math.isfinite, box)):
-        raise ValueError(f"a box is four finite numbers of pixels, not {box}")
+        raise ValueError(f"a box must be four finite numbers in pixels, not {box}")
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.bool_)
     rows = slice(round(min(max(top, 0), height)), round(min(max(bottom, 0), height)))
@@ -190,15 +197,15 @@ def _fill(box: Box, image: RGB) -> Mask:
 
 
 def _around_object(image: RGB, mask: Mask) -> tuple[RGB, Mask]:
-    """Cut out a square around an object that is small for its photo; else all of it."""
+    """Crop to a square around a small object; return the whole image if the object is large."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
     side = int(extent / _LEAST_SHARE)
     if side >= min(mask.shape):
         return image, mask
     starts = [
-        min(max((int(places[0]) + int(places[-1]) + 1 - side) // 2, 0), length - side)
-        for places, length in ((rows, mask.shape[0]), (columns, mask.shape[1]))
+        min(max((int(used[0]) + int(used[-1]) + 1 - side) // 2, 0), length - side)
+        for used, length in ((rows, mask.shape[0]), (columns, mask.shape[1]))
     ]
     part = slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
     return np.ascontiguousarray(image[part]), np.ascontiguousarray(mask[part])

@@ -1,4 +1,4 @@
-"""Masks in pictures: by transparency, by the indices of a palette, or by brightness."""
+"""Load masks from images, by transparency, palette index or brightness."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -16,60 +16,61 @@ from clipseg_pl.images import (
     Picture,
     image_size,
     open_image,
-    reopened,
+    reopen_if_deep,
     to_array,
     with_channels,
 )
 from clipseg_pl.prompts.visual import Mask
 
 _LOSSY = {"AVIF", "HEIF", "JPEG", "JPEG2000", "MPO", "WEBP"}
-"""formats that add noise; images that were converted since they were read count as others"""
+"""lossy formats; PIL forgets the format of an image that was converted after reading"""
 _NOISE = 32
-"""of 255; lossy formats change brightness by less, and shades that are closer count as one"""
+"""of 255, upper bound of brightness changes by lossy formats; closer shades count as equal"""
 _ROUNDING = 8
-"""of 255; rounding moves a colour by less"""
+"""of 255, upper bound of colour changes by rounding"""
 _OVERSHOOT = 64
-"""of 255; resizing moves the colour of an edge by less (45 measured, by Lanczos)"""
+"""of 255, upper bound of colour changes at edges by resizing (45 measured, with Lanczos)"""
 _CVAT_GREEN = (48, 112, 32)
-"""of CVAT's first label, which became index 0 if no label was called background"""
+"""colour of CVAT's first label, which got index 0 if there was no label named background"""
 
 
 def load_mask(picture: Picture) -> Mask:
-    """Read what a picture marks as a mask: (H, W) bool.
+    """Load a mask from an image: (H, W) bool.
 
-    The first that applies decides:
+    The first of these rules that applies is used:
 
-    - Transparency, if any pixel is fully transparent: what is opaque is marked.
-    - A palette with colours: every index but 0 is marked.
-    - Brightness: pixels above half of the brightest are marked, in an image of greys or of one
-      colour on black, anti-aliased edges included. In JPEG, JPEG 2000, WebP, AVIF and HEIC,
-      brightness below 32 of 255 is noise and marks nothing, unless it has two values only.
+    - Transparency, if any pixel is fully transparent. Opaque pixels are the object.
+    - Palette index, if the palette has colours other than grey. Every index except 0 is the object.
+    - Brightness, for images in greys or in one colour on black, including antialiased edges.
+      Pixels brighter than half of the maximum are the object. In JPEG, JPEG 2000, WebP, AVIF and
+      HEIC, a mask with more than two values, all below 32 of 255, is noise and thus empty.
 
     Args:
-        picture: values of any range: a file, a PIL image, an array with the channels last, or a
-            tensor (H, W) or (1, 3 or 4, H, W).
+        picture: a path, a PIL image, an array with the channels last, or a tensor (H, W) or
+            (1, 3 or 4, H, W), with values of any range.
 
     Raises:
-        UnreadableImageError: naming the file that is no image, or can be read in several ways:
-            several colours or indices, three or more whole numbers below 32, a palette whose index
-            0 is more than twice as bright as the marked one.
-        ValueError: the same of an image, an array or a tensor; also for NaN and other shapes.
-        TypeError: something else.
+        UnreadableImageError: if a file is not an image, or if its mask is ambiguous: several
+            colours or indices, more than two integer values that are all below 32, or a palette
+            in which the colour of index 0 is more than twice as bright as the other.
+        ValueError: if an image, array or tensor is ambiguous in the same way, contains NaN or
+            infinity, or has the wrong shape.
+        TypeError: for any other type.
     """
     if isinstance(picture, str | PathLike):
         with open_image(Path(picture).expanduser(), "mask") as image:
             return _of_image(image)
     if isinstance(picture, Image.Image):
-        return _of_image(reopened(picture))
+        return _of_image(reopen_if_deep(picture))
     if isinstance(picture, Tensor):
         return _of_numbers(to_array(picture))
     if isinstance(picture, np.ndarray):
         return _of_numbers(picture)
-    raise TypeError(f"a mask is a file, a PIL image, an array or a tensor, not {type(picture)}")
+    raise TypeError(f"a mask must be a path, PIL image, array or tensor, not {type(picture)}")
 
 
 def _of_image(image: Image.Image) -> Mask:
-    lossy = image.format in _LOSSY or image.info.get("compression") == "jpeg"  # the last: TIFF
+    lossy = image.format in _LOSSY or image.info.get("compression") == "jpeg"  # JPEG in TIFF
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(DEEP):
         return _of_numbers(np.asarray(image))
@@ -84,7 +85,7 @@ def _of_image(image: Image.Image) -> Mask:
         indices = np.asarray(image)
         used = np.union1d(0, np.flatnonzero(np.bincount(indices.ravel())))
         if np.ptp(palette[used], axis=1).any():
-            return _numbered(indices, used[1:], palette)
+            return _of_palette(indices, used[1:], palette)
     grey = image.mode in ("1", "L", "LA", "P")
     return _of_numbers(np.asarray(image.convert("L" if grey else "RGB")), lossy)
 
@@ -92,7 +93,7 @@ def _of_image(image: Image.Image) -> Mask:
 def _of_numbers(numbers: npt.NDArray[Any], lossy: bool = False) -> Mask:
     image = with_channels(numbers)
     if image.dtype.kind not in "biuf" or not np.isfinite(image).all():
-        raise ValueError("a mask has real numbers, all of them finite")
+        raise ValueError("the values of a mask must be real and finite")
     if image.shape[2] == 4:
         alpha, image = image[..., 3], image[..., :3]
         if not alpha.all():
@@ -106,36 +107,37 @@ def _of_numbers(numbers: npt.NDArray[Any], lossy: bool = False) -> Mask:
     if bright.dtype.kind in "iu" and highest < _NOISE and len(np.unique(bright)) > 2:
         if lossy:
             return np.zeros(bright.shape, np.bool_)
-        raise _ambiguous(f"several values, {bright.min()} to {highest}, like a map of labels")
+        raise _ambiguous(f"several values, {bright.min()} to {highest}, like a label map")
     return np.asarray(bright > highest / 2)
 
 
-def _numbered(
+def _of_palette(
     indices: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int64], palette: npt.NDArray[np.uint8]
 ) -> Mask:
-    """Mark the only index besides 0, the background.
+    """Return the mask of the only index other than 0, the background.
 
-    Quantising gives index 0 to a bright object on black. CVAT alone is known to have written a
-    background brighter than its objects (https://github.com/cvat-ai/cvat/issues/1736).
+    A bright background is rejected, since Pillow's `quantize` gives index 0 to a bright object on
+    black. Only CVAT is known to have written backgrounds that are brighter than the objects
+    (https://github.com/cvat-ai/cvat/issues/1736).
     """
     if len(numbers) > 1:
         listed = ", ".join(map(str, numbers[:5])) + (", ..." if numbers[5:].size else "")
-        raise _ambiguous(f"a palette of colours and {len(numbers)} numbers beside 0, {listed}")
+        raise _ambiguous(f"a coloured palette and {len(numbers)} indices other than 0, {listed}")
     background = tuple(palette[0].tolist())
     if (palette[numbers].max(1) < max(background) / 2).any() and background != _CVAT_GREEN:
         raise ValueError(
-            f"the mask's palette has the colour {background} at index 0, the background, and a "
-            f"darker one at index {numbers[0]}, so either may be the object: save the mask white "
-            "on black, mode L"
+            f"the mask is ambiguous: its palette has the colour {background} at index 0, the "
+            f"background, and a darker one at index {numbers[0]}. Save the mask white on black, "
+            "mode L"
         )
     return np.asarray(indices > 0)
 
 
 def _one_colour(image: npt.NDArray[Any], lossy: bool) -> bool:
-    """Whether an image (H, W, 3) is one colour on black; edges are darker shades of it.
+    """Return whether an image (H, W, 3) has one colour on black, with darker shades at edges.
 
-    Resizing overshoots at edges, which changes the ratio of the channels where one of them is cut
-    off at 255. So edges may differ by more than the flat parts of an image.
+    Edges may differ from the colour by more than flat regions: resizing overshoots at edges, which
+    changes the ratio of the channels if one of them is clipped at 255.
     """
     image = _flat_blocks(image) if lossy else image
     channels = [np.ascontiguousarray(image[..., channel], np.float32) for channel in range(3)]
@@ -158,32 +160,31 @@ def _one_colour(image: npt.NDArray[Any], lossy: bool) -> bool:
 
 
 def _flat_blocks(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Mean colours (N, 1, 3) of blocks of 8 x 8 pixels without edges, where colours are blurred."""
+    """Return the mean colours (N, 1, 3) of 8 x 8 blocks without edges, where colours blur."""
     height, width = (side // 8 for side in image.shape[:2])
     blocks = image[: height * 8, : width * 8].reshape(height, 8, width, 8, 3)
     blocks = blocks.swapaxes(1, 2).reshape(-1, 64, 3)  # H8 8 W8 8 3 -> H8 W8 8 8 3 -> N 64 3
     return np.asarray(blocks[np.ptp(blocks.max(2), axis=1) < _NOISE].mean(1)[:, None])
 
 
-def _ambiguous(what: str) -> ValueError:
+def _ambiguous(found: str) -> ValueError:
     return ValueError(
-        f"the mask has {what}, and nothing says which is meant: give a mask of one thing, white on "
-        "black, or, in a table of own data, a map of numbers (mode L or P) with one named as "
-        "`label`"
+        f"the mask is ambiguous: it has {found}. Use a mask of one object, white on black. In a "
+        "table of your own data, a label map (mode L or P) with the column `label` also works"
     )
 
 
 def exif_note(found: Sequence[int], wanted: Sequence[int], *pictures: Picture) -> str:
-    """Explain, for a message, two sizes that differ by an EXIF orientation.
+    """Return an addition to an error message if an EXIF orientation explains a size mismatch.
 
     Args:
         found: height and width.
-        wanted: what they should be.
-        pictures: which may be turned: files, or images of PIL.
+        wanted: expected height and width.
+        pictures: paths or PIL images whose EXIF orientation may explain the mismatch.
 
     Returns:
-        "; " and what turns the first turned picture and what to do. Empty unless the two sizes have
-        their sides exchanged and a picture is turned.
+        "; " and a note about the first picture with an EXIF orientation. Empty unless height and
+        width are swapped and the orientation of a picture swaps them.
     """
     if list(found) != list(wanted)[::-1]:
         return ""
@@ -193,14 +194,14 @@ def exif_note(found: Sequence[int], wanted: Sequence[int], *pictures: Picture) -
             name = picture if isinstance(picture, str | PathLike) else "the image"
             return (
                 f"; {name} is stored as {stored[1]} x {stored[0]} pixels (width x height) and its "
-                f"EXIF orientation turns it to {shown[1]} x {shown[0]}: save it again as it was "
-                "annotated, without the EXIF orientation"
+                f"EXIF orientation turns it to {shown[1]} x {shown[0]}. Save it without an EXIF "
+                "orientation, with the pixels as annotated"
             )
     return ""
 
 
 def _stored_and_shown(picture: Picture) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """Height and width as stored and as viewers show them."""
+    """Return height and width as stored, and with the EXIF orientation applied."""
     if isinstance(picture, str | PathLike):
         file = Path(picture).expanduser()
         return image_size(file), image_size(file, upright=True)

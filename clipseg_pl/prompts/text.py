@@ -1,7 +1,8 @@
-"""Text prompts: the prefixes that turn a phrase into what CLIP reads.
+"""Text prompts: prefixes that turn a phrase into the input of CLIP's text encoder.
 
-Reference: paper section 4 ("phrases are augmented by a fixed set of prefixes"); the lists and
-their names are those of the authors' code (`plain`, `fixed`, `shuffle`, `shuffle+`).
+The lists and their names are the authors' (`plain`, `fixed`, `shuffle`, `shuffle+`).
+
+Reference: paper, section 4.
 """
 
 from typing import Literal
@@ -33,26 +34,26 @@ PREFIXES: dict[PrefixName, tuple[str, ...]] = {
 
 
 def prefix_list(name: PrefixName) -> tuple[str, ...]:
-    """The list of that name in `PREFIXES`, each with {} for the phrase.
+    """Return the prefixes with the given name; {} is the placeholder for the phrase.
 
     Raises:
         ValueError: for an unknown name.
     """
     if name not in PREFIXES:
-        raise ValueError(f"prefixes is one of {', '.join(PREFIXES)}, not {name!r}")
+        raise ValueError(f"prefixes must be one of {', '.join(PREFIXES)}, not {name!r}")
     return PREFIXES[name]
 
 
 def draw_text_prompt(phrase: str, prefixes: PrefixName, rng: np.random.Generator) -> str:
-    """Put a phrase inside a prefix drawn uniformly from the named list.
+    """Insert a phrase into a prefix sampled uniformly from a list.
 
     Args:
-        phrase: the words, as annotated.
-        prefixes: name of the list in `PREFIXES`; "plain" leaves the phrase as it is.
-        rng: source of the draw.
+        phrase: the phrase as annotated.
+        prefixes: name of a list in `PREFIXES`; "plain" does not change the phrase.
+        rng: random generator.
 
     Raises:
-        ValueError: for unknown prefixes.
+        ValueError: for an unknown name.
     """
     templates = prefix_list(prefixes)
     return templates[rng.integers(len(templates))].format(phrase)

@@ -1,9 +1,11 @@
-"""Visual prompt engineering: from a support image and its mask to the image that CLIP embeds.
+"""Visual prompt engineering: turn a support image and its mask into the image that CLIP embeds.
 
-Reference: paper section 3.2, Table 2. The authors work on ImageNet-normalised tensors, where
-zero is the mean colour: "darkening" and padding go to that grey, not to black. Here the same is
-done on uint8 pixels, by blending toward `MEAN_COLOUR`; a Gaussian blur has weights of sum one,
-so the two differ by rounding alone.
+The authors modify ImageNet-normalised tensors, in which zero is the mean colour, so they darken
+and pad with grey instead of black. This module does the same on uint8 pixels by blending them with
+`MEAN_COLOUR`. The weights of a Gaussian blur sum to one, so both versions differ only by rounding.
+See docs/deviations.md (visual-prompt-pixels).
+
+Reference: paper, section 3.2 and Table 2.
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 Part = tuple[slice, slice]
 
 MEAN_COLOUR = (123.675, 116.28, 103.53)
-"""ImageNet's mean RGB on the 0-255 scale, the authors' zero"""
+"""mean RGB of ImageNet, 0 to 255; zero in the authors' normalised tensors"""
 _BLUR_KERNEL = 15
 _OUTLINE_THICKNESS = 5
 _RED = (255, 0, 0)
@@ -28,18 +30,21 @@ _DYE = np.array((1.0, 0.2, 0.2), np.float32)
 
 @dataclass(frozen=True)
 class VisualPrompt:
-    """What is done to a support image so that CLIP sees the object meant, in this order.
+    """Modify a support image so that CLIP focuses on the object in its mask.
 
-    The defaults are the paper's choice ("crop, blur and intensity 10 %", the best of Table 2).
+    The operations are applied in the order of the arguments. The defaults are the paper's choice,
+    "crop, blur and intensity 10 %", the best row of Table 2.
 
     Args:
-        dye: paint the object in shades of red and everything else in shades of grey.
-        outline: draw the object's outer contour in red, five pixels wide.
-        blur: sigma in pixels of the Gaussian (15 x 15) laid over the background; 0 leaves it.
-        background: intensity of the background, 1 (as it is) to 0 (the mean colour).
-        context: crop to the object's box grown on every side by this part of its extent, padded
-            to a square with the mean colour and resized by nearest neighbour as the authors do;
-            None does not crop.
+        dye: colour the object in shades of red and everything else in shades of grey.
+        outline: draw the outer contour of the object in red, five pixels wide.
+        blur: sigma in pixels of the 15 x 15 Gaussian blur of the background; 0 disables it.
+        background: intensity of the background, from 1 (unchanged) to 0 (mean colour).
+        context: margin of the crop around the bounding box of the object, as a fraction of the
+            box's width and height. The crop is padded to a square with the mean colour and resized
+            by nearest neighbour, as in the authors' code. None disables cropping.
+
+    Reference: paper, section 3.2 and Table 2.
     """
 
     dye: bool = False
@@ -49,35 +54,35 @@ class VisualPrompt:
     context: float | None = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range.
+        """Check the ranges of the values.
 
         Raises:
-            ValueError: naming the number.
+            ValueError: if a value is out of range or NaN.
         """
-        if not self.blur >= 0:  # NaN is refused too
-            raise ValueError(f"visual_prompt.blur is a sigma in pixels, >= 0, not {self.blur}")
+        if not self.blur >= 0:  # also true for NaN
+            raise ValueError(f"visual_prompt.blur must be a sigma >= 0 in pixels, not {self.blur}")
         if not 0 <= self.background <= 1:
-            raise ValueError(f"visual_prompt.background lies in [0, 1], not {self.background}")
+            raise ValueError(f"visual_prompt.background must be in [0, 1], not {self.background}")
         if self.context is not None and not self.context >= 0:
-            raise ValueError(f"visual_prompt.context is None or >= 0, not {self.context}")
+            raise ValueError(f"visual_prompt.context must be null or >= 0, not {self.context}")
 
     def __call__(self, image: RGB, mask: Mask, side: int | None = None) -> RGB:
-        """Make the visual prompt.
+        """Create the visual prompt.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            mask: (H, W) bool, true on the object; where it is empty nothing is cropped.
-            side: to which a crop is resized, in pixels; the image's height by default.
+            mask: (H, W) bool, true on the object. With an empty mask, the crop is the whole image.
+            side: side in pixels of the resized crop; the image's height by default.
 
         Returns:
-            (H, W, 3) uint8, or (side, side, 3) when cropped.
+            (H, W, 3) uint8, or (side, side, 3) if `context` is set.
         """
         if self.dye:
             image = _dye(image, mask)
         if self.outline:
             image = _outline(image, mask)
         wanted = side or len(image)
-        part = _part_shown(mask, self.context)
+        part = _crop_part(mask, self.context)
         image = _attenuate(image, mask, self.blur, self.background, part)
         return image if self.context is None else _square(image, wanted)
 
@@ -96,9 +101,9 @@ TABLE_2: dict[str, VisualPrompt] = {
     "crop & intensity 10%": VisualPrompt(blur=0, background=0.1, context=0.1),
     "crop + blur + intensity 10%": VisualPrompt(blur=3, background=0.1, context=0.1),
 }
-"""The image operations of Table 2 by their printed names. Two cells need a word: the
-authors ran "crop & blur" with context 0.5, and printed for "crop & intensity 10%" a run without a
-crop; here it is the crop that its name says."""
+"""Image operations of Table 2 by their printed names. "crop & blur" has context 0.5, as in the
+authors' run. The printed "crop & intensity 10%" is the result of a run without a crop; here it does
+crop. See docs/deviations.md (table-2-rows)."""
 
 
 def _dye(image: RGB, mask: Mask) -> RGB:
@@ -112,8 +117,8 @@ def _outline(image: RGB, mask: Mask) -> RGB:
     return np.asarray(drawn, np.uint8)
 
 
-def _part_shown(mask: Mask, context: float | None) -> Part:
-    """The object's box and its context, or everything."""
+def _crop_part(mask: Mask, context: float | None) -> Part:
+    """Return the bounding box of the object with its context, or the whole image."""
     if context is None:
         return slice(0, mask.shape[0]), slice(0, mask.shape[1])
     top, bottom = _grown_extent(np.flatnonzero(mask.any(1)), mask.shape[0], context)
@@ -122,11 +127,11 @@ def _part_shown(mask: Mask, context: float | None) -> Part:
 
 
 def _attenuate(image: RGB, mask: Mask, blur: float, background: float, part: Part) -> RGB:
-    """A part of the image, what is behind the object blurred and darkened."""
+    """Cut out a part of the image and blur and darken its background."""
     rows, columns = part
     behind: npt.NDArray[Any] = image[part]
     if blur > 0:
-        reach = _BLUR_KERNEL // 2  # pixels around the part that are mixed into it
+        reach = _BLUR_KERNEL // 2  # pixels around the part that the blur mixes into it
         above, before = min(reach, rows.start), min(reach, columns.start)
         near = image[
             rows.start - above : rows.stop + reach, columns.start - before : columns.stop + reach
@@ -141,22 +146,22 @@ def _attenuate(image: RGB, mask: Mask, blur: float, background: float, part: Par
 
 
 def _square(part: RGB, wanted: int) -> RGB:
-    """Pad to a square, resize to the side wanted."""
+    """Pad to a square and resize to (wanted, wanted, 3)."""
     side = max(part.shape[:2])
     above, before = (side - part.shape[0]) // 2, (side - part.shape[1]) // 2
     square = np.empty((side, side, 3), np.uint8)
     square[:] = np.round(MEAN_COLOUR).astype(np.uint8)
     square[above : above + part.shape[0], before : before + part.shape[1]] = part
-    # torch's nearest neighbour, in float32; OpenCV's rounds otherwise now and then
+    # same rounding as torch's nearest neighbour in float32; OpenCV's own sometimes differs
     scaled = np.arange(wanted, dtype=np.float32) * np.float32(side / wanted)
     nearest = scaled.astype(np.int16)
-    places = np.stack(np.broadcast_arrays(nearest, nearest[:, None]), -1)  # x and y of each pixel
-    shown = cv2.remap(square, places, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
-    return np.asarray(shown, np.uint8)
+    source = np.stack(np.broadcast_arrays(nearest, nearest[:, None]), -1)  # x and y of each pixel
+    resized = cv2.remap(square, source, None, cv2.INTER_NEAREST)  # type: ignore[call-overload]
+    return np.asarray(resized, np.uint8)
 
 
 def _grown_extent(occupied: npt.NDArray[np.intp], length: int, context: float) -> tuple[int, int]:
-    """First and one-past-last of rising positions, grown by the context, within the length."""
+    """Return start and end of sorted positions with their context, within [0, length]."""
     if not len(occupied):
         return 0, length
     first, last = int(occupied[0]), int(occupied[-1]) + 1

@@ -1,5 +1,5 @@
-"""How logits are read out and what is measured, one module a kind of benchmark.
+"""Evaluation protocols: how logits are turned into metrics, one module per kind of benchmark.
 
-A protocol belongs to the evaluation, not to what was trained: it is no hyper-parameter of a
-checkpoint, and any checkpoint can be validated under any protocol.
+A protocol belongs to the evaluation, not to the model. It is not stored in checkpoints, and every
+checkpoint can be validated with every protocol.
 """

@@ -1,4 +1,4 @@
-"""Table 2: ways to show CLIP which object of an image is meant, and what CLIP makes of each."""
+"""Table 2: effect of visual prompts and masked attention on the text alignment of CLIP."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -24,7 +24,8 @@ MASKINGS = {
     "mask CLS, all layers, logits x 0": AttentionMask("cls", "all", zero_logits=True),
     "mask all, all layers, logits x 0": AttentionMask("patches", "all", zero_logits=True),
 }
-"""The CLIP modifications of Table 2, by exclusion and then as the authors' code does it (T11)."""
+"""Attention masks of Table 2. Masked patches are excluded, or their logits are multiplied by 0
+as in the authors' code. See docs/deviations.md (masked-attention)."""
 PAPER = {
     "mask CLS, last layer": 1.34,
     "mask CLS, all layers": 1.71,
@@ -42,16 +43,18 @@ PAPER = {
     "crop & intensity 10%": 21.73,
     "crop + blur + intensity 10%": 23.50,
 }
-"""The paper's Delta P, in percentage points."""
+"""Delta P in percentage points, from Table 2 of the paper."""
 _UNTOUCHED = VisualPrompt(blur=0, background=1, context=None)
 _TEXT = "a photo of a {}"
 _BATCH = 16
 
 
 def image_sizes(backbone: CLIPBackbone) -> tuple[int, int]:
-    """Sides in pixels of the images that CLIP is shown, and of the samples and for masking.
+    """Return the image sizes for CLIP and for the samples, in pixels.
 
-    The first is CLIP's own; the second is to it as 352 to 224, the paper's, in whole patches.
+    The first is the native input size of CLIP, 224 in the paper. The second is the size of the
+    samples and of images with masked attention, 352 in the paper. For other CLIPs it has the same
+    ratio to the first, rounded down to whole patches.
     """
     own, patch = int(backbone.clip.visual.image_size[0]), backbone.shape.patch_size
     return own, own * 11 // 7 // patch * patch
@@ -61,19 +64,22 @@ def image_sizes(backbone: CLIPBackbone) -> tuple[int, int]:
 def measure(
     backbone: CLIPBackbone, samples: Iterable[tuple[RGB, Mask, Sequence[str]]]
 ) -> dict[str, Tensor]:
-    """Probability that CLIP gives the name of an object, in every way of showing it.
+    """Compute the probability of the object's name for every row of Table 2.
 
     Args:
-        backbone: see `embed_modified`.
-        samples: N images, at least one, with a mask each, see `embed_modified`; and the names that
-            CLIP chooses from, the object's first.
+        backbone: any CLIP.
+        samples: at least one tuple of an image and a mask (see `embed_modified`) and the class
+            names for the softmax, first the name of the object.
 
     Returns:
-        Row -> (N,) float32 on the CPU, 0 to 1; `ORIGINAL` is the unmodified image.
+        Row name -> (N,) float32 probabilities of N samples, on the CPU; `ORIGINAL` is the
+        unmodified image.
+
+    Reference: paper, section 4 and Table 2.
     """
     scale = float(backbone.clip.logit_scale.exp())
-    probabilities, rows, left = [], [], iter(samples)
-    while batch := list(islice(left, _BATCH)):
+    probabilities, rows, remaining = [], [], iter(samples)
+    while batch := list(islice(remaining, _BATCH)):
         images, masks, names = zip(*batch, strict=True)
         embedded = embed_modified(backbone, images, masks)
         rows = list(embedded)
@@ -86,26 +92,28 @@ def measure(
 def embed_modified(
     backbone: CLIPBackbone, images: Sequence[RGB], masks: Sequence[Mask]
 ) -> dict[str, Tensor]:
-    """Embed images unmodified and modified in every way of Table 2.
+    """Embed images without modification and with each modification of Table 2.
 
-    The authors modify images of 352 pixels and show them to CLIP at 224, but mask its attention at
-    352 and compare that with the unmodified image at 224: what the size alone does is a row of its
-    own here.
+    The authors modify images of 352 pixels and embed them at 224 pixels. They mask attention at 352
+    pixels, but compare the result with the unmodified image at 224 pixels. The additional row
+    `LARGE` measures the effect of the size alone. See docs/deviations.md (alignment-samples).
 
     Args:
         backbone: any CLIP.
-        images: N of the second of `image_sizes`, (side, side, 3) uint8 RGB.
-        masks: N masks, (side, side) bool, true on the object.
+        images: N images (side, side, 3) uint8 RGB; the side is the second of `image_sizes`.
+        masks: N masks (side, side) bool, true on the object.
 
     Returns:
-        Row -> (N, C) raw embeddings; `ORIGINAL` is the unmodified image.
+        Row name -> (N, C) raw embeddings; `ORIGINAL` is the unmodified image.
+
+    Reference: paper, section 4 and Table 2.
     """
     own, _ = image_sizes(backbone)
     embedded = {}
     for row, prompt in {ORIGINAL: _UNTOUCHED, **TABLE_2}.items():
-        shown = [prompt(image, mask, own) for image, mask in zip(images, masks, strict=True)]
-        # OpenCV's bilinear, like the authors' from torch, does not smooth
-        resized = [np.asarray(cv2.resize(image, (own, own)), np.uint8) for image in shown]
+        prompted = [prompt(image, mask, own) for image, mask in zip(images, masks, strict=True)]
+        # bilinear without antialiasing, like the authors' resizing in torch
+        resized = [np.asarray(cv2.resize(image, (own, own)), np.uint8) for image in prompted]
         embedded[row] = backbone.embed_image(_batch(resized, backbone))
     large = _batch(images, backbone)
     objects = torch.from_numpy(np.stack(masks)).to(large.device)
@@ -116,5 +124,5 @@ def embed_modified(
 
 
 def _batch(images: Sequence[RGB], backbone: CLIPBackbone) -> Tensor:
-    """(N, 3, H, W) uint8 on the backbone's device."""
+    """Stack images to (N, 3, H, W) uint8 on the backbone's device."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(backbone.mean.device)

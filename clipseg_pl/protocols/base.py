@@ -1,4 +1,4 @@
-"""What every protocol offers."""
+"""Base class of the evaluation protocols."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,82 +10,98 @@ from torch import Tensor, nn
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.sample import Batch, Classes, has_support
 
-Reading = Literal["text", "visual", "blend"]
-"""by the words, by the supports, or by both, weighted as the batch says"""
-TEXT_WEIGHT: dict[Reading, tuple[float, float]] = {
+PromptType = Literal["text", "visual", "blend"]
+"""text prompts, visual prompts, or a blend of both with the `mix_weight` of the batch"""
+TEXT_WEIGHT: dict[PromptType, tuple[float, float]] = {
     "text": (1, 1),
     "visual": (0, 0),
     "blend": (0, 1),
 }
-"""least and most that the words may weigh in a reading"""
+"""bounds of the weight of the text in a prompt type"""
 
 
 class Protocol(nn.Module, ABC):
-    """One way to evaluate.
+    """Base class of the evaluation protocols.
 
     Args:
-        readings: prompt types that every batch is evaluated with, each with numbers of its own; the
-            images are encoded once for all of them. The first one decides which checkpoint is
-            best (see `monitor`) and which threshold and absent cut are stored in it.
+        prompt_types: prompt types to evaluate every batch with, each with its own metrics. Images
+            are encoded once for all of them. The first prompt type determines the best checkpoint
+            (see `monitor`) and the threshold and absent cut that are stored in it.
     """
 
-    def __init__(self, readings: Sequence[Reading]) -> None:
-        """Keep the prompt types.
+    def __init__(self, prompt_types: Sequence[PromptType]) -> None:
+        """Check and store the prompt types.
 
         Raises:
-            ValueError: if there is none, an unknown one, or one twice.
+            ValueError: if there is no prompt type, an unknown one, or a duplicate.
         """
         super().__init__()
-        if not readings or set(readings) - set(TEXT_WEIGHT) or len(set(readings)) < len(readings):
+        if (
+            not prompt_types
+            or set(prompt_types) - set(TEXT_WEIGHT)
+            or len(set(prompt_types)) < len(prompt_types)
+        ):
             raise ValueError(
-                f"protocol.readings must be one or more distinct of {', '.join(TEXT_WEIGHT)}, not "
-                f"{list(readings)}"
+                "protocol.prompt_types must contain one or more of "
+                f"{', '.join(TEXT_WEIGHT)}, without duplicates, not {list(prompt_types)}"
             )
-        self.readings = tuple(readings)
+        self.prompt_types = tuple(prompt_types)
         self.classes = Classes()
-        """of the data that is evaluated, set before it is"""
+        """classes of the evaluated data, set before the evaluation"""
 
-    def selected(self, reading: Reading, batch: Batch) -> Tensor:
-        """Which prompts a reading is for: all for text, those with supports for visual: (P,)."""
-        present = has_support(batch)
-        return present if reading == "visual" else torch.ones_like(present)
+    def selected(self, prompt_type: PromptType, batch: Batch) -> Tensor:
+        """Return the prompts to evaluate with a prompt type, (P,) bool.
+
+        Visual prompts need a support image; all prompts are evaluated with the other prompt types.
+        """
+        supported = has_support(batch)
+        return supported if prompt_type == "visual" else torch.ones_like(supported)
 
     @abstractmethod
-    def update(self, reading: Reading, logits: Tensor, batch: Batch, selected: Tensor) -> None:
-        """Measure the (K, 1, H, W) logits of the K selected of P prompts."""
+    def update(
+        self, prompt_type: PromptType, logits: Tensor, batch: Batch, selected: Tensor
+    ) -> None:
+        """Update the metrics with a batch.
+
+        Args:
+            prompt_type: prompt type of the logits.
+            logits: (K, 1, H, W) logits of the K selected prompts.
+            batch: a batch with P prompts.
+            selected: (P,) bool, the result of `selected`.
+        """
 
     @abstractmethod
     def compute(
-        self, kept_threshold: float | None, kept_cut: float | None = None
+        self, stored_threshold: float | None, stored_cut: float | None = None
     ) -> dict[str, float]:
-        """Return every number, named `<reading>/<metric>`.
+        """Return all metrics, named `<prompt_type>/<metric>`.
 
         Args:
-            kept_threshold: the checkpoint's own, adds `@kept` where it is known.
-            kept_cut: the same of the cut below which a prompt is judged absent.
+            stored_threshold: threshold stored in the checkpoint; adds metrics with `@stored`.
+            stored_cut: absent cut stored in the checkpoint; adds metrics with `@stored`.
         """
 
-    def report(self, kept_threshold: float | None) -> Report:
-        """Break the numbers down: title -> name -> number; by default there is nothing.
+    def report(self, stored_threshold: float | None) -> Report:
+        """Return detailed results: title -> name -> value; empty by default.
 
         Args:
-            kept_threshold: as for `compute`.
+            stored_threshold: threshold stored in the checkpoint.
         """
         return {}
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget what was measured."""
+        """Reset all metrics."""
 
     @property
     def monitor(self) -> str:
-        """The number that `best.ckpt` follows, higher is better."""
-        return f"{self.readings[0]}/miou@best"
+        """Name of the metric that selects `best.ckpt`; higher is better."""
+        return f"{self.prompt_types[0]}/miou@best"
 
     @abstractmethod
     def best_threshold(self) -> float | None:
-        """The threshold that a checkpoint should keep after this evaluation, if there is one."""
+        """Return the threshold to store in a checkpoint after this evaluation, if any."""
 
     def best_cut(self) -> float | None:
-        """The score below which use on photos should judge a prompt absent; by default unknown."""
+        """Return the absent cut to store in a checkpoint; None by default."""
         return None

@@ -1,4 +1,4 @@
-"""What things are for, can do and have: prompts that name no object."""
+"""Generalised prompts: affordances, attributes and parts instead of object names."""
 
 from torch import Tensor
 
@@ -11,24 +11,23 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "attributes": ("can fly", "can be driven", "can swim"),
     "parts": ("has wheels", "has legs"),
 }
-"""the prompts of each column of Table 8"""
+"""prompts of each column of Table 8"""
 
 
 class GeneralisedProtocol(Protocol):
-    """Affordances, attributes and parts, each group with its pixels pooled.
+    """Evaluate prompts for affordances, attributes and parts, each group on its own.
 
-    The column that Table 8 prints as mIoU is `iou_fg@best` of a group.
+    The column mIoU of Table 8 is `iou_fg@best` of a group. See docs/deviations.md (table-rows).
 
-    Reference: paper section 5.4, Table 8.
+    Reference: paper, section 5.4 and Table 8.
     """
 
     def __init__(self) -> None:
-        """Create the metrics of each group."""
         super().__init__(["text"])
         self.metrics = Overlaps([f"text/{group}" for group in GROUPS])
 
-    def update(self, reading: str, logits: Tensor, batch: Batch, selected: Tensor) -> None:
-        """Measure (P, 1, H, W) logits; prompts of no group do not count."""
+    def update(self, prompt_type: str, logits: Tensor, batch: Batch, selected: Tensor) -> None:
+        """Update the metrics with (P, 1, H, W) logits; prompts outside all groups are ignored."""
         probability = logits.float().sigmoid()
         for group, prompts in GROUPS.items():
             rows = [row for row, phrase in enumerate(batch["phrase"]) if phrase in prompts]
@@ -41,24 +40,24 @@ class GeneralisedProtocol(Protocol):
                 )
 
     def compute(
-        self, kept_threshold: float | None, kept_cut: float | None = None
+        self, stored_threshold: float | None, stored_cut: float | None = None
     ) -> dict[str, float]:
-        """Return every number, named `text/<group>/<metric>`."""
-        return self.metrics.compute(kept_threshold)
+        """Return all metrics, named `text/<group>/<metric>`."""
+        return self.metrics.compute(stored_threshold)
 
-    def report(self, kept_threshold: float | None) -> Report:
-        """Curves, and IoU by size of the target, for each group."""
-        return self.metrics.report(kept_threshold, self.classes.names)
+    def report(self, stored_threshold: float | None) -> Report:
+        """Return curves over thresholds and IoU by size of the target, for each group."""
+        return self.metrics.report(stored_threshold, self.classes.names)
 
     def reset(self) -> None:
-        """Forget what was measured."""
+        """Reset all metrics."""
         self.metrics.reset()
 
     @property
     def monitor(self) -> str:
-        """`best.ckpt` follows the mIoU of the affordances."""
+        """Name of the metric that selects `best.ckpt`, the mIoU of the affordances."""
         return "text/affordances/miou@best"
 
     def best_threshold(self) -> float:
-        """The threshold of the best mean IoU of the affordances."""
+        """Return the threshold with the best mIoU of the affordances."""
         return best(self.metrics["text/affordances"].miou())

@@ -1,50 +1,55 @@
-"""Masks of a class, asked for by a support image or by the class's name."""
+"""One-shot segmentation of a class, by a support image or by the name of the class."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipseg_pl.protocols.base import Protocol, Reading
+from clipseg_pl.protocols.base import PromptType, Protocol
 from clipseg_pl.protocols.overlap import Overlaps, Report, best
 from clipseg_pl.sample import Batch
 
 
 class OneShotProtocol(Protocol):
-    """Pascal-5i and COCO-20i: mIoU over the classes of a fold, IoU_FG, IoU_BIN and AP.
+    """Evaluate Pascal-5i and COCO-20i: mIoU over the classes of a fold, IoU_FG, IoU_BIN and AP.
 
-    Where a benchmark scores at another size than the model's (Pascal-5i: a square of the photo's
-    longer side), probabilities are resized to it, bilinear with aligned corners as PFENet does.
+    Some benchmarks evaluate at another size than the model's. Pascal-5i uses a square whose side is
+    the longer side of the photo. Probabilities are resized to this size as in PFENet, bilinear with
+    aligned corners.
 
     Args:
-        num_classes: of the dataset, 20 or 80; classes that no prompt asks for do not count.
-        readings: "visual" is one-shot segmentation, "text" the zero-shot one of Table 7.
+        num_classes: number of classes of the dataset, 20 or 80. Classes without prompts are
+            excluded from mIoU.
+        prompt_types: "visual" is one-shot segmentation, "text" the zero-shot version in Table 7.
 
-    Reference: paper sections 5.2 and 5.3, Tables 5, 6 and 7.
+    Reference: paper, sections 5.2 and 5.3, Tables 5, 6 and 7.
     """
 
-    def __init__(self, num_classes: int, readings: Sequence[Reading] = ("visual", "text")) -> None:
-        """Create the metrics of each reading."""
-        super().__init__(readings)
+    def __init__(
+        self, num_classes: int, prompt_types: Sequence[PromptType] = ("visual", "text")
+    ) -> None:
+        super().__init__(prompt_types)
         self.num_classes = num_classes
-        self.metrics = Overlaps(self.readings, num_classes)
+        self.metrics = Overlaps(self.prompt_types, num_classes)
 
-    def update(self, reading: Reading, logits: Tensor, batch: Batch, selected: Tensor) -> None:
-        """Measure the (K, 1, H, W) logits of the K selected of P prompts.
+    def update(
+        self, prompt_type: PromptType, logits: Tensor, batch: Batch, selected: Tensor
+    ) -> None:
+        """Update the metrics with the (K, 1, H, W) logits of the K selected of P prompts.
 
         Raises:
-            ValueError: for class ids that the protocol does not have.
+            ValueError: if a class id is not in [0, num_classes).
         """
         if not ((0 <= batch["class_id"]) & (batch["class_id"] < self.num_classes)).all():
             raise ValueError(
-                f"OneShotProtocol has {self.num_classes} classes, and the data ask for others: lay "
-                "an overlay of experiments/benchmarks behind all that set data"
+                f"OneShotProtocol has {self.num_classes} classes, but the data has other ids; "
+                "put a config of experiments/benchmarks after all configs that set the data"
             )
         probability, sizes = logits.float().sigmoid(), batch["target_size"][selected]
         target, valid = batch["query_mask"][selected], batch["valid_mask"][selected]
         for height, width in sorted({(height, width) for height, width in sizes.tolist()}):
             same = (sizes == sizes.new_tensor((height, width))).all(1)
-            self.metrics[reading].update(
+            self.metrics[prompt_type].update(
                 _resize(probability[same], height, width),
                 target[same, :, :height, :width],
                 valid[same, :, :height, :width],
@@ -52,22 +57,22 @@ class OneShotProtocol(Protocol):
             )
 
     def compute(
-        self, kept_threshold: float | None, kept_cut: float | None = None
+        self, stored_threshold: float | None, stored_cut: float | None = None
     ) -> dict[str, float]:
-        """Return every number, named `<reading>/<metric>`."""
-        return self.metrics.compute(kept_threshold)
+        """Return all metrics, named `<prompt_type>/<metric>`."""
+        return self.metrics.compute(stored_threshold)
 
-    def report(self, kept_threshold: float | None) -> Report:
-        """Curves, and IoU by class and by size of the target, for each reading."""
-        return self.metrics.report(kept_threshold, self.classes.names)
+    def report(self, stored_threshold: float | None) -> Report:
+        """Return curves and IoU by class and by size of the target, for each prompt type."""
+        return self.metrics.report(stored_threshold, self.classes.names)
 
     def reset(self) -> None:
-        """Forget what was measured."""
+        """Reset all metrics."""
         self.metrics.reset()
 
     def best_threshold(self) -> float:
-        """The threshold of the best mIoU, by the first reading."""
-        return best(self.metrics[self.readings[0]].miou())
+        """Return the threshold with the best mIoU of the first prompt type."""
+        return best(self.metrics[self.prompt_types[0]].miou())
 
 
 def _resize(probability: Tensor, height: int, width: int) -> Tensor:
@@ -75,4 +80,4 @@ def _resize(probability: Tensor, height: int, width: int) -> Tensor:
         return probability
     size = (height, width)
     resized = F.interpolate(probability, size, mode="bilinear", align_corners=True)
-    return resized.clamp(0, 1)  # sums of weights may exceed 1 by a rounding
+    return resized.clamp(0, 1)  # interpolation may exceed 1 because of rounding

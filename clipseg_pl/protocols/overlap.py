@@ -1,4 +1,4 @@
-"""The numbers that all thresholded protocols share: mIoU, IoU_FG, IoU_BIN, AP."""
+"""Metrics shared by all protocols that threshold probabilities: mIoU, IoU_FG, IoU_BIN and AP."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,27 +21,26 @@ from clipseg_pl.metrics.threshold_counts import (
 )
 
 Report = dict[str, dict[str, float]]
-"""title -> name -> number"""
+"""title -> name -> value"""
 
 REPORTED_THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
-"""those the paper prints results at"""
+"""thresholds of the results in the paper"""
 
-_ROUNDING = 1e-12  # sums over other numbers of ranks differ by less
-_SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)  # shares of the image
+_ROUNDING = 1e-12  # upper bound of differences between sums over different numbers of ranks
+_SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)  # upper bounds of the target's share of the image
 SIZE_NAMES = ("to 1 %", "1 to 2 %", "2 to 5 %", "5 to 10 %", "10 to 20 %", "above 20 %")
-"""of the groups of targets that reports tell apart"""
+"""names of the groups of targets in reports"""
 
 
 class OverlapMetrics(nn.Module):
-    """The metrics of one reading, over prompts that name what is there.
+    """Metrics of one prompt type, over prompts that are present in their image.
 
     Args:
-        num_classes: class ids lie in [0, num_classes), and mIoU is the mean over classes, each
-            with its pixels summed; by default it is the mean over prompts, each by itself.
+        num_classes: number of classes. mIoU is then the mean over classes of the IoU of their
+            summed pixels. By default (0), mIoU is the mean over prompts.
     """
 
     def __init__(self, num_classes: int = 0) -> None:
-        """Create the metrics."""
         super().__init__()
         self.prompts = MeanIoUPerPrompt(len(_SIZES) + 1)
         self.classes = MeanIoUPerClass(num_classes) if num_classes else None
@@ -54,8 +53,8 @@ class OverlapMetrics(nn.Module):
         Args:
             probability: (K, 1, H, W) float32, 0 to 1.
             target: (K, 1, H, W) bool.
-            valid: (K, 1, H, W) bool, the pixels that count.
-            class_id: (K,) int64, read where mIoU is a mean over classes.
+            valid: (K, 1, H, W) bool, pixels to count.
+            class_id: (K,) int64, used if mIoU is a mean over classes.
         """
         counted = histograms(probability, target, valid)
         area = counted.positives.sum(1)
@@ -67,8 +66,8 @@ class OverlapMetrics(nn.Module):
         self.counts.update(counted)
         self.ap_exact.update(probability, target, valid)
 
-    def compute(self, kept_threshold: float | None) -> dict[str, float]:
-        """Numbers by name; those that need a prompt are left out where there was none."""
+    def compute(self, stored_threshold: float | None) -> dict[str, float]:
+        """Return the metrics by name; only `prompts` if there was no prompt."""
         numbers: dict[str, float] = {"prompts": self.prompts.compute().prompts}
         if not numbers["prompts"]:
             return numbers
@@ -78,82 +77,87 @@ class OverlapMetrics(nn.Module):
         numbers["threshold@best"] = best(miou)
         numbers["ap"] = paper_average_precision(counts)
         numbers["ap_exact"] = self.ap_exact.compute()
-        return numbers | at_thresholds(curves, kept_threshold)
+        return numbers | at_thresholds(curves, stored_threshold)
 
     def miou(self) -> Tensor:
-        """(T,) float64, zeros where nothing was seen."""
+        """Return mIoU at each threshold, (T,) float64; zeros without prompts."""
         if self.classes is None:
             return self.prompts.compute().mean
-        iou, seen = self.classes.compute()
-        return iou[seen].sum(0) / seen.sum().clamp(min=1)
+        iou, present = self.classes.compute()
+        return iou[present].sum(0) / present.sum().clamp(min=1)
 
     def report(self, threshold: float, class_names: Sequence[str]) -> Report:
-        """Curves over the thresholds, and IoU by size of the target and by class.
-
-        Empty where there was no prompt.
+        """Return curves over the thresholds, and IoU by size of the target and by class.
 
         Args:
-            threshold: at which sizes and classes are compared.
-            class_names: by class id.
+            threshold: threshold for the results by size and by class.
+            class_names: indexed by class id.
+
+        Returns:
+            Title -> name -> value; empty if there was no prompt.
         """
-        every = self.prompts.compute()
-        if not every.prompts:
+        iou_of_prompts = self.prompts.compute()
+        if not iou_of_prompts.prompts:
             return {}
-        counts, place = self.counts.compute(), position(threshold)
+        counts, index = self.counts.compute(), position(threshold)
         tables: dict[str, dict[str, float]] = {
             "miou by threshold": _curve(self.miou()),
             "precision by threshold": _curve(counts.tp / (counts.tp + counts.fp).clamp(min=1)),
             "recall by threshold": _curve(counts.tp / (counts.tp + counts.fn).clamp(min=1)),
         }
         tables[f"mean iou@{threshold:g} by share of the image"] = {
-            name: float(every.of_groups[group, place])
+            name: float(iou_of_prompts.group_mean[group, index])
             for group, name in enumerate(SIZE_NAMES)
-            if every.group_prompts[group]
+            if iou_of_prompts.group_prompts[group]
         }
         if self.classes is not None:
-            iou, seen = self.classes.compute()
+            iou, present = self.classes.compute()
             tables[f"iou@{threshold:g} by class"] = {
-                class_names[number]: float(iou[number, place])
-                for number in seen.nonzero()[:, 0].tolist()
+                class_names[class_id]: float(iou[class_id, index])
+                for class_id in present.nonzero()[:, 0].tolist()
             }
         return tables
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset all metrics."""
         for metric in (self.prompts, self.classes, self.counts, self.ap_exact):
             if metric is not None:
                 metric.reset()
 
 
 class Overlaps(nn.ModuleDict):
-    """`OverlapMetrics` by name.
+    """A dictionary of `OverlapMetrics`.
 
     Args:
-        names: what the numbers of each are named after.
+        names: keys, used as prefixes of the metric names.
         num_classes: see `OverlapMetrics`.
     """
 
     def __init__(self, names: Sequence[str], num_classes: int = 0) -> None:
-        """Create the metrics."""
         super().__init__({name: OverlapMetrics(num_classes) for name in names})
 
     def __getitem__(self, name: str) -> OverlapMetrics:
-        """The metrics of a name."""
+        """Return the metrics with a name."""
         metrics = super().__getitem__(name)
         assert isinstance(metrics, OverlapMetrics)
         return metrics
 
-    def compute(self, kept_threshold: float | None) -> dict[str, float]:
-        """Every number, named `<name>/<metric>`."""
+    def compute(self, stored_threshold: float | None) -> dict[str, float]:
+        """Return all metrics, named `<name>/<metric>`."""
         return {
             f"{name}/{metric}": value
             for name in self
-            for metric, value in self[name].compute(kept_threshold).items()
+            for metric, value in self[name].compute(stored_threshold).items()
         }
 
-    def report(self, kept_threshold: float | None, class_names: Sequence[str]) -> Report:
-        """Every table, titled `<name>: <title>`; at the paper's threshold where none is kept."""
-        threshold, _ = threshold_in_use(None, kept_threshold)
+    def report(self, stored_threshold: float | None, class_names: Sequence[str]) -> Report:
+        """Return all tables, titled `<name>: <title>`.
+
+        Args:
+            stored_threshold: threshold stored in the checkpoint; the paper's is used if None.
+            class_names: indexed by class id.
+        """
+        threshold, _ = threshold_in_use(None, stored_threshold)
         return {
             f"{name}: {title}": table
             for name in self
@@ -161,22 +165,22 @@ class Overlaps(nn.ModuleDict):
         }
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset all metrics."""
         for name in self:
             self[name].reset()
 
 
 def best(curve: Tensor) -> float:
-    """The lowest of the thresholds at which a curve (T,) is highest, but for rounding."""
+    """Return the lowest threshold at which a curve (T,) is maximal, up to rounding errors."""
     highest = curve >= curve.max() - _ROUNDING
     return round(float(THRESHOLDS[int(highest.int().argmax())]), 2)
 
 
-def at_thresholds(curves: Mapping[str, Tensor], kept_threshold: float | None) -> dict[str, float]:
-    """Read curves (T,) at the paper's thresholds, and at the one kept in the checkpoint."""
+def at_thresholds(curves: Mapping[str, Tensor], stored_threshold: float | None) -> dict[str, float]:
+    """Return the values of curves (T,) at the paper's thresholds and at the stored threshold."""
     at = {f"{threshold:g}": threshold for threshold in REPORTED_THRESHOLDS}
-    if kept_threshold is not None:
-        at["kept"] = kept_threshold
+    if stored_threshold is not None:
+        at["stored"] = stored_threshold
     return {
         f"{name}@{label}": float(curve[position(threshold)])
         for name, curve in curves.items()
@@ -185,12 +189,12 @@ def at_thresholds(curves: Mapping[str, Tensor], kept_threshold: float | None) ->
 
 
 def position(threshold: float) -> int:
-    """Index of the grid threshold nearest to the given one."""
+    """Return the index of the nearest of the 49 thresholds."""
     return int((THRESHOLDS - threshold).abs().argmin())
 
 
 def _curve(values: Tensor) -> dict[str, float]:
-    """(T,) by threshold."""
+    """Return the values (T,) by threshold."""
     return {
         f"{threshold:.2f}": value
         for threshold, value in zip(THRESHOLDS.tolist(), values.tolist(), strict=True)

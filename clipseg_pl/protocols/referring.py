@@ -1,4 +1,4 @@
-"""Referring expressions: PhraseCut by text and by visual prompt."""
+"""Referring expression segmentation on PhraseCut, by text and by visual prompt."""
 
 from collections.abc import Sequence
 
@@ -7,99 +7,106 @@ from torch import Tensor, nn
 from clipseg_pl.metrics.functional import histograms, presence
 from clipseg_pl.metrics.presence import Presence, balanced_accuracy, best_cut, presence_auc
 from clipseg_pl.metrics.threshold_counts import FalsePositives
-from clipseg_pl.protocols.base import Protocol, Reading
+from clipseg_pl.protocols.base import PromptType, Protocol
 from clipseg_pl.protocols.overlap import Overlaps, Report, at_thresholds, best
 from clipseg_pl.sample import Batch
 
 
 class ReferringProtocol(Protocol):
-    """Referring expressions on PhraseCut, by text and by visual prompt.
+    """Evaluate referring expressions on PhraseCut, by text and by visual prompt.
 
-    Prompts that name what is in the image make mIoU (mean over prompts), IoU_FG, IoU_BIN, AP and
-    exact AP; phrases that are absent make the rates of false positives. Each is given at the
-    paper's thresholds, at the `best` of the 49 (chosen on the very set, as the paper's Table 9
-    does) and at the one `kept` in the checkpoint. Both together make the numbers of `presence`;
-    no mask is emptied by them here.
+    Present prompts are evaluated by mIoU (mean over prompts), IoU_FG, IoU_BIN, AP and exact AP.
+    Absent prompts are evaluated by the rate and area of false positives.
+
+    Thresholded metrics are computed at the paper's thresholds, at the `best` of 49 thresholds,
+    which is chosen on the evaluated split as in Table 9 (see docs/deviations.md, best-threshold),
+    and at the `stored` threshold of the checkpoint.
+
+    Present and absent prompts together give the `presence` metrics. The absent cut does not change
+    the masks here.
 
     Args:
-        readings: any of "text", "visual" and "blend"; see `Protocol`.
+        prompt_types: any of "text", "visual" and "blend", see `Protocol`.
 
-    Reference: paper section 5.1, Tables 3 and 9.
+    Reference: paper, section 5.1, Tables 3 and 9.
     """
 
-    def __init__(self, readings: Sequence[Reading] = ("text", "visual")) -> None:
-        """Create the metrics of each reading."""
-        super().__init__(readings)
-        self.named = Overlaps(self.readings)
-        self.absent = nn.ModuleDict({reading: FalsePositives() for reading in readings})
-        self.presence = nn.ModuleDict({reading: Presence() for reading in readings})
+    def __init__(self, prompt_types: Sequence[PromptType] = ("text", "visual")) -> None:
+        super().__init__(prompt_types)
+        self.present = Overlaps(self.prompt_types)
+        self.absent = nn.ModuleDict({prompt_type: FalsePositives() for prompt_type in prompt_types})
+        self.presence = nn.ModuleDict({prompt_type: Presence() for prompt_type in prompt_types})
 
-    def update(self, reading: Reading, logits: Tensor, batch: Batch, selected: Tensor) -> None:
-        """Measure the (K, 1, H, W) logits of the K selected of P prompts."""
+    def update(
+        self, prompt_type: PromptType, logits: Tensor, batch: Batch, selected: Tensor
+    ) -> None:
+        """Update the metrics with the (K, 1, H, W) logits of the K selected of P prompts."""
         probability = logits.float().sigmoid()
         absent = batch["negative"][selected]
         target, valid = batch["query_mask"][selected], batch["valid_mask"][selected]
         classes = batch["class_id"][selected]
-        self.named[reading].update(
+        self.present[prompt_type].update(
             probability[~absent], target[~absent], valid[~absent], classes[~absent]
         )
         counted = histograms(probability[absent], target[absent], valid[absent])
-        self._absent(reading).update(counted)
-        self._presence(reading).update(presence(probability), absent)
+        self._absent(prompt_type).update(counted)
+        self._presence(prompt_type).update(presence(probability), absent)
 
     def compute(
-        self, kept_threshold: float | None, kept_cut: float | None = None
+        self, stored_threshold: float | None, stored_cut: float | None = None
     ) -> dict[str, float]:
-        """Return every number, named `<reading>/<metric>`."""
-        numbers = self.named.compute(kept_threshold)
-        for reading in self.readings:
-            rate, area, prompts = self._absent(reading).compute()
+        """Return all metrics, named `<prompt_type>/<metric>`."""
+        numbers = self.present.compute(stored_threshold)
+        for prompt_type in self.prompt_types:
+            rate, area, prompts = self._absent(prompt_type).compute()
             curves = {"absent_rate": rate, "absent_area": area} if prompts else {}
-            absent = {"absent_prompts": prompts, **at_thresholds(curves, kept_threshold)}
-            absent |= self._told_apart(reading, kept_cut)
-            numbers |= {f"{reading}/{name}": value for name, value in absent.items()}
+            absent = {"absent_prompts": prompts, **at_thresholds(curves, stored_threshold)}
+            absent |= self._presence_metrics(prompt_type, stored_cut)
+            numbers |= {f"{prompt_type}/{name}": value for name, value in absent.items()}
         return numbers
 
-    def _told_apart(self, reading: Reading, kept_cut: float | None) -> dict[str, float]:
-        counts = self._presence(reading).compute()
+    def _presence_metrics(
+        self, prompt_type: PromptType, stored_cut: float | None
+    ) -> dict[str, float]:
+        counts = self._presence(prompt_type).compute()
         if counts is None:
             return {}
-        cuts = {"best": best_cut(counts)} | ({} if kept_cut is None else {"kept": kept_cut})
+        cuts = {"best": best_cut(counts)} | ({} if stored_cut is None else {"stored": stored_cut})
         accuracy = {
             f"presence_accuracy@{label}": balanced_accuracy(counts, cut)
             for label, cut in cuts.items()
         }
         return {"presence_auc": presence_auc(counts), **accuracy, "absent_cut@best": cuts["best"]}
 
-    def report(self, kept_threshold: float | None) -> Report:
-        """Curves, and IoU by size of the target, for each reading."""
-        return self.named.report(kept_threshold, self.classes.names)
+    def report(self, stored_threshold: float | None) -> Report:
+        """Return curves over thresholds and IoU by size of the target, for each prompt type."""
+        return self.present.report(stored_threshold, self.classes.names)
 
     def reset(self) -> None:
-        """Forget what was measured."""
-        self.named.reset()
-        for reading in self.readings:
-            self._absent(reading).reset()
-            self._presence(reading).reset()
+        """Reset all metrics."""
+        self.present.reset()
+        for prompt_type in self.prompt_types:
+            self._absent(prompt_type).reset()
+            self._presence(prompt_type).reset()
 
     def best_threshold(self) -> float:
-        """The threshold of the best mIoU of the first reading."""
-        return best(self.named[self.readings[0]].miou())
+        """Return the threshold with the best mIoU of the first prompt type."""
+        return best(self.present[self.prompt_types[0]].miou())
 
     def best_cut(self) -> float | None:
-        """The cut of the best balanced accuracy of the first reading.
+        """Return the absent cut with the best balanced accuracy of the first prompt type.
 
-        None if no phrase was absent, or all were.
+        None if all prompts were present or all were absent.
         """
-        counts = self._presence(self.readings[0]).compute()
+        counts = self._presence(self.prompt_types[0]).compute()
         return None if counts is None else best_cut(counts)
 
-    def _absent(self, reading: Reading) -> FalsePositives:
-        metric = self.absent[reading]
+    def _absent(self, prompt_type: PromptType) -> FalsePositives:
+        metric = self.absent[prompt_type]
         assert isinstance(metric, FalsePositives)
         return metric
 
-    def _presence(self, reading: Reading) -> Presence:
-        metric = self.presence[reading]
+    def _presence(self, prompt_type: PromptType) -> Presence:
+        metric = self.presence[prompt_type]
         assert isinstance(metric, Presence)
         return metric

@@ -1,4 +1,4 @@
-"""Every pixel to one of the classes, some of which training left out."""
+"""Generalised zero-shot segmentation: classify pixels into seen and unseen classes."""
 
 import torch
 from torch import Tensor
@@ -13,39 +13,40 @@ _NOT_VALID = -1
 
 
 class ZeroShotProtocol(Protocol):
-    """Generalised zero-shot segmentation of Pascal VOC.
+    """Evaluate generalised zero-shot segmentation on Pascal VOC.
 
-    Every image comes with one prompt a class, "background" first. Each pixel goes to the class of
-    the largest probability, the background's multiplied by a factor. `miou_seen` is the mean IoU
-    of classes that training may have seen, among them the background; `miou_unseen` that of the
-    others. The authors' evaluation hands the two lists over in the wrong order, so that
-    what they print as "seen" is probably `miou_unseen`, and the other way round.
+    Every image has one prompt per class, "background" first. Each pixel is assigned to the class
+    with the highest probability, after multiplying the background's by a factor. `miou_seen` is the
+    mean IoU of the seen classes, including the background, and `miou_unseen` that of the unseen
+    classes. The authors' evaluation probably swaps the two, see docs/deviations.md (seen-unseen).
 
     Args:
-        background_factor: on the background's probability; the authors' 3.
-        num_classes: with the background.
+        background_factor: factor of the background's probability, 3 in the authors' code. See
+            docs/deviations.md (background-factor).
+        num_classes: number of classes including the background.
 
-    Reference: paper section 5.2, Table 4.
+    Reference: paper, section 5.2 and Table 4.
     """
 
     def __init__(self, background_factor: float = 3.0, num_classes: int = 21) -> None:
-        """Create the metric."""
         super().__init__(["text"])
         self.background_factor, self.num_classes = background_factor, num_classes
         self.confusion = MulticlassConfusionMatrix(
             num_classes, ignore_index=_NOT_VALID, validate_args=False
         )
 
-    def update(self, reading: str, logits: Tensor, batch: Batch, selected: Tensor) -> None:
-        """Measure the (P, 1, H, W) logits of B images with a prompt for each class in turn.
+    def update(self, prompt_type: str, logits: Tensor, batch: Batch, selected: Tensor) -> None:
+        """Update the confusion matrix with the (P, 1, H, W) logits of B images.
 
         Raises:
-            ValueError: if the prompts are others.
+            ValueError: if the prompts of each image are not all classes in the order of their ids.
         """
         images, class_id = len(batch["query_image"]), batch["class_id"]
-        asked = torch.arange(self.num_classes, device=class_id.device).repeat(images)
-        if not torch.equal(class_id, asked):
-            raise ValueError("ZeroShotProtocol needs one prompt a class, in the classes' order")
+        expected = torch.arange(self.num_classes, device=class_id.device).repeat(images)
+        if not torch.equal(class_id, expected):
+            raise ValueError(
+                "ZeroShotProtocol needs one prompt per class and image, in the order of the ids"
+            )
         shape = (images, self.num_classes, *logits.shape[2:])
         probability = logits.float().sigmoid().view(shape)  # P 1 H W -> B classes H W
         probability[:, 0] *= self.background_factor
@@ -55,30 +56,30 @@ class ZeroShotProtocol(Protocol):
         self.confusion.update(probability.argmax(1), target)
 
     def compute(
-        self, kept_threshold: float | None, kept_cut: float | None = None
+        self, stored_threshold: float | None, stored_cut: float | None = None
     ) -> dict[str, float]:
-        """Return every number, named `text/<metric>`; no threshold is involved."""
-        found = generalised_iou(self.confusion.compute(), self.classes.unseen)
+        """Return all metrics, named `text/<metric>`. They do not depend on a threshold."""
+        iou = generalised_iou(self.confusion.compute(), self.classes.unseen)
         return {
-            "text/miou_seen": found.seen,
-            "text/miou_unseen": found.unseen,
-            "text/miou_harmonic": found.harmonic,
-            "text/miou": found.overall,
+            "text/miou_seen": iou.seen,
+            "text/miou_unseen": iou.unseen,
+            "text/miou_harmonic": iou.harmonic,
+            "text/miou": iou.overall,
         }
 
-    def report(self, kept_threshold: float | None) -> Report:
-        """IoU by class."""
+    def report(self, stored_threshold: float | None) -> Report:
+        """Return the IoU by class."""
         iou = class_iou(self.confusion.compute()).tolist()
         return {"text: iou by class": dict(zip(self.classes.names, iou, strict=True))}
 
     def reset(self) -> None:
-        """Forget what was measured."""
+        """Reset all metrics."""
         self.confusion.reset()
 
     @property
     def monitor(self) -> str:
-        """`best.ckpt` follows the seen classes; selecting on unseen ones would leak them."""
+        """Name of the metric that selects `best.ckpt`; selecting by unseen classes would leak."""
         return "text/miou_seen"
 
     def best_threshold(self) -> None:
-        """There is none: every pixel goes to one class."""
+        """Return None, since pixels are classified without a threshold."""

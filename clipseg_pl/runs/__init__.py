@@ -1,1 +1,1 @@
-"""One run and many: folders, launching, sweeps and the tables of the paper."""
+"""Folders and launching of runs, sweeps, and the tables of the paper."""

@@ -1,4 +1,4 @@
-"""A run of `fit`: planned, skipped if done, resumed or launched; behind `tables` and `sweep`."""
+"""A run of `fit` as `tables` and `sweep` launch it: skipped if finished, resumed if interrupted."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKPOINTS = "checkpoints"
-"""folder of a run's checkpoints, in its own"""
+"""subfolder of a run's folder"""
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Run:
     """One training.
 
     Args:
-        arguments: of `python -m clipseg_pl`, without a folder.
-        folder: where the run lies.
-        config: resolved.
+        arguments: arguments of `python -m clipseg_pl`, without a folder.
+        folder: folder of the run.
+        config: resolved config.
     """
 
     arguments: Sequence[str]
@@ -28,16 +28,16 @@ class Run:
 
     @property
     def last(self) -> Path:
-        """Its newest checkpoint."""
+        """Path of the newest checkpoint."""
         return self.folder / CHECKPOINTS / "last.ckpt"
 
     @property
     def command(self) -> list[str]:
-        """Arguments of `python -m clipseg_pl` with the folder."""
+        """Arguments of `python -m clipseg_pl`, with the folder."""
         return [*self.arguments, f"--trainer.default_root_dir={self.folder}"]
 
     def is_finished(self) -> bool:
-        """Whether it has taken all steps, by its results or else by its last checkpoint."""
+        """Return whether all steps were taken, by the results file or the last checkpoint."""
         steps = self.config["trainer"]["max_steps"]
         results = newest_results(self.folder, "fit")
         if results is not None and results["step"] >= steps:
@@ -47,29 +47,33 @@ class Run:
         return self.last.exists() and read_checkpoint(self.last)["global_step"] >= steps
 
     def finish(self) -> bool:
-        """Run what is left, from the last checkpoint if there is one; whether it went well."""
+        """Run the remaining steps, from the last checkpoint if there is one.
+
+        Returns:
+            Whether the run has succeeded.
+        """
         if self.is_finished():
             return True
         return launch([*self.command, *(["--ckpt_path=last"] if self.last.exists() else [])])
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:
-    """The command that a user would type, with this Python."""
+    """Return the command line of clipseg_pl for this Python interpreter."""
     return [sys.executable, "-m", "clipseg_pl", *arguments]
 
 
 def launch(arguments: Sequence[str]) -> bool:
-    """Run in a process of its own, which may start further ones; whether all went well."""
+    """Run clipseg_pl in a separate process and return whether it has succeeded."""
     with subprocess.Popen(command_line(arguments)) as process:
         try:
             return process.wait() == 0
         except KeyboardInterrupt:
-            process.wait()  # it was interrupted as well, and tidies up
+            process.wait()  # the process was interrupted too; let it clean up
             raise
 
 
-def newest_results(folder: Path, verb: str) -> dict[str, Any] | None:
-    """What the newest results file of a verb holds; None where a run has left none."""
-    files = folder.glob(f"results/{verb}-*.json")
+def newest_results(folder: Path, command: str) -> dict[str, Any] | None:
+    """Return the content of the newest results file of a command, or None if there is none."""
+    files = folder.glob(f"results/{command}-*.json")
     newest = max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
     return json.loads(newest.read_text()) if newest else None

@@ -1,1 +1,1 @@
-"""Training and evaluation in Lightning: the module, its schedule, and callbacks."""
+"""Training and evaluation with Lightning: the module, its schedule and its callbacks."""

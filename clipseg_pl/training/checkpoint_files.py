@@ -1,4 +1,4 @@
-"""Checkpoints on disk: there whole or not at all, and read without running what is in them."""
+"""Atomic writing and safe reading of checkpoint files."""
 
 import io
 import os
@@ -11,19 +11,18 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from clipseg_pl.atomic import write_whole
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Lightning's, but for two things.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoint IO that writes atomically and does not read the initial checkpoint twice.
 
-    A checkpoint takes the place of the one before when all of it is on the disk; lightning moves
-    it there from the folder for temporary files, which copies it where that is another disk. And
-    the checkpoint of the command line, which was read to know what to build, is not read again.
+    A new checkpoint replaces the previous file only after it is completely on disk. Lightning
+    moves it from the temporary folder instead, which is a copy if that folder is on another disk.
 
     Args:
-        stored: that checkpoint, if there is one.
+        stored: content of the checkpoint that the command line has already read, if any.
     """
 
     def __init__(self, stored: dict[str, Any] | None = None) -> None:
-        """Keep the checkpoint until it is asked for."""
+        """Store the checkpoint for the first call of `load_checkpoint`."""
         self._stored = stored
 
     def save_checkpoint(
@@ -32,10 +31,11 @@ class WholeCheckpoints(TorchCheckpointIO):
         path: str | Path,
         storage_options: Any = None,  # noqa: ANN401 - lightning's signature
     ) -> None:
-        """Write a checkpoint into a folder that is made if missing.
+        """Write a checkpoint, and create its folder if it is missing.
 
         Raises:
-            OSError: naming the file, which is then as it was before: the disk is full, for example.
+            OSError: if the file cannot be written, for example because the disk is full. The
+                previous file is unchanged.
         """
         content = io.BytesIO()
         torch.save(checkpoint, content)
@@ -43,7 +43,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         def fill(stream: BinaryIO) -> None:
             stream.write(content.getbuffer())
             stream.flush()
-            os.fsync(stream.fileno())  # else power may fail between the renaming and the writing
+            os.fsync(stream.fileno())  # else a power failure could leave an empty renamed file
 
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -51,16 +51,16 @@ class WholeCheckpoints(TorchCheckpointIO):
             write_whole(file, fill)
         except OSError as error:
             raise OSError(
-                f"{error}; the checkpoints there are whole: make room and go on with "
+                f"{error}. The existing checkpoints are intact: free disk space and resume with "
                 "--ckpt_path last"
             ) from error
 
     def load_checkpoint(
         self,
         path: str | Path,
-        map_location: Any = "cpu",  # noqa: ANN401 - the same
+        map_location: Any = "cpu",  # noqa: ANN401 - lightning's signature
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read one; nothing but plain values and tensors is unpickled, whatever is asked for."""
+        """Read a checkpoint, always with `weights_only=True` (only plain values and tensors)."""
         stored, self._stored = self._stored, None
         return stored or super().load_checkpoint(path, map_location, weights_only=True)

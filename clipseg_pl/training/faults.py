@@ -1,4 +1,4 @@
-"""What stops a training before its checkpoints are spoiled, and an evaluation of nothing."""
+"""Checks that stop a training before its checkpoints are spoiled, and empty evaluations."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,69 +8,72 @@ from torch import Tensor
 
 from clipseg_pl.sample import Batch
 
-_NAMED = 5  # samples in an error
+_MAX_LISTED = 5  # samples in an error message
 
 
-def refuse_loss(loss: Tensor, logits: Tensor, batch: Batch, trainer: Trainer) -> None:
-    """Stop before a step that would make all weights useless.
+def reject_loss(loss: Tensor, logits: Tensor, batch: Batch, trainer: Trainer) -> None:
+    """Stop before an optimizer step with a loss that is not finite.
 
     Args:
-        loss: of the step.
-        logits: (P, 1, H, W), which the loss was made of.
-        batch: its P prompts.
-        trainer: before the step.
+        loss: loss of the step.
+        logits: (P, 1, H, W) logits from which the loss was computed.
+        batch: batch with these P prompts.
+        trainer: trainer before the step.
 
     Raises:
-        FloatingPointError: naming step (counted from 1), samples and prompts, and options that
-            train on, if the loss is not finite.
+        FloatingPointError: if the loss is not finite. The message lists the step (counted from 1),
+            the samples with their prompts, and options to continue with.
     """
     if loss.isfinite():
         return
     faulty = (~logits.detach().flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
-    faulty = faulty or list(range(len(logits)))  # the sum of all has no number
-    named = [f"{batch['prompt_id'][row]} ({batch['text_prompt'][row]!r})" for row in faulty]
-    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    faulty = faulty or list(range(len(logits)))  # all logits are finite, their sum is not
+    samples = [f"{batch['prompt_id'][row]} ({batch['text_prompt'][row]!r})" for row in faulty]
+    more = f" and {len(samples) - _MAX_LISTED} more" if len(samples) > _MAX_LISTED else ""
     raise FloatingPointError(
-        f"the loss of step {trainer.global_step + 1} is not finite, at "
-        f"{', '.join(named[:_NAMED])}{more}: {_remedy(trainer)}"
+        f"the loss at step {trainer.global_step + 1} is not finite for "
+        f"{', '.join(samples[:_MAX_LISTED])}{more}. {_advice(trainer)}"
     )
 
 
-def refuse_weights(module: LightningModule) -> None:
-    """Keep the checkpoints of earlier steps if a step has spoiled the trained weights.
+def reject_weights(module: LightningModule) -> None:
+    """Stop before weights that are not finite replace the checkpoints of earlier steps.
 
     Raises:
-        FloatingPointError: naming weight and step, and options that train on.
+        FloatingPointError: if a trained weight is not finite. The message contains the weight, the
+            step and options to continue with.
     """
     for name, weight in module.named_parameters():
         if weight.requires_grad and not weight.isfinite().all():
             raise FloatingPointError(
-                f"{name} is not finite after step {module.trainer.global_step} and was not saved: "
-                f"{_remedy(module.trainer)}"
+                f"{name} is not finite after step {module.trainer.global_step} and was not saved. "
+                f"{_advice(module.trainer)}"
             )
 
 
-def refuse_nothing(numbers: Mapping[str, float], readings: Sequence[str]) -> None:
-    """Stop an evaluation that measured no prompt; its numbers would mean nothing.
+def reject_empty_evaluation(numbers: Mapping[str, float], prompt_types: Sequence[str]) -> None:
+    """Raise if an evaluation has seen no prompt, because its metrics would be meaningless.
 
     Args:
-        numbers: of the protocol, by name.
-        readings: the prompt types that it asked for.
+        numbers: metrics of the protocol by name.
+        prompt_types: prompt types of the protocol.
 
     Raises:
-        ValueError: naming the prompt types.
+        ValueError: if no prompt of any type was evaluated.
     """
     prompts = [value for name, value in numbers.items() if name.endswith("/prompts")]
     if prompts and not any(prompts):
-        raise ValueError(f"nothing to evaluate: no sample has a prompt for {', '.join(readings)}")
+        raise ValueError(
+            f"nothing to evaluate: no sample has a prompt of type {', '.join(prompt_types)}"
+        )
 
 
-def _remedy(trainer: Trainer) -> str:
-    """Options that train on from the last good checkpoint, if there is one, more slowly."""
+def _advice(trainer: Trainer) -> str:
+    """Return options that continue from the last good checkpoint with a lower learning rate."""
     rate = trainer.optimizers[0].param_groups[0]["initial_lr"]
     last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-    going_on = "--ckpt_path last " if last.is_file() else ""
+    resume = "--ckpt_path last " if last.is_file() else ""
     return (
-        f"run it again with {going_on}--model.optimizer.init_args.lr {rate / 10:g}, a tenth of "
+        f"Run again with {resume}--model.optimizer.init_args.lr {rate / 10:g}, a tenth of "
         "the learning rate"
     )

@@ -1,4 +1,4 @@
-"""The one place that knows Weights & Biases."""
+"""Logger for Weights & Biases, the only module that imports wandb."""
 
 import os
 
@@ -7,12 +7,12 @@ from lightning.pytorch.loggers import WandbLogger
 
 
 class WeightsAndBiases(WandbLogger):
-    """Logs online where a key is at hand, else offline; never asks for one.
+    """Logs online if an API key is available and offline otherwise. Never prompts for a key.
 
     Args:
         project: name of the project.
-        name: of the run; drawn by the server if not given.
-        save_dir: folder for its files; the command line gives that of the run.
+        name: name of the run; chosen by the server if not set.
+        save_dir: folder for wandb's files; the command line sets it to the run's folder.
     """
 
     def __init__(
@@ -29,6 +29,6 @@ class WeightsAndBiases(WandbLogger):
             save_dir=folder,
             project=project,
             offline=offline,
-            # lightning's own way, an environment variable, is read too early to count
+            # lightning sets an environment variable instead, too late for wandb to see it
             mode="offline" if offline else None,
         )

@@ -1,4 +1,4 @@
-"""The LightningModule: one step for training and evaluation, decoder-only checkpoints."""
+"""LightningModule for training and evaluation, with checkpoints that contain the decoder only."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,32 +15,32 @@ from clipseg_pl.convert.loading import start_from
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.protocols.base import TEXT_WEIGHT, Protocol, Reading
+from clipseg_pl.protocols.base import TEXT_WEIGHT, PromptType, Protocol
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
-from clipseg_pl.training.faults import refuse_loss, refuse_nothing
+from clipseg_pl.training.faults import reject_empty_evaluation, reject_loss
 from clipseg_pl.training.schedule import CosineSchedule
 
-Answers = Mapping[str, tuple[Tensor, Tensor]]
+Predictions = Mapping[str, tuple[Tensor, Tensor]]
 
 _MODEL = "model."
 
 
 class CLIPSegModule(LightningModule):
-    """Trains the decoder of CLIPSeg, and evaluates it under a protocol.
+    """Trains the decoder of CLIPSeg and evaluates it with a protocol.
 
     Args:
-        backbone: frozen; a checkpoint has its name and not its weights, but for its `kept_state`.
-        decoder: builds the trained part for that backbone.
-        optimizer: over the decoder's parameters; the paper's is AdamW, lr 1e-3.
+        backbone: frozen backbone. Checkpoints contain its name and its `stored_state`, not its
+            other weights.
+        decoder: factory that builds the trained decoder for the backbone.
+        optimizer: optimizer of the decoder's parameters. The paper uses AdamW with lr 1e-3.
         min_lr: learning rate at the last step, see `CosineSchedule`.
-        protocol: how `validate` and `test` read masks out and what they measure; not part of a
-            checkpoint.
-        init_decoder: weights to start from, of any origin that `load_model` reads.
-        compile: run the backbone and the decoder through torch.compile.
+        protocol: prompt types and metrics of `validate` and `test`; not stored in checkpoints.
+        init_decoder: file with initial weights, in any format that `load_model` reads.
+        compile: compile the backbone and the decoder with torch.compile.
 
-    Reference: paper section 5 and its appendix.
+    Reference: paper, section 5 and appendix.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class CLIPSegModule(LightningModule):
         init_decoder: str | None = None,
         compile: bool = False,
     ) -> None:
-        """Compose the model and remember, in plain values, what it is."""
+        """Build the model and store its configuration as plain values."""
         super().__init__()
         with warnings.catch_warnings():
-            # under the command line these are plain values; on_save_checkpoint sees to the rest
+            # plain values under the command line; on_save_checkpoint drops the modules otherwise
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
             self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
         self.model = CLIPSeg(backbone, decoder)
@@ -69,114 +69,122 @@ class CLIPSegModule(LightningModule):
         self.optimizer, self.min_lr = optimizer, min_lr
         self.protocol = protocol or ReferringProtocol()
         self.threshold: float | None = None
-        """best threshold of the last validation while training; kept in checkpoints"""
+        """best threshold of the last validation during training; stored in checkpoints"""
         self.absent_cut: float | None = None
-        """the same of the presence below which a prompt is judged absent from a photo"""
+        """best absent cut of the last validation during training; stored in checkpoints"""
         self._steps_loaded = 0
         self.numbers: dict[str, float] = {}
-        """what the last evaluation measured, by name"""
+        """metrics of the last evaluation by name"""
         self.report: Report = {}
-        """the same broken down, see `Protocol.report`"""
+        """breakdown of the last evaluation, see `Protocol.report`"""
 
     def setup(self, stage: str) -> None:
-        """Tell the protocol what the data's class ids stand for."""
+        """Pass the classes of the data to the protocol."""
         data = getattr(self.trainer, "datamodule", None)
         self.protocol.classes = getattr(data, "classes", Classes())
 
     @property
     def steps_trained(self) -> int:
-        """Steps that the weights have seen; an evaluation's trainer starts from 0."""
+        """Number of training steps of the weights; in an evaluation, those of the checkpoint."""
         return self.trainer.global_step or self._steps_loaded
 
     def forward(self, batch: Batch) -> Tensor:
-        """Segment a batch as it was drawn: (P, 1, H, W) logits."""
+        """Return (P, 1, H, W) logits, using the mix weights of the batch."""
         conditional = self.model.conditional(
             batch["text_prompt"], batch["visual_prompt"], batch["prompt_index"], batch["mix_weight"]
         )
         return self.model(batch["query_image"], conditional, batch["query_index"])  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Binary cross-entropy, averaged over valid pixels of all prompts; see `refuse_loss`."""
+        """Return the loss of a batch.
+
+        Raises:
+            FloatingPointError: if the loss is not finite, see `reject_loss`.
+        """
         logits = self(batch)
         loss = self.loss(logits, batch)
-        refuse_loss(loss, logits, batch, self.trainer)
+        reject_loss(loss, logits, batch, self.trainer)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["phrase"]))
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
-        """Have lightning validate, and so save, after the last step in any case."""
+        """Make lightning validate, and therefore save, after the last step."""
         if self.trainer.global_step >= self.trainer.max_steps:
             self.trainer.should_stop = True
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Mean binary cross-entropy over the valid pixels, in float32.
+        """Return the mean binary cross-entropy over the valid pixels of all prompts.
 
         Args:
-            logits: (P, 1, H, W); of any floating type, since a sum over pixels overflows float16.
-            batch: with its targets.
+            logits: (P, 1, H, W) of any floating type. They are converted to float32, because the
+                sum over pixels overflows float16.
+            batch: batch with the targets.
         """
         valid, logits = batch["valid_mask"], logits.float()
         target = batch["query_mask"].float()
         per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         return (per_pixel * valid).sum() / valid.sum().clamp(min=1)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Answers:
-        """Read every prompt in all of the protocol's ways and measure."""
-        if not batch["phrase"]:  # this rank has nothing to evaluate
+    def validation_step(self, batch: Batch, batch_idx: int) -> Predictions:
+        """Evaluate every prompt with each of the protocol's prompt types."""
+        if not batch["phrase"]:  # this rank has an empty batch
             return {}
-        answers = self.read(batch)
-        for reading in self.protocol.readings:
-            logits, selected = answers[reading]
-            self.protocol.update(reading, logits, batch, selected)
-        return answers
+        predictions = self.segment(batch)
+        for prompt_type in self.protocol.prompt_types:
+            logits, selected = predictions[prompt_type]
+            self.protocol.update(prompt_type, logits, batch, selected)
+        return predictions
 
     test_step = validation_step
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor] | None:
-        """By the first reading, what is in the images; None where there is no image.
+        """Segment a batch with the protocol's first prompt type, without negatives.
 
         Returns:
-            (K, 1, H, W) probabilities of the prompts that are not `negative`, and which of the P
-            prompts they are, (P,) bool.
+            (K, 1, H, W) probabilities and the (P,) bool mask that selects these K of the P prompts;
+            None for an empty batch.
         """
         if not batch["phrase"]:
             return None
-        reading = self.protocol.readings[0]
-        named = self.protocol.selected(reading, batch) & ~batch["negative"]
-        logits = self._answer(self.model.encode(batch["query_image"]), batch, reading, named)
+        prompt_type = self.protocol.prompt_types[0]
+        named = self.protocol.selected(prompt_type, batch) & ~batch["negative"]
+        logits = self._segment(self.model.encode(batch["query_image"]), batch, prompt_type, named)
         return logits.float().sigmoid(), named
 
-    def read(self, batch: Batch) -> Answers:
-        """Segment by each reading, encoding the images once.
+    def segment(self, batch: Batch) -> Predictions:
+        """Segment by each prompt type, encoding the images once.
 
         Returns:
-            For each reading, the (K, 1, H, W) logits of the prompts it selects, and which of the
-            P prompts they are, (P,) bool.
+            For each prompt type, (K, 1, H, W) logits and the (P,) bool mask that selects these K of
+            the P prompts.
         """
         encoding = self.model.encode(batch["query_image"])
-        answers: dict[str, tuple[Tensor, Tensor]] = {}
-        for reading in self.protocol.readings:
-            selected = self.protocol.selected(reading, batch)
-            answers[reading] = self._answer(encoding, batch, reading, selected), selected
-        return answers
+        predictions: dict[str, tuple[Tensor, Tensor]] = {}
+        for prompt_type in self.protocol.prompt_types:
+            selected = self.protocol.selected(prompt_type, batch)
+            predictions[prompt_type] = (
+                self._segment(encoding, batch, prompt_type, selected),
+                selected,
+            )
+        return predictions
 
-    def _answer(
-        self, encoding: Encoding, batch: Batch, reading: Reading, selected: Tensor
+    def _segment(
+        self, encoding: Encoding, batch: Batch, prompt_type: PromptType, selected: Tensor
     ) -> Tensor:
-        """(K, 1, H, W) logits of the K selected of P prompts, read in one way."""
-        weight = batch["mix_weight"].clamp(*TEXT_WEIGHT[reading])
-        supports = batch["visual_prompt"][: 0 if reading == "text" else None]
+        """Return the (K, 1, H, W) logits of the K selected of P prompts for one prompt type."""
+        weight = batch["mix_weight"].clamp(*TEXT_WEIGHT[prompt_type])
+        supports = batch["visual_prompt"][: 0 if prompt_type == "text" else None]
         conditional = self.model.conditional(
             batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
         )
         return self.model.decode(encoding, conditional[selected], batch["query_index"][selected])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the numbers, and while training keep the best threshold and cut."""
+        """Log the metrics and, during training, store the best threshold and absent cut."""
         self._report("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the numbers."""
+        """Log the metrics."""
         self._report("test")
 
     def _report(self, stage: str) -> None:
@@ -187,14 +195,14 @@ class CLIPSegModule(LightningModule):
             self.threshold = self.protocol.best_threshold()
             self.absent_cut = self.protocol.best_cut()
         numbers = self.protocol.compute(self.threshold, self.absent_cut)
-        refuse_nothing(numbers, self.protocol.readings)
+        reject_empty_evaluation(numbers, self.protocol.prompt_types)
         self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
         self.report = self.protocol.report(self.threshold)
         self.protocol.reset()
-        self.log_dict(self.numbers, sync_dist=True)  # equal on all ranks already
+        self.log_dict(self.numbers, sync_dist=True)  # already equal on all ranks
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of six types
-        """The optimizer over what is trained, and a cosine over the steps of the run."""
+        """Return the optimizer of the trained parameters and its cosine schedule."""
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = CosineSchedule(optimizer, self.min_lr, steps)
@@ -204,12 +212,12 @@ class CLIPSegModule(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what the backbone's name gives back; add what use on photos needs."""
+        """Drop weights that can be reloaded by the backbone's name; add settings for inference."""
         state = checkpoint["state_dict"]
         stored = {k: v for k, v in state.items() if self.model.is_stored(k.removeprefix(_MODEL))}
         checkpoint["state_dict"] = stored
         given = checkpoint.get("hyper_parameters", {})
-        # a model composed in Python has no description that could be read back without pickle
+        # modules and factories of a model built in Python could be restored with pickle only
         plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
         checkpoint["hyper_parameters"] = plain
         checkpoint["threshold"], checkpoint["absent_cut"] = self.threshold, self.absent_cut
@@ -220,16 +228,16 @@ class CLIPSegModule(LightningModule):
         checkpoint["excluded"] = [name for name in excluded if before is None or name in before]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the threshold and cut, the number of steps and what was excluded so far."""
+        """Restore the threshold, the absent cut, the number of steps and the excluded classes."""
         self.model.decoder.check_layers(checkpoint.get("layers"))
         self.threshold = checkpoint.get("threshold")
-        self.absent_cut = checkpoint.get("absent_cut")  # older checkpoints have none
+        self.absent_cut = checkpoint.get("absent_cut")  # not in older checkpoints
         self._steps_loaded = checkpoint.get("global_step", 0)
         self._excluded_before = checkpoint.get("excluded", ())
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:  # noqa: ANN401 - torch's named tuple has no public name
-        """Load the weights of a checkpoint, see `CLIPSeg.load_state_dict`."""
+        """Load the weights of a checkpoint; see `CLIPSeg.load_state_dict`."""
         weights = {key.removeprefix(_MODEL): value for key, value in state_dict.items()}
         return self.model.load_state_dict(weights, strict, assign)

@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a run."""
+"""Learning rate schedule."""
 
 import math
 from collections.abc import Callable
@@ -9,36 +9,35 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class CosineSchedule(LambdaLR):
-    """Lowers the learning rate of each parameter group along a cosine, one call a step.
+    """Lowers the learning rate of each parameter group along a cosine, one call per step.
 
-    A group ends at `min_lr`; one that starts at or below it stays at its own rate, so that no rate
-    ever rises.
+    The rate of a group ends at `min_lr`. A group that starts at or below `min_lr` keeps its own
+    rate, so that no rate ever rises.
 
-    Unlike torch's CosineAnnealingLR, a run that is resumed with more steps follows the cosine of
-    the new length, and stays at its end.
+    Unlike with torch's CosineAnnealingLR, a run that is resumed with more steps follows the cosine
+    of the new length. After the last step, the rates stay constant.
 
     Args:
-        optimizer: with the rates to start from.
-        min_lr: rate at the last step.
-        steps: of the whole run, at least 1.
+        optimizer: optimizer with the initial rates.
+        min_lr: rate at the last step, >= 0.
+        steps: number of steps of the whole run, >= 1.
     """
 
     def __init__(self, optimizer: Optimizer, min_lr: float, steps: int) -> None:
         """Set the rates of the first step.
 
         Raises:
-            ValueError: for a negative min_lr.
+            ValueError: if min_lr is negative.
         """
         if min_lr < 0:
-            raise ValueError(f"min_lr is a learning rate of at least 0, not {min_lr:g}")
+            raise ValueError(f"min_lr must be >= 0, got {min_lr:g}")
         rates = [group["lr"] for group in optimizer.param_groups]
         super().__init__(optimizer, [_cosine(rate, min_lr, steps) for rate in rates])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume at the step reached, along the cosine from this optimizer's own rates.
+        """Resume at the stored step, along the cosine of this optimizer's own initial rates.
 
-        The rates in the optimizer's restored state are replaced by those that this optimizer was
-        created with.
+        The rates that this optimizer was created with replace those in its restored state.
         """
         super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
         groups = self.optimizer.param_groups
@@ -48,7 +47,7 @@ class CosineSchedule(LambdaLR):
 
 
 def _cosine(rate: float, min_lr: float, steps: int) -> Callable[[int], float]:
-    """The factor of a rate at each step."""
+    """Return a function from the step to the factor of the initial rate."""
     lowest = min_lr / rate if rate > min_lr else 1.0
 
     def factor(step: int) -> float:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to save or to end: noticed at once, answered at the end of a step."""
+"""Signals that request a save or the end of a run. They are handled at the end of a step."""
 
 import os
 import signal
@@ -13,57 +13,61 @@ from lightning import Trainer
 
 
 class Request(IntEnum):
-    """What was asked for; of two, the larger one is answered."""
+    """Action that a signal requests. If several are pending, the largest one is handled."""
 
     NOTHING = 0
     REQUEUE = 1
-    """save; under SLURM, hand the job back to be started again"""
+    """save; under SLURM, also requeue the job"""
     END = 2
     """save and end"""
 
 
-_MEANING = {"SIGUSR1": Request.REQUEUE, "SIGTERM": Request.END}
-"""by name: numbers differ between systems, and Windows lacks the first"""
+_REQUESTS = {"SIGUSR1": Request.REQUEUE, "SIGTERM": Request.END}
+"""by name, because numbers differ between systems and Windows lacks SIGUSR1"""
 
 
 class Requests:
-    """Remembers signals. Lightning answers in the middle of a step, and ranks at different ones."""
+    """Records signals until the run can handle them.
+
+    Lightning handles signals in the middle of a step, and at different steps on different ranks.
+    """
 
     def __init__(self) -> None:
-        """Nothing was asked for yet."""
-        self.asked = Request.NOTHING
+        """Start without a pending request."""
+        self.pending = Request.NOTHING
 
     def listen(self, trainer: Trainer) -> None:
-        """Take the place of lightning's handlers, which it removes when the run ends."""
+        """Replace lightning's signal handlers. Lightning removes the handlers when the run ends."""
         if trainer.received_sigterm:  # before training began
-            self.asked = Request.END
+            self.pending = Request.END
 
-        def note(number: int, frame: FrameType | None) -> None:
-            self.asked = max(self.asked, _MEANING[signal.Signals(number).name])
-            if trainer.strategy.launcher is not None:  # whose processes were started by this one
+        def record(number: int, frame: FrameType | None) -> None:
+            self.pending = max(self.pending, _REQUESTS[signal.Signals(number).name])
+            if trainer.strategy.launcher is not None:  # this process has started the other ranks
                 trainer.strategy.launcher.kill(number)
 
-        if threading.current_thread() is threading.main_thread():  # others may not
+        # Python allows signal handlers in the main thread only
+        if threading.current_thread() is threading.main_thread():
             for number in signal.valid_signals():
-                if isinstance(number, signal.Signals) and number.name in _MEANING:
-                    signal.signal(number, note)
+                if isinstance(number, signal.Signals) and number.name in _REQUESTS:
+                    signal.signal(number, record)
 
     def take(self) -> Request:
-        """What this rank was asked for since the last time."""
-        asked, self.asked = self.asked, Request.NOTHING
-        return asked
+        """Return and clear the pending request of this rank."""
+        pending, self.pending = self.pending, Request.NOTHING
+        return pending
 
-    def of_all_ranks(self, trainer: Trainer) -> Request:
-        """The same, of any rank: all of them have to call it, and hear the same."""
-        asked = self.take()
+    def take_from_all_ranks(self, trainer: Trainer) -> Request:
+        """Return and clear the largest pending request of all ranks. Every rank has to call it."""
+        pending = self.take()
         if trainer.world_size == 1:
-            return asked
-        mine = torch.tensor(asked, device=trainer.strategy.root_device)
-        return Request(int(trainer.strategy.reduce(mine, reduce_op="max")))
+            return pending
+        own = torch.tensor(pending, device=trainer.strategy.root_device)
+        return Request(int(trainer.strategy.reduce(own, reduce_op="max")))
 
 
 def requeue() -> bool:
-    """Hand this job back to SLURM, to be started again; whether SLURM has taken it."""
+    """Requeue this SLURM job and return whether SLURM has accepted it."""
     array, job = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_JOB_ID")
     if array:
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -71,9 +75,9 @@ def requeue() -> bool:
         return False
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-        refusal = done.stderr.strip() if done.returncode else ""
+        reason = done.stderr.strip() if done.returncode else ""
     except OSError as error:
-        refusal = str(error)
-    if refusal:
-        sys.stderr.write(f"clipseg_pl: job {job} was not requeued ({refusal}); training goes on\n")
-    return not refusal
+        reason = str(error)
+    if reason:
+        sys.stderr.write(f"clipseg_pl: job {job} was not requeued ({reason}); training continues\n")
+    return not reason

@@ -1,1 +1,1 @@
-"""Files of weights: where they lie, how they are read, and the CLIP that they make."""
+"""Weights files: search, reading and writing, and building CLIP from them."""

@@ -1,11 +1,13 @@
-"""Where CLIP's configuration, weights and vocabulary come from.
+"""CLIP's configuration, weights and vocabulary, by name.
 
-A name is looked up as a file first (`<name>.json`, an open_clip model configuration or the
-`open_clip_config.json` of a model on Hugging Face, with `<name>.safetensors` or `.pt` beside it)
-in the folder that `CLIPSEG_WEIGHTS` names and in the package, which holds the CLIP of the toy
-world ("toy"). Then it is one of open_clip's, whose weights are looked for as `<name>-<tag>.*` in
-the same folders and in open_clip's download cache. So a checkpoint needs to remember a name only,
-no path.
+Checkpoints store the name of their CLIP and no path. A name is resolved as follows:
+
+1. Custom CLIP: `<name>.json` with weights `<name>.safetensors` or `<name>.pt` in the folder
+   $CLIPSEG_WEIGHTS or in the package. The JSON file is an open_clip model configuration or the
+   `open_clip_config.json` of a model on Hugging Face. The package contains the CLIP of the toy
+   world, named "toy".
+2. Model of open_clip: its weights are searched as `<name>-<tag>.*` in the same folders, then in
+   the download cache of open_clip.
 """
 
 import difflib
@@ -29,47 +31,50 @@ RGB = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PAPERS_CLIP, PAPERS_TAG = "ViT-B-16-quickgelu", "openai"
-# keys of the configurations that `CLIPBackbone` computes; others pool or tokenize differently
+# configuration keys `CLIPBackbone` supports; models with other keys pool or tokenize differently
 _PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"}
 _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}
 _PLAIN_VISION = {"image_size", "patch_size", "head_width", *_TOWER}
 _PLAIN_TEXT = {"context_length", "vocab_size", "heads", *_TOWER}
 _HUB_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-_SIZES = ("input_resolution", "context_length", "vocab_size")  # OpenAI's archives carry them
+_SIZES = ("input_resolution", "context_length", "vocab_size")  # entries of OpenAI's files
 
 
 def find_config(name: str) -> dict[str, Any]:
-    """Return the open_clip configuration of that name.
+    """Return the open_clip configuration of a CLIP.
+
+    Args:
+        name: name of a custom configuration or of an open_clip model.
 
     Raises:
-        ValueError: if neither a file nor open_clip knows the name, or if it is no plain ViT CLIP.
+        ValueError: if the name is unknown or the model is not a plain ViT CLIP.
     """
     own = _own_config(name)
-    # by a colon open_clip would read folders and the network
+    # open_clip would access folders or the network for names with a colon
     known = None if ":" in name else open_clip.get_model_config(name)
     config = own.get("model_cfg", own) if own else known
     if config is None:
         near = difflib.get_close_matches(name, plain_names(), 4, cutoff=0)
         raise ValueError(
-            f"unknown CLIP {name!r}: give a name of open_clip ({', '.join(near)}, ...) or put "
-            f"{name}.json and its weights into the folder that CLIPSEG_WEIGHTS names "
+            f"unknown CLIP {name!r}: use a model of open_clip ({', '.join(near)}, ...) or put "
+            f"{name}.json and its weights into the folder $CLIPSEG_WEIGHTS "
             f"({os.environ.get('CLIPSEG_WEIGHTS', 'not set')})"
         )
     if not _is_plain(config):
         raise ValueError(
-            f"{name} is not a plain ViT CLIP with CLIP's own tokenizer and pooling; "
-            "docs/backbones.md lists those that are"
+            f"{name} is not a plain ViT CLIP with CLIP's own tokenizer and pooling; see the "
+            "supported models in docs/backbones.md"
         )
     return dict(config)
 
 
 def plain_names() -> list[str]:
-    """open_clip's names that `CLIPBackbone` computes."""
+    """Return the names of the open_clip models that `CLIPBackbone` supports."""
     return [name for name in open_clip.list_models() if _is_plain(open_clip.get_model_config(name))]
 
 
 def usable_tags(name: str) -> list[str]:
-    """Tags of open_clip's weights that were trained with the activation function of that name."""
+    """Return the tags of a model whose weights were trained with its activation function."""
     quick = bool(open_clip.get_model_config(name).get("quick_gelu"))
     tags = open_clip.list_pretrained_tags_by_model(name)
     known = ((tag, open_clip.get_pretrained_cfg(name, tag)) for tag in tags)
@@ -77,11 +82,12 @@ def usable_tags(name: str) -> list[str]:
 
 
 def find_normalisation(name: str, tag: str) -> tuple[RGB, RGB]:
-    """Mean and standard deviation, on the scale 0 to 1, of the pixels that a CLIP is given.
+    """Return the mean and standard deviation to normalise images in [0, 1] with.
 
-    Where it was trained with OpenAI's they are ImageNet's, which the authors give OpenAI's CLIP
-    and which are close; where with others, they are its own. Those of
-    ViT-L-14's laion2b_s32b_b82k are 0.5: ImageNet's would double the contrast it has learned on.
+    CLIPs trained with OpenAI's constants get ImageNet's, which are close and which the authors use
+    for OpenAI's CLIP. Other CLIPs get the constants of their training: for example, those of
+    ViT-L-14 laion2b_s32b_b82k are 0.5, and ImageNet's would double the contrast of the images. See
+    `docs/deviations.md` (normalisation).
     """
     own = _own_config(name)
     published = own.get("preprocess_cfg", {}) if own else open_clip.get_pretrained_cfg(name, tag)
@@ -91,18 +97,18 @@ def find_normalisation(name: str, tag: str) -> tuple[RGB, RGB]:
 
 
 def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
-    """Build a CLIP with its weights, or with random ones that depend on nothing but the sizes.
+    """Build a CLIP with pretrained or random weights.
 
     Args:
         name: see `find_config`.
-        tag: which of open_clip's weights of that name, "openai" for the paper's.
-        pretrained: false for random weights, drawn from a fixed seed, so that a decoder trained
-            on them can be evaluated in another process: checkpoints do not hold the backbone.
+        tag: open_clip's tag of the weights; the paper uses "openai".
+        pretrained: false for random weights, which depend on the sizes only. Their seed is fixed,
+            because checkpoints do not store the backbone.
 
     Raises:
-        ValueError: unknown name or tag; weights trained with another activation function; a file
-            that is unreadable or of another model.
-        FileNotFoundError: weights neither on disk nor to be had; says where they were looked for.
+        ValueError: if the name or tag is unknown, the weights were trained with another activation
+            function, or the file is unreadable or belongs to another model.
+        FileNotFoundError: if the weights are not on disk and the download fails.
     """
     config = find_config(name)
     clip = new_clip(config)
@@ -115,103 +121,109 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
 
 
 def new_clip(config: Mapping[str, Any]) -> CLIP:
-    """Build a CLIP of random weights, drawn from a fixed seed, by an open_clip configuration.
+    """Build a CLIP with random weights of a fixed seed from an open_clip configuration.
 
     Raises:
-        ValueError: if it is of none.
+        ValueError: if the configuration is invalid.
     """
     try:
         with repeatable_weights():
             return CLIP(**config)
-    except Exception as error:  # open_clip checks nothing
-        raise ValueError(f"its configuration is of no CLIP ({one_line(error)})") from error
+    except Exception as error:  # open_clip does not validate configurations
+        raise ValueError(f"not a valid CLIP configuration ({one_line(error)})") from error
 
 
 def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | SimpleTokenizer":
-    """CLIP's byte-pair tokenizer, cut down where `<name>_vocabulary.json` lists the rows kept."""
+    """Build CLIP's tokenizer, pruned to the token ids in `<name>_vocabulary.json` if it exists."""
     file = find_file(f"{name}_vocabulary", (".json",))
     tokenizer = SimpleTokenizer(context_length=context_length)
     return PrunedTokenizer(tokenizer, read_json(file)) if file else tokenizer
 
 
 def weights_on_disk(name: str, tag: str) -> Path | None:
-    """The file that `build_clip` would read; None where it would have to download one.
+    """Return the local weights file of `build_clip`, or None if it needs a download.
 
     Raises:
-        ValueError: unknown name or tag; weights trained with another activation function.
-        FileNotFoundError: no weights beside a `<name>.json`.
+        ValueError: if the name or tag is unknown or the weights were trained with another
+            activation function.
+        FileNotFoundError: if there is a `<name>.json` without weights.
     """
     config, own = find_config(name), find_file(name, (".json",)) is not None
-    if not own:  # asked before a file is looked for, which would not tell
+    if not own:  # checked by name, because a weights file does not store its activation
         _check_activation(name, tag, bool(config.get("quick_gelu")))
     stem = name if own else f"{name}-{tag}"
     return find_weights(stem, own, partial(_repository, name, tag), _HUB_NAMES)
 
 
-def published_at(name: str, tag: str) -> str:
-    """Address that weights are downloaded from; raises as `build_clip` does."""
+def download_url(name: str, tag: str) -> str:
+    """Return the URL of the Hugging Face repository with the weights.
+
+    Raises:
+        ValueError: if open_clip has no such weights.
+    """
     return f"https://huggingface.co/{_repository(name, tag)}"
 
 
 def _own_config(name: str) -> dict[str, Any] | None:
-    """What `<name>.json` says, if there is one."""
+    """Read `<name>.json`; None if there is no such file."""
     file = find_file(name, (".json",))
     own = read_json(file) if file else None
     if file and not (isinstance(own, dict) and isinstance(own.get("model_cfg", own), dict)):
-        raise ValueError(f"{file}: not a configuration of open_clip")
+        raise ValueError(f"{file}: not an open_clip configuration")
     return own
 
 
 def _is_plain(config: dict[str, Any]) -> bool:
-    """Whether `CLIPBackbone` computes what a model of that configuration does."""
+    """Whether `CLIPBackbone` supports a configuration."""
     vision, text = config.get("vision_cfg"), config.get("text_cfg")
     if not (isinstance(vision, dict) and isinstance(text, dict)):
         return False
     plain = set(config) <= _PLAIN and set(vision) <= _PLAIN_VISION and set(text) <= _PLAIN_TEXT
-    return plain and bool(vision.get("patch_size"))  # ResNets have null
+    return plain and bool(vision.get("patch_size"))  # null for ResNets
 
 
 def _repository(name: str, tag: str) -> str:
-    """Where Hugging Face has weights: all plain ViTs of open_clip are there ("owner/name/").
+    """Return the Hugging Face repository ("owner/name") of weights of open_clip.
 
     Raises:
-        ValueError: if open_clip does not know them.
+        ValueError: if open_clip has no such weights.
     """
     published: dict[str, Any] = open_clip.get_pretrained_cfg(name, tag)
     if not published:
         known = ", ".join(usable_tags(name)) or "none"
-        raise ValueError(f"open_clip knows no weights {tag!r} for {name} (known: {known})")
-    return os.path.dirname(str(published["hf_hub"]))
+        raise ValueError(f"open_clip has no weights {tag!r} for {name} (available: {known})")
+    return os.path.dirname(str(published["hf_hub"]))  # "owner/name/"; set for all plain ViTs
 
 
 def _check_activation(name: str, tag: str, quick: bool) -> None:
-    """Refuse weights that were trained with the other activation function."""
+    """Reject weights that were trained with the other activation function."""
     plain = name.removesuffix("-quickgelu")
-    published = open_clip.get_pretrained_cfg(plain, tag)  # lists the quick ones too
+    published = open_clip.get_pretrained_cfg(plain, tag)  # includes QuickGELU weights
     if published and bool(published.get("quick_gelu")) != quick:
         other = plain if quick else f"{plain}-quickgelu"
         raise ValueError(f"the weights {tag!r} belong to {other}: the activation differs")
 
 
 class PrunedTokenizer:
-    """Maps CLIP's token ids to the rows of a smaller embedding table.
+    """Tokenizer for a CLIP with a smaller vocabulary.
 
     Args:
-        tokenizer: the full one, open_clip's `SimpleTokenizer`.
-        kept: token ids in row order; ids not among them get the row of the padding, id 0.
+        tokenizer: open_clip's `SimpleTokenizer` with the full vocabulary.
+        kept: ids of the kept tokens in ascending order, starting with 0, so that the end token
+            still has the largest id. All other tokens are replaced by the padding token, id 0.
     """
 
     def __init__(self, tokenizer: Any, kept: list[int]) -> None:  # noqa: ANN401 - open_clip's
-        """Invert the list of kept ids, which rise from 0: the end token must stay the largest."""
+        """Build the map from ids of the full vocabulary to rows of the embedding table."""
         self.tokenizer = tokenizer
         self.row = torch.full((tokenizer.vocab_size,), kept.index(0))
         self.row[torch.tensor(kept)] = torch.arange(len(kept))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text in the full vocabulary, without start and end."""
+        """Return the token ids of a text in the full vocabulary, without start and end token."""
         ids: list[int] = self.tokenizer.encode(text)
         return ids
 
     def __call__(self, texts: list[str]) -> Tensor:
-        """Rows of the pruned table: (len(texts), context length) int64."""
+        """Return rows of the pruned embedding table: (len(texts), context length) int64."""
         return self.row[self.tokenizer(texts)]

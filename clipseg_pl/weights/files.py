@@ -1,4 +1,4 @@
-"""How files of weights are read and written; random weights that never differ."""
+"""Reading and writing weights files, and reproducible random weights."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-_INITIAL_SEED = 211210003  # the paper's arXiv number; any constant would do
+_INITIAL_SEED = 211210003  # the paper's arXiv number; any constant works
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file; of a folder, of its files and their names: 64 hexadecimal digits."""
+    """Return the SHA-256 (64 hex digits) of a file, or of the names and contents in a folder."""
     if not path.is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -24,11 +24,13 @@ def content_hash(path: Path) -> str:
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """Read tensors from .safetensors or a torch file; nothing else is unpickled (`weights_only`).
+    """Read named tensors from a `.safetensors` or torch file (with `weights_only`).
+
+    OpenAI's TorchScript archives are rejected, because loading one runs the code in it.
+    `docs/backbones.md` describes how to convert them.
 
     Raises:
-        ValueError: naming the file, if it is neither. OpenAI's TorchScript archives are not read,
-            since loading one runs the code in it; docs/backbones.md says how to convert them.
+        ValueError: if the file has another format or content.
         FileNotFoundError: if there is no file.
     """
     try:
@@ -36,21 +38,21 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        hint = "; convert TorchScript archives first: docs/backbones.md"
-        said = hint if "TorchScript" in str(error) else ""
+        archive = "TorchScript" in str(error)
+        hint = ". To convert a TorchScript archive, see docs/backbones.md" if archive else ""
         kind = type(error).__name__
-        raise ValueError(f"{file}: not a file of weights ({kind}){said}") from error
+        raise ValueError(f"{file}: not a weights file ({kind}){hint}") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not (state and isinstance(state, dict) and all(map(_is_tensor, state.values()))):
-        raise ValueError(f"{file}: holds something else than named tensors")
+        raise ValueError(f"{file}: must contain named tensors only")
     return dict(state)
 
 
-def read_json(file: Path) -> Any:  # noqa: ANN401 - whatever is in it
-    """Read a file of JSON.
+def read_json(file: Path) -> Any:  # noqa: ANN401 - any JSON value
+    """Read a JSON file.
 
     Raises:
-        ValueError: naming the file, if it is none.
+        ValueError: if the file is not JSON.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -58,11 +60,11 @@ def read_json(file: Path) -> Any:  # noqa: ANN401 - whatever is in it
         raise ValueError(f"{file}: not JSON ({error})") from error
 
 
-def load_plain(file: Path) -> Any:  # noqa: ANN401 - whatever is in it
-    """Read a torch file of tensors and plain values; nothing else is unpickled (`weights_only`).
+def load_plain(file: Path) -> Any:  # noqa: ANN401 - any content
+    """Read a torch file of tensors and plain Python values (with `weights_only`).
 
     Raises:
-        Exception: of many kinds, where it is something else.
+        Exception: any exception of `torch.load` if the file has another format or content.
     """
     return torch.load(file, map_location="cpu", weights_only=True)
 
@@ -72,27 +74,33 @@ def _is_tensor(value: object) -> bool:
 
 
 def write_tensors(file: Path, state: Mapping[str, Tensor]) -> None:
-    """Write `.safetensors` that everything reads: contiguous, on the CPU, marked as torch's."""
+    """Write a `.safetensors` file that transformers can load: contiguous, with format metadata."""
     plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     file.touch()
     mode = file.stat().st_mode
     save_file(plain, file, metadata={"format": "pt"})
-    file.chmod(mode)  # safetensors lets nobody but the owner read
+    file.chmod(mode)  # safetensors makes the file readable for its owner only
 
 
 @contextmanager
 def repeatable_weights() -> Iterator[None]:
-    """Have what is built inside draw the same random weights whenever it is built."""
+    """Context manager in which modules always get the same random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_INITIAL_SEED)  # torch.manual_seed reseeds GPUs too
         yield
 
 
 def load_strictly(model: nn.Module, name: str, file: Path, ignored: tuple[str, ...]) -> None:
-    """Load a file of weights, whose every key must fit but for those with an ignored beginning.
+    """Load a weights file into a model, with strict checks of keys and shapes.
+
+    Args:
+        model: model to fill in place.
+        name: name of the model for error messages.
+        file: weights file.
+        ignored: prefixes of keys to skip.
 
     Raises:
-        ValueError: naming the file, if it is unreadable or of another model.
+        ValueError: if the file is unreadable or belongs to another model.
     """
     state = {key.removeprefix("module."): value for key, value in read_state_dict(file).items()}
     try:
@@ -103,12 +111,12 @@ def load_strictly(model: nn.Module, name: str, file: Path, ignored: tuple[str, .
 
 
 def first_mismatch(error: RuntimeError) -> str:
-    """The first of the reasons, a line each, for which `load_state_dict` refused: one key of it."""
+    """Shorten the error of `load_state_dict` to its first problem, with one key and a count."""
     first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
     named, *others = first.split('", "')
     return f'{named}" and {len(others)} more' if others else first
 
 
 def one_line(error: Exception) -> str:
-    """The beginning of what a library says, which may have many lines."""
+    """Return the message of an error in one line of at most 160 characters."""
     return f"{' '.join(str(error).split()):.160}"

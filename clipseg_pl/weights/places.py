@@ -1,11 +1,14 @@
-"""Where weights lie: CLIPSEG_WEIGHTS, the package, the download cache; imports no torch."""
+"""Search for weights in $CLIPSEG_WEIGHTS, the package and the download cache.
+
+This module does not import torch, so commands that need it start fast.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 TOY = "toy"
-"""name of the weights that come with the package and know drawn scenes only"""
+"""name of the weights in the package, which were trained on drawn scenes only"""
 _PACKAGED = Path(__file__).parent / TOY
 TOY_CHECKPOINT = _PACKAGED / "toy_pc_plus.ckpt"
 
@@ -13,16 +16,16 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def weight_folders() -> list[Path]:
-    """Folders that are searched for weights, in order: CLIPSEG_WEIGHTS, the package."""
-    given = os.environ.get("CLIPSEG_WEIGHTS")
-    return [*([Path(given).expanduser()] if given else []), _PACKAGED]
+    """Return the folders to search for weights, in order: $CLIPSEG_WEIGHTS, the package."""
+    custom = os.environ.get("CLIPSEG_WEIGHTS")
+    return [*([Path(custom).expanduser()] if custom else []), _PACKAGED]
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """The file or folder of a checkpoint; "toy" names the one that comes with the package.
+    """Return the path of a checkpoint file or folder; "toy" is the checkpoint in the package.
 
     Raises:
-        FileNotFoundError: naming what is not there.
+        FileNotFoundError: if there is no such file or folder.
     """
     file = TOY_CHECKPOINT if str(name) == TOY else Path(name).expanduser()
     if not file.exists():
@@ -31,9 +34,9 @@ def find_checkpoint(name: str | Path) -> Path:
 
 
 def find_file(stem: str, suffixes: tuple[str, ...] = _SUFFIXES) -> Path | None:
-    """The first file of that name, by default one of weights, in `weight_folders`.
+    """Return the first file `<stem><suffix>` in `weight_folders`, or None.
 
-    A name that is a path has none: names may come from checkpoints.
+    Names may come from checkpoints, so paths are rejected for security: the result is None.
     """
     if Path(stem).name != stem:
         return None
@@ -44,16 +47,16 @@ def find_file(stem: str, suffixes: tuple[str, ...] = _SUFFIXES) -> Path | None:
 def find_weights(
     stem: str, own: bool, repository: Callable[[], str], names: Iterable[str]
 ) -> Path | None:
-    """The file of weights; None where it would have to be downloaded.
+    """Return the local weights file, or None if a download is needed.
 
     Args:
         stem: name of the file in `weight_folders`, without its suffix.
-        own: whether a configuration lies there, which must have its weights beside it.
-        repository: says where Hugging Face has them; its cache is searched.
-        names: of the file in that repository, of which the first is taken.
+        own: whether the weights belong to a custom configuration, which has no download.
+        repository: function that returns the Hugging Face repository, whose cache is searched.
+        names: possible file names in the repository, in order of preference.
 
     Raises:
-        FileNotFoundError: no weights beside a configuration.
+        FileNotFoundError: if a custom configuration has no weights.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -62,27 +65,33 @@ def find_weights(
         return file
     if own:
         folders = ", ".join(map(str, weight_folders()))
-        raise FileNotFoundError(f"{stem}.json has no weights beside it (looked in {folders})")
-    found = (try_to_load_from_cache(repository(), name) for name in names)
-    return next((Path(file) for file in found if isinstance(file, str)), None)
+        raise FileNotFoundError(f"{stem}.json has no weights beside it (searched {folders})")
+    cached = (try_to_load_from_cache(repository(), name) for name in names)
+    return next((Path(file) for file in cached if isinstance(file, str)), None)
 
 
 def download_weights(what: str, stem: str, repository: str, names: Sequence[str]) -> Path:
-    """Download the first of some files of a repository of Hugging Face into its cache.
+    """Download weights from a Hugging Face repository into its cache.
+
+    Args:
+        what: description of the weights for the error message.
+        stem: file name, without its suffix, that `weight_folders` were searched for.
+        repository: name of the repository.
+        names: possible file names in the repository, in order of preference.
 
     Raises:
-        FileNotFoundError: if none is to be had; says what was looked for and where.
+        FileNotFoundError: if no file can be downloaded.
     """
     from huggingface_hub import hf_hub_download
 
     for name in names:
         try:
             return Path(hf_hub_download(repository, name))
-        except Exception as error:  # offline, or the repository has the next one
+        except Exception as error:  # offline, or no file of this name
             reason = type(error).__name__
     folders = ", ".join(map(str, weight_folders()))
     raise FileNotFoundError(
-        f"no weights {what}: not in CLIPSEG_WEIGHTS ({folders}), not in Hugging Face's cache, and "
-        f"the download of {repository} failed ({reason}). Put the file there as "
+        f"no weights {what} in {folders} or in Hugging Face's cache, and the download of "
+        f"{repository} failed ({reason}). Put the file into the folder $CLIPSEG_WEIGHTS as "
         f"{stem}.safetensors or {stem}.pt"
     )

@@ -1,1 +1,1 @@
-"""Files to raw samples: no lightning, no CLIP."""
+"""Datasets: read files and return raw samples, without Lightning or CLIP."""

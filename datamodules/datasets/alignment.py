@@ -1,7 +1,9 @@
-"""Samples of the prompt-engineering experiment: large objects of LVIS, cut out with their masks.
+"""Samples of the visual prompt engineering experiment: crops of large LVIS objects with masks.
 
-Reference: paper section 4; the authors' settings. Their archive of LVIS is not
-public, so neither its images nor how large they were; here it is LVIS itself.
+The authors' LVIS archive is not public, so its images and their sizes are unknown. LVIS itself is
+used here, with the authors' settings. See docs/deviations.md (alignment-samples).
+
+Reference: paper, section 4.
 """
 
 from collections import Counter
@@ -16,60 +18,61 @@ from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.lvis import LVIS, Pair
 from datamodules.datasets.transforms import window_on_object
 
-LEAST_AREA = 0.1
-"""part of the image that the object covers, at least"""
-LEAST_NAMES = 3
-"""names that CLIP chooses from, at least; the authors leave out samples with fewer"""
-_LEAST_VISIBLE = 0.05
-_ENLARGED = 1.1  # short side of photos smaller than a crop, in sides of the crop
+MIN_AREA = 0.1
+"""fraction of the image; objects that cover this much or less are skipped"""
+MIN_NAMES = 3
+"""minimum number of categories in the image, between which CLIP chooses; as in the authors' code"""
+_MIN_VISIBLE = 0.05
+_ENLARGED = 1.1  # short side of enlarged photos, relative to the side of the crop
 
 
 class ObjectCrop(NamedTuple):
-    """A part of a photo with an object in it."""
+    """A square part of a photo that shows an object."""
 
     image: RGB
     """(side, side, 3) uint8"""
     mask: Mask
     """(side, side) bool, true on the object"""
     names: list[str]
-    """of all categories annotated in the photo, the object's first"""
+    """names of all categories annotated in the photo, the object's first"""
 
 
 def large_objects(source: LVIS, seed: int, skipped: Counter[str]) -> Iterator[Pair]:
-    """Yield in random order what qualifies: objects over a tenth of an image with three names.
+    """Yield the large objects in random order.
 
-    The authors draw with replacement (1,584 different objects among their 1,600); here every object
-    comes once.
+    An object qualifies if it covers more than a tenth of an image with at least three annotated
+    categories. The authors sample with replacement (1,584 different objects among their 1,600).
+    Here every object occurs once. See docs/deviations.md (alignment-samples).
 
     Args:
-        source: where to look.
-        seed: of the order.
-        skipped: counts those passed over on the way, by reason.
+        source: LVIS annotations.
+        seed: seed for the order.
+        skipped: is updated with the number of skipped objects, by reason.
     """
     for place in np.random.default_rng(seed).permutation(len(source.pairs)):
         pair = source.pairs[place]
-        if len(source.categories(pair.image)) < LEAST_NAMES:
-            skipped[f"in images with fewer than {LEAST_NAMES} names"] += 1
-        elif source.mask(pair).mean() <= LEAST_AREA:
-            skipped[f"on at most {LEAST_AREA:.0%} of the image"] += 1
+        if len(source.categories(pair.image)) < MIN_NAMES:
+            skipped[f"in images with fewer than {MIN_NAMES} names"] += 1
+        elif source.mask(pair).mean() <= MIN_AREA:
+            skipped[f"on at most {MIN_AREA:.0%} of the image"] += 1
         else:
             yield pair
 
 
 def crop_object(source: LVIS, pair: Pair, side: int, seed: int) -> ObjectCrop:
-    """Cut a square out of a photo, at its own scale.
+    """Crop a square that shows the object, without rescaling the photo.
 
-    Photos with a shorter side are enlarged first, as the authors do.
+    Photos with a short side below `side` are enlarged first, as in the authors' code.
 
     Args:
-        source: of the photo.
-        pair: which object.
-        side: of the square in pixels.
-        seed: the position is a function of it and of the pair.
+        source: LVIS annotations.
+        pair: the object.
+        side: side of the square in pixels.
+        seed: the position depends on the seed and the object only.
 
     Raises:
-        UnreadableImageError: naming the file.
-        ValueError: if the photo has not the size that was annotated.
+        UnreadableImageError: if the photo cannot be read.
+        ValueError: if the photo's size differs from the annotated one.
     """
     photo, mask = source.photo(pair.image), source.mask(pair)
     if min(mask.shape) < side:
@@ -79,7 +82,7 @@ def crop_object(source: LVIS, pair: Pair, side: int, seed: int) -> ObjectCrop:
         small = mask.astype(np.uint8)
         mask = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.bool_)
     rng = np.random.default_rng([seed, *pair])
-    top, left, _ = window_on_object(mask, side, _LEAST_VISIBLE, rng)
+    top, left, _ = window_on_object(mask, side, _MIN_VISIBLE, rng)
     rows, columns = slice(top, top + side), slice(left, left + side)
     others = [category for category in source.categories(pair.image) if category != pair.category]
     names = [source.names[category] for category in (pair.category, *others)]

@@ -1,4 +1,4 @@
-"""Phrases about own photos, as every kind of table gives them, and what all kinds must hold to."""
+"""Phrase annotations of custom photos, and the checks shared by all table formats."""
 
 import sys
 from collections import Counter
@@ -20,27 +20,27 @@ from datamodules.datasets.phrase_table import Rows, Strings
 
 Sizes = npt.NDArray[np.int32]
 _Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 NO_PHRASE = "without a phrase"
-EMPTY = "whose mask is empty"
+EMPTY = "with an empty mask"
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Phrases about photos, a row a task, in flat arrays that forked workers share.
+    """Phrases about photos, one row per task, in flat arrays that forked workers share.
 
     Args:
-        file: they were read from.
-        folder: that the names of photos start from.
-        photos: names of the different photos, normalised.
-        sizes: (photos, 2) int32, height and width as viewers show them.
-        phrases: the different phrases, as `words` writes them.
-        photo: (rows,) int64, position of the row's photo in `photos`.
-        phrase: (rows,) int64, the same for its phrase.
-        number: (rows,) int64, of the row in the file, for names that are unique in it.
-        masks: row to mask, (H, W) bool, of the photo's size.
-        skipped: rows of the file that are left out, by reason.
+        file: file of the annotations.
+        folder: folder that photo names are relative to.
+        photos: unique names of the photos, as normalised paths.
+        sizes: (photos, 2) int32, height and width after EXIF orientation.
+        phrases: unique phrases, normalised by `normalise_phrase`.
+        photo: (rows,) int64, index into `photos`.
+        phrase: (rows,) int64, index into `phrases`.
+        number: (rows,) int64, line in the table (COCO: running number); makes task names unique.
+        masks: function from row to mask, (H, W) bool, of the photo's size.
+        skipped: number of skipped rows of the file, by reason.
     """
 
     file: Path
@@ -55,84 +55,102 @@ class Annotations:
     skipped: dict[str, int]
 
     def photo_file(self, photo: int) -> Path:
-        """Where a photo lies."""
+        """Return the path of a photo."""
         return self.folder / self.photos[photo]
 
 
 class Positions(dict[str, int]):
-    """Numbers strings as they are first asked for."""
+    """Map strings to consecutive integers, in the order of first use."""
 
     def __missing__(self, key: str) -> int:
-        """The next number."""
+        """Assign the next integer."""
         self[key] = len(self)
         return self[key]
 
 
-def words(given: str) -> str:
-    """A phrase in lower case (CLIP reads no other) with single blanks, so that equals are equal."""
-    return " ".join(given.split()).lower()
+def normalise_phrase(phrase: str) -> str:
+    """Convert a phrase to lower case, as CLIP's tokenizer does, and collapse white space."""
+    return " ".join(phrase.split()).lower()
 
 
 def photo_sizes(file: Path, folder: Path, names: Sequence[str]) -> Sizes:
-    """Height and width of photos, upright, from their headers: (photos, 2) int32.
+    """Read height and width of photos from their headers, after EXIF orientation.
+
+    Returns:
+        (photos, 2) int32.
 
     Raises:
-        DatasetNotFoundError: naming the first that is missing or no image, and how many are.
+        DatasetNotFoundError: if photos are missing or not images; gives the first and the count.
     """
     found = in_threads(lambda name: image_size(folder / name, True), names, f"photos of {file}")
     missing = [name for name, size in zip(names, found, strict=True) if size is None]
-    refuse_missing(file, folder, "photos", missing, len(names))
+    reject_missing(file, folder, "photos", missing, len(names))
     return np.array(found, np.int32).reshape(-1, 2)
 
 
-def refuse_missing(file: Path, folder: Path, what: str, missing: Sequence[str], of: int) -> None:
-    """Say how many files of a table are not there, and where the first was looked for.
+def reject_missing(file: Path, folder: Path, kind: str, missing: Sequence[str], total: int) -> None:
+    """Reject a table that refers to missing or unreadable files.
+
+    Args:
+        file: the table.
+        folder: folder that the file names are relative to.
+        kind: plural noun for the files, for the message.
+        missing: names of the missing files.
+        total: number of files that the table refers to.
 
     Raises:
-        DatasetNotFoundError: if any is missing.
+        DatasetNotFoundError: if any is missing; gives the count and the path of the first.
     """
     if missing:
         first = folder / missing[0]
-        needed = ""
+        reason = ""
         try:
             open_header(first).close()
         except ValueError as error:
-            needed = f" ({error})"
+            reason = f" ({error})"
         except Exception:  # missing or damaged
             pass
         raise DatasetNotFoundError(
-            f"{file}: {len(missing)} of its {of} {what} are missing or no images, "
-            f"{first} the first{needed}"
+            f"{file}: {len(missing)} of its {total} {kind} are missing or not images; first: "
+            f"{first}{reason}"
         )
 
 
-def refuse_unusable(file: Path, usable: int, skipped: Counter[str]) -> dict[str, int]:
-    """What is left out of a table, by reason.
+def reject_unusable(file: Path, usable: int, skipped: Counter[str]) -> dict[str, int]:
+    """Reject a table without usable rows.
+
+    Args:
+        file: the table.
+        usable: number of usable rows.
+        skipped: number of skipped rows, by reason.
+
+    Returns:
+        `skipped` without reasons of count 0.
 
     Raises:
-        ValueError: if that is all of it.
+        ValueError: if there is no usable row.
     """
-    left_out = dict(+skipped)
+    counts = dict(+skipped)
     if not usable:
-        raise ValueError(f"{file}: no row that can be used; skipped {reasons(left_out) or 'none'}")
-    return left_out
+        raise ValueError(f"{file}: no usable rows; skipped: {reasons(counts) or 'none'}")
+    return counts
 
 
 def reasons(skipped: Mapping[str, int]) -> str:
-    """What is left out of a table, in words."""
+    """Format the number of skipped rows by reason, for messages."""
     return ", ".join(f"{count} {reason}" for reason, count in skipped.items())
 
 
 def in_threads(
-    answer: Callable[[_Item], _Answer], items: Sequence[_Item], description: str
-) -> list[_Answer]:
-    """Ask about many files at once; a bar tells how far it is."""
+    check: Callable[[_Item], _Result], items: Sequence[_Item], description: str
+) -> list[_Result]:
+    """Check many files in eight threads, with a progress bar on terminals."""
     with ThreadPoolExecutor(8) as pool:
-        answers: Iterable[_Answer] = track(
-            pool.map(answer, items),
+        results: Iterable[_Result] = track(
+            pool.map(check, items),
             description=f"checking {description}",
             total=len(items),
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        return list(answers)
+        return list(results)

@@ -1,6 +1,6 @@
-"""Whether a phrase names a Pascal class: the authors' rule, and one that is mended.
+"""Finds phrases that name a Pascal class, by the authors' rule or by whole words.
 
-The lists in `class_words.json` are made by `class_words_build` from WordNet 3.0.
+`datamodules.datasets.build.class_words` generates the lists in `class_words.json` from WordNet 3.0.
 """
 
 import json
@@ -16,30 +16,31 @@ _WORD = re.compile(r"[^\W_]+")
 
 @cache
 def class_words() -> dict[str, dict[str, list[str]]]:
-    """The lists of each class of VOC.
+    """Load the word lists: VOC class -> list name -> words.
 
-    `lemmas` are the authors' words of WordNet, in lower case with spaces, and `tokens` all strings
-    that NLTK's noun lemmatiser turns into one of those of a single word. `names` are the mended
-    rule's, in singular and plural, and `spared` names of other things that hold such a name.
+    The authors' rule uses `lemmas`, WordNet lemmas in lower case with spaces, and `tokens`, all
+    strings that NLTK's noun lemmatizer maps to a single-word lemma. The whole-word rule
+    ("mended") uses `names`, in singular and plural, and `spared`, names of other things that
+    contain one of the names ("hot dog").
     """
     lists: dict[str, dict[str, list[str]]] = json.loads(LISTS.read_text())["classes"]
     return lists
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case; whatever is no letter or digit ends one."""
+    """Split a text into words in lower case, at everything that is not a letter or digit."""
     return _WORD.findall(text.lower())
 
 
 class WholeWords:
-    """True for texts that hold a name as whole words, in upper or lower case.
+    """Matches texts that contain a name as whole words, case-insensitive.
 
     Args:
-        names: of one or more words each.
-        spared: longer names of other things ("hot dog"), within which no name counts.
+        names: names of one or more words each.
+        spared: longer names of other things ("hot dog"); names inside them do not count.
 
     Raises:
-        ValueError: if a name has no word.
+        ValueError: if a name has no letter or digit.
     """
 
     def __init__(self, names: Iterable[str], spared: Iterable[str] = ()) -> None:
@@ -50,10 +51,10 @@ class WholeWords:
         for name in self._counts:
             words = name.split()
             lengths[words[0]].add(len(words))
-        self._lengths = {word: sorted(found, reverse=True) for word, found in lengths.items()}
+        self._lengths = {word: sorted(counts, reverse=True) for word, counts in lengths.items()}
 
     def __call__(self, text: str) -> bool:
-        """Look from left to right, for the longest name first."""
+        """Return whether the text contains a name; at each word, longer names are tried first."""
         words = words_of(text)
         at = 0
         while at < len(words):
@@ -70,20 +71,20 @@ class WholeWords:
 
 
 class AuthorsRule:
-    """True for texts that the authors' filter removes.
+    """Matches texts that the authors' filter removes.
 
-    That is if a lemma of several words is any part of the text, letter for letter ("stock car" of
-    "livestock carrier"), or if a token between spaces is in the other list. Case counts.
+    A text matches if it contains a lemma of several words as a substring ("livestock carrier"
+    contains "stock car"), or if one of its tokens, split at spaces, is in `tokens`. Case-sensitive.
 
     Args:
-        lemmas: those without a space are not looked at; `tokens` stand for them.
-        tokens: strings without a space.
+        lemmas: only lemmas with a space are used; `tokens` cover the others.
+        tokens: strings without spaces.
 
-    Reference: `remove_classes` of the authors' PhraseCut.
+    Reference: authors' code, `remove_classes` of PhraseCut.
     """
 
     def __init__(self, lemmas: Iterable[str], tokens: Iterable[str]) -> None:
-        """Index the lemmas by what surrounds their first space."""
+        """Index the lemmas by the characters around their first space."""
         self._tokens = frozenset(tokens)
         self._lemmas = defaultdict(list)
         for lemma in lemmas:
@@ -92,7 +93,7 @@ class AuthorsRule:
                 self._lemmas[lemma[gap - 1 : gap + 2]].append(lemma)
 
     def __call__(self, text: str) -> bool:
-        """Test the tokens, then every lemma whose first space the text may hold."""
+        """Return whether the text contains a token, or a lemma as a substring."""
         if not self._tokens.isdisjoint(text.split(" ")):
             return True
         gaps = {text[at - 1 : at + 2] for at, letter in enumerate(text) if letter == " "}
@@ -102,5 +103,5 @@ class AuthorsRule:
 def _joined(name: str) -> str:
     words = words_of(name)
     if not words:
-        raise ValueError(f"{name!r} holds no word to look for")
+        raise ValueError(f"{name!r} contains no letter or digit")
     return " ".join(words)

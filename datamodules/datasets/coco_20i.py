@@ -1,4 +1,4 @@
-"""COCO-20i in HSNet's layout: pickled lists, classes, and tasks to train on."""
+"""COCO-20i in HSNet's layout: classes, pickled lists and training tasks."""
 
 import io
 import pickle
@@ -26,76 +26,79 @@ COCO_CLASSES: tuple[str, ...] = (
     "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
     "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
-"""COCO's 80 names in the order of their category ids; the label in a map is the position + 1."""
+"""COCO's 80 class names in the order of the category ids; the label in a map is index + 1"""
 
 
 def fold_classes(fold: int) -> list[int]:
-    """Ids of the 20 classes that a fold of COCO-20i holds out: every fourth.
+    """Return the ids of the 20 classes held out by a fold of COCO-20i: every fourth class.
 
     Raises:
-        ValueError: for a fold outside 0 to 3.
+        ValueError: if the fold is not 0 to 3.
     """
     if fold not in range(FOLDS):
-        raise ValueError(f"fold {fold}: there are 0 to {FOLDS - 1}")
+        raise ValueError(f"fold must be 0 to {FOLDS - 1}, not {fold}")
     return list(range(fold, len(COCO_CLASSES), FOLDS))
 
 
 def fold_file(root: Path, part: str, fold: int) -> Path:
-    """Where HSNet's list of a part ("trn" or "val") of a fold lies."""
+    """Return the path of HSNet's list of a part ("trn" or "val") of a fold."""
     return root / "splits" / "coco" / part / f"fold{fold}.pkl"
 
 
 def read_fold(root: Path, part: str, fold: int) -> dict[int, list[str]]:
-    """HSNet's list: class of the part -> names of the photos that show it, without endings.
+    """Read HSNet's list of a fold.
 
     Args:
-        root: folder that holds splits/coco.
-        part: "trn", the 60 classes that are not the fold's in train2014; or "val", the other 20 in
-            val2014.
+        root: folder that contains splits/coco.
+        part: "trn" for the 60 training classes in train2014, or "val" for the 20 held-out classes
+            in val2014.
         fold: 0 to 3.
+
+    Returns:
+        Class id -> names of the photos that show the class, without file suffix.
 
     Raises:
         DatasetNotFoundError: if the list is missing.
-        ValueError: if it is something else, or would run code when read.
+        ValueError: if the file is not such a list, or its pickle would run code.
     """
     file = fold_file(root, part, fold)
     require("COCO-20i", file.parent, {file.name: file.is_file()}, COCO_SOURCE)
     try:
         content = _PlainUnpickler(io.BytesIO(file.read_bytes())).load()
-        held = {int(key): [_name(path) for path in content[key]] for key in content}
-    except Exception as error:  # what a damaged pickle comes to can be anything
+        photos = {int(key): [_name(path) for path in content[key]] for key in content}
+    except Exception as error:  # a damaged pickle can raise any exception
         raise ValueError(f"{file}: not a list of photos by class ({error!s:.200})") from error
-    if not set(held) <= set(range(len(COCO_CLASSES))):
-        raise ValueError(f"{file}: class ids lie in 0 to {len(COCO_CLASSES) - 1}")
-    wanted = set(fold_classes(fold))
-    return {key: held[key] for key in sorted(held) if (key in wanted) == (part == "val")}
+    if not set(photos) <= set(range(len(COCO_CLASSES))):
+        raise ValueError(f"{file}: class ids must be 0 to {len(COCO_CLASSES) - 1}")
+    held_out = set(fold_classes(fold))
+    return {key: photos[key] for key in sorted(photos) if (key in held_out) == (part == "val")}
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads dicts, lists, strings and numbers; a pickle that names anything else is refused."""
+    """Unpickles only dicts, lists, strings and numbers, so that no code can run."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        """Refuse."""
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
+        """Reject every class and function."""
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
 def _name(path: object) -> str:
-    """The name of a photo, without its ending."""
+    """Return the name of a photo, without file suffix."""
     if not isinstance(path, str) or not stays_below(path):
-        raise ValueError(f"{path!r:.100} is no photo of COCO")
+        raise ValueError(f"{path!r:.100} is not the path of a COCO photo")
     return str(Path(path).with_suffix(""))
 
 
 class COCOTasks(PhraseTable):
-    """The training part of a fold as tasks with phrases: each class in each photo that shows it.
+    """The training classes of a fold as phrases: one task per class and photo that shows it.
 
     Args:
         photos: COCO2014.
-        listed: class -> names of photos.
+        listed: class id -> names of the photos that show the class.
     """
 
     def __init__(self, photos: LabelledPhotos, listed: dict[int, list[str]]) -> None:
-        """Count the tasks."""
+        """List the tasks."""
         self.photos = photos
         self.pairs = [(name, class_id) for class_id, names in listed.items() for name in names]
         classes = [class_id for class_id, names in listed.items() if names]
@@ -105,15 +108,15 @@ class COCOTasks(PhraseTable):
         super().__init__([COCO_CLASSES[class_id] for class_id in classes], phrase, photo)
 
     def read_name(self, row: int) -> str:
-        """Photo and class."""
+        """Return a unique name made of photo and class."""
         name, class_id = self.pairs[row]
         return f"{name.replace('/', '_')}__{class_id + 1:02}"
 
     def read_image(self, row: int) -> RGB:
-        """The photo, (H, W, 3) uint8; raises as `LabelledPhotos` does."""
+        """Read the photo, (H, W, 3) uint8; raises the errors of `LabelledPhotos.image`."""
         return self.photos.image(self.pairs[row][0])
 
     def read_mask(self, row: int) -> Mask:
-        """The class's pixels, (H, W) bool."""
+        """Read the mask of the class, (H, W) bool."""
         name, class_id = self.pairs[row]
         return np.asarray(self.photos.labels(name) == class_id + 1)

@@ -1,4 +1,4 @@
-"""COCO's annotation format: categories or captions as phrases, their instances as one mask."""
+"""Annotations in COCO's JSON format as phrases: categories or captions, with one mask each."""
 
 import json
 import os
@@ -20,9 +20,9 @@ from datamodules.datasets.annotations import (
     Annotations,
     Positions,
     Sizes,
+    normalise_phrase,
     photo_sizes,
-    refuse_unusable,
-    words,
+    reject_unusable,
 )
 from datamodules.datasets.phrase_table import Rows, Strings
 from datamodules.datasets.transforms import FARTHEST, is_size
@@ -31,14 +31,14 @@ Id = int | str
 _Id = TypeVar("_Id", int, str, Id)
 _Entry = TypeVar("_Entry")
 Encoded = dict[str, Any]
-"""pycocotools' compressed run lengths"""
+"""compressed run-length encoding (RLE) of pycocotools"""
 Flat = npt.NDArray[np.float64]
 """x, y, x, y, ... in pixels"""
 
 _NO_MASK = "without a segmentation"
 _PHRASES = ("phrase", "caption")
-_NO_ANNOTATIONS = ("file_name", "coco_url", "counts")
-"""of photos and run lengths, should they have an image_id too"""
+_OTHER_KEYS = ("file_name", "coco_url", "counts")
+"""keys of images and RLE objects, which are not annotations even if they have an image_id"""
 
 
 class _Photo(NamedTuple):
@@ -52,46 +52,48 @@ class _Annotation(NamedTuple):
     image: object
     category: object
     phrase: object
-    """its own, where it has one"""
+    """the annotation's own phrase, or None"""
     segmentation: object
-    """polygons as arrays; run lengths as they stand in the file"""
+    """polygons as arrays; RLE as stored in the file"""
 
 
 def read_coco(file: Path, images: Path) -> Annotations:
-    """Read annotations in COCO's format; one task for each phrase about each photo.
+    """Read annotations in COCO's format, with one task per photo and phrase.
 
-    The phrase is an annotation's own (`phrase`, else `caption`), or the name of its category with
-    blanks for underscores. All annotations of a phrase in a photo, crowds (`iscrowd`) too, make one
-    mask. LVIS's files, which name photos by `coco_url`, are read as well.
+    The phrase of an annotation is its `phrase`, else its `caption`, else the name of its category
+    with underscores replaced by blanks. All annotations of a photo with the same phrase are merged
+    into one mask, including crowds (`iscrowd`). LVIS files, which give `coco_url` instead of
+    `file_name`, are supported.
 
     Args:
-        file: json with `images`, `annotations` and, unless all of these have phrases, `categories`.
-        images: folder that `file_name` starts from.
+        file: JSON with `images` and `annotations`, and with `categories` unless all annotations
+            have phrases.
+        images: folder that `file_name` is relative to.
 
     Raises:
         DatasetNotFoundError: if photos that have annotations are missing.
-        ValueError: if the file is not in COCO's format, lists an id or a photo twice, a photo is
-            not of the size that it says, or no annotation can be used.
+        ValueError: if the file is not in COCO's format, an id or a photo is duplicated, the size
+            of a photo differs from its entry, or no annotation is usable.
     """
     try:
         with file.open(encoding="utf-8-sig") as stream:
             content = json.load(stream, object_hook=_compact)
         regions, skipped = _collect(content)
     except ValueError as error:
-        raise ValueError(f"{file}: not annotations in COCO's format ({error})") from error
+        raise ValueError(f"{file}: invalid COCO annotations ({error})") from error
     tasks: dict[tuple[_Photo, str], Encoded] = {}
     for key, parts in regions.items():
-        united = coco_mask.merge(parts) if parts else None
-        if united and coco_mask.area(united):
-            tasks[key] = united
+        union = coco_mask.merge(parts) if parts else None
+        if union and coco_mask.area(union):
+            tasks[key] = union
         else:
             skipped[EMPTY] += 1
-    left_out = refuse_unusable(file, len(tasks), skipped)
+    skipped_counts = reject_unusable(file, len(tasks), skipped)
     photo_of, phrase_of = Positions(), Positions()
-    photo = np.array([photo_of[of.name] for of, _ in tasks], np.int64)
+    photo = np.array([photo_of[entry.name] for entry, _ in tasks], np.int64)
     phrase = np.array([phrase_of[text] for _, text in tasks], np.int64)
     sizes = photo_sizes(file, images, list(photo_of))
-    _refuse_other_sizes(file, images, {photo for photo, _ in tasks}, photo_of, sizes)
+    _reject_size_mismatches(file, images, {entry for entry, _ in tasks}, photo_of, sizes)
     counts = [region["counts"] for region in tasks.values()]
     return Annotations(
         file=file,
@@ -107,17 +109,17 @@ def read_coco(file: Path, images: Path) -> Annotations:
             np.cumsum([0, *map(len, counts)], dtype=np.int64),
             sizes[photo],
         ),
-        skipped=left_out,
+        skipped=skipped_counts,
     )
 
 
 @dataclass(frozen=True)
 class RunLengths:
-    """Row to mask: pycocotools' compressed run lengths, end to end.
+    """Function from row to mask, decoding the compressed RLE of pycocotools.
 
     Args:
-        text: (total,) uint8.
-        offsets: (rows + 1,) int64.
+        text: (total,) uint8, the concatenated RLE of all rows.
+        offsets: (rows + 1,) int64, start of each row in `text`.
         sizes: (rows, 2) int32, height and width.
     """
 
@@ -126,34 +128,36 @@ class RunLengths:
     sizes: Sizes
 
     def __call__(self, row: int) -> Mask:
-        """Decode a row's mask, (H, W) bool."""
+        """Decode the mask of a row, (H, W) bool."""
         counts = self.text[self.offsets[row] : self.offsets[row + 1]].tobytes()
         encoded = {"size": self.sizes[row].tolist(), "counts": counts}
         return np.asarray(coco_mask.decode(encoded), np.bool_)
 
 
 def _compact(entry: dict[str, Any]) -> object:
-    """Turn annotations into arrays while json is read; lists of numbers are four times larger."""
-    if "image_id" not in entry or not entry.keys().isdisjoint(_NO_ANNOTATIONS):
+    """Convert annotations to arrays while parsing; Python lists take four times the memory."""
+    if "image_id" not in entry or not entry.keys().isdisjoint(_OTHER_KEYS):
         return entry
     return _read_annotation(entry)
 
 
 def _read_annotation(entry: Mapping[str, Any]) -> _Annotation:
-    given, name = entry.get("segmentation"), entry.get("id")
+    segmentation, number = entry.get("segmentation"), entry.get("id")
     return _Annotation(
-        name,
+        number,
         entry["image_id"],
         entry.get("category_id"),
         next((entry[key] for key in _PHRASES if entry.get(key) not in (None, "")), None),
-        polygons_of(given, f"annotation {name}") if isinstance(given, list) else given,
+        read_polygons(segmentation, f"annotation {number}")
+        if isinstance(segmentation, list)
+        else segmentation,
     )
 
 
 def _collect(content: object) -> tuple[dict[tuple[_Photo, str], list[Encoded]], Counter[str]]:
-    """The regions of each photo and phrase, and what is left out."""
+    """Return the regions of each photo and phrase, and the number of skipped annotations."""
     if not isinstance(content, Mapping):
-        raise ValueError("it is no object with images and annotations")
+        raise ValueError("expected an object with images and annotations")
     names = by_id(_categories(content), "categories")
     photos = by_id(_photos(content), "images", files=True)
     skipped: Counter[str] = Counter()
@@ -162,7 +166,7 @@ def _collect(content: object) -> tuple[dict[tuple[_Photo, str], list[Encoded]], 
         if isinstance(annotation, Mapping) and "image_id" in annotation:
             annotation = _read_annotation(annotation)
         if not isinstance(annotation, _Annotation):
-            raise ValueError(f"entry {place} of annotations is none: it has no image_id")
+            raise ValueError(f"entry {place} of annotations has no image_id")
         where = f"annotation {place if annotation.id is None else annotation.id}"
         phrase = annotation.phrase
         try:
@@ -173,33 +177,34 @@ def _collect(content: object) -> tuple[dict[tuple[_Photo, str], list[Encoded]], 
         except ValueError as error:
             raise ValueError(f"{where} {error}") from error
         if not isinstance(phrase, str):
-            raise ValueError(f"{where} has a phrase that is no text")
-        if not words(phrase):
+            raise ValueError(f"{where}: phrase {phrase!r:.40} is not a string")
+        text = normalise_phrase(phrase)
+        if not text:
             skipped[NO_PHRASE] += 1
         elif annotation.segmentation is None:
             skipped[_NO_MASK] += 1
         else:
             encoded = encode(annotation.segmentation, photo.height, photo.width, where)
-            regions.setdefault((photo, words(phrase)), []).extend(encoded)
+            regions.setdefault((photo, text), []).extend(encoded)
     return regions, skipped
 
 
 def _list(content: Mapping[str, Any], key: str) -> list[object]:
-    given = content.get(key)
-    if not isinstance(given, list):
-        raise ValueError(f"it has no list of {key}")
-    return given
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        raise ValueError(f"no list of {key}")
+    return entries
 
 
 def _entries(
     content: Mapping[str, Any], key: str, needed: bool = True
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The objects of a list, and how messages call them."""
+    """Yield the objects of a list, each with a description for messages."""
     if not needed and content.get(key) is None:
         return
     for place, entry in enumerate(_list(content, key), 1):
         if not isinstance(entry, Mapping):
-            raise ValueError(f"entry {place} of {key} is none")
+            raise ValueError(f"entry {place} of {key} is not an object")
         yield f"entry {place} of {key} (id {entry.get('id')})", entry
 
 
@@ -217,177 +222,179 @@ def _photos(content: Mapping[str, Any]) -> Iterator[tuple[Id, str, _Photo]]:
 def _id(entry: Mapping[str, Any], where: str) -> Id:
     value = read_id(entry.get("id"))
     if value is None:
-        raise ValueError(f"{where} has no id that is a whole number or text")
+        raise ValueError(f"{where}: id is missing or neither an integer nor a string")
     return value
 
 
 def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
     value = entry.get(name)
     if not isinstance(value, str):
-        raise ValueError(f"{where} has no {name} that is text")
+        raise ValueError(f"{where}: {name} is missing or not a string")
     return value
 
 
 def _read_photo(entry: Mapping[str, Any], where: str) -> _Photo:
     size = entry.get("height"), entry.get("width")
     if not is_size(size):
-        raise ValueError(f"{where} has no height and width of a photo")
+        raise ValueError(f"{where}: height or width is missing or not a positive integer")
     if "coco_url" in entry and not entry.get("file_name"):
         name = "/".join(_text(entry, "coco_url", where).split("/")[-2:])
     else:
         name = _text(entry, "file_name", where)
     if len(name.splitlines()) != 1:
-        raise ValueError(f"{where} has the name {name!r:.100}")
+        raise ValueError(f"{where}: invalid file name {name!r:.100}")
     return _Photo(os.path.normpath(name), *size)
 
 
-def _refuse_other_sizes(
+def _reject_size_mismatches(
     file: Path, images: Path, annotated: set[_Photo], position: Mapping[str, int], sizes: Sizes
 ) -> None:
     wrong = sorted(p for p in annotated if tuple(sizes[position[p.name]]) != p[1:])
     if wrong:
-        name, *given = wrong[0]
+        name, *expected = wrong[0]
         found = sizes[position[name]].tolist()
         raise ValueError(
-            f"{file}: {len(wrong)} photos are not of the size annotated, {name} the first: it is "
-            f"{found[0]} x {found[1]} (height x width), annotated as {given[0]} x {given[1]}"
-            + exif_note(found, given, images / name)
+            f"{file}: {len(wrong)} photos differ from their annotated size; first: {name} is "
+            f"{found[0]} x {found[1]} (height x width), annotated as {expected[0]} x {expected[1]}"
+            + exif_note(found, expected, images / name)
         )
 
 
-def read_id(given: object) -> Id | None:
-    """Read an id from JSON; None if the value is neither a whole number nor text.
+def read_id(value: object) -> Id | None:
+    """Read an id from JSON; None if the value is neither an integer nor a string.
 
-    Whole floats are taken as integers: pandas writes 1.0 for 1.
+    Floats without a fraction are accepted as integers, since pandas writes 1.0 for 1.
     """
-    if isinstance(given, float) and given.is_integer():
-        return int(given)
-    return given if isinstance(given, int | str) and not isinstance(given, bool) else None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def by_id(
     entries: Iterable[tuple[_Id, str, _Entry]], key: str, files: bool = False
 ) -> dict[_Id, _Entry]:
-    """Entries by their ids.
+    """Index entries by id.
 
     Args:
-        entries: id, name and entry of each.
-        key: name of the list.
-        files: whether the names are those of files, of which each may come once.
+        entries: (id, name, entry) of each.
+        key: name of the list, for messages.
+        files: whether the names are file names, which must be unique.
 
     Raises:
-        ValueError: if two entries have the same id, with both names; or name the same file.
+        ValueError: if two entries have the same id, or with `files` the same name.
     """
     found: dict[_Id, _Entry] = {}
     names: dict[_Id, str] = {}
     for number, name, entry in entries:
         if number in found:
             raise ValueError(
-                f"{key} has id {number!r} twice, for {names[number]!r} and for {name!r}: "
-                "every entry needs an id of its own"
+                f"{key} has duplicate id {number!r}, for {names[number]!r} and for {name!r}; ids "
+                "must be unique"
             )
         found[number], names[number] = entry, name
     number_of: dict[str, _Id] = {}
     for number, name in names.items():
         if files and number_of.setdefault(name, number) != number:
             raise ValueError(
-                f"{key} {number_of[name]!r} and {number!r} are both the file {name}: list a photo "
-                "once, and different photos under different names"
+                f"{key} {number_of[name]!r} and {number!r} are both the file {name}; list each "
+                "photo once, and different photos under different names"
             )
     return found
 
 
-def look_up(entries: Mapping[Id, _Entry], given: object, key: str, field: str) -> _Entry:
-    """The entry that an annotation is about.
+def look_up(entries: Mapping[Id, _Entry], value: object, key: str, field: str) -> _Entry:
+    """Return the entry that an annotation refers to.
 
     Args:
-        entries: by id.
-        given: the id that the annotation names.
-        key: name of the list of entries.
-        field: where the annotation has the id.
+        entries: entries by id.
+        value: id in the annotation.
+        key: name of the list of entries, for messages.
+        field: name of the annotation's field, for messages.
 
     Raises:
-        ValueError: if there is none; if the id is text there and a number here, it says so.
+        ValueError: if no entry has this id. The message points out a string id that would match
+            an integer id, or the reverse.
     """
-    number = read_id(given)
+    number = read_id(value)
     if number is not None and number in entries:
         return entries[number]
     alike = [listed for listed in entries if str(listed) == str(number)]
     if alike:
         raise ValueError(
-            f"has {field} {_typed(number)}, but {key} has id {_typed(alike[0])}: their types "
-            "differ, write both as numbers"
+            f"has {field} {_typed(number)}, but {key} has id {_typed(alike[0])}; write both as "
+            "numbers"
         )
-    raise ValueError(f"has {field} {given!r:.40}, which is not listed in {key}")
+    raise ValueError(f"has {field} {value!r:.40}, which is not an id in {key}")
 
 
 def _typed(number: object) -> str:
-    return f"{number!r} ({'text' if isinstance(number, str) else 'a number'})"
+    return f"{number!r} ({'string' if isinstance(number, str) else 'number'})"
 
 
-def polygons_of(given: Sequence[object], where: str) -> list[Flat]:
-    """Check polygons.
+def read_polygons(values: Sequence[object], where: str) -> list[Flat]:
+    """Convert polygons to arrays and check them.
 
     Args:
-        given: lists of coordinates, as read from json.
-        where: what they belong to.
+        values: lists of coordinates from JSON.
+        where: name of the annotation, for messages.
 
     Raises:
-        ValueError: naming it.
+        ValueError: if a polygon is malformed.
     """
     try:
-        polygons = [np.array(flat, np.float64) for flat in given]
+        polygons = [np.array(flat, np.float64) for flat in values]
     except (ValueError, TypeError, OverflowError):
         polygons = [np.full(1, np.nan)]
     for flat in polygons:
         if flat.ndim != 1 or len(flat) % 2 or not (np.abs(flat) < FARTHEST).all():
-            raise ValueError(f"{where} has malformed polygons")
+            raise ValueError(f"{where}: malformed polygons")
     return polygons
 
 
-def encode(given: object, height: int, width: int, where: str) -> list[Encoded]:
-    """Bring polygons or run lengths of either kind to compressed run lengths.
+def encode(segmentation: object, height: int, width: int, where: str) -> list[Encoded]:
+    """Convert polygons or RLE, compressed or not, to compressed RLE.
 
     Args:
-        given: checked polygons; or {"size": [height, width], "counts": ...}, the counts as a list
-            of numbers or as COCO's text.
-        height: of the photo.
-        width: of the photo.
-        where: what it belongs to.
+        segmentation: polygons from `read_polygons`; or RLE {"size": [height, width], "counts":
+            ...} with counts as a list of numbers or as COCO's compressed string.
+        height: height of the photo in pixels.
+        width: width of the photo in pixels.
+        where: name of the annotation, for messages.
 
     Returns:
-        One for each polygon of three points or more, or the one given; the mask is their union.
+        One RLE per polygon of at least three points, or the RLE of `segmentation`. The mask is
+        their union.
 
     Raises:
-        ValueError: naming what it belongs to.
+        ValueError: if the segmentation is malformed or not of the photo's size.
     """
-    if isinstance(given, list):
-        flat = [polygon for polygon in given if len(polygon) >= 6]
+    if isinstance(segmentation, list):
+        flat = [polygon for polygon in segmentation if len(polygon) >= 6]
         encoded: list[Encoded] = coco_mask.frPyObjects(flat, height, width) if flat else []
         return encoded
-    if not isinstance(given, Mapping) or given.get("size") != [height, width]:
+    if not isinstance(segmentation, Mapping) or segmentation.get("size") != [height, width]:
         raise ValueError(
-            f"{where} has a segmentation that is neither polygons nor run lengths of {height} x "
-            f"{width} pixels"
+            f"{where}: segmentation is neither a list of polygons nor a run-length encoding of "
+            f"size {height} x {width}"
         )
-    counts = given.get("counts")
+    counts = segmentation.get("counts")
     try:
         lengths: Any = _lengths(counts) if isinstance(counts, str) else counts
         if sum(lengths) != height * width:
-            raise ValueError("another number of pixels")
+            raise ValueError("wrong number of pixels")
         return [coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)]
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
-            f"{where} has run lengths that do not add up to {height} x {width} pixels"
+            f"{where}: run lengths do not add up to {height} x {width} pixels"
         ) from error
 
 
 def _lengths(text: str) -> list[int]:
-    """The run lengths in COCO's text; pycocotools does not notice where they end early.
+    """Decode the run lengths of COCO's compressed string; pycocotools accepts truncated strings.
 
-    A number is written in groups of five bits, the lowest first: 32 says that the number goes on,
-    16 in its last group that it is negative. From the fourth on it is the difference to the last
-    but one.
+    A number is stored in groups of five bits, the lowest first. Bit 32 marks that another group
+    follows, and bit 16 of the last group that the number is negative. From the fourth number on,
+    the difference to the last but one is stored.
     """
     lengths: list[int] = []
     value = shift = 0

@@ -1,4 +1,4 @@
-"""Leaving out of training what a benchmark holds out, so that a model never hears of it."""
+"""Excludes phrases about a benchmark's held-out classes or words from training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,43 +25,46 @@ AFFORDANCE_WORDS: tuple[str, ...] = tuple(
     "drink drinks drinking sit sits sitting ride rides riding fly flies flying drive drives "
     "driving driven swim swims swimming wheels wheel legs leg ear ears".split()
 )
-"""The authors' list for generalised prompts (Table 8)."""
+"""words of the generalised prompts (paper, Table 8), from the authors' code"""
 _MORE_FORMS = "drank drunk sat rode ridden flew flown drove swam swum wheeled legged eared".split()
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Which phrases training leaves out.
+    """Phrases to exclude from training.
 
     Args:
-        held_out: what they name: the classes of a fold of Pascal-5i, the unseen classes of
-            generalised zero-shot segmentation, or the words of the generalised prompts; None
-            leaves nothing out.
-        rule: "mended" looks for whole words in either case, in singular and plural, that mean the
-            class in a photo (see `class_words_build`). "paper" is the authors' filter to the
-            letter, for numbers like theirs; it removes every "gray" and "counter" (a horse, a
-            table) and keeps "potted plant", "men" and "kitten".
+        held_out: the classes or words to exclude: a fold of Pascal-5i, the unseen classes of
+            generalised zero-shot segmentation, or the words of the generalised prompts. None
+            excludes nothing.
+        rule: how a phrase is matched. "mended" matches whole words, case-insensitive, singular and
+            plural, that mean the class in a photo (see `datamodules.datasets.build.class_words`);
+            the value keeps its old name because digests of committed results depend on it.
+            "paper" is the authors' filter, for numbers comparable to theirs: it removes every
+            "gray" (a horse in WordNet) and "counter" (a table), and keeps "potted plant", "men"
+            and "kitten". See docs/deviations.md (exclusion).
 
     Raises:
-        ValueError: for a name that is neither.
+        ValueError: if `held_out` or `rule` is unknown.
 
-    Reference: the models of the paper's Tables 4, 5, 7 and 8.
+    Reference: paper, Tables 4, 5, 7 and 8.
     """
 
     held_out: HeldOut | None = None
     rule: Rule = "mended"
 
     def __post_init__(self) -> None:
-        """Refuse unknown names, for callers without a parser."""
+        """Reject unknown values, which only the command line's parser would check otherwise."""
         if self.held_out not in (None, *get_args(HeldOut)):
             known = ", ".join(get_args(HeldOut))
-            raise ValueError(f"exclusion.held_out {self.held_out}: there are {known}")
+            raise ValueError(f"exclusion.held_out must be one of {known}, not {self.held_out!r}")
         if self.rule not in get_args(Rule):
-            raise ValueError(f"exclusion.rule {self.rule}: there are {', '.join(get_args(Rule))}")
+            known = ", ".join(get_args(Rule))
+            raise ValueError(f"exclusion.rule must be one of {known}, not {self.rule!r}")
 
     @property
     def names(self) -> list[str]:
-        """What is held out: VOC's names of the classes, or the words of the affordances."""
+        """VOC's names of the held-out classes, or the held-out affordance words."""
         if self.held_out is None:
             return []
         if self.held_out == "affordances":
@@ -69,8 +72,8 @@ class Exclusion:
         kind, number = self.held_out.split("_")
         return list((fold_classes if kind == "fold" else unseen_classes)(int(number)))
 
-    def left_out(self) -> Callable[[str], bool]:
-        """Build the test that is true for phrases to leave out."""
+    def phrase_filter(self) -> Callable[[str], bool]:
+        """Return a function that is true for phrases to exclude."""
         if self.held_out == "affordances":
             if self.rule == "paper":
                 return AuthorsRule((), AFFORDANCE_WORDS)

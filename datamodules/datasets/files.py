@@ -1,4 +1,4 @@
-"""What lies on disk, and what should."""
+"""Checks for dataset files, and the cache folder."""
 
 import glob
 import hashlib
@@ -18,68 +18,70 @@ log = logging.getLogger(__name__)
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """A dataset is absent, or half of it is."""
+    """A dataset or a part of it is missing."""
 
     missing: Sequence[str] = ()
-    """its parts that are not there"""
+    """missing parts"""
     folder = Path()
-    """where they were looked for"""
+    """folder in which they were expected"""
     source: str = ""
-    """where to get them"""
+    """URL to download them from"""
 
 
 def require(name: str, folder: Path, parts: Mapping[str, bool], source: str) -> None:
-    """Make sure that a dataset is whole before anything is read.
+    """Raise an error if parts of a dataset are missing.
 
     Args:
-        name: of the dataset.
-        folder: where it was looked for.
-        parts: what belongs to it, and whether it is there.
-        source: where to get it.
+        name: name of the dataset.
+        folder: folder in which it is expected.
+        parts: names of its parts, and whether each exists.
+        source: URL to download it from.
 
     Raises:
-        DatasetNotFoundError: naming folder, parts found, parts missing, and the source.
+        DatasetNotFoundError: if a part is missing; lists the folder, found parts, missing parts
+            and the source.
     """
     missing = [part for part, present in parts.items() if not present]
     if missing:
         found = [part for part, present in parts.items() if present]
         error = DatasetNotFoundError(
-            f"{name}: looked in {folder}; found {', '.join(found) or 'nothing'}; missing "
-            f"{', '.join(missing)}. Get it from {source} and set --data.init_args.root (--root of "
-            f"alignment) to the folder that holds {folder.name}"
+            f"{name} is missing or incomplete in {folder}: found {', '.join(found) or 'nothing'}; "
+            f"missing {', '.join(missing)}. Download it from {source} and set "
+            "--data.init_args.root (or --root of the `alignment` command) to the folder that "
+            f"contains {folder.name}"
         )
         error.missing, error.folder, error.source = missing, folder, source
         raise error
 
 
 def stays_below(name: str) -> bool:
-    """Whether a name that was read leads nowhere but below the folder that it is looked for in."""
+    """Return whether a file name from a dataset stays below the dataset's folder."""
     path = PurePath(name)
     return not path.is_absolute() and ".." not in path.parts
 
 
 def cache_folder() -> Path:
-    """Where indexes are kept: `CLIPSEG_CACHE`, else clipseg_pl under the user's cache folder.
+    """Return the cache folder: `CLIPSEG_CACHE`, else `clipseg_pl` in the user's cache folder.
 
-    Datasets themselves are never written to; they are often read-only and shared.
+    Dataset folders are never written to, since they are often read-only and shared.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("CLIPSEG_CACHE") or f"{base}/clipseg_pl").expanduser()
 
 
 def cache_key(version: int, files: Iterable[Path]) -> str:
-    """A name in the cache for what was read from files.
+    """Return the cache key of results computed from files.
 
     Args:
-        version: of the code that reads them.
-        files: whose paths, sizes and times of change count; they may be missing.
+        version: version of the code that computes them.
+        files: files whose paths, sizes and modification times enter the key; they may be missing.
     """
     stamps = [_stamp(file) for file in files]
     return hashlib.sha256(json.dumps([version, stamps]).encode()).hexdigest()[:16]
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:
-    """What changes when a file does; zeros where there is none."""
+    """Return path, size and modification time of a file; zeros if it is missing."""
     try:
         stat = file.stat()
     except OSError:
@@ -89,20 +91,21 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 
 @contextmanager
 def drafting(target: Path) -> Iterator[Path]:
-    """A folder beside `target` to build it in, for one process at a time.
+    """Provide a temporary folder next to `target`, to one process at a time.
 
-    Others wait here, and should ask again whether `target` is still missing when they are let in.
-    Where a disk has no locks several build at once. What is built must be renamed to `target`, so
-    that it appears whole or not at all, and the first of several wins. An empty lock file stays.
+    Other processes wait, and should check again whether `target` is missing when they enter. On
+    file systems without locks, several processes build at the same time. The caller must rename
+    the result to `target`, which makes it appear complete or not at all; the first rename takes
+    effect. An empty lock file is left behind.
 
     Args:
-        target: file or folder; its parent is made if missing.
+        target: file or folder to build; its parent is created if missing.
 
     Yields:
-        An empty folder, removed in the end.
+        An empty folder, deleted at exit.
 
     Raises:
-        OSError: if nothing can be written beside `target`.
+        OSError: if the parent of `target` is not writable.
     """
     with writing_to(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,15 +113,15 @@ def drafting(target: Path) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.warning("waiting for another process, which builds %s", target)
+        log.warning("waiting for another process that is building %s", target)
         lock.acquire()
     except (OSError, NotImplementedError):
-        pass  # a disk without locks: all build, and one rename wins
+        pass  # file system without locks: all processes build, and the first rename takes effect
     try:
         prefix = f".{target.name}.{platform.node()}."
-        if lock.is_locked:  # what is here was left by a process of this machine that was killed
-            for left in target.parent.glob(f"{glob.escape(prefix)}*/"):
-                shutil.rmtree(left, ignore_errors=True)
+        if lock.is_locked:  # drafts of this machine are leftovers of killed processes
+            for leftover in target.parent.glob(f"{glob.escape(prefix)}*/"):
+                shutil.rmtree(leftover, ignore_errors=True)
         with writing_to(target.parent):
             draft = TemporaryDirectory(prefix=prefix, dir=target.parent)
         with draft as folder:
@@ -129,15 +132,15 @@ def drafting(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Name the folder, and what helps, in errors of writing into it.
+    """Add the folder and a remedy to the messages of errors raised while writing into it.
 
     Raises:
-        OSError: for any other.
+        OSError: if the body raises an OSError.
     """
     try:
         yield
     except OSError as error:
         raise OSError(
-            f"{folder} cannot be written to ({error.strerror or error}): make room, or set "
-            "CLIPSEG_CACHE to a folder that can be written to (--root of toy)"
+            f"cannot write to {folder} ({error.strerror or error}): free disk space, or set "
+            "CLIPSEG_CACHE to a writable folder (or --root of the `toy` command)"
         ) from error

@@ -1,4 +1,4 @@
-"""Own photos as tasks with phrases, and which of them are validated on."""
+"""Custom photos with phrase annotations, and the choice of validation photos."""
 
 import hashlib
 import os
@@ -14,77 +14,82 @@ from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import Annotations, reasons
 from datamodules.datasets.phrase_table import PhraseTable
 
-_LONGEST_NAME = 100
+_MAX_NAME = 100
 
 
 class ImageFolder(PhraseTable):
-    """Tasks on own photos: all of a table.
+    """Tasks on custom photos: all rows of a table.
 
     Args:
         annotations: the table.
     """
 
     def __init__(self, annotations: Annotations) -> None:
-        """Find the tasks; photos and masks are read when they are asked for."""
+        """List the tasks; photos and masks are read on access."""
         self.annotations = annotations
         super().__init__(annotations.phrases, annotations.phrase, annotations.photo)
 
     def about(self, photos: npt.NDArray[np.bool_]) -> Self:
-        """The tasks about some of the photos, (photos,) bool."""
+        """Select the tasks about the photos marked in `photos`, (photos,) bool."""
         return self.select(photos[self._photo])
 
     def read_name(self, row: int) -> str:
-        """Name of the photo and number of the row."""
+        """Return a task name made of the photo's name and the row number."""
         stem = Path(self.annotations.photos[self.annotations.photo[row]]).with_suffix("")
-        plain = re.sub(r"[^\w.-]+", "_", str(stem)).strip("_.")[-_LONGEST_NAME:]
+        plain = re.sub(r"[^\w.-]+", "_", str(stem)).strip("_.")[-_MAX_NAME:]
         return f"{plain}__{self.annotations.number[row]}"
 
     def read_image(self, row: int) -> RGB:
-        """The photo, (H, W, 3) uint8, upright.
+        """Read the photo of a row, (H, W, 3) uint8, after EXIF orientation.
 
         Raises:
-            UnreadableImageError: naming the file, also if it is no longer of its size.
+            UnreadableImageError: if the file is unreadable or its size has changed.
         """
         photo = self.annotations.photo[row]
         file, size = self.annotations.photo_file(photo), tuple(self.annotations.sizes[photo])
         image = load_photo(file)
         if image.shape[:2] != size:
-            raise UnreadableImageError(f"{file}: has changed its size since it was checked")
+            raise UnreadableImageError(f"{file}: size has changed since it was checked")
         return image
 
     def read_mask(self, row: int) -> Mask:
-        """The target, (H, W) bool; raises as `read_image` does."""
+        """Read the target of a row, (H, W) bool.
+
+        Raises:
+            UnreadableImageError: if the file is unreadable or its size has changed.
+        """
         mask = self.annotations.masks(row)
         if mask.shape != tuple(self.annotations.sizes[self.annotations.photo[row]]):
             raise UnreadableImageError(
-                f"{self.annotations.file}: the mask of row {self.annotations.number[row]} has "
-                "changed its size since it was checked"
+                f"{self.annotations.file}: the size of the mask of row "
+                f"{self.annotations.number[row]} has changed since it was checked"
             )
         return mask
 
 
 def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.bool_]:
-    """Choose the photos to validate on: those whose names have the lowest hashes.
+    """Choose the validation photos, by the hashes of their names.
 
-    The choice is by the names alone, so that it is the same for every seed and machine, and
-    that few photos change sides when others are added.
+    The choice depends on the names alone. It is the same for every seed and machine, and adding
+    photos moves few others between training and validation.
 
     Args:
-        annotations: the table; at least two of its photos have rows.
-        share: of these photos, 0 to 1; at least one is chosen, and one is not.
+        annotations: the table.
+        share: fraction of the photos with rows, 0 to 1. At least one photo is chosen and at least
+            one is left for training.
 
     Returns:
-        (photos,) bool.
+        (photos,) bool, true for validation photos.
 
     Raises:
-        ValueError: where one photo only has rows.
+        ValueError: if fewer than two photos have rows.
     """
     photos = np.unique(annotations.photo).tolist()
     if len(photos) < 2:
-        others = f" (skipped {reasons(annotations.skipped)})" if annotations.skipped else ""
+        skipped = f" (skipped: {reasons(annotations.skipped)})" if annotations.skipped else ""
         raise ValueError(
-            f"{annotations.file}: has one photo with usable rows{others}; add others, or validate "
-            "on a table of its own: --data.init_args.val.table"
+            f"{annotations.file}: only one photo has usable rows{skipped}; add photos, or set a "
+            "separate validation table with --data.init_args.val.table"
         )
     ranked = sorted(photos, key=lambda p: hashlib.sha256(annotations.photos[p].encode()).digest())
     count = min(max(round(share * len(photos)), 1), len(photos) - 1)
@@ -93,19 +98,19 @@ def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.
     return chosen
 
 
-def refuse_common_photos(train: Annotations, other: Annotations) -> None:
-    """Make sure that no photo is trained and measured on.
+def reject_common_photos(train: Annotations, other: Annotations) -> None:
+    """Reject photos that are used for both training and evaluation.
 
     Raises:
-        ValueError: naming the first, and how many there are.
+        ValueError: if the tables share photos; gives the first and the count.
     """
-    trained, measured = (
+    train_photos, other_photos = (
         {os.path.abspath(table.photo_file(p)) for p in np.unique(table.photo).tolist()}
         for table in (train, other)
     )
-    common = sorted(trained & measured)
+    common = sorted(train_photos & other_photos)
     if common:
         raise ValueError(
-            f"{other.file}: {len(common)} of its photos are in {train.file} as well, {common[0]} "
-            "the first; leave them out of one of the two"
+            f"{other.file}: {len(common)} of its photos are also in {train.file}; first: "
+            f"{common[0]}; remove them from one of the two tables"
         )

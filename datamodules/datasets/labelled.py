@@ -1,4 +1,4 @@
-"""Photos labelled pixel by pixel: VOC2012 and COCO2014 in the layout of HSNet."""
+"""Photos with label maps: VOC2012, and COCO2014 in HSNet's layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,59 +13,60 @@ from datamodules.datasets.files import require, stays_below
 Labels = npt.NDArray[np.uint8]
 
 IGNORED = 255
-"""label of pixels that do not count"""
-VOC_SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012 (SegmentationClassAug: SBD's)"
+"""ignore label"""
+VOC_SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012 (SegmentationClassAug: from SBD)"
 COCO_SOURCE = "https://github.com/juhongm999/hsnet (COCO2014 with its annotations folder)"
 
 
 class LabelledPhotos:
-    """Photos and their label maps: 0 is background, class + 1 an object's, 255 does not count.
+    """Photos and their label maps: 0 is background, class id + 1 an object, 255 is ignored.
 
     Args:
-        photos: folder of `<name>.jpg`.
-        labels: folder of `<name>.png`, one channel of 8 bits: indices, whatever their palette.
+        photos: folder with `<name>.jpg` files.
+        labels: folder with `<name>.png` files of one 8-bit channel; palettes are ignored.
     """
 
     def __init__(self, photos: Path, labels: Path) -> None:
-        """Remember the folders."""
+        """Store the folders."""
         self.photos, self.label_maps = photos, labels
 
     def photo_file(self, name: str) -> Path:
-        """Where a photo lies."""
+        """Return the path of a photo."""
         return self.photos / f"{name}.jpg"
 
     def label_file(self, name: str) -> Path:
-        """Where its label map lies."""
+        """Return the path of a label map."""
         return self.label_maps / f"{name}.png"
 
     def image(self, name: str) -> RGB:
-        """The photo, (H, W, 3) uint8.
+        """Read a photo, (H, W, 3) uint8.
 
         Raises:
-            UnreadableImageError: naming the file.
+            UnreadableImageError: if the file is missing or cannot be read.
         """
         return read_image(self.photo_file(name))
 
     def labels(self, name: str) -> Labels:
-        """The label map, (H, W) uint8, checked against the size in the photo's header.
+        """Read a label map, (H, W) uint8, and check its size against the photo's header.
 
         Raises:
-            UnreadableImageError: as `labels_alone` does, or if it is not of its photo's size.
+            UnreadableImageError: if the file is missing or not a label map, or if its size differs
+                from the photo's.
         """
-        labels, size = self.labels_alone(name), image_size(self.photo_file(name))
+        labels, size = self.labels_unchecked(name), image_size(self.photo_file(name))
         if size and labels.shape != size:
             raise UnreadableImageError(
-                f"{self.label_file(name)}: the label map is {labels.shape[0]} x {labels.shape[1]} "
-                f"pixels (height x width), its photo {size[0]} x {size[1]}"
+                f"{self.label_file(name)}: the label map has {labels.shape[0]} x {labels.shape[1]} "
+                f"pixels (height x width), but its photo has {size[0]} x {size[1]}"
                 + exif_note(size, labels.shape, self.photo_file(name))
             )
         return labels
 
-    def labels_alone(self, name: str) -> Labels:
-        """The label map, (H, W) uint8, whatever the size of its photo.
+    def labels_unchecked(self, name: str) -> Labels:
+        """Read a label map, (H, W) uint8, without checking its size.
 
         Raises:
-            UnreadableImageError: naming the file, also if it is no map of indices.
+            UnreadableImageError: if the file is missing or not a label map.
         """
         file = self.label_file(name)
         with open_image(file, "label map") as image:
@@ -76,14 +77,14 @@ class LabelledPhotos:
 
 
 def open_voc(root: Path, augmented: bool) -> LabelledPhotos:
-    """VOC2012 below `root`, names as in its lists ("2007_000033").
+    """Open VOC2012; names are those of its lists ("2007_000033").
 
     Args:
-        root: folder that holds VOC2012.
-        augmented: read SegmentationClassAug, else the original SegmentationClass.
+        root: folder that contains VOC2012.
+        augmented: use SegmentationClassAug instead of the original SegmentationClass.
 
     Raises:
-        DatasetNotFoundError: if a part of it is missing.
+        DatasetNotFoundError: if a folder is missing.
     """
     folder, labels = root / "VOC2012", f"SegmentationClass{'Aug' if augmented else ''}"
     parts = {part: (folder / part).is_dir() for part in ("JPEGImages", labels)}
@@ -92,11 +93,11 @@ def open_voc(root: Path, augmented: bool) -> LabelledPhotos:
 
 
 def read_voc_list(root: Path, split: str) -> list[str]:
-    """Names of the photos of VOC2012's own list for segmentation (train, val).
+    """Read the names of the photos in VOC2012's segmentation list of a split (train, val).
 
     Raises:
-        DatasetNotFoundError: if it is missing.
-        ValueError: if it is no list of names.
+        DatasetNotFoundError: if the list is missing.
+        ValueError: if the file is not a list of names.
     """
     file = voc_list(root, split)
     names = read_list(file, "Pascal VOC", VOC_SOURCE)
@@ -105,18 +106,18 @@ def read_voc_list(root: Path, split: str) -> list[str]:
 
 
 def voc_list(root: Path, split: str) -> Path:
-    """Where a list of VOC2012 lies."""
+    """Return the path of VOC2012's segmentation list of a split."""
     return root / "VOC2012" / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
 def open_coco(root: Path) -> LabelledPhotos:
-    """COCO2014 below `root`, names with their folder ("val2014/COCO_val2014_000000000042").
+    """Open COCO2014; names include the folder ("val2014/COCO_val2014_000000000042").
 
     Args:
-        root: folder that holds COCO2014.
+        root: folder that contains COCO2014.
 
     Raises:
-        DatasetNotFoundError: if a part of it is missing.
+        DatasetNotFoundError: if a folder is missing.
     """
     folder = root / "COCO2014"
     names = ("train2014", "val2014", "annotations/train2014", "annotations/val2014")
@@ -125,26 +126,31 @@ def open_coco(root: Path) -> LabelledPhotos:
 
 
 def read_list(file: Path, what: str, source: str) -> list[str]:
-    """Lines of a list file, blank ones left out.
+    """Read the lines of a list file, without blank lines.
+
+    Args:
+        file: the list.
+        what: name of the dataset, for the error message.
+        source: where to get the list, for the error message.
 
     Raises:
-        DatasetNotFoundError: saying what the file is for, and where to get it.
-        ValueError: naming the file, if it is no text.
+        DatasetNotFoundError: if the file is missing.
+        ValueError: if the file is not UTF-8 text.
     """
     require(what, file.parent, {file.name: file.is_file()}, source)
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: no text in UTF-8") from error
+        raise ValueError(f"{file}: not UTF-8 text") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def check_names(file: Path, names: Sequence[str]) -> None:
-    """Refuse names that lead out of their dataset: masks are written under them, too.
+    """Reject photo names that lead out of the dataset folder; masks are written under them, too.
 
     Raises:
-        ValueError: naming the file that they are read from.
+        ValueError: for the first such name.
     """
     for name in names:
         if not stays_below(name):
-            raise ValueError(f"{file}: {name!r:.100} is no name of a photo")
+            raise ValueError(f"{file}: {name!r:.100} is not the name of a photo")

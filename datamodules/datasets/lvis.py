@@ -1,4 +1,4 @@
-"""LVIS: in each image every annotated category as one mask, and the names of all of them."""
+"""LVIS: one mask per image and annotated category, and the category names."""
 
 import json
 from collections import defaultdict
@@ -11,7 +11,7 @@ import numpy as np
 from clipseg_pl.images import RGB, read_image
 from clipseg_pl.prompts.masks import exif_note
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.coco_json import by_id, polygons_of, read_id
+from datamodules.datasets.coco_json import by_id, read_id, read_polygons
 from datamodules.datasets.files import require, stays_below
 from datamodules.datasets.transforms import Points, is_size, rasterise
 
@@ -20,7 +20,7 @@ _PHOTOS = ("train2017", "val2017")
 
 
 class Pair(NamedTuple):
-    """A category in an image, by their ids."""
+    """Ids of an image and of a category annotated in it."""
 
     image: int
     category: int
@@ -35,62 +35,62 @@ class _Image(NamedTuple):
 
 
 class LVIS:
-    """The annotations of LVIS v1; those of v0.5 under v1's file names are read as well.
+    """Annotations of LVIS v1. Those of v0.5 can be used under v1's file names.
 
     LVIS is a federated dataset: a category without annotations in an image is known to be absent
-    only if the image lists it in `neg_category_ids`. Of the categories in
-    `not_exhaustive_category_ids` some instances have no annotation, so their masks are incomplete.
+    only if the image lists it in `neg_category_ids`. Masks of the categories in
+    `not_exhaustive_category_ids` are incomplete, because some instances are not annotated.
 
     Args:
-        root: folder that holds LVIS, with `lvis_v1_<split>.json`, train2017 and val2017.
-        splits: whose annotations to read; no image is in two of them.
+        root: folder that contains LVIS, with `lvis_v1_<split>.json`, train2017 and val2017.
+        splits: splits to read; they must not share images.
 
     Raises:
         DatasetNotFoundError: if a file or a folder of photos is missing.
-        ValueError: if a file is not what it should be, naming it.
+        ValueError: if an annotation file is malformed.
     """
 
     def __init__(self, root: Path, splits: Sequence[str] = ("train", "val")) -> None:
-        """Read the annotations; photos are read when they are asked for."""
+        """Read the annotations; photos are read on access."""
         self.folder = root / "LVIS"
         files = [self.folder / f"lvis_v1_{split}.json" for split in splits]
         parts = {file.name: file.is_file() for file in files}
         parts |= {name: (self.folder / name).is_dir() for name in _PHOTOS}
         require("LVIS", self.folder, parts, SOURCE)
         self.names: dict[int, str] = {}
-        """category -> name, with blanks for underscores"""
+        """name of each category id, with underscores replaced by blanks"""
         self._images: dict[int, _Image] = {}
         self._polygons: dict[Pair, list[Points]] = {}
         for file in files:
             self._read(file)
         self.pairs = sorted(self._polygons)
-        """all categories annotated in all images"""
+        """all pairs of an image and an annotated category, sorted"""
         self._categories: defaultdict[int, list[int]] = defaultdict(list)
         for pair in self.pairs:
             self._categories[pair.image].append(pair.category)
         names = ", ".join(str(file) for file in files)
         self.listed = f"{names} lists {len(self._images)} photos and {len(self.pairs)} masks"
-        """what was read, for messages"""
+        """summary of the annotations, for messages"""
 
     def categories(self, image: int) -> Sequence[int]:
-        """The categories annotated in an image, by rising id."""
+        """Return the ids of the categories annotated in an image, in ascending order."""
         return self._categories.get(image, [])
 
     def absent_categories(self, image: int) -> Sequence[int]:
-        """The categories that are known to be absent from an image."""
+        """Return the ids of the categories known to be absent from an image."""
         annotated = self.categories(image)
         return [absent for absent in self._images[image].absent if absent not in annotated]
 
     def mask(self, pair: Pair) -> Mask:
-        """All instances of a category in an image: (H, W) bool, as large as the photo.
+        """Return the union of all instances of a category in an image, (H, W) bool.
 
-        It may be empty: not every polygon covers a pixel.
+        The mask has the size of the photo. It may be empty, since some polygons cover no pixel.
         """
         image = self._images[pair.image]
         return rasterise(self._polygons[pair], image.height, image.width)
 
     def area(self, pair: Pair) -> float:
-        """Share of the photo that the polygons of a category cover, overlaps counted twice."""
+        """Return the polygon area as a fraction of the photo; overlaps count twice."""
         image, total = self._images[pair.image], 0.0
         for polygon in self._polygons[pair]:
             (x, y), (next_x, next_y) = polygon.T, np.roll(polygon, -1, axis=0).T
@@ -99,31 +99,31 @@ class LVIS:
 
     @property
     def images(self) -> Sequence[int]:
-        """Ids of all images, those without annotations among them."""
+        """Return the ids of all images, including images without annotations."""
         return list(self._images)
 
     def photo_file(self, image: int) -> Path:
-        """Where a photo lies, or should."""
+        """Return the path of a photo, which may not exist."""
         name = self._images[image].file
-        places = [self.folder / name]
-        if "/" not in name:  # v0.5 may name the file alone
-            places = [self.folder / folder / name for folder in _PHOTOS]
-        return next((place for place in places if place.is_file()), places[0])
+        candidates = [self.folder / name]
+        if "/" not in name:  # v0.5 may give the file name without a folder
+            candidates = [self.folder / folder / name for folder in _PHOTOS]
+        return next((file for file in candidates if file.is_file()), candidates[0])
 
     def photo(self, image: int) -> RGB:
         """Read a photo, (H, W, 3) uint8 RGB.
 
         Raises:
-            UnreadableImageError: naming the file.
-            ValueError: if it has not the size that was annotated.
+            UnreadableImageError: if the file is missing or unreadable.
+            ValueError: if the photo is not of the annotated size.
         """
-        wanted, file = self._images[image], self.photo_file(image)
+        annotated, file = self._images[image], self.photo_file(image)
         photo = read_image(file)
-        size = wanted.height, wanted.width
+        size = annotated.height, annotated.width
         if photo.shape[:2] != size:
             found = f"{photo.shape[0]} x {photo.shape[1]}"
             note = exif_note(photo.shape[:2], size, file)
-            raise ValueError(f"{file}: {found}, annotated as {size[0]} x {size[1]}{note}")
+            raise ValueError(f"{file}: size is {found}, annotated as {size[0]} x {size[1]}{note}")
         return photo
 
     def _read(self, file: Path) -> None:
@@ -133,35 +133,35 @@ class LVIS:
             for number, name in names.items():
                 if self.names.setdefault(number, name) != name:
                     raise ValueError(
-                        f"category {number} is {name!r} here and {self.names[number]!r} in another "
+                        f"category {number} is {name!r}, but {self.names[number]!r} in another "
                         "split"
                     )
             images = by_id(map(_read_image_entry, content["images"]), "images", files=True)
             common = images.keys() & self._images.keys()
             if common:
-                raise ValueError(f"image {min(common)} is in another split too")
+                raise ValueError(f"image {min(common)} is also in another split")
             self._images |= images
             for pair, polygons in content["annotations"]:
-                self._images[pair.image], self.names[pair.category]  # both must be known
+                self._images[pair.image], self.names[pair.category]  # unknown ids raise KeyError
                 self._polygons.setdefault(pair, []).extend(polygons)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file}: not LVIS's annotations ({error!r})") from error
+            raise ValueError(f"{file}: invalid LVIS annotations ({error!r})") from error
 
 
 def _compact(entry: dict[str, Any]) -> object:
-    """Turn annotations into arrays while json is read; lists of numbers are four times larger."""
+    """Convert annotations to arrays while parsing; Python lists take four times the memory."""
     if "segmentation" not in entry:
         return entry
-    polygons = polygons_of(entry["segmentation"], f"annotation {entry.get('id')}")
+    polygons = read_polygons(entry["segmentation"], f"annotation {entry.get('id')}")
     pair = Pair(_id(entry["image_id"]), _id(entry["category_id"]))
     return pair, [flat.reshape(-1, 2) for flat in polygons]
 
 
-def _id(given: object) -> int:
-    """An id, which names files too."""
-    number = read_id(given)
+def _id(value: object) -> int:
+    """Read an id. Prediction files are named by ids, so strings are rejected."""
+    number = read_id(value)
     if not isinstance(number, int):
-        raise ValueError(f"id {given!r:.40} is no whole number")
+        raise ValueError(f"id {value!r:.40} is not an integer")
     return number
 
 
@@ -173,12 +173,12 @@ def _read_category(entry: dict[str, Any]) -> tuple[int, str, str]:
 def _read_image_entry(entry: dict[str, Any]) -> tuple[int, str, _Image]:
     size = entry["height"], entry["width"]
     if not is_size(size):
-        raise ValueError(f"image {entry['id']} has no size but {size!r:.60}")
+        raise ValueError(f"image {entry['id']} has invalid height and width {size!r:.60}")
     if "coco_url" in entry:  # .../train2017/000000000030.jpg
         name = "/".join(entry["coco_url"].split("/")[-2:])
     else:
         name = entry["file_name"].rpartition("_")[2]  # COCO_val2014_0...30.jpg
     if not stays_below(name):
-        raise ValueError(f"image {entry['id']} is called {name!r:.100}")
+        raise ValueError(f"image {entry['id']} has invalid file name {name!r:.100}")
     absent = tuple(map(_id, entry.get("neg_category_ids", ())))
     return _id(entry["id"]), name, _Image(name, *size, absent)

@@ -1,4 +1,4 @@
-"""LVIS as phrases: every category in every photo, by its name."""
+"""LVIS with its category names as phrases."""
 
 import numpy as np
 
@@ -8,40 +8,40 @@ from datamodules.datasets.lvis import LVIS
 from datamodules.datasets.phrase_table import PhraseTable
 
 LEAST_AREA = 0.05
-"""share of its photo that a category covers at least, as in the authors' archive"""
+"""minimum fraction of the photo that a category covers, as in the authors' archive"""
 
 
 class LVISNames(PhraseTable):
-    """Tasks with phrases: each category that covers enough of a photo.
+    """Tasks of LVIS: each category that covers more than 5 % of a photo, by its name.
 
     Args:
         lvis: annotations and photos.
     """
 
     def __init__(self, lvis: LVIS) -> None:
-        """Find the tasks; areas are those of the polygons, nothing is drawn."""
+        """List the tasks. Areas are computed from the polygons, without rasterising them."""
         self.lvis = lvis
         self.pairs = [pair for pair in lvis.pairs if lvis.area(pair) > LEAST_AREA]
-        asked = np.array(self.pairs, np.int64).reshape(-1, 2)
+        pairs = np.array(self.pairs, np.int64).reshape(-1, 2)
         photo, (categories, phrase) = (
-            np.unique(asked[:, 0], return_inverse=True)[1],
-            np.unique(asked[:, 1], return_inverse=True),
+            np.unique(pairs[:, 0], return_inverse=True)[1],
+            np.unique(pairs[:, 1], return_inverse=True),
         )
         super().__init__([lvis.names[number] for number in categories.tolist()], phrase, photo)
 
     def read_name(self, row: int) -> str:
-        """Ids of photo and category."""
+        """Return the ids of photo and category, joined by two underscores."""
         return "{}__{}".format(*self.pairs[row])
 
     def read_image(self, row: int) -> RGB:
-        """The photo, (H, W, 3) uint8; raises as `LVIS` does."""
+        """Read the photo of a row, (H, W, 3) uint8; see `LVIS.photo`."""
         return self.lvis.photo(self.pairs[row].image)
 
     def read_mask(self, row: int) -> Mask:
-        """All instances, (H, W) bool."""
+        """Return the union of all instances, (H, W) bool."""
         return self.lvis.mask(self.pairs[row])
 
     def absent_phrases(self, row: int) -> list[str]:
-        """Names of the categories that the photo lists as absent."""
+        """Return the names of the categories known to be absent from the photo."""
         absent = self.lvis.absent_categories(self.pairs[row].image)
         return [self.lvis.names[category] for category in absent]

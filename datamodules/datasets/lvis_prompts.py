@@ -1,4 +1,4 @@
-"""Generalised prompts: what LVIS's categories are for, can do and have."""
+"""Generalised prompts: affordances and attributes of LVIS categories, such as "sit on"."""
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ _WALKERS = (
     "ram (animal)", "chicken (animal)", "person",
 )  # fmt: skip
 
-FITTING: dict[str, tuple[str, ...]] = {
+PROMPT_CATEGORIES: dict[str, tuple[str, ...]] = {
     "sit on": _SEATS,
     "drink from": ("bottle", "beer bottle", "water bottle", "wine bottle", "thermos bottle"),
     "ride on": ("horse", "pony", "motorcycle"),
@@ -32,44 +32,45 @@ FITTING: dict[str, tuple[str, ...]] = {
     "has wheels": (*_VEHICLES, "dirt bike", "wheelchair", "motorcycle", "bicycle"),
     "has legs": (*_SEATS, *_BIRDS, *_WALKERS, "horse", "pony"),
 }
-"""Prompt -> LVIS categories it fits, the paper's lists."""
+"""LVIS categories that each prompt applies to; the paper's lists"""
 
-_LEAST_AREA = 0.03  # of the photo
+_MIN_AREA = 0.03  # fraction of the photo
 _CROP_SHARE = 0.02
 
 
 class GeneralisedPrompts(Dataset[Sample]):
-    """One sample for each category in each photo; indexed by (epoch, sample), whatever the epoch.
+    """One sample per photo and category, indexed by (epoch, sample); all epochs are equal.
 
-    It asks for all prompts that fit the category (the authors draw one of them). The target is
-    that category alone, as theirs, also where another thing in the photo fits a prompt.
+    A sample has all prompts that apply to its category, while the authors sample one of them. See
+    docs/deviations.md (lvis-prompts). As in the authors' code, the target is this category alone,
+    even if the photo shows others that a prompt applies to.
 
     Args:
         lvis: annotations and photos.
         image_size: side of the samples in pixels.
-        seed: of the crops.
+        seed: seed of the random crops.
 
-    Reference: paper section 5.4, Table 8.
+    Reference: paper, section 5.4 and Table 8.
     """
 
     def __init__(self, lvis: LVIS, image_size: int, seed: int) -> None:
-        """Find the pairs whose category fits a prompt and covers enough of its photo."""
+        """List the pairs whose category has a prompt and covers more than 3 % of its photo."""
         self.lvis, self.seed, self.resize = lvis, seed, PairedResize(image_size)
         self.prompts = {
-            category: [prompt for prompt, fitting in FITTING.items() if name in fitting]
+            category: [prompt for prompt, names in PROMPT_CATEGORIES.items() if name in names]
             for category, name in lvis.names.items()
         }
-        fitting = [pair for pair in lvis.pairs if self.prompts[pair.category]]
-        self.pairs: list[Pair] = [pair for pair in fitting if lvis.mask(pair).mean() > _LEAST_AREA]
-        self.too_small = len(fitting) - len(self.pairs)
-        """categories in photos left out for covering 3 % of them at most"""
+        prompted = [pair for pair in lvis.pairs if self.prompts[pair.category]]
+        self.pairs: list[Pair] = [pair for pair in prompted if lvis.mask(pair).mean() > _MIN_AREA]
+        self.too_small = len(prompted) - len(self.pairs)
+        """number of pairs skipped because the category covers at most 3 % of the photo"""
 
     def __len__(self) -> int:
-        """Number of categories in photos."""
+        """Return the number of samples."""
         return len(self.pairs)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """Make the sample of a category in a photo."""
+        """Read the sample of a photo and category."""
         pair = self.pairs[key[1]]
         photo, mask = self.lvis.photo(pair.image), self.lvis.mask(pair)
         rng = np.random.default_rng([self.seed, key[1]])

@@ -1,4 +1,4 @@
-"""Episodes to samples: a query photo, a class, and supports that show the class."""
+"""Samples of one-shot episodes: a query photo, a class, and supports that show the class."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -22,16 +22,16 @@ _MULTIPLE = 8
 
 
 class OneShotDataset(Dataset[Sample]):
-    """Samples of one prompt each; indexed by (epoch, episode), whatever the epoch.
+    """Samples with one prompt each, indexed by (epoch, episode); the epoch is ignored.
 
     Args:
-        photos: where the names of the episodes lead.
-        episodes: what is asked.
+        photos: photos and label maps that the episodes refer to.
+        episodes: episodes, one sample each.
         prompts: text prompt of each class, by class id.
         image_size: side of the query and support images in pixels.
-        framing: "squash" brings photo and labels to the image's square, distorting them, as HSNet
-            does; "letterbox" shrinks the photo to fit into it, on black, and scores on the labels
-            at their own size in a square of the longer side, as PFENet does.
+        framing: "squash" resizes photo and labels to the square, ignoring the aspect ratio, like
+            HSNet. "letterbox" shrinks the photo to fit into the square and pads with black, like
+            PFENet; the target keeps the size of the photo, padded to a square.
         visual_prompt: how support images are made.
     """
 
@@ -44,7 +44,7 @@ class OneShotDataset(Dataset[Sample]):
         framing: Framing,
         visual_prompt: VisualPrompt,
     ) -> None:
-        """Keep the parts; nothing is read."""
+        """Store the settings; no file is read."""
         self.photos, self.episodes, self.prompts = photos, episodes, prompts
         self.image_size, self.framing, self.visual_prompt = image_size, framing, visual_prompt
         self.resize = A.Resize(
@@ -55,17 +55,17 @@ class OneShotDataset(Dataset[Sample]):
         )
 
     def __len__(self) -> int:
-        """Number of episodes."""
+        """Return the number of episodes."""
         return len(self.episodes)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """Make the sample of an episode."""
+        """Load the sample of an episode."""
         query, class_id, supports = self.episodes[key[1]]
         photo = self.photos.image(query)
         whole = self.photos.labels(query)
         image, labels = self._framed(photo, whole)
         if self.framing == "letterbox":
-            labels = on_square(whole, max(photo.shape[:2]), IGNORED)
+            labels = pad_to_square(whole, max(photo.shape[:2]), IGNORED)
         prompt = Prompt(
             prompt_id=f"{query.replace('/', '_')}__{class_id + 1:02}__{key[1]:04}",
             query_mask=torch.from_numpy(labels == class_id + 1)[None],
@@ -95,10 +95,10 @@ class OneShotDataset(Dataset[Sample]):
 
 
 def letterbox(image: RGB, labels: Labels, size: int) -> tuple[RGB, Labels]:
-    """Shrink to fit into a square, and lay on black; labels are ignored around the photo.
+    """Shrink photo and labels to fit into a square, and pad them with black and the ignore label.
 
-    Sides of a photo that is shrunk are rounded down to multiples of 8. A photo that fits already
-    keeps its size.
+    The sides of a shrunk photo are rounded down to multiples of 8. A photo that already fits keeps
+    its size.
 
     Args:
         image: (H, W, 3) uint8.
@@ -106,21 +106,21 @@ def letterbox(image: RGB, labels: Labels, size: int) -> tuple[RGB, Labels]:
         size: side of the square in pixels, a multiple of 8.
 
     Returns:
-        (size, size, 3) and (size, size), uint8.
+        Image (size, size, 3) and labels (size, size), both uint8.
 
-    Reference: PFENet's `test_Resize`, as CLIPSeg runs it (PFENet's code: `util/transform.py`).
+    Reference: PFENet's code, `test_Resize` in util/transform.py, as run by CLIPSeg.
     """
     if max(labels.shape) > size:
         sides = _shrunk_width_and_height(labels.shape, size)
         image = np.asarray(cv2.resize(image, sides, interpolation=cv2.INTER_LINEAR), np.uint8)
         labels = np.asarray(cv2.resize(labels, sides, interpolation=cv2.INTER_NEAREST), np.uint8)
-    return on_square(image, size, 0), on_square(labels, size, IGNORED)
+    return pad_to_square(image, size, 0), pad_to_square(labels, size, IGNORED)
 
 
 def _shrunk_width_and_height(shape: Sequence[int], size: int) -> tuple[int, int]:
-    """Width and height of a photo of `shape` (H, W) that is shrunk to fit into a square.
+    """Return width and height of a photo of `shape` (H, W) shrunk to fit into a square.
 
-    The ratio is a float, as in PFENet: for some sizes the product lies just below a whole number.
+    The ratio is a float, as in PFENet: for some sizes the product is just below an integer.
     """
     height, width = shape
     ratio = size / max(shape)
@@ -129,8 +129,8 @@ def _shrunk_width_and_height(shape: Sequence[int], size: int) -> tuple[int, int]
     return wide, high
 
 
-def on_square(array: npt.NDArray[Any], size: int, around: int) -> npt.NDArray[np.uint8]:
-    """Lay (h, w, ...) uint8 into the upper left corner of a (size, size, ...) one."""
-    square = np.full((size, size, *array.shape[2:]), around, np.uint8)
+def pad_to_square(array: npt.NDArray[Any], size: int, value: int) -> npt.NDArray[np.uint8]:
+    """Pad a (h, w, ...) uint8 array at the bottom and right to (size, size, ...)."""
+    square = np.full((size, size, *array.shape[2:]), value, np.uint8)
     square[: array.shape[0], : array.shape[1]] = array
     return square

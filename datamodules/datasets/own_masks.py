@@ -1,4 +1,4 @@
-"""Masks in picture files: what is bright in them, and maps of labels."""
+"""Masks of custom datasets: binary mask images, and label maps."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -11,25 +11,25 @@ import numpy.typing as npt
 from clipseg_pl.images import UnreadableImageError, open_image
 from clipseg_pl.prompts.masks import exif_note, load_mask
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.annotations import Sizes, in_threads, photo_sizes, refuse_missing
+from datamodules.datasets.annotations import Sizes, in_threads, photo_sizes, reject_missing
 from datamodules.datasets.files import cache_folder, cache_key, drafting, writing_to
 from datamodules.datasets.phrase_table import Rows, Strings
 
-WHOLE = -1
-"""in place of a label: the row means all that its mask marks"""
+NO_LABEL = -1
+"""label of rows that use everything marked in their mask"""
 _VERSION = 4
-"""counts up when `check_files` finds otherwise"""
+"""version of the cached results of `check_files`; increase it when the results change"""
 
 
 @dataclass(frozen=True)
 class OwnMasks:
-    """Row to mask: all that a file marks, or a label in it.
+    """Function from row to mask: all marked pixels of a file, or those with one label.
 
     Args:
-        folder: that names start from.
-        names: of the different files.
-        file: (rows,) int64, position in `names`.
-        label: (rows,) int64, or `WHOLE`.
+        folder: folder that names are relative to.
+        names: unique names of the mask files.
+        file: (rows,) int64, index into `names`.
+        label: (rows,) int64, label or `NO_LABEL`.
     """
 
     folder: Path
@@ -38,58 +38,62 @@ class OwnMasks:
     label: Rows
 
     def __call__(self, row: int) -> Mask:
-        """Read a row's mask, (H, W) bool.
+        """Read the mask of a row, (H, W) bool.
 
         Raises:
-            UnreadableImageError: naming the file.
+            UnreadableImageError: if the file is unreadable or ambiguous.
         """
-        file = self.folder / self.names[self.file[row]]
-        return dict(marked(file, [int(self.label[row])]))[int(self.label[row])]
+        file, label = self.folder / self.names[self.file[row]], int(self.label[row])
+        return dict(masks_by_label(file, [label]))[label]
 
 
-def marked(file: Path, labels: Iterable[int]) -> Iterator[tuple[int, Mask]]:
-    """The pixels that rows about one file mean, read as few times as can be.
+def masks_by_label(file: Path, labels: Iterable[int]) -> Iterator[tuple[int, Mask]]:
+    """Read the masks of one file, opening it as few times as possible.
 
     Args:
-        file: any picture, where a row has no label; else a map of labels.
-        labels: of the rows: those pixels that have this value, as stored (indices, where there is
-            a palette); for `WHOLE`, what examples of prompts mean (`load_mask`).
+        file: any mask image for `NO_LABEL`, a label map for other labels.
+        labels: labels to read. A label selects the pixels with this value as stored (the index, if
+            the image has a palette). `NO_LABEL` selects what `load_mask` marks, as for visual
+            prompts.
 
     Yields:
-        Each different label with its mask, (H, W) bool.
+        Each unique label and its mask, (H, W) bool.
 
     Raises:
-        UnreadableImageError: naming the file; also for labels in colour or in a JPEG.
+        UnreadableImageError: if the file is unreadable or ambiguous, or a label is read from a
+            colour image or a JPEG.
     """
-    different = set(labels)
-    if WHOLE in different:
-        yield WHOLE, load_mask(file)
-    named = different - {WHOLE}
-    values = _read_labels(file) if named else None
-    for label in named:
+    unique = set(labels)
+    if NO_LABEL in unique:
+        yield NO_LABEL, load_mask(file)
+    stored = unique - {NO_LABEL}
+    values = _read_label_map(file) if stored else None
+    for label in stored:
         yield label, np.asarray(values == label)
 
 
 def check_files(
     table: Path, images: Path, photos: Strings, photo: Rows, masks: OwnMasks, number: Rows
 ) -> tuple[Sizes, npt.NDArray[np.bool_]]:
-    """Look at every photo's header and every mask; found once, it is kept until a file changes.
+    """Check the header of every photo and every mask; results are cached until a file changes.
 
     Args:
-        table: whose rows they are.
+        table: file of the table.
         images: folder of the photos.
-        photos: their names.
-        photo: (rows,) position in `photos`.
-        masks: of the rows.
-        number: (rows,) lines of the table.
+        photos: names of the photos.
+        photo: (rows,) index into `photos`.
+        masks: masks of the rows.
+        number: (rows,) line numbers in the table.
 
     Returns:
-        Height and width of the photos, (photos, 2), and which rows' masks mark anything, (rows,).
+        Height and width of the photos, (photos, 2) int32; and whether the mask of each row has any
+        pixel, (rows,) bool.
 
     Raises:
         DatasetNotFoundError: if photos or masks are missing.
-        UnreadableImageError: if a mask cannot be one.
-        ValueError: if a mask is not of its photo's size, or a label is in none of its masks.
+        UnreadableImageError: if a mask is unreadable or ambiguous.
+        ValueError: if the size of a mask differs from its photo's, a label is in none of its
+            masks, or the cached results are damaged.
     """
     names = [photos[row] for row in range(len(photos))]
     mask_names = [masks.names[row] for row in range(len(masks.names))]
@@ -100,33 +104,35 @@ def check_files(
     checked = cache_folder() / "own" / f"{table.stem}-{key}.npz"
     if not checked.is_file():
         with drafting(checked) as draft:
-            if not checked.is_file():  # nor by the process that was waited for
+            if not checked.is_file():  # another process may have finished while this one waited
                 sizes = photo_sizes(table, images, names)
-                refuse_missing(table, masks.folder, "masks", missing, len(mask_names))
-                covers = _read_masks(table, images, photos, photo, masks, number, sizes)
+                reject_missing(table, masks.folder, "masks", missing, len(mask_names))
+                covers = _check_masks(table, images, photos, photo, masks, number, sizes)
                 with writing_to(checked.parent):
                     np.savez(draft / checked.name, sizes=sizes, covers=covers)
                     os.replace(draft / checked.name, checked)
     try:
         with np.load(checked) as found:
             return found["sizes"], found["covers"]
-    except Exception as error:  # numpy and zipfile raise many kinds
-        raise ValueError(f"{checked}: damaged ({error}): delete it") from error
+    except Exception as error:  # numpy and zipfile raise many types
+        raise ValueError(f"{checked}: damaged cache file ({error}); delete it") from error
 
 
-def _read_labels(file: Path) -> npt.NDArray[np.generic]:
+def _read_label_map(file: Path) -> npt.NDArray[np.generic]:
     with open_image(file) as image:
         form, values = image.format, np.asarray(image)
     if form == "JPEG":
-        raise UnreadableImageError(f"{file}: is a JPEG, which blurs labels; PNG keeps them")
+        raise UnreadableImageError(
+            f"{file}: label maps cannot be JPEGs, whose compression changes labels; use PNG"
+        )
     if values.ndim != 2:
         raise UnreadableImageError(
-            f"{file}: has colours, where a map of labels has one channel (mode L or P)"
+            f"{file}: label maps must have one channel (mode L or P), not colours"
         )
     return values
 
 
-def _read_masks(
+def _check_masks(
     table: Path,
     images: Path,
     photos: Strings,
@@ -135,13 +141,13 @@ def _read_masks(
     number: Rows,
     sizes: Sizes,
 ) -> npt.NDArray[np.bool_]:
-    """Which rows' masks mark anything; arguments and errors as of `check_files`."""
+    """Return whether the mask of each row has any pixel, (rows,); see `check_files`."""
     order = np.argsort(masks.file, kind="stable")
     rows_of = np.split(order, np.cumsum(np.bincount(masks.file))[:-1]) if len(order) else []
 
     def check(rows: Rows) -> tuple[tuple[int, ...], list[bool]]:
         labels, size, any_pixel = masks.label[rows].tolist(), (0, 0), dict[int, bool]()
-        for label, mask in marked(masks.folder / masks.names[masks.file[rows[0]]], labels):
+        for label, mask in masks_by_label(masks.folder / masks.names[masks.file[rows[0]]], labels):
             size, any_pixel[label] = mask.shape, bool(mask.any())
         return size, [any_pixel[label] for label in labels]
 
@@ -155,16 +161,16 @@ def _read_masks(
         (height, width), (mask_height, mask_width) = sizes[photo[row]], mask_sizes[row]
         files = images / photos[photo[row]], masks.folder / masks.names[masks.file[row]]
         raise ValueError(
-            f"{table}: {len(wrong)} masks are not of the size of their photos, line {number[row]} "
-            f"the first: photo {height} x {width} (height x width), mask {mask_height} x "
+            f"{table}: {len(wrong)} masks differ in size from their photos; first: line "
+            f"{number[row]}, photo {height} x {width} (height x width), mask {mask_height} x "
             f"{mask_width}" + exif_note(sizes[photo[row]], mask_sizes[row], *files)
         )
-    named = masks.label != WHOLE
-    unknown = np.setdiff1d(masks.label[named], masks.label[named & covers])
+    labelled = masks.label != NO_LABEL
+    unknown = np.setdiff1d(masks.label[labelled], masks.label[labelled & covers])
     if len(unknown):
         rows = np.flatnonzero(masks.label == unknown[0])
         raise ValueError(
-            f"{table}: label {unknown[0]} (line {number[rows[0]]}) is in none of the {len(rows)} "
-            "masks that should have it"
+            f"{table}: label {unknown[0]} (line {number[rows[0]]}) occurs in none of the "
+            f"{len(rows)} masks of its rows"
         )
     return covers

@@ -1,11 +1,11 @@
-"""Pascal VOC: its classes, and the episodes of Pascal-5i by PFENet's rule or HSNet's."""
+"""Pascal VOC classes, the folds of Pascal-5i, and the lists of PFENet and HSNet."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from datamodules.datasets.episodes import Drawn, pfenet_episodes
+from datamodules.datasets.episodes import SampledEpisodes, pfenet_episodes
 from datamodules.datasets.labelled import LabelledPhotos, check_names, read_list
 
 VOC_CLASSES: tuple[str, ...] = (
@@ -14,10 +14,10 @@ VOC_CLASSES: tuple[str, ...] = (
     "diningtable", "dog", "horse", "motorbike", "person",
     "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-"""VOC's names in its order; the label of a class in a mask is its position + 1."""
+"""VOC's class names in VOC's order; the label of a class in a map is index + 1"""
 
 ZERO_SHOT_CLASSES: tuple[str, ...] = ("background", "airplane", *VOC_CLASSES[1:])
-"""What the zero-shot benchmark prompts with, by label: JoEm's names, of which one is not VOC's."""
+"""prompts of the zero-shot benchmark by label; JoEm's names, of which only "airplane" differs"""
 
 _FOLDS = 4
 _UNSEEN_PAIRS = (
@@ -30,7 +30,7 @@ _UNSEEN_PAIRS = (
 
 
 def fold_classes(fold: int) -> tuple[str, ...]:
-    """The five classes that a fold of Pascal-5i holds out, by VOC's names.
+    """Return VOC's names of the five classes held out by a fold of Pascal-5i.
 
     Args:
         fold: 0 to 3.
@@ -39,25 +39,28 @@ def fold_classes(fold: int) -> tuple[str, ...]:
         ValueError: for any other fold.
     """
     if fold not in range(_FOLDS):
-        raise ValueError(f"fold {fold}: there are 0 to {_FOLDS - 1}")
+        raise ValueError(f"fold must be 0 to {_FOLDS - 1}, not {fold}")
     size = len(VOC_CLASSES) // _FOLDS
     return VOC_CLASSES[fold * size : (fold + 1) * size]
 
 
 def unseen_classes(count: int) -> tuple[str, ...]:
-    """The unseen classes of generalised zero-shot segmentation, by VOC's names.
+    """Return VOC's names of the unseen classes of generalised zero-shot segmentation.
+
+    The sets are those of JoEm. See docs/deviations.md (unseen-sets).
 
     Args:
-        count: 2, 4, 6, 8 or 10 of them; each set holds the smaller ones.
+        count: 2, 4, 6, 8 or 10; each set contains the smaller ones.
 
     Raises:
         ValueError: for any other count.
 
-    Reference: the paper's Table 4 (unseen-10 and unseen-4), whose sets are those of JoEm.
+    Reference: paper, Table 4 (unseen-10 and unseen-4).
     """
     counts = [2 * pairs for pairs in range(1, len(_UNSEEN_PAIRS) + 1)]
     if count not in counts:
-        raise ValueError(f"unseen {count}: there are {', '.join(map(str, counts))}")
+        known = ", ".join(map(str, counts))
+        raise ValueError(f"the number of unseen classes must be one of {known}, not {count}")
     return tuple(name for pair in _UNSEEN_PAIRS[: count // 2] for name in pair)
 
 
@@ -65,67 +68,67 @@ PFENET = "https://github.com/Jia-Research-Lab/PFENet (lists/pascal)"
 HSNET = "https://github.com/juhongm999/hsnet (data/splits/pascal)"
 
 
-def draw_pfenet(
+def sample_pfenet_episodes(
     names: Sequence[str], photos: LabelledPhotos, classes: Sequence[int], shots: int, seed: int
-) -> Drawn:
-    """Every photo of a list that shows enough of a class, once.
+) -> SampledEpisodes:
+    """Sample one episode for each listed photo that shows enough of a class.
 
-    Counting the classes' pixels reads every listed label map (1449 in PFENet's list).
+    Reads every listed label map (1449 in PFENet's list) to count the pixels of the classes.
 
     Args:
-        names: of the photos, see `read_pfenet_list`.
+        names: names of the photos, see `read_pfenet_list`.
         photos: VOC2012.
-        classes: ids of the fold's, 0 to 19.
-        shots: supports an episode.
-        seed: of the draws.
+        classes: class ids of the fold, 0 to 19.
+        shots: supports per episode.
+        seed: seed for sampling.
 
     Raises:
-        UnreadableImageError: naming a label map.
+        UnreadableImageError: if a label map cannot be read.
     """
     pixels = {}
     for name in names:
-        counts = np.bincount(photos.labels_alone(name).ravel(), minlength=256)
-        pixels[name] = {wanted: int(counts[wanted + 1]) for wanted in classes if counts[wanted + 1]}
+        counts = np.bincount(photos.labels_unchecked(name).ravel(), minlength=256)
+        pixels[name] = {c: int(counts[c + 1]) for c in classes if counts[c + 1]}
     return pfenet_episodes(pixels, classes, shots, seed)
 
 
 def pfenet_list(root: Path) -> Path:
-    """Where PFENet's validation list lies."""
+    """Return the path of PFENet's validation list."""
     return root / "lists" / "pfenet" / "val.txt"
 
 
 def hsnet_list(root: Path, fold: int) -> Path:
-    """Where HSNet's list of a fold lies."""
+    """Return the path of HSNet's validation list of a fold."""
     return root / "lists" / "hsnet" / "pascal" / "val" / f"fold{fold}.txt"
 
 
 def read_pfenet_list(root: Path) -> list[str]:
-    """Names of the photos of PFENet's validation list.
+    """Read the names of the photos in PFENet's validation list.
 
     Raises:
         DatasetNotFoundError: if the list is missing.
-        ValueError: naming a malformed line.
+        ValueError: if a line is malformed.
     """
     file = pfenet_list(root)
     return [_stem_of_pair(line, file) for line in read_list(file, "Pascal-5i (PFENet)", PFENET)]
 
 
 def read_hsnet_list(root: Path, fold: int) -> list[tuple[str, int]]:
-    """Photos and class ids of HSNet's list of a fold; raises as `read_pfenet_list` does."""
+    """Read the photos and class ids of HSNet's list; raises the errors of `read_pfenet_list`."""
     file = hsnet_list(root, fold)
     lines = []
     for line in read_list(file, "Pascal-5i (HSNet)", HSNET):
         name, _, label = line.rpartition("__")
         if not name or not label.isdecimal() or not 1 <= int(label[:9]) <= len(VOC_CLASSES):
-            raise ValueError(f"{file}: {line!r} is not <photo>__<class>")
+            raise ValueError(f"{file}: {line!r} is not of the form <photo>__<class>")
         lines.append((name, int(label) - 1))
     check_names(file, [name for name, _ in lines])
     return lines
 
 
 def _stem_of_pair(line: str, file: Path) -> str:
-    """Name of the photo in a line of two paths, photo and label map."""
+    """Return the photo's name from a line with two paths, photo and label map."""
     parts = line.split()
     if len(parts) != 2 or Path(parts[0]).stem != Path(parts[1]).stem:
-        raise ValueError(f"{file}: {line!r} is not a photo and its label map")
+        raise ValueError(f"{file}: {line!r} is not the paths of a photo and its label map")
     return Path(parts[0]).stem

@@ -1,4 +1,4 @@
-"""Photos of VOC with one prompt for each of the 21 classes."""
+"""Pascal VOC photos with one prompt for each of 21 classes."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,17 @@ from datamodules.datasets.pascal_5i import ZERO_SHOT_CLASSES
 
 
 class ZeroShotDataset(Dataset[Sample]):
-    """Samples of 21 prompts each; indexed by (epoch, photo), whatever the epoch.
+    """Samples with 21 prompts each, indexed by (epoch, photo); the epoch is ignored.
 
     Args:
         photos: VOC2012.
-        names: of the photos.
-        image_size: side of the samples in pixels; photos (bilinear) and labels (nearest) are
+        names: names of the photos.
+        image_size: side of the square samples in pixels; photos (bilinear) and labels (nearest) are
             squashed to it.
     """
 
     def __init__(self, photos: LabelledPhotos, names: Sequence[str], image_size: int) -> None:
-        """Keep the parts; nothing is read."""
+        """Store the settings; no file is read."""
         self.photos, self.names = photos, names
         self.resize = A.Resize(
             image_size,
@@ -34,11 +34,11 @@ class ZeroShotDataset(Dataset[Sample]):
         )
 
     def __len__(self) -> int:
-        """Number of photos."""
+        """Return the number of photos."""
         return len(self.names)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """Make the sample of a photo."""
+        """Load the sample of a photo."""
         name = self.names[key[1]]
         photo = self.photos.image(name)
         resized = self.resize(image=photo, mask=self.photos.labels(name))

@@ -1,4 +1,4 @@
-"""Photos of one's own, all asked about by the same prompts."""
+"""Photos without annotations, each segmented with the same prompts."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from clipseg_pl.images import image_size as size_of
-from clipseg_pl.images import load_photo, resize, sides_seen, to_tensor
+from clipseg_pl.images import load_photo, resize, size_for_model, to_tensor
 from clipseg_pl.photo_files import PhotoFile
 from clipseg_pl.prompts.image_prompt import Prompt as PhotoPrompt
 from clipseg_pl.prompts.image_prompt import describe, split
@@ -16,20 +16,20 @@ _NO_TARGET = torch.zeros(1, 1, 1, dtype=torch.bool)
 
 
 class Photos(Dataset[Sample]):
-    """Photos without targets; indexed by (epoch, photo).
+    """Photos without targets, indexed by (epoch, photo).
 
-    Each is seen as `Segmenter` sees it: whole, upright, its aspect kept. A photo that cannot be
-    read has no prompts.
+    Photos are prepared as by `Segmenter`: the whole photo, after EXIF orientation, with its aspect
+    ratio preserved. Samples of unreadable photos have no prompts.
 
     Args:
-        files: the photos.
-        prompts: the same for each: words, an `ImagePrompt`, several of them, or a `Blend`.
-        image_size: side of a square with about the area of what the model sees, in pixels.
+        files: photo files.
+        prompts: prompts for every photo: text, an `ImagePrompt`, a list of them, or a `Blend`.
+        image_size: side in pixels of a square with about the area of the model's input.
         patch: side of the model's patches in pixels.
 
     Raises:
-        ValueError: for what `ImagePrompt.load` refuses.
-        UnreadableImageError: naming the file of an example.
+        ValueError: if an `ImagePrompt` is invalid, see `ImagePrompt.load`.
+        UnreadableImageError: if the image or mask of an `ImagePrompt` is unreadable.
     """
 
     def __init__(
@@ -39,30 +39,30 @@ class Photos(Dataset[Sample]):
         image_size: int,
         patch: int,
     ) -> None:
-        """Read the sizes of the photos, and the examples."""
+        """Read the sizes of the photos and the images of the visual prompts."""
         self.files = files
         sizes = (size_of(photo.path, upright=True) for photo in files)
-        self.sides = [size and sides_seen(size, image_size, patch) for size in sizes]
-        self._prompts = [_read(prompt, row, image_size) for row, prompt in enumerate(prompts)]
+        self.sides = [size and size_for_model(size, image_size, patch) for size in sizes]
+        self._prompts = [_load(prompt, row, image_size) for row, prompt in enumerate(prompts)]
 
     def __len__(self) -> int:
-        """Number of photos."""
+        """Return the number of photos."""
         return len(self.files)
 
     def batches(self, batch_size: int) -> list[list[int]]:
-        """Photos that the model sees at one size, by that size; those without one are left out."""
-        alike: dict[tuple[int, int], list[int]] = {}
+        """Return batches of photos with equal input sizes, leaving out unreadable photos."""
+        by_sides: dict[tuple[int, int], list[int]] = {}
         for number, sides in enumerate(self.sides):
             if sides:
-                alike.setdefault(sides, []).append(number)
+                by_sides.setdefault(sides, []).append(number)
         return [
             numbers[first : first + batch_size]
-            for numbers in alike.values()
+            for numbers in by_sides.values()
             for first in range(0, len(numbers), batch_size)
         ]
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """Read a photo."""
+        """Read the sample of a photo."""
         number = key[1]
         sides = self.sides[number]
         assert sides
@@ -77,24 +77,24 @@ class Photos(Dataset[Sample]):
         return Sample(
             query_image=resize(photo, sides),
             query_size=(photo.shape[0], photo.shape[1]),
-            prompts=prompts,  # type: ignore[typeddict-item]  # Prompt, with another name
+            prompts=prompts,  # type: ignore[typeddict-item]  # a Prompt with another prompt_id
         )
 
 
 def collate_readable(samples: Sequence[Sample]) -> Batch:
-    """Lay side by side what could be read."""
+    """Collate the samples of readable photos."""
     return collate([sample for sample in samples if sample["prompts"]])
 
 
-def _read(prompt: PhotoPrompt, row: int, image_size: int) -> Prompt:
-    """A prompt about no photo yet."""
-    words, examples, weight = split(prompt)
+def _load(prompt: PhotoPrompt, row: int, image_size: int) -> Prompt:
+    """Prepare a prompt that is not yet assigned to a photo."""
+    text, examples, weight = split(prompt)
     return Prompt(
         prompt_id=str(row),
         query_mask=_NO_TARGET,
         valid_mask=_NO_TARGET,
         phrase=describe(prompt),
-        text_prompt=words,
+        text_prompt=text,
         supports=[to_tensor(example.engineered(image_size)) for example in examples],
         mix_weight=weight,
         class_id=-1,

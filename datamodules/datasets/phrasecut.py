@@ -1,4 +1,4 @@
-"""PhraseCut (Wu et al., CVPR 2020): photos, phrases and the masks they mean."""
+"""PhraseCut (Wu et al., CVPR 2020): photos with phrases and masks."""
 
 import json
 import logging
@@ -23,50 +23,51 @@ FOLDER = "VGPhraseCut_v0"
 
 
 class PhraseCut(PhraseTable):
-    """Tasks of one split, in the file's order: one phrase about one photo.
+    """Tasks of one PhraseCut split, in the order of its file: one phrase about one photo each.
 
-    Dataset layout, below `root`::
+    Expected layout below `root`::
 
         VGPhraseCut_v0/images/<image id>.jpg
-        VGPhraseCut_v0/image_data_split.json      (or image_data_split3000.json, its older name)
+        VGPhraseCut_v0/image_data_split.json      (or the older image_data_split3000.json)
         VGPhraseCut_v0/refer_<split>.json
 
-    The first use of a split reads its json into an index (see `phrasecut_build`); the 17 images
-    whose annotated size is known to be wrong are left out.
+    The first use of a split converts its JSON to an index, see `phrasecut_build`. The 17 images
+    with wrong annotated sizes, as published by the authors of PhraseCut, are skipped.
 
     Args:
-        root: folder that holds VGPhraseCut_v0.
+        root: folder that contains VGPhraseCut_v0.
         split: train, val, miniv or test.
-        rasterizer: how polygons become masks, see `rasterise`.
+        rasterizer: method to convert polygons to masks, see `rasterise`.
 
     Raises:
-        DatasetNotFoundError: if a part of it is missing.
-        ValueError: if a json is malformed as a whole.
+        DatasetNotFoundError: if a part of the dataset is missing.
+        ValueError: if a JSON file is not valid or contains no usable task.
     """
 
     def __init__(self, root: Path, split: str, rasterizer: Rasterizer = "coco") -> None:
-        """Find the files, build the index if need be, map it."""
+        """Find the files, build the index if it is missing, and map it into memory."""
         tasks, table, self.images = find_files(root, split)
         index = build_index(tasks, table, self.images)
         try:
             self.index = PhraseCutIndex(index)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{index}: damaged ({error}): delete it") from error
+            raise ValueError(f"{index}: damaged index ({error}); delete it") from error
         if self.index.skipped:
             reasons = describe_skipped(self.index.skipped)
-            log.warning("%s: skipped %s; listed in %s", tasks, reasons, index / "skipped.json")
+            listing = index / "skipped.json"
+            log.warning("%s: skipped tasks: %s; their ids are in %s", tasks, reasons, listing)
         self.rasterizer = rasterizer
         super().__init__(self.index.phrases, self.index.task_phrase, self.index.task_image)
 
     def read_name(self, row: int) -> str:
-        """PhraseCut's task id."""
+        """Return PhraseCut's task id."""
         return self.index.task_id[row]
 
     def read_image(self, row: int) -> RGB:
-        """The photo, (H, W, 3) uint8.
+        """Read the photo of a row, (H, W, 3) uint8.
 
         Raises:
-            UnreadableImageError: naming the file, also if it has changed since it was indexed.
+            UnreadableImageError: if the file is unreadable or not of the annotated size.
         """
         photo = self.index.task_image[row]
         file = self.images / f"{self.index.image_id[photo]}.jpg"
@@ -74,27 +75,26 @@ class PhraseCut(PhraseTable):
         found, size = image.shape[:2], tuple(self.index.image_size[photo].tolist())
         if found != size:
             note = exif_note(found, size, file)
-            raise UnreadableImageError(f"{file}: is {found}, annotated as {size}{note}")
+            raise UnreadableImageError(f"{file}: size is {found}, annotated as {size}{note}")
         return image
 
     def read_mask(self, row: int) -> Mask:
-        """The target, (H, W) bool: the union of the task's polygons."""
+        """Return the target of a row, (H, W) bool: the union of its polygons."""
         height, width = self.index.image_size[self.index.task_image[row]].tolist()
         return rasterise(self.index.polygons(row), height, width, self.rasterizer)
 
 
 class PhraseCutIndex:
-    """The annotations of one split as flat arrays, which workers and ranks share.
+    """Annotations of one split as memory-mapped arrays, which data workers and ranks share.
 
-    `refer_train.json` is 340 MB of text; as Python objects it would fill gigabytes in every worker.
-    It is read once (`build_index`) into arrays that are mapped into memory.
+    `refer_train.json` has 340 MB; as Python objects it would take gigabytes in every data worker.
 
     Args:
-        folder: what `build_index` returned.
+        folder: folder returned by `build_index`.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Map the arrays; nothing is read yet."""
+        """Map the arrays without reading them."""
         self.folder = folder
 
         def load(name: str) -> npt.NDArray[Any]:
@@ -110,22 +110,22 @@ class PhraseCutIndex:
         self.skipped: dict[str, list[str]] = json.loads((folder / "skipped.json").read_text())
 
     def __reduce__(self) -> tuple[type["PhraseCutIndex"], tuple[Path]]:
-        """Let spawned workers map the files anew: pickled, the arrays would be copied."""
+        """Pickle only the folder, so that spawned workers map the files again."""
         return PhraseCutIndex, (self.folder,)
 
     def __len__(self) -> int:
-        """Number of tasks."""
+        """Return the number of tasks."""
         return len(self.task_image)
 
     def polygons(self, task: int) -> list[Points]:
-        """The polygons of a task, all instances together."""
+        """Return the polygons of all instances of a task, (points, 2) float64 each."""
         first, last = self._polygon_offsets[task : task + 2]
         offsets = self._point_offsets[first : last + 1]
         return [self._points[a:b] for a, b in pairwise(offsets)]
 
 
 def find_files(root: Path, split: str) -> tuple[Path, Path, Path]:
-    """The tasks of a split, the image table and the folder of photos, see `PhraseCut`.
+    """Return the task file of a split, the image table and the photo folder; see `PhraseCut`.
 
     Raises:
         DatasetNotFoundError: if one of them is missing.

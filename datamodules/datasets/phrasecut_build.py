@@ -1,4 +1,4 @@
-"""Reading PhraseCut's json, once, into the arrays that `PhraseCut` maps."""
+"""Convert PhraseCut's JSON files to the memory-mapped arrays that `PhraseCut` uses."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from datamodules.datasets.transforms import FARTHEST, Points, covers_nothing, is
 
 SOURCE = "https://github.com/ChenyunWu/PhraseCutDataset"
 VERSION = 5
-_FILE_NAME = re.compile(r"[\w.-]+")  # predictions are filed under the task's id
+_FILE_NAME = re.compile(r"[\w.-]+")  # predictions are stored under the task's id
 
 BAD_IMAGES = frozenset(
     map(
@@ -34,40 +34,41 @@ BAD_IMAGES = frozenset(
         "285814 498187 285761 498042".split(),
     )
 )
-"""images whose annotated size is not that of the file, as the authors list them"""
+"""images with wrong annotated sizes, as published by the authors of PhraseCut"""
 ON_BAD_IMAGES = "on images with wrong sizes (published list)"
 MISSING_SHARE = 0.1
-"""of a split's photos that may be missing; their tasks are skipped and counted"""
+"""fraction of a split's photos that may be missing; their tasks are skipped"""
 _MISSING = "on photos that are missing or unreadable"
 
 Usable = tuple[str, int, str, list[Points]]
-"""a task: id, image id, phrase, polygons"""
+"""a usable task: id, image id, phrase, polygons"""
 
 
 def build_index(tasks: Path, table: Path, images: Path) -> Path:
-    """Return the folder of a split's index, building it first if it is missing.
+    """Return the folder of a split's index, and build it first if it is missing.
 
-    The folder appears whole or not at all; of several processes one builds (`drafting`).
+    Only one process builds at a time, and an incomplete index is never visible (see `drafting`).
 
     Args:
         tasks: `refer_<split>.json`.
-        table: the image table.
-        images: folder of photos; their headers are compared with the table.
+        table: image table.
+        images: folder of the photos, whose sizes are compared with the table.
 
     Raises:
-        ValueError: if a file is not what it should be, naming it.
-        OSError: if the cache cannot be written to, naming it.
+        DatasetNotFoundError: if too many photos are missing.
+        ValueError: if a file is malformed or contains no usable task.
+        OSError: if the cache is not writable.
     """
-    # the time of the folder `images` changes as photos come and go
+    # the modification time of the folder `images` changes when photos are added or removed
     key = cache_key(VERSION, (path.resolve() for path in (tasks, table, images)))
     folder = cache_folder() / "phrasecut" / f"{tasks.stem}-{key}"
     if not folder.is_dir():
         with drafting(folder) as draft:
-            if not folder.is_dir():  # nor built meanwhile
+            if not folder.is_dir():  # another process may have built it while this one waited
                 _write_index(draft / "index", tasks, table, images)
                 try:
                     os.replace(draft / "index", folder)
-                except OSError:  # another machine was first
+                except OSError:  # another machine may have been first
                     if not folder.is_dir():
                         raise
     return folder
@@ -83,8 +84,8 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
             skipped[wrong[image]].append(name)
     kept = [task for task in kept if task[1] not in wrong]
     if not kept:
-        listed, why = sum(map(len, skipped.values())), describe_skipped(skipped) or "none"
-        raise ValueError(f"{tasks}: no usable task among {listed} listed; skipped {why}")
+        total, why = sum(map(len, skipped.values())), describe_skipped(skipped) or "none"
+        raise ValueError(f"{tasks}: no usable task among {total}; skipped: {why}")
     with writing_to(draft.parents[1]):
         draft.mkdir()
         _save_arrays(draft, kept, sizes)
@@ -94,64 +95,64 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
 def usable_tasks(
     file: Path, sizes: Mapping[int, tuple[int, int]], skipped: defaultdict[str, list[str]]
 ) -> Iterator[Usable]:
-    """Read the tasks of a split that can serve, as far as their photos do.
+    """Read the usable tasks of a split; photo files are not checked here.
 
     Args:
         file: `refer_<split>.json`.
         sizes: height and width by image id.
-        skipped: takes the ids of the others, by reason.
+        skipped: receives the ids of all other tasks, by reason.
 
     Raises:
-        ValueError: if the file is not a list of tasks, naming it.
+        ValueError: if the file is not a JSON list of tasks.
     """
     try:
         with file.open(encoding="utf-8") as stream:
             tasks = json.load(stream, object_hook=_compact)
     except ValueError as error:
-        raise ValueError(f"{file}: ends early or is not JSON ({error})") from error
+        raise ValueError(f"{file}: truncated or not JSON ({error})") from error
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise ValueError(f"{file}: is not a JSON list of tasks")
+        raise ValueError(f"{file}: not a JSON list of tasks")
     seen: set[str] = set()
     for task in tasks:
         name, image, phrase = task.get("task_id"), task.get("image_id"), task.get("phrase")
         if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
-            skipped["without an id that can name a file"].append(repr(name))
+            skipped["without an id that is valid as a file name"].append(repr(name))
         elif name in seen:
-            skipped["with an id that came before"].append(name)
+            skipped["with a duplicate id"].append(name)
         elif isinstance(image, int) and image in BAD_IMAGES:
             skipped[ON_BAD_IMAGES].append(name)
         elif not isinstance(image, int) or image not in sizes:
-            skipped["on images that the image table lacks"].append(name)
+            skipped["on images that are not in the image table"].append(name)
         elif not isinstance(phrase, str) or not phrase.strip():
             skipped["without a phrase"].append(name)
         elif (polygons := task.get("Polygons")) is None:
             skipped["with malformed polygons"].append(name)
         elif covers_nothing(polygons, *sizes[image]):
-            skipped["whose polygons cover no pixel"].append(name)
+            skipped["with polygons that cover no pixel"].append(name)
         else:
             seen.add(name)
             yield name, image, phrase, polygons
 
 
 def describe_skipped(skipped: Mapping[str, Sequence[str]]) -> str:
-    """How many tasks were left out, by reason."""
+    """Format the number of skipped tasks by reason, for messages."""
     return reasons({reason: len(names) for reason, names in skipped.items()})
 
 
 def read_sizes(table: Path) -> dict[int, tuple[int, int]]:
-    """Height and width by image id, from the image table.
+    """Read height and width of all images from the image table, by image id.
 
     Raises:
-        ValueError: naming the file, if it is something else.
+        ValueError: if the file is not an image table.
     """
     try:
         rows = json.loads(table.read_text(encoding="utf-8"))
         sizes = {row["image_id"]: (row["height"], row["width"]) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{table}: not PhraseCut's image table ({error!r})") from error
+        raise ValueError(f"{table}: not a PhraseCut image table ({error!r})") from error
     for image, size in sizes.items():
         if not is_size(size):
-            raise ValueError(f"{table}: image {image} has no size but {size}")
+            raise ValueError(f"{table}: image {image} has invalid height and width {size}")
     return sizes
 
 
@@ -163,11 +164,11 @@ def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> di
         sizes: annotated height and width by image id.
 
     Returns:
-        Ids whose photo cannot serve, and why their tasks are skipped.
+        Reason to skip the tasks of an image, by image id, for photos that are unusable.
 
     Raises:
-        DatasetNotFoundError: if more than a tenth is missing or unreadable, which a download that
-            stopped early leaves.
+        DatasetNotFoundError: if more than a tenth of the photos is missing or unreadable, as
+            after an incomplete download.
     """
 
     def check(item: tuple[int, tuple[int, int]]) -> str:
@@ -175,16 +176,15 @@ def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> di
         found = image_size(images / f"{image}.jpg")
         if found is None:
             return _MISSING
-        return "" if found == annotated else "on photos of another size than annotated"
+        return "" if found == annotated else "on photos that differ from their annotated size"
 
-    answers = in_threads(check, list(sizes.items()), f"photos in {images.parent.name}")
-    wrong = {image: answer for image, answer in zip(sizes, answers, strict=True) if answer}
+    problems = in_threads(check, list(sizes.items()), f"photos in {images.parent.name}")
+    wrong = {image: reason for image, reason in zip(sizes, problems, strict=True) if reason}
     missing = [image for image, reason in wrong.items() if reason == _MISSING]
     if len(missing) > MISSING_SHARE * len(sizes):
         raise DatasetNotFoundError(
-            f"PhraseCut: looked in {images}; found {len(sizes) - len(missing)} of the {len(sizes)} "
-            f"photos annotated; missing or unreadable are {len(missing)}, {missing[0]}.jpg the "
-            f"first. Get them from {SOURCE}"
+            f"PhraseCut: {len(missing)} of the {len(sizes)} annotated photos are missing or "
+            f"unreadable in {images}; first: {missing[0]}.jpg. Download them from {SOURCE}"
         )
     return wrong
 
@@ -212,18 +212,18 @@ def _save_arrays(draft: Path, kept: list[Usable], sizes: dict[int, tuple[int, in
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:
-    """Turn polygons into arrays while json is read: as Python's lists they would fill gigabytes."""
+    """Convert polygons to arrays while parsing; as Python lists they would take gigabytes."""
     if "Polygons" not in entry:
         return entry
     task = {key: entry.get(key) for key in ("task_id", "image_id", "phrase")}
     return {**task, "Polygons": _read_polygons(entry["Polygons"])}
 
 
-def _read_polygons(given: object) -> list[Points] | None:
-    """[instance][polygon][point][2] to flat polygons; None if it is shaped otherwise."""
+def _read_polygons(value: object) -> list[Points] | None:
+    """Flatten [instance][polygon][point][2] to a list of polygons; None if malformed."""
     polygons = []
     try:
-        for instance in given:  # type: ignore[attr-defined]  # anything may stand in a file
+        for instance in value:  # type: ignore[attr-defined]  # TypeError is caught
             for polygon in instance:
                 points = np.array(polygon, np.float64)
                 if polygon and (points.ndim != 2 or points.shape[1] != 2):

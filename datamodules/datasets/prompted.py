@@ -1,7 +1,7 @@
-"""From annotated phrases to samples: negatives, supports, prefixes, crops, mixing weights.
+"""Samples from annotated phrases: negatives, supports, prefixes, crops and text weights.
 
-What is drawn for a sample depends on (seed, epoch, index) alone, so that neither workers nor
-ranks nor a resume change what is seen.
+All random choices of a sample depend on (seed, epoch, index) only. The number of workers or ranks
+and resuming a run therefore do not change the samples.
 """
 
 from dataclasses import dataclass, field
@@ -21,26 +21,32 @@ from datamodules.datasets.transforms import PairedResize, object_aware_crop
 
 @dataclass(frozen=True)
 class Prompting:
-    """What makes PhraseCut into PhraseCut+ (PC+); the defaults are the paper's.
+    """Settings that extend PhraseCut to PhraseCut+ (PC+).
+
+    The defaults are the paper's, except `exclude_query`. See docs/deviations.md
+    (support-not-query, text-weight, blank-support). The partners of a phrase are the other tasks
+    with the same phrase.
 
     Args:
-        negative_prob: how often a training phrase is replaced by another one, drawn uniformly
-            from the different phrases, and its mask emptied (q_neg).
+        negative_prob: probability that a training phrase is replaced by a different one, sampled
+            uniformly, and its mask is emptied (q_neg).
         supports: attach a visual prompt made from another task with the same phrase.
-        lone_phrases: train also on phrases without a partner (annotated once in the split), which
-            only text can ask for.
-        exclude_query: never take the query itself as its support. False is the paper's rule: any
+        lone_phrases: also train on phrases without a partner (annotated once in the split), for
+            which there is only a text prompt.
+        exclude_query: never use the query itself as its support. False is the paper's rule: any
             of the n tasks with the phrase if n > 1, the query with probability 1 / n.
-        blank_support: evaluate phrases without a partner on a blank (mean grey) visual prompt,
-            as the authors' visual test did by a mistyped key; else on text alone.
-        prefixes: list of prefixes that training draws from.
-        evaluation_form: what evaluation puts phrases into, "{}" standing for the phrase; the
-            paper's is the bare phrase.
-        text_weight_min: training draws the weight of the text uniformly from here ...
-        text_weight_max: ... to here. The paper says 1; the released weights had 0.5.
+        blank_support: in evaluation, give phrases without a partner a blank (mean grey) visual
+            prompt, as the authors' evaluation does because of a mistyped key. False gives them
+            none.
+        prefixes: list of prefixes to sample from in training.
+        evaluation_form: template of the text prompt in evaluation, "{}" for the phrase; the paper
+            uses the bare phrase.
+        text_weight_min: minimum text weight in training, sampled uniformly.
+        text_weight_max: maximum text weight in training; 1 in the paper, 0.5 for the released
+            weights.
         visual_prompt: how support images are made.
 
-    Reference: paper section 4.
+    Reference: paper, section 4.
     """
 
     negative_prob: float = 0.2
@@ -55,16 +61,17 @@ class Prompting:
     visual_prompt: VisualPrompt = field(default_factory=VisualPrompt)
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range.
+        """Validate the settings.
 
         Raises:
-            ValueError: naming the number.
+            ValueError: if a number is out of range, or the form does not contain "{}" once.
         """
         if not 0 <= self.negative_prob <= 1:
-            raise ValueError(f"prompting.negative_prob lies in [0, 1], not {self.negative_prob}")
+            raise ValueError(f"prompting.negative_prob must be in [0, 1], not {self.negative_prob}")
         if self.evaluation_form.count("{}") != 1:
             raise ValueError(
-                f"prompting.evaluation_form holds one {{}}, not as in {self.evaluation_form!r}"
+                "prompting.evaluation_form must contain {} exactly once, not "
+                f"{self.evaluation_form!r}"
             )
         if not 0 <= self.text_weight_min <= self.text_weight_max <= 1:
             raise ValueError(
@@ -74,24 +81,27 @@ class Prompting:
 
 
 class PromptedDataset(Dataset[Sample]):
-    """Samples of a phrase dataset; indexed by (epoch, task), both from 0.
+    """Samples of a phrase dataset, indexed by (epoch, task), both from 0.
 
-    Training: an object-aware crop, perhaps a negative, a random prefix. One prompt an image, or
-    several on one encoding: other tasks about the photo come along as far as the crop shows them.
-    Evaluation: the whole image, squashed to a square as the authors do; the phrase in its form; and
-    beside it a second prompt, a phrase that is known to be absent from the image (if there is one),
-    to measure what is marked for absent things.
+    A training sample is an object-aware crop of the photo with a prompt: the task's phrase or a
+    negative, inside a random prefix. With `phrases_per_image` above 1, other tasks about the photo
+    are added if their objects are visible in the crop.
+
+    An evaluation sample is the whole photo, squashed to a square as in the authors' code, with the
+    phrase inside `evaluation_form`. If some phrase is known to be absent from the photo, a second
+    prompt contains one, to measure false positives.
 
     Args:
-        source: the annotated phrases.
-        prompting: see there.
-        image_size: side of the samples in pixels.
-        train: which of the two.
-        seed: of everything that is drawn.
-        phrases_per_image: prompts of a training sample, at most.
-        absent_negatives: draw negatives from phrases that are known to be absent from the photo,
-            and none where no phrase is. The paper draws from all; where there are few, many of
-            them would be in sight.
+        source: annotated phrases.
+        prompting: settings for negatives, supports, prefixes and text weights.
+        image_size: side of the square samples in pixels.
+        train: make training samples instead of evaluation samples.
+        seed: seed for all random choices.
+        phrases_per_image: maximum number of prompts of a training sample.
+        absent_negatives: sample negatives only from phrases known to be absent from the photo; a
+            photo without such phrases has no negatives. The paper samples from all phrases. With
+            few different phrases, many of these negatives would be visible in the photo. See
+            docs/deviations.md (negatives).
     """
 
     def __init__(
@@ -104,9 +114,9 @@ class PromptedDataset(Dataset[Sample]):
         phrases_per_image: int = 1,
         absent_negatives: bool = False,
     ) -> None:
-        """Keep the parts; leave out phrases without a partner if they are not to be trained on."""
+        """Store the settings; with `lone_phrases` false, drop training phrases without partner."""
         self.skipped: dict[str, int] = {}
-        """tasks that `lone_phrases: false` leaves out of training"""
+        """reason -> number of training tasks dropped because `lone_phrases` is false"""
         if train and not prompting.lone_phrases:
             before, source = len(source), source.without_lone_phrases()
             self.skipped["whose phrases have no partner"] = before - len(source)
@@ -116,27 +126,27 @@ class PromptedDataset(Dataset[Sample]):
         self.image_size, self.resize = image_size, PairedResize(image_size)
 
     def __len__(self) -> int:
-        """Number of tasks."""
+        """Return the number of tasks."""
         return len(self.source)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """Make the sample of an epoch and a task."""
+        """Load the sample of an epoch and a task."""
         epoch, task = key
-        # evaluation does not vary over epochs
+        # evaluation samples are the same in every epoch
         rng = np.random.default_rng([self.seed, epoch if self.train else 0, task, int(self.train)])
         photo, whole = self.source.image(task), self.source.mask(task)
         crop = object_aware_crop(whole, rng) if self.train else None
         image, mask = self.resize(photo, whole, crop)
         if self.train:
-            prompts = [self._prompt(task, self._draw_training_phrase(task, rng), mask, rng)]
-            for other in self._company(task, rng):
+            prompts = [self._prompt(task, self._sample_training_phrase(task, rng), mask, rng)]
+            for other in self._sample_other_tasks(task, rng):
                 mask = self.resize.mask(self.source.mask(other), crop)
                 if mask.any():
-                    phrase = self._draw_training_phrase(other, rng)
+                    phrase = self._sample_training_phrase(other, rng)
                     prompts.append(self._prompt(other, phrase, mask, rng))
         else:
             prompts = [self._prompt(task, self.source.phrase(task), mask, rng)]
-            absent = self._draw_absent_phrase(task, rng)
+            absent = self._sample_absent_phrase(task, rng)
             if absent is not None:
                 prompts.append(self._prompt(task, absent, mask, rng))
         return Sample(
@@ -145,13 +155,13 @@ class PromptedDataset(Dataset[Sample]):
             prompts=prompts,
         )
 
-    def _company(self, task: int, rng: np.random.Generator) -> list[int]:
-        """Other tasks about the photo, in random order."""
+    def _sample_other_tasks(self, task: int, rng: np.random.Generator) -> list[int]:
+        """Sample up to `phrases_per_image - 1` other tasks about the task's photo."""
         if self.phrases_per_image == 1:
             return []
         others = self.source.tasks_of_image(task)
-        drawn: list[int] = rng.permutation(others[others != task]).tolist()
-        return drawn[: self.phrases_per_image - 1]
+        shuffled: list[int] = rng.permutation(others[others != task]).tolist()
+        return shuffled[: self.phrases_per_image - 1]
 
     def _prompt(self, task: int, phrase: int, mask: Mask, rng: np.random.Generator) -> Prompt:
         settings, words = self.prompting, self.source.phrases[phrase]
@@ -188,26 +198,26 @@ class PromptedDataset(Dataset[Sample]):
         crop = object_aware_crop(mask, rng) if self.train else None
         return [to_tensor(self.prompting.visual_prompt(*self.resize(photo, mask, crop)))]
 
-    def _draw_training_phrase(self, task: int, rng: np.random.Generator) -> int:
-        """The task's own; with probability q_neg another one, if there is any."""
+    def _sample_training_phrase(self, task: int, rng: np.random.Generator) -> int:
+        """Return the task's phrase or, with probability q_neg, a different one if possible."""
         own, others = self.source.phrase(task), len(self.source.phrases) - 1
         if rng.random() >= self.prompting.negative_prob or not others:
             return own
         if self.absent_negatives:
-            absent = self._draw_absent_phrase(task, rng)
+            absent = self._sample_absent_phrase(task, rng)
             return own if absent is None else absent
-        drawn = int(rng.integers(others))
-        return drawn + (drawn >= own)
+        index = int(rng.integers(others))
+        return index + (index >= own)
 
-    def _draw_absent_phrase(self, task: int, rng: np.random.Generator) -> int | None:
-        """A phrase that is known to be absent from the task's photo; None if there is none."""
+    def _sample_absent_phrase(self, task: int, rng: np.random.Generator) -> int | None:
+        """Sample a phrase known to be absent from the task's photo; None if there is none."""
         possible = np.unique(self.source.possible_phrases(task))
         absent = len(self.source.phrases) - len(possible)
         if not absent:
             return None
-        drawn = int(rng.integers(absent))
-        # the drawn-th position that is not among the possible ones, which are sorted
-        return drawn + int(np.searchsorted(possible - np.arange(len(possible)), drawn, "right"))
+        index = int(rng.integers(absent))
+        # position of the index-th phrase that is not in `possible`, which is sorted
+        return index + int(np.searchsorted(possible - np.arange(len(possible)), index, "right"))
 
     def _blank(self) -> Tensor:
         colour = torch.tensor(MEAN_COLOUR).round().to(torch.uint8)

@@ -1,4 +1,4 @@
-"""A table of phrases (CSV or JSONL) beside photos and masks."""
+"""CSV or JSONL tables that list photos, masks and phrases."""
 
 import csv
 import json
@@ -16,73 +16,73 @@ from datamodules.datasets.annotations import (
     NO_PHRASE,
     Annotations,
     Positions,
-    refuse_unusable,
-    words,
+    normalise_phrase,
+    reject_unusable,
 )
-from datamodules.datasets.own_masks import WHOLE, OwnMasks, check_files
+from datamodules.datasets.own_masks import NO_LABEL, OwnMasks, check_files
 from datamodules.datasets.phrase_table import Strings
 
 _COLUMNS = ("image", "mask", "phrase")
 _SAVE_AS = "save it as UTF-8 with commas between cells"
-_DIGITS = 9
-"""of a label, at most; pictures hold no larger numbers than 32 bits"""
+_MAX_DIGITS = 9
+"""maximum length of a label; image files store at most 32 bits per pixel"""
 
 
 def read_table(file: Path, images: Path, masks: Path) -> Annotations:
-    """Read a table of phrases and look at every photo's header and every mask.
+    """Read a table of phrases, and check the header of every photo and every mask.
 
-    Its columns are `image`, `mask`, `phrase` and perhaps `label`; a row is a task, and a photo may
-    have several. How masks are read is told by `marked`.
+    The columns are `image`, `mask`, `phrase` and optionally `label`. Each row is a task; a photo
+    may have several. See `masks_by_label` for how masks are read.
 
     Args:
-        file: CSV with a header, or JSONL with an object a line (`.jsonl`).
-        images: folder that the names of photos start from.
-        masks: folder that the names of masks start from.
+        file: CSV with a header, or JSONL with one object per line (`.jsonl`).
+        images: folder that photo names are relative to.
+        masks: folder that mask names are relative to.
 
     Raises:
         DatasetNotFoundError: if photos or masks are missing.
-        UnreadableImageError: if a mask cannot be one.
-        ValueError: if a column or a value is missing, a mask is not of its photo's size, a label
-            is in none of its masks, or no row can be used.
+        UnreadableImageError: if a mask is unreadable or ambiguous.
+        ValueError: if a column or a value is missing, the size of a mask differs from its photo's,
+            a label is in none of its masks, or no row is usable.
     """
     photo_of, mask_of, phrase_of = (Positions() for _ in range(3))
     rows: list[tuple[int, int, int, int, int]] = []
     skipped: Counter[str] = Counter()
     try:
         for line, row in _read_rows(file):
-            text = words(_cell(line, row, "phrase"))
+            text = normalise_phrase(_cell(line, row, "phrase"))
             if not text:
                 skipped[NO_PHRASE] += 1
                 continue
-            own_photo, own_mask = (_file(line, row, column) for column in ("image", "mask"))
-            own_label = _label(line, row)
-            rows.append((line, photo_of[own_photo], mask_of[own_mask], phrase_of[text], own_label))
+            photo_name, mask_name = (_file(line, row, column) for column in ("image", "mask"))
+            value = _label(line, row)
+            rows.append((line, photo_of[photo_name], mask_of[mask_name], phrase_of[text], value))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: is not UTF-8 ({error.reason}); {_SAVE_AS}") from error
+        raise ValueError(f"{file}: not UTF-8 ({error.reason}); {_SAVE_AS}") from error
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
-    every = OwnMasks(masks, names, mask, label)
-    sizes, covers = check_files(file, images, photos, photo, every, number)
-    skipped[EMPTY] += int((~covers).sum())
-    left_out = refuse_unusable(file, int(covers.sum()), skipped)
+    all_masks = OwnMasks(masks, names, mask, label)
+    sizes, usable = check_files(file, images, photos, photo, all_masks, number)
+    skipped[EMPTY] += int((~usable).sum())
+    skipped_counts = reject_unusable(file, int(usable.sum()), skipped)
     return Annotations(
         file=file,
         folder=images,
         photos=photos,
         sizes=sizes,
         phrases=Strings.pack(list(phrase_of)),
-        photo=photo[covers],
-        phrase=phrase[covers],
-        number=number[covers],
-        masks=OwnMasks(masks, names, mask[covers], label[covers]),
-        skipped=left_out,
+        photo=photo[usable],
+        phrase=phrase[usable],
+        number=number[usable],
+        masks=OwnMasks(masks, names, mask[usable], label[usable]),
+        skipped=skipped_counts,
     )
 
 
 def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows of a table with the lines that they are on, from 1."""
+    """Yield the rows of a table with their line numbers, which start at 1."""
     with file.open(encoding="utf-8-sig", newline="") as stream:
         if file.suffix.lower() == ".jsonl":
             for number, text in enumerate(stream, 1):
@@ -91,21 +91,24 @@ def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             return
         rows = _read_csv(stream)
         columns = [name.strip().lower() for _, cells in islice(rows, 1) for name in cells]
-        _require_columns("its first line", columns)
-        twice = [column for column in (*_COLUMNS, "label") if columns.count(column) > 1]
-        if twice:
-            raise ValueError(f"its first line has {twice[0]} twice; a row has one")
+        _require_columns("the header", columns)
+        repeated = [column for column in (*_COLUMNS, "label") if columns.count(column) > 1]
+        if repeated:
+            raise ValueError(f"the header has two columns named {repeated[0]}")
         for line, cells in rows:
             if len(cells) > len(columns):
                 raise ValueError(
-                    f"line {line} has more cells than columns; a phrase with commas "
-                    'belongs into double quotes: "small, red bird"'
+                    f"line {line} has more cells than the header; put phrases with commas in "
+                    'double quotes: "small, red bird"'
                 )
             yield line, dict(zip(columns, cells, strict=False))
 
 
 def _read_csv(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each of one line; csv would read on behind a forgotten quote."""
+    """Yield the rows that are not blank with their line numbers.
+
+    Cells with line breaks are rejected: `csv` would read on after an unclosed quote.
+    """
     reader = csv.reader(stream, strict=True)
     while True:
         line = reader.line_num + 1
@@ -115,13 +118,13 @@ def _read_csv(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:
             raise ValueError(
-                f"line {line}: {error}; a cell that begins with a double quote must end with one, "
-                "and those within are doubled"
+                f"line {line}: {error}; a cell that starts with a double quote must end with one, "
+                "and double quotes within it must be doubled"
             ) from error
         if any("\n" in cell or "\r" in cell for cell in cells):
             raise ValueError(
-                f"line {line} has a cell that goes on in the next line; is there a double quote "
-                "that is not closed?"
+                f"line {line} has a cell that continues on the next line; check for an unclosed "
+                "double quote"
             )
         if cells:
             yield line, cells
@@ -143,7 +146,7 @@ def _require_columns(where: str, found: list[str]) -> None:
     if missing:
         hint = f"; {_SAVE_AS}" if any(set(name) & set(";\t\0") for name in found) else ""
         raise ValueError(
-            f"{where} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}{hint}"
+            f"{where} lacks {', '.join(missing)}; found: {', '.join(found) or 'nothing'}{hint}"
         )
 
 
@@ -152,7 +155,7 @@ def _cell(line: int, row: Mapping[str, Any], column: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"line {line}: {column} is {json.dumps(value)[:40]}, where text belongs")
+        raise ValueError(f"line {line}: {column} must be a string, not {json.dumps(value)[:40]}")
     return value.strip()
 
 
@@ -161,19 +164,19 @@ def _file(line: int, row: Mapping[str, Any], column: str) -> str:
     if not name:
         raise ValueError(f"line {line} has no {column}")
     if "\0" in name or len(name.splitlines()) > 1:
-        raise ValueError(f"line {line}: {column} {name!r} is no name of a file; {_SAVE_AS}")
+        raise ValueError(f"line {line}: {column} {name!r} is not a file name; {_SAVE_AS}")
     if "\\" in name and os.sep == "/":
-        raise ValueError(f"line {line}: {column} {name} has backslashes; write paths with /")
+        raise ValueError(f"line {line}: {column} {name} contains backslashes; use / in paths")
     return os.path.normpath(name)
 
 
 def _label(line: int, row: Mapping[str, Any]) -> int:
-    """A value in a map of labels; `WHOLE` where none is given."""
-    given = row.get("label")
-    written = "" if given is None else str(given).strip()
-    if not written:
-        return WHOLE
-    digits = written.removesuffix(".0")  # pandas' way, where some rows have no label
-    if not digits.isdecimal() or len(digits) > _DIGITS:
-        raise ValueError(f"line {line}: label {given!r} is not a whole number from 0 on")
+    """Return the label of a row, or `NO_LABEL` if the row has none."""
+    value = row.get("label")
+    text = "" if value is None else str(value).strip()
+    if not text:
+        return NO_LABEL
+    digits = text.removesuffix(".0")  # pandas writes floats if some rows have no label
+    if not digits.isdecimal() or len(digits) > _MAX_DIGITS:
+        raise ValueError(f"line {line}: label {value!r} is not an integer from 0 to 999999999")
     return int(digits)

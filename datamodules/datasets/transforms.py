@@ -1,4 +1,4 @@
-"""Geometry of images and masks: polygons to masks, crops, resizing."""
+"""Geometry of images and masks: rasterizing polygons, cropping, resizing."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeGuard
@@ -17,14 +17,14 @@ Rasterizer = Literal["coco", "pil"]
 Points = npt.NDArray[np.float64]
 
 FARTHEST = 1e6
-"""pixels from the corner of a photo; pycocotools takes memory in proportion, and crashes at 1e9"""
+"""largest accepted coordinate in pixels; pycocotools' memory grows with it, and 1e9 crashes it"""
 CROP_TRIES = 50
 CROP_SHARE = 0.05
 WINDOW_TRIES = 200
 
 
 class Square(NamedTuple):
-    """A square part of an image, in pixels."""
+    """Position and size of a square crop, in pixels."""
 
     top: int
     left: int
@@ -32,23 +32,23 @@ class Square(NamedTuple):
 
 
 def is_size(sides: tuple[object, object]) -> TypeGuard[tuple[int, int]]:
-    """Whether these, read from a file, can be the height and width of a photo."""
+    """Return whether two values from a file are a valid height and width of a photo."""
     return all(type(side) is int and side > 0 for side in sides)
 
 
 def rasterise(
     polygons: Sequence[Points], height: int, width: int, rasterizer: Rasterizer = "coco"
 ) -> Mask:
-    """Fill polygons: the union of all of them.
+    """Rasterize the union of polygons.
 
     Args:
         polygons: (points, 2) float64 each, x and y in pixels.
-        height: of the mask.
-        width: of the mask.
-        rasterizer: "coco" is pycocotools', used for training; "pil" is PhraseCut's official
-            evaluator's, which truncates coordinates, draws the outline as well and hence makes
-            objects about half a pixel larger all around, and draws two points as a line where
-            pycocotools draws nothing.
+        height: height of the mask in pixels.
+        width: width of the mask in pixels.
+        rasterizer: "coco" uses pycocotools, as in training. "pil" follows PhraseCut's official
+            evaluator: it truncates coordinates and also draws the outline, which makes objects
+            about half a pixel larger on all sides. It draws two points as a line; pycocotools
+            draws nothing. See docs/deviations.md (rasterizer).
 
     Returns:
         (height, width) bool.
@@ -67,35 +67,36 @@ def rasterise(
 
 
 def covers_nothing(polygons: Sequence[Points], height: int, width: int) -> bool:
-    """Whether pycocotools' mask of the polygons would be empty."""
+    """Return whether pycocotools' mask of the polygons is empty."""
     encoded = _encode(polygons, height, width)
     return not encoded or not coco_mask.area(encoded).any()
 
 
 def _encode(polygons: Sequence[Points], height: int, width: int) -> list[dict[str, Any]]:
-    # two points would be taken for a bounding box
+    # pycocotools would interpret two points as a bounding box
     flat = [polygon.ravel() for polygon in polygons if len(polygon) >= 3]
     encoded: list[dict[str, Any]] = coco_mask.frPyObjects(flat, height, width) if flat else []
     return encoded
 
 
 def object_aware_crop(mask: Mask, rng: np.random.Generator, share: float = CROP_SHARE) -> Square:
-    """Draw a square of the image's short side that shows the object.
+    """Sample a square crop, as large as the image's short side, that shows the object.
 
-    Of 50 random positions the first is taken in which more than a share of the whole image's area
-    is object; where none is (small objects), the one that shows most.
+    Tries 50 random positions and returns the first where the visible part of the object covers more
+    than `share` of the image. If there is none (small objects), returns the position that shows
+    most of the object.
 
     Args:
-        mask: (H, W) bool.
-        rng: source of the draws.
-        share: of the image's area, 0 to 1.
+        mask: (H, W) bool, true on the object.
+        rng: random generator.
+        share: fraction of the whole image's area, 0 to 1.
 
-    Reference: paper section 4 ("images are randomly cropped with object location in mind");
+    Reference: paper, section 4 ("images are randomly cropped with object location in mind");
         numbers from the authors' code.
     """
     height, width = mask.shape
     side = min(height, width)
-    # the square slides along the long side only, so what it shows is a difference of two sums
+    # the crop moves along the long side only: its visible pixels are a difference of two sums
     per_line = np.count_nonzero(mask, axis=0 if width >= height else 1)
     before = np.concatenate([[0], np.cumsum(per_line)])
     starts = rng.integers(0, max(height, width) - side + 1, CROP_TRIES)
@@ -106,21 +107,22 @@ def object_aware_crop(mask: Mask, rng: np.random.Generator, share: float = CROP_
 
 
 def window_on_object(mask: Mask, side: int, share: float, rng: np.random.Generator) -> Square:
-    """Draw a square of a given side, at the image's own scale, that shows enough of the object.
+    """Sample a square crop of a given size that shows enough of the object.
 
-    Of 200 random positions the first is taken in which more than a share of the object can be seen
-    and more than that share of the square is object; where none is, the one that shows most.
+    Tries 200 random positions and returns the first where more than `share` of the object is
+    visible and the object covers more than `share` of the crop. If there is none, returns the
+    position that shows most of the object.
 
     Args:
-        mask: (H, W) bool, true on the object; no side is shorter than the square's.
-        side: of the square in pixels.
-        share: 0 to 1.
-        rng: source of the draws.
+        mask: (H, W) bool, true on the object; H and W are at least `side`.
+        side: side of the crop in pixels.
+        share: fraction of the object and of the crop, 0 to 1.
+        rng: random generator.
 
-    Reference: the authors' loader of LVIS.
+    Reference: authors' code, LVIS data loader.
     """
     tops, lefts = (rng.integers(0, length - side + 1, WINDOW_TRIES) for length in mask.shape)
-    sums = cv2.integral(mask.astype(np.uint8))  # (H + 1, W + 1), of all above and to the left
+    sums = cv2.integral(mask.astype(np.uint8))  # (H + 1, W + 1), sums over pixels above and left
     bottoms, rights = tops + side, lefts + side
     visible = sums[bottoms, rights] - sums[tops, rights] - sums[bottoms, lefts] + sums[tops, lefts]
     enough = np.flatnonzero(visible > share * max(int(mask.sum()), side * side))
@@ -129,31 +131,35 @@ def window_on_object(mask: Mask, side: int, share: float, rng: np.random.Generat
 
 
 class PairedResize:
-    """Resizes an image (bilinear) and its mask (nearest) to a square, distorting if need be.
+    """Resizes an image (bilinear) and its mask (nearest) to a square, ignoring the aspect ratio.
 
-    The authors resize with torch's bilinear, align_corners=True; the difference on photos is
-    below 1 % of the grey range on average (measured by tests/datasets/test_transforms.py).
+    The authors use torch's bilinear interpolation with align_corners=True. On photos, the mean
+    difference is below 1 % of the grey range (measured by tests/datasets/test_transforms.py). See
+    docs/deviations.md (resizing).
 
     Args:
-        size: side in pixels.
+        size: side of the square in pixels.
     """
 
     def __init__(self, size: int) -> None:
-        """Build the transform once; it has no random state."""
+        """Build the transform; it has no random state."""
         self.size, self.resize = size, A.Resize(size, size, interpolation=cv2.INTER_LINEAR)
 
     def __call__(self, image: RGB, mask: Mask, crop: Square | None = None) -> tuple[RGB, Mask]:
-        """Cut out the crop (all of it by default) and resize.
+        """Crop and resize an image and its mask.
 
         Args:
             image: (H, W, 3) uint8.
             mask: (H, W) bool.
-            crop: part of both.
+            crop: part of both to use; by default the whole image.
+
+        Returns:
+            Image (size, size, 3) uint8 and mask (size, size) bool.
         """
         return self.resize(image=_part(image, crop))["image"], self.mask(mask, crop)
 
     def mask(self, mask: Mask, crop: Square | None = None) -> Mask:
-        """Cut and resize a mask alone."""
+        """Crop and resize a mask without its image."""
         part, size = _part(mask, crop).astype(np.uint8), (self.size, self.size)
         return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST).astype(np.bool_)
 

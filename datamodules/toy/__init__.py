@@ -1,1 +1,1 @@
-"""The toy world: a drawn miniature of the real datasets, with the pre-training of its encoders."""
+"""Toy world: small drawn versions of the real datasets, and pre-training of encoders on them."""

@@ -1,4 +1,4 @@
-"""The toy world on disk, written when it is first asked for."""
+"""The toy world on disk, written on first use."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,9 +18,9 @@ SCENES: dict[str, dict[str, int]] = {
     "LVIS": {"train": 100, "val": 150},
     "own": {"all": 300},
 }
-"""dataset -> split -> pictures of the default world"""
-_LEAST = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40, "own": 40}
-"""pictures of a split that a small world has all the same; forty show each kind twice"""
+"""dataset -> split -> number of images in the default world"""
+_MIN_IMAGES = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40, "own": 40}
+"""dataset -> minimum number of images per split; 40 images show each kind at least twice"""
 _REQUESTS: dict[str, Callable[[Mapping[str, int], int], Request]] = {
     "PhraseCut": phrasecut_request,
     "VOC2012": voc_request,
@@ -31,25 +31,27 @@ _REQUESTS: dict[str, Callable[[Mapping[str, int], int], Request]] = {
 
 
 def toy_root() -> Path:
-    """Folder of the toy datasets, whether they are there or not; another for each version."""
+    """Return the folder of the toy datasets of this version, which may not exist yet."""
     return cache_folder() / f"toy_world_{WORLD}"
 
 
 def scaled(scenes: int) -> dict[str, dict[str, int]]:
-    """Pictures of each dataset and split in a world of another size.
+    """Return the number of images of each dataset and split in a world of another size.
 
     Args:
-        scenes: Training pictures of PhraseCut, at least 1; all others are in proportion, but there
-            are at least 20 in a split of PhraseCut and 40 elsewhere.
+        scenes: Number of training images of PhraseCut, at least 1. All other splits are scaled in
+            proportion, to at least 20 images for PhraseCut and 40 for the other datasets.
 
     Raises:
-        ValueError: Fewer than one scene.
+        ValueError: If `scenes` is less than 1.
     """
     if scenes < 1:
-        raise ValueError(f"a world has at least 1 scene, not {scenes}")
+        raise ValueError(f"scenes must be at least 1, got {scenes}")
     share = scenes / SCENES["PhraseCut"]["train"]
     counts = {
-        name: {split: max(_LEAST[name], round(share * count)) for split, count in splits.items()}
+        name: {
+            split: max(_MIN_IMAGES[name], round(share * count)) for split, count in splits.items()
+        }
         for name, splits in SCENES.items()
     }
     counts["PhraseCut"]["train"] = scenes
@@ -59,27 +61,27 @@ def scaled(scenes: int) -> dict[str, dict[str, int]]:
 def write_toy_world(
     root: Path, scenes: int = 2000, seed: int = 0, progress: bool = True
 ) -> Mapping[Path, int]:
-    """Writes all datasets that are not there yet; bars tell how far it is.
+    """Write all datasets that do not exist yet.
 
     Args:
-        root: Folder of all datasets, made if missing.
-        scenes: Training pictures of PhraseCut, see `scaled`.
+        root: Folder of all datasets, created if missing.
+        scenes: Number of training images of PhraseCut, see `scaled`.
         seed: Equal seeds give equal files.
-        progress: Show the bars.
+        progress: Show progress bars.
 
     Returns:
-        Folder of each dataset -> number of its pictures.
+        Folder of each dataset -> its number of images.
 
     Raises:
-        FileExistsError: A folder holds something else: real data, or another toy world. Nothing
-            has been written then.
-        ValueError: Fewer than one scene, or a negative seed.
+        FileExistsError: If a folder contains real data or a different toy world. Nothing is
+            written in that case.
+        ValueError: If `scenes` is less than 1 or `seed` is negative.
     """
     if seed < 0:
-        raise ValueError(f"a seed is 0 or more, not {seed}")
+        raise ValueError(f"seed must be at least 0, got {seed}")
     requests = [_REQUESTS[name](counts, seed) for name, counts in scaled(scenes).items()]
     for request in requests:
-        is_built(root, request)  # all are checked before the first is drawn
+        is_built(root, request)  # check all datasets before the first is drawn
     return {
         build_folders(root, request, progress): sum(request.manifest["scenes"].values())
         for request in requests

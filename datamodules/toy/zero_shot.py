@@ -1,4 +1,4 @@
-"""What a contrastive model has learned: zero-shot accuracy and retrieval on held-out pictures."""
+"""Zero-shot accuracy and retrieval of the toy CLIP on held-out images."""
 
 import torch
 from open_clip.model import CLIP
@@ -17,14 +17,14 @@ _CHUNK = 128
 
 
 class HeldOutPictures:
-    """A fixed set of pictures that training never draws, and the questions asked about them.
+    """Fixed set of images that training never draws, with the texts to match them with.
 
     Args:
-        seed: The seed of the training run.
-        image_size: Side in pixels.
-        tokenize: Text to rows.
-        singles: Number of pictures with one thing.
-        scenes: Number of pictures with several things, for retrieval among each other.
+        seed: Seed of the training run.
+        image_size: Side of the images in pixels.
+        tokenize: Tokenizer of the model.
+        singles: Number of images with one thing, for classification.
+        scenes: Number of images with several things, for retrieval.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class HeldOutPictures:
 
     @torch.no_grad()
     def score(self, model: CLIP) -> dict[str, float]:
-        """Accuracies in [0, 1] of `model`, which is put into evaluation mode."""
+        """Return accuracies in [0, 1] of `model`, which is put into evaluation mode."""
         model.eval()
         device = model.logit_scale.device
         singles, scenes = (

@@ -1,4 +1,4 @@
-"""What the benchmarks share. They are run by `pytest tests/benchmarks -n 0`, and only then."""
+"""Fixtures of the benchmarks, which run only with `pytest tests/benchmarks -n 0`."""
 
 import os
 import platform
@@ -14,18 +14,18 @@ import torch
 
 Work = Callable[[], object]
 NEEDED = ("pytest_benchmark", "skimage", "psutil")
-"""what the extra `benchmarks` installs for them"""
+"""packages installed by the extra `benchmarks`"""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def threads():
-    """As many for the peers as for us."""
+    """Use all available cores, for our code and for the peers."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
 @pytest.fixture
 def one_core():
-    """Neither torch nor OpenCV runs on more."""
+    """Limit torch and OpenCV to one core."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -36,9 +36,9 @@ def one_core():
 
 @pytest.fixture
 def in_turn(benchmark) -> Callable[..., dict[str, float]]:
-    """Times several ways to do the same work, all of them once in every round.
+    """Time several implementations of the same work in turn, each once per round.
 
-    What else the machine does then slows all of them down.
+    Other load on the machine then slows all of them down alike.
     """
 
     def run(ways: Mapping[str, Work], rounds: int) -> dict[str, float]:
@@ -62,7 +62,7 @@ def in_turn(benchmark) -> Callable[..., dict[str, float]]:
 
 @pytest.fixture
 def record(benchmark) -> Callable[..., None]:
-    """Keeps a figure beside its goal, for the page."""
+    """Store a figure and its goal for the page."""
     benchmark.extra_info["figures"] = []
 
     def keep(work: str, figure: float, unit: str, goal: str = "", detail: str = "") -> None:
@@ -75,17 +75,17 @@ def record(benchmark) -> Callable[..., None]:
 
 
 def pytest_configure() -> None:
-    """Name the extra where it is not installed."""
+    """Raise UsageError if packages of the extra `benchmarks` are missing."""
     missing = [name for name in NEEDED if not find_spec(name)]
     if missing:
         raise pytest.UsageError(
-            f"{', '.join(missing)}: not installed; pip install -e '.[benchmarks]'"
+            f"{', '.join(missing)} not installed: run pip install -e '.[benchmarks]'"
         )
 
 
-@pytest.hookimpl(optionalhook=True)  # else pytest itself fails where pytest-benchmark is missing
+@pytest.hookimpl(optionalhook=True)  # required to run pytest without pytest-benchmark
 def pytest_benchmark_update_machine_info(machine_info: dict[str, object]) -> None:
-    """Keep what matters to a speed, and no name of a machine."""
+    """Store only hardware that affects speed, and no host name."""
     cpu = machine_info["cpu"]
     assert isinstance(cpu, dict)
     brand = cpu.get("brand_raw", platform.processor())
@@ -99,8 +99,8 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, object]) -> Non
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
-    """Folder with real PhraseCut photos, named by CLIPSEG_REAL_DATA."""
-    given = os.environ.get("CLIPSEG_REAL_DATA")
-    if not given:
-        pytest.skip("CLIPSEG_REAL_DATA is not set: needs real photos, which are not in git")
-    return Path(given) / "phrasecut_coco"
+    """Return the folder of real PhraseCut photos, below CLIPSEG_REAL_DATA."""
+    folder = os.environ.get("CLIPSEG_REAL_DATA")
+    if not folder:
+        pytest.skip("CLIPSEG_REAL_DATA is not set: this needs real photos, which are not in git")
+    return Path(folder) / "phrasecut_coco"

@@ -1,4 +1,4 @@
-"""Writes experiments/BENCHMARKS.md, and what stands in it as json, from pytest-benchmark's output.
+"""Write experiments/BENCHMARKS.md, and its figures as JSON, from the output of pytest-benchmark.
 
 pytest tests/benchmarks -n 0 --benchmark-json=benchmarks.json
 python -m tests.benchmarks.page benchmarks.json
@@ -20,17 +20,26 @@ PACKAGES = ("torch", "transformers", "lightning", "numpy", "opencv-python-headle
 HEAD = """\
 # Benchmarks
 
-Written by `python -m tests.benchmarks.page` from what `pytest tests/benchmarks -n 0` measured; do
-not edit. Ours and the peer take turns within one run, with the same threads; figures are medians,
-ratios those of medians. The peer is transformers' CLIPSeg on equal weights (ViT-B/16, random,
-352 px), except where another is named. All are of one processor, named below with its vector
-instructions; other processors give other ratios (README, section Speed, has one of plain AVX2).
-What each change gave, and how to read a profile of one's own: [docs/speed.md](../docs/speed.md).
+`python -m tests.benchmarks.page` writes this page from the results of
+`pytest tests/benchmarks -n 0`. Do not edit it by hand.
+
+- Each speed-up (`x`) compares our code with a reference: transformers' CLIPSeg with the same
+  weights (ViT-B/16, random, 352 px), or the reference that the row names. Training on 4 phrases an
+  image is compared with 1 phrase an image, and training samples with the published pipeline.
+- In the details, our figure comes first and the figure of the reference second.
+- Our code and the reference run alternately in one process, with the same number of threads. Times
+  are medians over the rounds, and speed-ups are ratios of medians.
+- All figures are from one processor, listed below with its vector instructions. Other processors
+  give other speed-ups. [docs/speed.md](../docs/speed.md) has a figure for plain AVX2.
+
+[docs/speed.md](../docs/speed.md) lists the effect of each optimisation and shows how to profile a
+run.
 """
+CURVES = "Time by number of prompts, image size, batch size and number of tasks"
 
 
 def slim(raw: dict) -> dict:
-    """What is kept of a run: figures, curves, and where they were measured."""
+    """Return the figures, the curves and the environment of a benchmark run."""
     curves: defaultdict[str, list] = defaultdict(list)
     figures, where = [], {}
     for benchmark in raw["benchmarks"]:
@@ -52,26 +61,26 @@ def slim(raw: dict) -> dict:
 
 
 def write_page(found: dict) -> str:
-    """The page."""
+    """Return the page as Markdown."""
     where = ", ".join(found["machine"].values())
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     changed = " with changes" if found["dirty"] else ""
     commit = f"commit {found['commit'][:10]}{changed}, {found['date']}"
     lines = [HEAD, f"{where}; {versions}; {commit}.\n"]
-    lines += ["| work | found | goal | | rounds |", "|---|---:|---:|---|---:|"]
+    lines += ["| benchmark | result | goal | details | rounds |", "|---|---:|---:|---|---:|"]
     for row in found["figures"]:
         measured = f"{row['figure']:.3g} {row['unit']}"
         cells = [row["work"], measured, row["goal"], row["detail"], str(row["rounds"])]
         lines.append(f"| {' | '.join(cells)} |")
     if found["where"]:
         spent = ", ".join(f"`{name}` {share:.0%}" for name, share in found["where"].items())
-        lines += [f"\nWhere the time of our training step goes, by torch's profiler: {spent}"]
-    lines += ["\n![Cost over prompts, sides, batches and tasks](results/benchmark_curves.png)\n"]
+        lines += [f"\nShares of our training step's time, by torch's profiler: {spent}"]
+    lines += [f"\n![{CURVES}](results/benchmark_curves.png)\n"]
     return "\n".join(lines)
 
 
 def draw_curves(curves: dict, file: Path) -> None:
-    """One panel a curve, both axes logarithmic."""
+    """Plot each curve in a panel of its own, with logarithmic axes."""
     width = 4 * len(curves)
     figure, panels = plt.subplots(1, len(curves), figsize=(width, 3.4), squeeze=False)
     for axes, (name, points) in zip(panels[0], curves.items(), strict=True):
@@ -79,7 +88,7 @@ def draw_curves(curves: dict, file: Path) -> None:
         for place, seconds in points:
             axes.annotate(f"{seconds:.2g}", (place, seconds * 1.2), ha="center", fontsize=8)
         low, high = (limit(seconds for _, seconds in points) for limit in (min, max))
-        axes.set_ylim(low / 2, 2 * max(high, 2 * low))  # what hardly changes shall look so
+        axes.set_ylim(low / 2, 2 * max(high, 2 * low))  # almost constant curves look flat
         axes.set(xlabel="tasks" if name.startswith("to the") else name, ylabel="seconds")
         axes.set_title(name if name.startswith("to the") else "", fontsize=10)
         axes.set_xticks([x for x, _ in points], [f"{x:,}" for x, _ in points], fontsize=7)
@@ -91,7 +100,7 @@ def draw_curves(curves: dict, file: Path) -> None:
 
 
 def main(file: Path) -> None:
-    """Write all three files."""
+    """Write the JSON file, the plot and the page."""
     found = slim(json.loads(file.read_text()))
     results = EXPERIMENTS / "results"
     (results / "benchmarks.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Hugging Face's CLIPSeg, and ours on its weights: ViT-B/16, 352 px, random weights."""
+"""Hugging Face's CLIPSeg and ours with the same weights: ViT-B/16, 352 px, random weights."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,14 +19,14 @@ SIDE = 352
 
 
 class Pair(NamedTuple):
-    """The same model twice."""
+    """The same model in both implementations."""
 
     ours: CLIPSeg
     theirs: CLIPSegForImageSegmentation
 
 
 def build_pair() -> Pair:
-    """Both, on equal weights."""
+    """Build both models with equal weights."""
     theirs = CLIPSegForImageSegmentation(config("simple")).eval()
     randomise(theirs)
     backbone = CLIPBackbone(pretrained=False, text_cache=0)
@@ -37,13 +37,13 @@ def build_pair() -> Pair:
 
 
 def draw_images(count: int, side: int = SIDE) -> Tensor:
-    """(count, 3, side, side) uint8."""
+    """Sample noise images, (count, 3, side, side) uint8."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
 
 
 def draw_batch(prompts: int, per_image: int = 1, supports: bool = True) -> Batch:
-    """Prompts about photos of noise, each with a phrase of its own."""
+    """Build a batch of noise images, each prompt with its own phrase."""
     queries, shown = draw_images(prompts // per_image), draw_images(prompts)
     mask = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     mask[:, 50:200, 80:300] = True
@@ -74,7 +74,7 @@ def draw_batch(prompts: int, per_image: int = 1, supports: bool = True) -> Batch
 
 
 def train_step(module: CLIPSegModule, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
-    """As Lightning runs it under bf16 autocast; the loss."""
+    """Run a training step under bf16 autocast, as Lightning does; return the loss."""
     with torch.autocast(module.device.type, torch.bfloat16):
         loss = module.loss(module(batch), batch)
     optimizer.zero_grad()
@@ -84,7 +84,7 @@ def train_step(module: CLIPSegModule, optimizer: torch.optim.Optimizer, batch: B
 
 
 def in_bf16(work: Callable[[], object]) -> Callable[[], object]:
-    """The same under autocast."""
+    """Wrap a function to run under bf16 autocast."""
 
     def run() -> object:
         with torch.autocast("cpu", torch.bfloat16):

@@ -1,8 +1,8 @@
-"""The published pipeline of PhraseCut+ samples, rebuilt from its description.
+"""The published pipeline of PhraseCut+ samples, reimplemented from its description.
 
-Plain steps, with nothing saved anywhere: photos by PIL, every polygon rasterised by skimage over
-the whole photo, up to fifty crops whose pixels are counted one by one, torch's resizing, and all of
-it again for the support, whose background is blurred and darkened before it is cropped.
+Nothing is cached. PIL loads the photos, skimage rasterises every polygon over the whole photo, up
+to 50 crops are tried and their mask pixels counted, and torch resizes. The same steps are repeated
+for the support image, whose background is blurred and darkened before the crop.
 """
 
 import cv2
@@ -19,7 +19,7 @@ _MEAN, _STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225
 
 
 class Published:
-    """Samples of 352 pixels: photo, target and visual prompt, all float32."""
+    """Samples of 352 pixels: query image, target and visual prompt, all float32."""
 
     def __init__(self, source: PhraseCut) -> None:
         self.source = source
@@ -74,7 +74,7 @@ class Published:
 
 
 def find_crop(mask, rng: np.random.Generator):
-    """A square of the short side: top, left, side. One position after the other is tried."""
+    """Sample a square crop of the short side: top, left, side. Positions are tried in turn."""
     height, width = mask.shape
     side = min(height, width)
     best, most = (0, 0, side), -1

@@ -1,4 +1,4 @@
-"""How long one waits for the help, and for the API."""
+"""Startup time of the command line."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a photo costs, over prompts, sides and batches: float32, one round after the other."""
+"""Time of one photo over the number of prompts, the image size and the batch size, in float32."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def model():
 
 @torch.inference_mode()
 def seconds(benchmark, model, images, prompts, side):
-    """Median of segmenting images by as many prompts each."""
+    """Return the median time of segmenting `images` photos with `prompts` prompts each."""
     pixels = draw_images(images, side)
     vectors = torch.randn(images * prompts, 512)
     owner = torch.arange(images).repeat_interleave(prompts)

@@ -1,4 +1,4 @@
-"""Prompts about a photo, against a pass of the whole peer for each."""
+"""Several prompts on one photo, compared with a full pass of the peer per prompt."""
 
 import pytest
 import torch
@@ -20,11 +20,11 @@ def pair():
 
 
 def of_text(pair):
-    """One prompt, from its words; the peer's are cut into tokens beforehand."""
+    """Segment with one text prompt; the peer gets tokens."""
     ours, theirs = pair
     image, words = draw_images(1), ["a photo of a brown dog on the grass"]
     tokens = ours.backbone.text_encoder.tokenizer(words)
-    tokens = tokens[:, : int(tokens.argmax(1)) + 1]  # the peer pads to the longest
+    tokens = tokens[:, : int(tokens.argmax(1)) + 1]  # the peer pads only to the longest text
     pixels, owner = ours.backbone.normalise(image), torch.zeros(1, dtype=torch.long)
 
     def our_way():
@@ -37,7 +37,7 @@ def of_text(pair):
 
 
 def of_vectors(pair, prompts):
-    """Several prompts whose conditional vectors are known to both."""
+    """Segment with several prompts, given as conditional vectors to both."""
     ours, theirs = pair
     image = draw_images(1)
     vectors = torch.randn(prompts, 512, generator=torch.Generator().manual_seed(0))
@@ -74,7 +74,7 @@ def test_prompts_about_one_photo(pair, prompts, in_turn, record):
 
 @torch.inference_mode()
 def test_zero_shot_pascal(pair, in_turn, record):
-    """21 prompts about each of 8 photos, against 21 passes over them, one a prompt."""
+    """21 prompts on each of 8 photos, compared with 21 passes of the peer."""
     ours, theirs = pair
     images, vectors = draw_images(8), torch.randn(21, 512)
     pixels = ours.backbone.normalise(images)

@@ -1,4 +1,4 @@
-"""Counting pixels at 49 thresholds, against sorting them."""
+"""Pixel counts at 49 thresholds, compared with sorting the pixels."""
 
 import numpy as np
 import torch
@@ -7,9 +7,9 @@ from clipseg_pl.metrics.functional import THRESHOLDS, counts_at_thresholds, hist
 
 
 def counts_by_sorting(probability, target, kind="stable"):
-    """(P, T, 4) outcomes of each sample: its scores are sorted and searched.
+    """Return the (P, T, 4) counts of each sample by sorting its scores and searching.
 
-    Stably as by scikit-learn's curves, though counting does not need it.
+    The sort is stable by default, as in scikit-learn's curves, although counts do not need that.
     """
     thresholds, counts = THRESHOLDS.numpy(), []
     for scores, truth in zip(probability, target, strict=True):
@@ -28,7 +28,7 @@ def test_update_of_a_batch(one_core, in_turn, record):
     generator = torch.Generator().manual_seed(0)
     probability = torch.rand(32, 1, 352, 352, generator=generator)
     flat = probability.view(-1)
-    for place, threshold in enumerate(THRESHOLDS):  # ties, and neighbours on both sides
+    for place, threshold in enumerate(THRESHOLDS):  # values at thresholds and right beside them
         near = torch.stack(
             [threshold, *(torch.nextafter(threshold, torch.tensor(x)) for x in (0.0, 1.0))]
         )
@@ -58,7 +58,7 @@ def test_update_of_a_batch(one_core, in_turn, record):
         f"{1e3 * seconds['ours']:.1f} ms against {1e3 * seconds['sorting']:.0f} ms, sorted stably",
     )
     record(
-        "… against numpy's quicksort, by AVX512 where there is one",
+        "metric update compared with numpy's quicksort, which uses AVX512 if available",
         seconds["quicksort"] / seconds["ours"],
         "x",
         detail=f"{1e3 * seconds['ours']:.1f} ms against {1e3 * seconds['quicksort']:.0f} ms",

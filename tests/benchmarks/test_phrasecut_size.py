@@ -1,4 +1,4 @@
-"""PhraseCut of full size and beyond: drawn tasks about 71,746 photos, 1.1 kB of json each."""
+"""PhraseCut in full size and beyond: synthetic tasks on 71,746 photos, 1.1 kB of JSON each."""
 
 import json
 import subprocess
@@ -57,7 +57,7 @@ for of_index in (False, True):
 
 
 def write_phrasecut(root: Path, tasks: int) -> Path:
-    """Draw a PhraseCut whose photos are links to one; returns its file of tasks."""
+    """Write a synthetic PhraseCut whose photos are links to one file; return its task file."""
     folder = root / "VGPhraseCut_v0"
     (folder / "images").mkdir(parents=True)
     photo = np.random.default_rng(0).integers(
@@ -76,7 +76,7 @@ def write_phrasecut(root: Path, tasks: int) -> Path:
 
 
 def draw_task(number: int) -> dict:
-    """As long as PhraseCut's own on average."""
+    """Return a random task with the average length of PhraseCut's tasks."""
     rng = np.random.default_rng(number)
     image, phrase = number % PHOTOS + 1, f"thing number {rng.integers(PHRASES)}"
     angle = np.linspace(0, 2 * np.pi, int(rng.integers(20, 74)), endpoint=False)
@@ -99,8 +99,8 @@ def draw_task(number: int) -> dict:
     }
 
 
-def say(code: str, *arguments: Path | str) -> list[float]:
-    """What a process of its own prints."""
+def run_code(code: str, *arguments: Path | str) -> list[float]:
+    """Run code in a new process and return the numbers it prints."""
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -112,15 +112,16 @@ def test_phrasecut(tasks, benchmark, record, monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path / "cache"))
     size = write_phrasecut(tmp_path, tasks).stat().st_size / 2**20
     full = tasks == FULL
-    seconds, peak = say(BUILD, tmp_path)
-    what = f"PhraseCut, {tasks:,} tasks, {size:.0f} MiB of json"
-    record(f"{what}: building the index, once", seconds, "s")
-    record(f"{what}: peak of that", peak, "GiB", "< 1.5" if full else "")
-    (first,) = benchmark.pedantic(say, (FIRST, tmp_path), rounds=1)
-    record(f"{what}: from setup to the first sample", first, "s", "< 2" if full else "")
+    seconds, peak = run_code(BUILD, tmp_path)
+    name = f"PhraseCut, {tasks:,} tasks, {size:.0f} MiB of JSON"
+    record(f"{name}: build of the index, once", seconds, "s")
+    record(f"{name}: peak memory of the build", peak, "GiB", "< 1.5" if full else "")
+    (first,) = benchmark.pedantic(run_code, (FIRST, tmp_path), rounds=1)
+    record(f"{name}: from setup to the first sample", first, "s", "< 2" if full else "")
     for batch in (8, 64) if full else (8,):
-        private, mapped = say(WORKERS, tmp_path, str(batch))
-        detail = f"and {mapped:.0f} MiB of the index's files, which the system may take back"
+        private, mapped = run_code(WORKERS, tmp_path, str(batch))
+        detail = f"and {mapped:.0f} MiB of mapped index files, which the system can reclaim"
         goal = "< 60" if full and batch == 8 else ""
-        record(f"{what}: private memory of a worker, batch {batch}", private, "MiB", goal, detail)
+        work = f"{name}: private memory of a data worker, batch size {batch}"
+        record(work, private, "MiB", goal, detail)
     benchmark.extra_info["curve"] = {"to the first sample": [tasks, first]}

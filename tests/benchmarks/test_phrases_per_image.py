@@ -1,4 +1,4 @@
-"""Several phrases of an image on one encoding, in training."""
+"""Training on several phrases per image, which share one encoding of the image."""
 
 from functools import partial
 
@@ -19,13 +19,13 @@ def test_training_step(in_turn, record, supports):
     optimizer = torch.optim.AdamW(module.model.decoder.parameters())
 
     step = partial(train_step, module, optimizer)
-    ways = {f"{n} an image": partial(step, draw_batch(PROMPTS, n, supports)) for n in (4, 1)}
+    ways = {f"{n} per image": partial(step, draw_batch(PROMPTS, n, supports)) for n in (4, 1)}
     seconds = in_turn(ways, 5)
     rates = {name: PROMPTS / found for name, found in seconds.items()}
     record(
-        f"training on 4 phrases an image, {'each with a support' if supports else 'text alone'}",
-        rates["4 an image"] / rates["1 an image"],
+        f"training on 4 phrases per image, {'each with a support' if supports else 'text only'}",
+        rates["4 per image"] / rates["1 per image"],
         "x",
         ">= 2.5",
-        f"{rates['4 an image']:.1f} prompts a second against {rates['1 an image']:.1f}, bf16",
+        f"{rates['4 per image']:.1f} prompts/s against {rates['1 per image']:.1f}, bf16",
     )

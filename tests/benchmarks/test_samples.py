@@ -1,4 +1,4 @@
-"""Training samples of PhraseCut+ a second and core, on real photos."""
+"""Training samples of PhraseCut+ per second and core, on real photos."""
 
 import itertools
 
@@ -34,16 +34,16 @@ def test_training_samples_on_one_core(photos, one_core, in_turn, record, monkeyp
         rates["ours"] / rates["published"],
         "x",
         ">= 10",
-        f"{rates['ours']:.0f} a second against {rates['published']:.1f}; photos read before",
+        f"{rates['ours']:.0f} per second against {rates['published']:.1f}; photos already cached",
     )
 
 
-def test_crops_are_those_of_the_plain_loop():
-    """Positions of 4,000 crops of objects below and above the share, by Kolmogorov and Smirnov."""
+def test_crops_have_the_distribution_of_the_plain_loop():
+    """Kolmogorov-Smirnov test on the positions of 4,000 crops of small and large objects."""
     rng = np.random.default_rng(0)
     for height, width, box in (
-        (480, 640, (100, 200, 180, 300)),  # a small object: the best of fifty
-        (480, 640, (50, 10, 450, 330)),  # a large one
+        (480, 640, (100, 200, 180, 300)),  # small object: the best of 50 crops is taken
+        (480, 640, (50, 10, 450, 330)),  # large object
         (640, 480, (400, 100, 620, 300)),
     ):
         mask = np.zeros((height, width), bool)

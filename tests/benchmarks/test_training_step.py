@@ -1,7 +1,8 @@
-"""A training step against one by the published recipe; on a GPU where there is one.
+"""A training step compared with one by the published recipe, on a GPU if available.
 
-The recipe: all 12 blocks for queries and supports, explicit attention, texts of 77 tokens; fp16 on
-a GPU with a scaled loss, bf16 on a CPU, which has no fp16. Phrases are new to both in every step.
+The recipe runs all 12 blocks for query and support images, explicit attention, and texts of 77
+tokens. It uses fp16 with loss scaling on a GPU, and bf16 on a CPU, which has no fp16. Every step
+has new phrases.
 """
 
 import copy
@@ -20,7 +21,7 @@ from tests.benchmarks.peers import build_pair, draw_batch, train_step
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 BATCH = 64 if CUDA else 4
-PEAK_TFLOPS = {"H100": 989, "H200": 989}  # bf16, dense, by NVIDIA's data sheets
+PEAK_TFLOPS = {"H100": 989, "H200": 989}  # dense bf16, from NVIDIA's data sheets
 ROWS = 10
 
 Step = Callable[[], float]
@@ -33,7 +34,7 @@ def pair():
 
 @pytest.fixture(scope="module")
 def batches():
-    """The same images, each time with new phrases."""
+    """Return a generator of batches with the same images and new phrases."""
     batch = draw_batch(BATCH)
 
     def draw():
@@ -49,7 +50,7 @@ def on_device(batch):
 
 
 def our_step(pair, batches) -> Step:
-    """Batches come as uint8."""
+    """Return our training step; images stay uint8 until they are on the device."""
     ours = copy.deepcopy(pair.ours)
     module = CLIPSegModule(ours.backbone, lambda shape: ours.decoder).to(DEVICE).train()
     optimizer = torch.optim.AdamW(module.model.decoder.parameters(), lr=1e-3, fused=CUDA)
@@ -89,7 +90,7 @@ def published_step(pair, batches) -> Step:
 
 
 def peak_memory(build, pair, batches) -> float:
-    """GiB of a GPU's memory, with nothing else on it."""
+    """Return the peak GPU memory of a training step in GiB."""
     torch.cuda.empty_cache()
     step = build(pair, batches())
     step()
@@ -99,27 +100,27 @@ def peak_memory(build, pair, batches) -> float:
 
 
 def test_training_step(pair, batches, in_turn, record):
-    what = f"training step, batch {BATCH}, {DEVICE.type}"
+    name = f"training step, batch size {BATCH}, {DEVICE.type}"
     if CUDA:
         memory = [peak_memory(build, pair, batches) for build in (our_step, published_step)]
         detail = f"{memory[0]:.1f} GiB against {memory[1]:.1f} GiB"
-        record(f"{what}: peak memory", memory[0] / memory[1], "of the recipe's", "<= 0.5", detail)
+        record(f"{name}: peak memory", memory[0] / memory[1], "of the recipe's", "<= 0.5", detail)
     ways = {"ours": our_step(pair, batches()), "published": published_step(pair, batches())}
     seconds = in_turn(ways, 20 if CUDA else 5)
     detail = f"{1e3 * seconds['ours']:.0f} ms against {1e3 * seconds['published']:.0f} ms"
     ratio = seconds["published"] / seconds["ours"]
-    record(what, ratio, "x", ">= 3" if CUDA else "", detail)
+    record(name, ratio, "x", ">= 3" if CUDA else "", detail)
     with FlopCounterMode(display=False) as counter:
         ways["ours"]()
     rate = counter.get_total_flops() / seconds["ours"] / 1e12
     chip = torch.cuda.get_device_name() if CUDA else ""
-    peaks = [peak for name, peak in PEAK_TFLOPS.items() if name in chip]
+    peaks = [peak for gpu, peak in PEAK_TFLOPS.items() if gpu in chip]
     share = f"{rate / peaks[0]:.0%} of the chip's {peaks[0]} in bf16" if peaks else ""
-    record(f"{what}: arithmetic", rate, "TFLOP/s", detail=share)
+    record(f"{name}: arithmetic", rate, "TFLOP/s", detail=share)
 
 
-def test_where_the_time_goes(pair, batches, benchmark):
-    """The operations of a step that take most of it, each by itself."""
+def test_time_by_operation(pair, batches, benchmark):
+    """Store the operations that take most of the time of a training step."""
     step = our_step(pair, batches())
     step()
     with profile() as found:

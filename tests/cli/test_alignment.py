@@ -1,4 +1,4 @@
-"""Table 2 on a CLIP alone: what is measured, and the verb."""
+"""Table 2, measured on CLIP alone: the measurement and the command `alignment`."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def backbone():
 
 @pytest.fixture
 def samples(backbone):
-    """Five images of noise of the size that masking works at, objects and names."""
+    """Five noise images at the size used for masked attention, with object masks and names."""
     rng, side = np.random.default_rng(0), image_sizes(backbone)[1]
     samples = []
     for number in range(5):
@@ -49,54 +49,54 @@ def as_batch(image):
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
 
 
-def test_every_cell_of_table_2_has_a_row():
+def test_every_value_of_table_2_has_a_row():
     rows = {*TABLE_2, *MASKINGS, LARGE}
     assert set(PAPER) <= rows and len(PAPER) == 15
     assert all(not MASKINGS[row].zero_logits for row in MASKINGS if row in PAPER)
 
 
-def test_sizes_are_the_papers_for_the_papers_clip():
+def test_image_sizes_equal_the_papers():
     assert image_sizes(CLIPBackbone(pretrained=False)) == (224, 352)
     assert image_sizes(CLIPBackbone("tiny", pretrained=False)) == (64, 96)
 
 
-def test_rows_are_what_their_names_say(backbone, samples):
+def test_embeddings_match_the_methods_of_their_rows(backbone, samples):
     images, masks, _ = zip(*samples, strict=True)
     embedded = embed_modified(backbone, images, masks)
     image, mask = images[3], masks[3]
 
-    def shown(modified):
+    def embed(modified):
         return backbone.embed_image(as_batch(cv2.resize(modified, (64, 64))))[0]
 
-    wanted = {
-        ORIGINAL: shown(image),
-        "blur": shown(TABLE_2["blur"](image, mask)),
+    expected = {
+        ORIGINAL: embed(image),
+        "blur": embed(TABLE_2["blur"](image, mask)),
         "crop": backbone.embed_image(as_batch(TABLE_2["crop"](image, mask, 64)))[0],
         LARGE: backbone.embed_image(as_batch(image))[0],
     }
     for row, masking in MASKINGS.items():
-        wanted[row] = embed_masked(
+        expected[row] = embed_masked(
             backbone, as_batch(image), torch.from_numpy(mask)[None], masking
         )[0]
-    for row, vector in wanted.items():
+    for row, vector in expected.items():
         torch.testing.assert_close(embedded[row][3], vector, rtol=1e-3, atol=1e-3)
 
 
-def test_probabilities_are_those_of_zero_shot_classification(backbone, samples, monkeypatch):
+def test_probabilities_equal_zero_shot_classification(backbone, samples, monkeypatch):
     monkeypatch.setattr(
         "clipseg_pl.protocols.alignment._BATCH", 2
-    )  # of five: the last batch is smaller
+    )  # 5 samples: the last batch is smaller
     found = measure(backbone, iter(samples))
     assert all(values.shape == (5,) for values in found.values())
     scale = backbone.clip.logit_scale.exp()
     for number, (image, _, names) in enumerate(samples):
         vector = F.normalize(backbone.embed_image(as_batch(cv2.resize(image, (64, 64)))))
         texts = F.normalize(backbone.embed_text([f"a photo of a {name}" for name in names]))
-        wanted = (scale * vector @ texts.T).softmax(1)[0, 0]
-        torch.testing.assert_close(found[ORIGINAL][number], wanted, rtol=1e-3, atol=1e-3)
+        expected = (scale * vector @ texts.T).softmax(1)[0, 0]
+        torch.testing.assert_close(found[ORIGINAL][number], expected, rtol=1e-3, atol=1e-3)
 
 
-# ---- the verb, on the toy world's CLIP
+# ---- the command, on the toy world's CLIP
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +111,10 @@ def run(root, out, *more):
     return json.loads(out.read_text())
 
 
-def test_the_verb_measures_every_row(root, tmp_path, capsys):
+def test_command_measures_every_row(root, tmp_path, capsys):
     out = tmp_path / "new" / "alignment.json"
     found = run(root, out)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     rows = {*TABLE_2, *MASKINGS, LARGE}
     assert {key.split("/")[1] for key in found["metrics"]} == {*rows, ORIGINAL}
     assert all(-100 <= found["metrics"][f"alignment/{row}/mean"] <= 100 for row in rows)
@@ -122,14 +122,14 @@ def test_the_verb_measures_every_row(root, tmp_path, capsys):
     assert 0 < found["metrics"][f"alignment/{ORIGINAL}/probability"] < 1
     count = found["dataset_sizes"]["samples"]
     assert count + sum(found["dataset_skipped"].values()) == found["dataset_sizes"]["objects"]
-    assert f"has {count} objects that qualify, not 1600" in said and f"results: {out}" in said
+    assert f"has only {count} suitable objects, not 1600" in output and f"results: {out}" in output
     crop = found["metrics"]["alignment/crop/mean"]
-    assert [row for row in said.splitlines() if f"{crop:.2f}" in row and "13.60" in row]
+    assert [row for row in output.splitlines() if f"{crop:.2f}" in row and "13.60" in row]
     provenance = {"commit", "dirty", "versions", "device", "seconds", "config", "config_hash"}
     assert provenance <= set(found)
 
 
-def test_the_toy_world_is_the_default(tmp_path, monkeypatch):
+def test_toy_world_is_the_default(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
     monkeypatch.setattr(alignment, "TOY_SCENES", {"train": 20, "val": 20})
     alignment.main(["--out", str(tmp_path / "new.json"), "--samples", "2"])
@@ -138,7 +138,7 @@ def test_the_toy_world_is_the_default(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_seed_decides_what_is_drawn(root, tmp_path, capsys):
+def test_seed_determines_the_sample(root, tmp_path, capsys):
     files = [tmp_path / f"{number}.json" for number in range(3)]
     first, again, other = (
         run(root, file, "--samples", "3", "--seed", seed)
@@ -147,40 +147,40 @@ def test_the_seed_decides_what_is_drawn(root, tmp_path, capsys):
     assert first["dataset_sizes"]["samples"] == 3
     assert first["metrics"] == again["metrics"] != other["metrics"]
     assert first["config_hash"] == again["config_hash"] != other["config_hash"]
-    assert "that qualify" not in capsys.readouterr().out
+    assert "suitable objects" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("change", "answer"),
+    ("option", "message"),
     [
-        (["--root", "nowhere"], "looked in nowhere/LVIS; found nothing"),
+        (["--root", "nowhere"], "in nowhere/LVIS: found nothing"),
         (["--backbone", "toys"], "unknown CLIP 'toys'"),
         (["--out", "here.json"], "here.json exists"),
-        (["--out", "here.json/new.json"], "here.json is a file: results need a folder"),
+        (["--out", "here.json/new.json"], "here.json is a file; a folder is needed"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(root, tmp_path, monkeypatch, change, answer):
+def test_user_errors_are_one_line(root, tmp_path, monkeypatch, option, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here.json").write_text("mine")
-    given = {"--root": str(root), "--backbone": "toy", "--out": "new.json"}
-    given |= dict([change])
-    with pytest.raises(SystemExit) as stopped:
-        alignment.main([part for pair in given.items() for part in pair])
-    assert answer in str(stopped.value) and "\n" not in str(stopped.value)
+    options = {"--root": str(root), "--backbone": "toy", "--out": "new.json"}
+    options |= dict([option])
+    with pytest.raises(SystemExit) as exited:
+        alignment.main([part for pair in options.items() for part in pair])
+    assert message in str(exited.value) and "\n" not in str(exited.value)
     assert [file.name for file in tmp_path.iterdir()] == ["here.json"]
     assert (tmp_path / "here.json").read_text() == "mine"
 
 
-@pytest.mark.parametrize("change", [["--samples", "1"], ["--seed", "-1"]])
-def test_bad_numbers_are_refused(change, capsys):
+@pytest.mark.parametrize("option", [["--samples", "1"], ["--seed", "-1"]])
+def test_numbers_out_of_range_are_rejected(option, capsys):
     with pytest.raises(SystemExit):
-        alignment.main(change)
-    assert "--samples is 2 or more, --seed 0 or more" in capsys.readouterr().err
+        alignment.main(option)
+    assert "--samples must be at least 2, and --seed at least 0" in capsys.readouterr().err
 
 
-def test_too_few_objects_are_said(tmp_path):
+def test_dataset_with_too_few_objects_is_rejected(tmp_path):
     build_folders(tmp_path, lvis_request({"train": 0, "val": 1}, 0), progress=False)
-    with pytest.raises(SystemExit, match="two are needed"):
+    with pytest.raises(SystemExit, match="at least two are needed"):
         run(tmp_path, tmp_path / "new.json")
 
 

@@ -1,4 +1,4 @@
-"""The commands that users type, from training to masks."""
+"""`fit`, `validate`, `test` and `predict` from training to masks."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from clipseg_pl.training.module import CLIPSegModule
 from tests.command import BASE, EXPERIMENTS, arguments, results, run
 
 
-def test_a_run_leaves_everything_in_its_folder(trained):
+def test_fit_writes_all_outputs_to_its_folder(trained):
     assert {file.name for file in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     names = {file.name for file in (trained / "panels").iterdir()}
     assert names >= {"val-text-000003.png", "val-visual-000003.png"}
@@ -22,21 +22,21 @@ def test_a_run_leaves_everything_in_its_folder(trained):
     assert sum(bool(row["train/loss"]) for row in rows) == 3
     assert sum(bool(row["val/text/miou@0.3"]) for row in rows) == 3  # every 0.1 of 3 steps
     config = yaml.safe_load((trained / "config.yaml").read_text())
-    assert config["model"]["decoder"]["init_args"]["layers"] is None  # in words: of any depth
+    assert config["model"]["decoder"]["init_args"]["layers"] is None  # default of the backbone
 
 
-def test_results_hold_what_is_needed_to_trust_them(trained):
+def test_results_contain_metrics_versions_and_provenance(trained):
     found = results(trained)
     assert found["dataset_sizes"] == {"train": 36, "val": 15}
     assert found["metrics"]["val/text/prompts"] == 15
     assert 0 <= found["metrics"]["val/text/miou@0.3"] <= found["metrics"]["val/text/miou@best"] <= 1
-    assert found["metrics"]["val/text/miou@kept"] == found["metrics"]["val/text/miou@best"]
+    assert found["metrics"]["val/text/miou@stored"] == found["metrics"]["val/text/miou@best"]
     assert found["versions"]["torch"] == version("torch")
     assert found["step"] == 3 and found["seconds"] > 0
     assert len(found["config_hash"]) == 16 and "commit" in found and "dirty" in found
 
 
-def test_checkpoints_hold_the_decoder_alone_and_no_path(trained):
+def test_checkpoint_contains_the_decoder_only_and_no_path(trained):
     content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
     assert all(key.startswith("model.decoder.") for key in content["state_dict"])
     assert content["image_size"] == 64 and 0 < content["threshold"] < 1
@@ -47,7 +47,7 @@ def test_checkpoints_hold_the_decoder_alone_and_no_path(trained):
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "tiny"
 
 
-def test_only_backbone_keys_may_be_missing_from_a_checkpoint(trained, tmp_path):
+def test_checkpoint_without_a_decoder_weight_raises(trained, tmp_path):
     content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
     del content["state_dict"]["model.decoder.film_scale.bias"]
     torch.save(content, tmp_path / "lost.ckpt")
@@ -55,13 +55,13 @@ def test_only_backbone_keys_may_be_missing_from_a_checkpoint(trained, tmp_path):
         CLIPSegModule.load_from_checkpoint(tmp_path / "lost.ckpt", weights_only=True)
 
 
-def test_validate_reads_the_checkpoint_by_one_protocol(trained, miniature, tmp_path):
+def test_validate_uses_the_protocol_of_the_benchmark(trained, miniature, tmp_path):
     overlay = EXPERIMENTS / "benchmarks" / "phrasecut_text.yaml"
     checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}"
     run(*arguments("validate", miniature, tmp_path, checkpoint, configs=(overlay,)))
     numbers = results(tmp_path)["metrics"]
     assert {key.split("/")[1] for key in numbers} == {"text"}
-    assert numbers["val/text/miou@kept"] > 0
+    assert numbers["val/text/miou@stored"] > 0
     assert [file.name for file in (tmp_path / "results").iterdir()] == [
         "validate-pc_plus+phrasecut_text-best.json"
     ]
@@ -73,23 +73,26 @@ def test_validate_reads_the_checkpoint_by_one_protocol(trained, miniature, tmp_p
     assert [file.name for file in panels.iterdir()] == [f"val-text-{found['step']:06}.png"]
 
 
-def test_a_published_decoder_can_be_evaluated(decoder_file, miniature, tmp_path):
+def test_published_decoder_can_be_evaluated(decoder_file, miniature, tmp_path):
     run(*arguments("test", miniature, tmp_path, f"--model.init_decoder={decoder_file}"))
     assert results(tmp_path)["metrics"]["test/text/prompts"] == 15
     assert (tmp_path / "results" / "test-pc_plus-tiny-decoder.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("reading", "more"),
+    ("prompt_type", "more"),
     [
-        ("blend", "--model.protocol.init_args.readings=[blend]"),
+        ("blend", "--model.protocol.init_args.prompt_types=[blend]"),
         ("text", "--trainer.precision=bf16-true"),
     ],
 )
-def test_training_validates_with(miniature, tmp_path, reading, more):
+def test_fit_validates_with_blend_prompts_and_in_bfloat16(miniature, tmp_path, prompt_type, more):
     run(*arguments("fit", miniature, tmp_path, more))
     metrics = results(tmp_path)["metrics"]
-    assert metrics[f"val/{reading}/prompts"] == 15 and f"val/{reading}/absent_rate@0.3" in metrics
+    assert (
+        metrics[f"val/{prompt_type}/prompts"] == 15
+        and f"val/{prompt_type}/absent_rate@0.3" in metrics
+    )
     assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
 
 
@@ -103,7 +106,7 @@ def test_half_precision_evaluates_close_to_float32(trained, miniature, tmp_path,
 
 
 @pytest.mark.slow
-def test_training_without_checkpoints(miniature, tmp_path):
+def test_fit_without_checkpoints_writes_results(miniature, tmp_path):
     run(*arguments("fit", miniature, tmp_path, "--trainer.enable_checkpointing=false"))
     assert not (tmp_path / "checkpoints").exists() and results(tmp_path)["step"] == 3
 
@@ -114,14 +117,14 @@ def test_validate_repeats_the_last_validation_of_fit(trained, miniature, tmp_pat
     assert results(tmp_path)["metrics"] == pytest.approx(results(trained)["metrics"], abs=1e-6)
 
 
-def test_the_checkpoint_says_what_was_trained(trained, miniature, tmp_path, capsys):
+def test_checkpoint_overrides_model_settings_with_a_message(trained, miniature, tmp_path, capsys):
     more = (
         f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}",
         "--model.decoder.init_args.dim=16",
     )
     run(*arguments("validate", miniature, tmp_path, *more))
-    said = capsys.readouterr().err
-    assert "decoder.init_args.dim = 64, which replaces 16" in said
+    message = capsys.readouterr().err
+    assert "using model.decoder.init_args.dim = 64 of the checkpoint, instead of 16" in message
     assert results(tmp_path)["config"]["model"]["decoder"]["init_args"]["dim"] == 64
 
 
@@ -133,12 +136,12 @@ def test_predict_writes_masks_at_the_size_of_the_photos(trained, miniature, tmp_
     assert [file.stem for file in files] == sorted(task["task_id"] for task in tasks)
     mask = np.array(Image.open(files[0]))
     assert mask.shape == (60, 80) and set(np.unique(mask)) <= {0, 255}
-    made = results(tmp_path)
-    assert made["metrics"] == {"predict/text/masks": 15}
-    assert made["checkpoint"].endswith("best.ckpt")
+    content = results(tmp_path)
+    assert content["metrics"] == {"predict/text/masks": 15}
+    assert content["checkpoint"].endswith("best.ckpt")
 
 
-def test_no_phrase_of_a_benchmark_is_judged_absent(trained, miniature, tmp_path):
+def test_predict_ignores_the_absent_cut_on_benchmarks(trained, miniature, tmp_path):
     content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     masks = []
     for name, cut in (("without", None), ("high", 1.0)):
@@ -151,7 +154,7 @@ def test_no_phrase_of_a_benchmark_is_judged_absent(trained, miniature, tmp_path)
     assert all(map(np.array_equal, *masks)) and any(mask.any() for mask in masks[0])
 
 
-def test_what_was_not_measured_is_not_reported_as_zero(trained, miniature, tmp_path):
+def test_metrics_without_prompts_are_left_out(trained, miniature, tmp_path):
     more = (
         f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}",
         "--data.init_args.prompting.supports=false",
@@ -162,19 +165,20 @@ def test_what_was_not_measured_is_not_reported_as_zero(trained, miniature, tmp_p
     assert numbers["val/text/prompts"] == 15 and "val/text/miou@0.3" in numbers
 
 
-def test_an_evaluation_without_any_prompt_is_refused(trained, miniature, tmp_path, capsys):
+def test_evaluation_without_any_prompt_is_an_error(trained, miniature, tmp_path, capsys):
     more = (
         f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}",
         "--data.init_args.prompting.supports=false",
-        "--model.protocol.init_args.readings=[visual]",
+        "--model.protocol.init_args.prompt_types=[visual]",
     )
     with pytest.raises(SystemExit):
         run(*arguments("validate", miniature, tmp_path, *more))
-    assert "nothing to evaluate: no sample has a prompt for visual" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "nothing to evaluate: no sample has a prompt of type visual" in message
     assert not (tmp_path / "results").exists()
 
 
-def test_null_can_be_given_for_a_key_of_a_class(capsys):
+def test_option_of_a_class_accepts_null(capsys):
     key = "--data.init_args.prompting.visual_prompt.context"
     with pytest.raises(SystemExit):
         run("fit", f"--config={BASE}", f"{key}=null", "--print_config")

@@ -1,4 +1,4 @@
-"""`export` as a user types it, and what other programs make of the files."""
+"""The command `export`, and its files in other libraries."""
 
 import argparse
 import contextlib
@@ -33,7 +33,7 @@ PROMPTS = ["a red dog", "the sofa left of a tvmonitor", "grass"]
 
 
 def call(*args: object) -> tuple[int, str, str]:
-    """Status, output and what is said on the side."""
+    """Return the exit status, stdout and stderr."""
     out, err = io.StringIO(), io.StringIO()
     status = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -55,8 +55,8 @@ def toy():
 @pytest.fixture(scope="module")
 def toy_hf(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "toy_hf"
-    status, said, _ = call("toy", "--to", "hf", "--out", folder)
-    assert status == 0 and f"from_pretrained('{folder}')" in said
+    status, output, _ = call("toy", "--to", "hf", "--out", folder)
+    assert status == 0 and f"from_pretrained('{folder}')" in output
     return folder
 
 
@@ -72,16 +72,16 @@ def pictures(*shape: int) -> torch.Tensor:
     return (resized * 255).byte()
 
 
-# ---- there and back
+# ---- round trips
 
 
-def test_toy_to_hugging_face_to_a_checkpoint(toy, toy_hf, tmp_path, monkeypatch, miniature):
+def test_toy_model_to_hugging_face_and_back(toy, toy_hf, tmp_path, monkeypatch, miniature):
     file = tmp_path / "models" / "mine.ckpt"
-    status, said, complaints = call(toy_hf, "--to", "ckpt", "--out", file)
-    assert status == 0 and not complaints
+    status, output, notes = call(toy_hf, "--to", "ckpt", "--out", file)
+    assert status == 0 and not notes
     names = sorted(path.name for path in file.parent.iterdir())
     assert names == ["mine.ckpt", "mine_clip.json", "mine_clip.safetensors"]
-    assert f"CLIPSEG_WEIGHTS={file.parent} python -m clipseg_pl segment" in said
+    assert f"CLIPSEG_WEIGHTS={file.parent} python -m clipseg_pl segment" in output
 
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(file.parent))
     back = Segmenter.from_checkpoint(file)
@@ -96,74 +96,76 @@ def test_toy_to_hugging_face_to_a_checkpoint(toy, toy_hf, tmp_path, monkeypatch,
     assert results(tmp_path / "run")
 
 
-def test_an_authors_file_to_a_checkpoint(toy, toy_hf, tmp_path):
+def test_authors_decoder_to_a_checkpoint(toy, toy_hf, tmp_path):
     pth, file = tmp_path / "rd64.pth", tmp_path / "rd64.ckpt"
     assert call(toy_hf, "--to", "original", "--out", pth)[0] == 0
     raw = torch.load(pth, weights_only=True)
     torch.save({**raw, "reduce.weight": torch.zeros(1), "reduce.bias": torch.zeros(1)}, pth)
-    status, _, complaints = call(pth, "--to", "ckpt", "--out", file, "--backbone", "toy")
+    status, _, notes = call(pth, "--to", "ckpt", "--out", file, "--backbone", "toy")
     assert status == 0
-    assert "3, 7, 9 are taken" in complaints and "left out reduce.weight, red" in complaints
-    assert "published decoders were trained on a CLIP with QuickGELU" in complaints
+    assert "3, 7, 9 are assumed" in notes and "dropped reduce.weight, red" in notes
+    assert "published decoders were trained on a CLIP with QuickGELU" in notes
     content = read_checkpoint(file)
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "toy"
     back = Segmenter.from_checkpoint(file)
     state = toy.model.decoder.state_dict()
     assert all(torch.equal(v.cpu(), state[k]) for k, v in back.model.decoder.state_dict().items())
-    status, _, complaints = call(
+    status, _, notes = call(
         *(pth, "--to", "hf", "--out", tmp_path / "hf", "--backbone", "toy", "--layers", 3, 6, 9)
     )
-    assert status == 0 and "are taken" not in complaints
+    assert status == 0 and "are assumed" not in notes
     assert load_model(tmp_path / "hf").model.decoder.layers == (9, 6, 3)
 
 
-def test_segment_says_what_a_hugging_face_folder_keeps(toy_hf, toy):
+def test_segment_uses_the_settings_in_a_hugging_face_folder(toy_hf, toy):
     for file in (toy_hf, toy_hf / "model.safetensors"):
         parser = argparse.ArgumentParser()
         add_model_options(parser)
-        given = parser.parse_args(["--checkpoint", str(file), "--absent-cut", "kept"])
-        _, said = load_segmenter(given)
+        options = parser.parse_args(["--checkpoint", str(file), "--absent-cut", "stored"])
+        _, settings = load_segmenter(options)
         cut = read_checkpoint(TOY_CHECKPOINT)["absent_cut"]
-        assert f"threshold   {toy.threshold:g} (stored in the checkpoint)" in said
-        assert f"absent cut  {cut:g} (stored in the checkpoint)" in said
+        assert f"threshold   {toy.threshold:g} (stored in the checkpoint)" in settings
+        assert f"absent cut  {cut:g} (stored in the checkpoint)" in settings
 
 
-def test_what_a_pth_does_not_say_is_said(tmp_path):
+def test_settings_that_a_pth_cannot_store_are_printed(tmp_path):
     model = tiny_model(layers=(1, 4))
     model.backbone.mean.fill_(0.5)
     write_hugging_face(tmp_path, model, 80, 0.2)
-    status, said, complaints = call(tmp_path, "--to", "original", "--out", tmp_path / "x.pth")
-    assert status == 0 and "extract_layers=[1, 4]" in said
-    for words in ("needs 1 4", "the threshold, 0.2", "how images are normalised", "--backbone"):
-        assert words in complaints
-    status, _, complaints = call(tmp_path, "--to", "ckpt", "--out", tmp_path / "x.ckpt")
-    assert status == 1 and "are normalised by mean [0.485, 0.456, 0.406]" in complaints
+    status, output, notes = call(tmp_path, "--to", "original", "--out", tmp_path / "x.pth")
+    assert status == 0 and "extract_layers=[1, 4]" in output
+    for words in ("--layers 1 4", "the threshold (0.2)", "image normalisation", "--backbone"):
+        assert words in notes
+    status, _, notes = call(tmp_path, "--to", "ckpt", "--out", tmp_path / "x.ckpt")
+    assert status == 1 and "are normalised with mean [0.485, 0.456, 0.406]" in notes
     assert not list(tmp_path.glob("*.ckpt"))
 
 
-def test_the_absent_cut_goes_along_or_is_said(tmp_path, monkeypatch):
+def test_absent_cut_is_exported_or_printed(tmp_path, monkeypatch):
     trained = tmp_path / "trained.ckpt"
     content = torch.load(TOY_CHECKPOINT, weights_only=True)
     torch.save({**content, "absent_cut": 0.125}, trained)
     assert call(trained, "--to", "hf", "--out", tmp_path / "hf")[0] == 0
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["absent_cut"] == 0.125
     assert (
-        Segmenter.from_checkpoint(tmp_path / "hf", device="cpu", absent_cut="kept").absent_cut
+        Segmenter.from_checkpoint(tmp_path / "hf", device="cpu", absent_cut="stored").absent_cut
         == 0.125
     )
     assert call(tmp_path / "hf", "--to", "ckpt", "--out", tmp_path / "back.ckpt")[0] == 0
     assert read_checkpoint(tmp_path / "back.ckpt")["absent_cut"] == 0.125
-    status, _, complaints = call(trained, "--to", "original", "--out", tmp_path / "x.pth")
-    assert status == 0 and "does not say the absent cut, 0.125" in complaints
-    kept: dict = {}
+    status, _, notes = call(trained, "--to", "original", "--out", tmp_path / "x.pth")
+    assert status == 0 and "do not store the absent cut (0.125)" in notes
+    stored: dict = {}
     monkeypatch.setattr(onnx_graphs, "_graphs", lambda model: {"one": None})
-    monkeypatch.setattr(onnx_graphs, "_write", lambda file, graph, metadata: kept.update(metadata))
+    monkeypatch.setattr(
+        onnx_graphs, "_write", lambda file, graph, metadata: stored.update(metadata)
+    )
     assert call(trained, "--to", "onnx", "--out", tmp_path / "onnx")[0] == 0
-    assert float(kept["absent_cut"]) == 0.125
+    assert float(stored["absent_cut"]) == 0.125
 
 
-def test_a_checkpoint_has_the_normalisation_that_its_name_leads_back_to(tmp_path, monkeypatch):
-    """Asked of the name, not of the backbone that was built: a folder brings its own constants."""
+def test_checkpoint_needs_the_normalisation_of_its_backbone_name(tmp_path, monkeypatch):
+    """A checkpoint stores the name of its backbone only, not the constants of a HF folder."""
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     constants = {"mean": [0.5] * 3, "std": [0.25] * 3}
     model = tiny_model(depth=10, layers=(3, 7, 9))
@@ -176,10 +178,10 @@ def test_a_checkpoint_has_the_normalisation_that_its_name_leads_back_to(tmp_path
     backbone = Segmenter.from_checkpoint(tmp_path / "x.ckpt", device="cpu").model.backbone
     assert backbone.mean.unique().item() == 0.5 and backbone.std.unique().item() == 0.25
     (tmp_path / "hf").mkdir()
-    write_hugging_face(tmp_path / "hf", model, 80, None)  # ImageNet's
-    status, _, complaints = call(tmp_path / "hf", *args, "--overwrite")
-    assert status == 1 and "are normalised by mean [0.5, 0.5, 0.5], std [0.25" in complaints
-    assert "preprocessor_config.json (image_mean, image_std)" in complaints
+    write_hugging_face(tmp_path / "hf", model, 80, None)  # with ImageNet's constants
+    status, _, notes = call(tmp_path / "hf", *args, "--overwrite")
+    assert status == 1 and "are normalised with mean [0.5, 0.5, 0.5] and std [0.25" in notes
+    assert "preprocessor_config.json (image_mean, image_std)" in notes
 
 
 # ---- ONNX
@@ -187,10 +189,10 @@ def test_a_checkpoint_has_the_normalisation_that_its_name_leads_back_to(tmp_path
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
-    """Folder and sessions of the toy model."""
+    """ONNX folder and sessions of the toy model."""
     folder = tmp_path_factory.mktemp("onnx") / "toy_onnx"
-    status, said, complaints = call("toy", "--to", "onnx", "--out", folder)
-    assert status == 0 and "docs/export.md" in said and not complaints
+    status, output, notes = call("toy", "--to", "onnx", "--out", folder)
+    assert status == 0 and "docs/export.md" in output and not notes
     names = ("text", "encoder", "decoder")
     return folder, {name: onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in names}
 
@@ -200,11 +202,11 @@ def graphs(tmp_path_factory):
     ("size", "query_index"),
     [
         ((1, 96, 96), (0, 0, 0)),
-        ((2, 64, 64), (1, 0, 1)),  # the size that CLIP's positions are for
+        ((2, 64, 64), (1, 0, 1)),  # the native size of CLIP's position embedding
         ((3, 48, 120), (0, 1, 2)),
     ],
 )
-def test_graphs_give_our_logits(toy, graphs, size, query_index):
+def test_onnx_graphs_give_the_same_logits(toy, graphs, size, query_index):
     folder, sessions = graphs
     pixels = pictures(*size)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -214,17 +216,17 @@ def test_graphs_give_our_logits(toy, graphs, size, query_index):
         expected = toy.model.backbone.embed_text(PROMPTS)
     np.testing.assert_allclose(conditional, expected, atol=1e-4)
     patches, cls = sessions["encoder"].run(None, {"images": pixels.numpy()})
-    given = {"patches": patches, "cls": cls, "conditional": conditional}
-    found = sessions["decoder"].run(None, {**given, "query_index": np.array(query_index)})[0]
+    inputs = {"patches": patches, "cls": cls, "conditional": conditional}
+    found = sessions["decoder"].run(None, {**inputs, "query_index": np.array(query_index)})[0]
     expected = logits(toy.model, pixels, query_index)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert expected.std() > 0.1
-    one = {**given, "conditional": conditional[:1], "query_index": np.array(query_index[:1])}
+    one = {**inputs, "conditional": conditional[:1], "query_index": np.array(query_index[:1])}
     np.testing.assert_allclose(sessions["decoder"].run(None, one)[0], expected[:1], atol=1e-4)
 
 
 @pytest.mark.slow
-def test_metadata_says_what_use_needs(toy, graphs):
+def test_onnx_metadata_contains_the_settings(toy, graphs):
     for session in graphs[1].values():
         known = session.get_modelmeta().custom_metadata_map
         assert int(known["image_size"]) == 96 and int(known["patch_size"]) == 8
@@ -232,7 +234,7 @@ def test_metadata_says_what_use_needs(toy, graphs):
 
 
 @pytest.mark.slow
-def test_tokenizer_gives_our_ids(toy, graphs):
+def test_exported_tokenizer_gives_the_same_ids(toy, graphs):
     tokenizer = Tokenizer.from_file(str(graphs[0] / "tokenizer.json"))
     whole = toy.model.backbone.text_encoder.tokenizer.tokenizer  # CLIP's own
     texts = [
@@ -248,13 +250,12 @@ def test_tokenizer_gives_our_ids(toy, graphs):
 
 
 @pytest.mark.slow
-def test_the_page_s_example(toy, graphs, tmp_path, monkeypatch):
+def test_example_in_the_docs_runs(toy, graphs, tmp_path, monkeypatch):
     image = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
     monkeypatch.chdir(graphs[0].parent)
     Image.fromarray(image).save(tmp_path / "photo.png")
-    blocks = re.findall(r"(?:^(?:    .*)?\n)+", PAGE.read_text(), re.MULTILINE)
-    (block,) = [block for block in blocks if "import onnxruntime" in block]
-    code = "\n".join(line.removeprefix("    ") for line in block.splitlines())
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = [block for block in blocks if "import onnxruntime" in block]
     found: dict = {}
     exec(code.replace("photo.jpg", str(tmp_path / "photo.png")), found)
     with torch.inference_mode():
@@ -265,71 +266,71 @@ def test_the_page_s_example(toy, graphs, tmp_path, monkeypatch):
     assert found["masks"].shape == (2, 1, 96, 96) and found["masks"].dtype == bool
 
 
-# ---- refusals: one line, nothing written
+# ---- user errors: one line, nothing written
 
 
-def test_missing_packages_are_named(tmp_path, monkeypatch):
+def test_missing_packages_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "find_spec", lambda name: None)
-    status, _, said = call("toy", "--to", "onnx", "--out", tmp_path / "onnx")
+    status, _, error = call("toy", "--to", "onnx", "--out", tmp_path / "onnx")
     assert status == 1
-    assert said == "clipseg_pl: onnx is not installed: pip install -e '.[onnx]'\n"
+    assert error == "clipseg_pl: onnx is not installed: pip install -e '.[onnx]'\n"
 
 
-def test_nothing_is_replaced_unasked(toy_hf, tmp_path):
+def test_nothing_is_replaced_without_overwrite(toy_hf, tmp_path):
     out = tmp_path / "out"
     assert call(toy_hf, "--to", "hf", "--out", out)[0] == 0
     (out / "config.json").write_text("{}")
-    status, _, said = call(toy_hf, "--to", "hf", "--out", out)
-    assert status == 1 and said == f"clipseg_pl: {out} exists; --overwrite replaces it\n"
+    status, _, error = call(toy_hf, "--to", "hf", "--out", out)
+    assert status == 1 and error == f"clipseg_pl: {out} exists; --overwrite replaces it\n"
     assert (out / "config.json").read_text() == "{}"
     assert call(toy_hf, "--to", "hf", "--out", out, "--overwrite")[0] == 0
     assert load_model(out).image_size == 96
     (out / "processor_config.json").write_text('{"image_processor": {"size": 352}}')
     assert call(toy_hf, "--to", "hf", "--out", out, "--overwrite")[0] == 0
-    assert load_model(out).image_size == 96  # that of another model is gone
-    status, _, said = call(out, "--to", "onnx", "--out", out, "--overwrite")
-    assert status == 1 and f"{out} is what is exported" in said
+    assert load_model(out).image_size == 96  # the file of another model is gone
+    status, _, error = call(out, "--to", "onnx", "--out", out, "--overwrite")
+    assert status == 1 and f"{out} is the source of the export" in error
     (out / "diary.txt").write_text("mine")
-    status, _, said = call(toy_hf, "--to", "hf", "--out", out, "--overwrite")
-    assert status == 1 and "holds diary.txt too" in said and (out / "config.json").is_file()
+    status, _, error = call(toy_hf, "--to", "hf", "--out", out, "--overwrite")
+    assert status == 1 and "also contains diary.txt" in error and (out / "config.json").is_file()
     (tmp_path / "x.pth").write_text("mine")
-    status, _, said = call(toy_hf, "--to", "original", "--out", tmp_path / "x.pth")
+    status, _, error = call(toy_hf, "--to", "original", "--out", tmp_path / "x.pth")
     assert status == 1 and (tmp_path / "x.pth").read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"out", "x.pth"}
 
 
-def test_only_a_clip_that_is_written_is_in_the_way(toy_hf, tmp_path):
+def test_existing_clip_files_matter_only_if_a_clip_is_written(toy_hf, tmp_path):
     assert call(toy_hf, "--to", "original", "--out", tmp_path / "x.pth")[0] == 0
     (tmp_path / "x_clip.safetensors").write_text("mine")
     to_ckpt = ("--to", "ckpt", "--out", tmp_path / "x.ckpt")
-    status, _, said = call(toy_hf, *to_ckpt)
+    status, _, error = call(toy_hf, *to_ckpt)
     assert (
-        status == 1 and "x_clip.safetensors exists" in said and not (tmp_path / "x.ckpt").exists()
+        status == 1 and "x_clip.safetensors exists" in error and not (tmp_path / "x.ckpt").exists()
     )
-    status, _, said = call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy:banana")
-    assert status == 1 and "toy.json has one weights file, no tag" in said
+    status, _, error = call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy:banana")
+    assert status == 1 and "toy.json has a single weights file" in error
     assert call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy")[0] == 0
     assert (tmp_path / "x_clip.safetensors").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    ("args", "status", "reason"),
+    ("args", "status", "message"),
     [
         (["toy", "--to", "original", "--out", "x.pt"], 2, "--out <name>.pth"),
-        (["toy", "--to", "ckpt", "--out", "x.ckpt"], 2, "a checkpoint of this project already"),
-        (["toy", "--to", "hf", "--out", "x", "--backbone", "tiny"], 2, "says its backbone"),
-        (["toy", "--to", "hf", "--out", "."], 2, "--out names"),
+        (["toy", "--to", "ckpt", "--out", "x.ckpt"], 2, "already a checkpoint of this project"),
+        (["toy", "--to", "hf", "--out", "x", "--backbone", "tiny"], 2, "stores its backbone"),
+        (["toy", "--to", "hf", "--out", "."], 2, "--out needs a file or folder name"),
         (["nothing.pth", "--to", "hf", "--out", "x"], 1, "no checkpoint nothing.pth"),
         (["nothing.ckpt", "--to", "hf", "--out", "x"], 1, "no checkpoint nothing.ckpt"),
         (["nothing.ckpt", "--to", "hf", "--out", "corrupt.pth"], 1, "no checkpoint nothing.ckpt"),
-        (["corrupt.pth", "--to", "hf", "--out", "x"], 1, "corrupt.pth: not a file of weights"),
-        (["toy", "--to", "hf", "--out", "corrupt.pth"], 1, "corrupt.pth is a file: results need"),
-        (["toy", "--to", "hf", "--out", "corrupt.pth/x"], 1, "corrupt.pth is a file: results need"),
+        (["corrupt.pth", "--to", "hf", "--out", "x"], 1, "corrupt.pth: not a weights file"),
+        (["toy", "--to", "hf", "--out", "corrupt.pth"], 1, "corrupt.pth is a file; a folder"),
+        (["toy", "--to", "hf", "--out", "corrupt.pth/x"], 1, "corrupt.pth is a file; a folder"),
     ],
 )
-def test_refusals(tmp_path, monkeypatch, args, status, reason):
+def test_user_errors_are_one_line(tmp_path, monkeypatch, args, status, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "corrupt.pth").write_text("none")
-    found, _, said = call(*args)
-    assert found == status and reason in said.splitlines()[-1]
+    found, _, error = call(*args)
+    assert found == status and message in error.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["corrupt.pth"]

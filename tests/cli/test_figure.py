@@ -1,4 +1,4 @@
-"""The verb `figure`."""
+"""The command `figure`."""
 
 import numpy as np
 import pytest
@@ -16,16 +16,16 @@ def photos(tmp_path):
     return files
 
 
-def test_every_prompt_has_a_cell_below_every_photo(photos, tmp_path, capsys):
+def test_figure_has_a_cell_per_photo_and_prompt(photos, tmp_path, capsys):
     out = tmp_path / "figure.png"
     figure.main([*map(str, photos), "--out", str(out)])
     drawn = Image.open(out)
-    # 17 cells in three lines: 200 pixels wide, as high as the photo's shape says, and a caption
+    # 17 cells in three rows, 200 pixels wide; the photo's aspect ratio gives the height
     assert drawn.size == (6 * 204, 3 * (133 + 22) + 3 * (300 + 22))
     assert f"{out}: 2 photos" in capsys.readouterr().out
 
 
-def test_prompts_of_ones_own(photos, tmp_path):
+def test_custom_prompts(photos, tmp_path):
     one, two = tmp_path / "one.png", tmp_path / "two.png"
     figure.main([str(photos[0]), "--prompt", "dog", "--out", str(one)])
     figure.main([str(photos[0]), "--prompt", "sky", "--out", str(two)])
@@ -35,7 +35,7 @@ def test_prompts_of_ones_own(photos, tmp_path):
     assert (first[:133, 204:404] != second[:133, 204:404]).any()
 
 
-def test_mistakes_are_one_line(photos, tmp_path):
+def test_user_errors_are_one_line(photos, tmp_path):
     out = tmp_path / "figure.png"
     with pytest.raises(SystemExit, match=r"nowhere.jpg"):
         figure.main(["nowhere.jpg", "--out", str(out)])
@@ -47,31 +47,31 @@ def test_mistakes_are_one_line(photos, tmp_path):
 
 
 @pytest.fixture
-def computes_nothing(monkeypatch):
-    """Fails where a model is loaded."""
+def no_model(monkeypatch):
+    """Fail the test if a model is loaded."""
     monkeypatch.setattr(
         "clipseg_pl.inference.segmenter.Segmenter.from_checkpoint", lambda *_: pytest.fail()
     )
 
 
-@pytest.mark.usefixtures("computes_nothing")
+@pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [
-        (["--out", "FOLDER"], "is a folder: name a file in it"),
-        (["--out", "FOLDER/0.png/figure.png"], "0.png is a file: results need a folder"),
-        (["--out", "FOLDER/figure.words"], "figure.words: not an image file name"),
+        (["--out", "FOLDER"], "is a folder; give the path of a file"),
+        (["--out", "FOLDER/0.png/figure.png"], "0.png is a file; a folder is needed"),
+        (["--out", "FOLDER/figure.words"], "figure.words: unknown image format"),
         (["--checkpoint", "owner/name", "--out", "FOLDER"], "no checkpoint owner/name"),
         (["nowhere.jpg"], "nowhere.jpg: no such photo"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_computing(photos, tmp_path, options, complaint):
+def test_user_errors_are_reported_before_loading_a_model(photos, tmp_path, options, message):
     options = [option.replace("FOLDER", str(tmp_path)) for option in options]
-    with pytest.raises(SystemExit, match=complaint):
+    with pytest.raises(SystemExit, match=message):
         figure.main([str(photos[0]), *options])
 
 
-def test_a_missing_folder_is_made(photos, tmp_path):
+def test_missing_folder_is_created(photos, tmp_path):
     out = tmp_path / "new" / "figure.png"
     figure.main([str(photos[0]), "--prompt", "dog", "--out", str(out)])
     assert Image.open(out).format == "PNG"

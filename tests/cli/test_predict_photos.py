@@ -1,4 +1,4 @@
-"""`predict` on photos of one's own writes what `segment` writes."""
+"""`predict` on your own photos writes the same files as `segment`."""
 
 import json
 
@@ -22,7 +22,7 @@ def album(tmp_path):
         file = folder / ("sub" if number % 2 else ".") / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         exif = Image.Exif()
-        exif[0x0112] = 6 if number == 4 else 1  # the last one is turned
+        exif[0x0112] = 6 if number == 4 else 1  # the last photo is rotated
         Image.fromarray(pixels).save(file, exif=exif)
     return folder
 
@@ -47,8 +47,8 @@ def segmented(trained, album, out, *more):
 
 
 @pytest.mark.parametrize("form", ["png", "npy", "rle", "labels"])
-def test_masks_equal_those_of_segment(trained, miniature, album, tmp_path, form):
-    # one at a time, as on a CPU `segment` does; among others, the last digits differ
+def test_predict_masks_equal_those_of_segment(trained, miniature, album, tmp_path, form):
+    # batches of one, like `segment` on a CPU: the last digits depend on the batch size
     more = (f"--data.init_args.form={form}", "--data.init_args.batch_size=1")
     written = predict(trained, miniature, tmp_path, album, *more)
     option = "--argmax" if form == "labels" else f"--format={form}"
@@ -59,19 +59,19 @@ def test_masks_equal_those_of_segment(trained, miniature, album, tmp_path, form)
 
 
 @pytest.mark.slow
-def test_thresholds_can_be_set_as_for_segment(trained, miniature, album, tmp_path):
-    given = {"threshold": 0.4, "absent_cut": 0.45}
-    more = [f"--data.init_args.{name}={value}" for name, value in given.items()]
+def test_predict_thresholds_equal_those_of_segment(trained, miniature, album, tmp_path):
+    cuts = {"threshold": 0.4, "absent_cut": 0.45}
+    more = [f"--data.init_args.{name}={value}" for name, value in cuts.items()]
     written = predict(trained, miniature, tmp_path, album, *more, "--data.init_args.batch_size=1")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in cuts.items()]
     expected = segmented(trained, album, tmp_path / "out", *options)
     assert contents(written) == expected
-    assert expected != segmented(trained, album, tmp_path / "kept")
+    assert expected != segmented(trained, album, tmp_path / "stored")
 
 
 @pytest.mark.slow
-def test_photos_are_seen_at_the_size_that_the_checkpoint_keeps(trained, miniature, album, tmp_path):
-    seen = {}
+def test_predict_uses_the_image_size_of_the_checkpoint(trained, miniature, album, tmp_path):
+    written = {}
     for side in (64, 96):
         content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
         folder = tmp_path / str(side)
@@ -79,20 +79,20 @@ def test_photos_are_seen_at_the_size_that_the_checkpoint_keeps(trained, miniatur
         torch.save({**content, "image_size": side}, folder / "checkpoints" / "best.ckpt")
         more = ("--data.init_args.image_size=null", "--data.init_args.form=npy")
         more += ("--data.init_args.batch_size=1", "--data.init_args.overlay=false")
-        seen[side] = contents(predict(folder, miniature, folder, album, *more))
+        written[side] = contents(predict(folder, miniature, folder, album, *more))
         options = ("--format=npy", "--no-overlay")
-        assert seen[side] == segmented(folder, album, folder / "out", *options)
-    assert seen[64]["0.npy"] != seen[96]["0.npy"]
+        assert written[side] == segmented(folder, album, folder / "out", *options)
+    assert written[64]["0.npy"] != written[96]["0.npy"]
 
 
-def test_prompts_by_example_equal_those_of_segment(trained, miniature, album, tmp_path):
+def test_predict_with_visual_prompts_equals_segment(trained, miniature, album, tmp_path):
     image, other = album / "0.png", album / "2.png"
-    asked = [
+    specs = [
         "sky",
         [{"image": str(image), "box": [5, 5, 40, 50]}, {"image": str(other)}],
         {"image": {"image": str(image)}, "text": "a disc", "weight": 0.3},
     ]
-    prompts = f"--data.init_args.prompts={json.dumps(asked)}"
+    prompts = f"--data.init_args.prompts={json.dumps(specs)}"
     more = (prompts, "--data.init_args.form=npy", "--data.init_args.overlay=false")
     written = predict(trained, miniature, tmp_path, album, *more)
     segment.main(
@@ -105,19 +105,19 @@ def test_prompts_by_example_equal_those_of_segment(trained, miniature, album, tm
     )
     for number in range(len(SIZES)):
         name = f"{'sub/' if number % 2 else ''}{number}.npy"
-        ours, theirs = np.load(written / name), np.load(tmp_path / "out" / name)
-        assert np.abs(ours - theirs).max() <= 1e-3  # a step of half precision
-        assert np.abs(ours[0] - ours[1]).max() > 1e-2
+        predicted, expected = np.load(written / name), np.load(tmp_path / "out" / name)
+        assert np.abs(predicted - expected).max() <= 1e-3  # resolution of float16
+        assert np.abs(predicted[0] - predicted[1]).max() > 1e-2
     legends = [json.loads((f / "prompts.json").read_text()) for f in (written, tmp_path / "out")]
     assert legends[0] == legends[1]
     with pytest.raises(SystemExit):
-        readings = "--model.protocol.init_args.readings=[text]"
-        predict(trained, miniature, tmp_path / "text", album, prompts, readings)
+        prompt_types = "--model.protocol.init_args.prompt_types=[text]"
+        predict(trained, miniature, tmp_path / "text", album, prompts, prompt_types)
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_writes(trained, miniature, album, tmp_path):
-    # five photos of three sizes, in batches of 2: four batches
+def test_predict_on_two_processes_equals_one(trained, miniature, album, tmp_path):
+    # five photos of three sizes make four batches of at most 2
     more = ("--data.init_args.batch_size=2", "--data.init_args.form=rle")
     two = ("--trainer.devices=2", "--trainer.strategy=ddp")
     (album / "broken.png").write_text("no photo")
@@ -137,17 +137,15 @@ def test_two_processes_write_what_one_writes(trained, miniature, album, tmp_path
     assert json.loads(two["masks.json"]) == entries
 
 
-def test_photos_that_cannot_be_read_are_named_and_the_others_written(
-    trained, miniature, album, tmp_path, capsys
-):
+def test_unreadable_photos_are_skipped_and_reported(trained, miniature, album, tmp_path, capsys):
     whole = (album / "2.png").read_bytes()
-    (album / "2.png").write_bytes(whole[: len(whole) // 2])  # its header can be read
+    (album / "2.png").write_bytes(whole[: len(whole) // 2])  # the header is intact
     (album / "notes.jpg").write_text("no photo")
     with pytest.raises(SystemExit) as stopped:
         predict(trained, miniature, tmp_path, album)
-    said = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
     assert stopped.value.code == 1
-    assert [line.split(": cannot")[0] for line in said] == [
+    assert [line.split(": cannot")[0] for line in lines] == [
         f"clipseg_pl: skipped {album / name}" for name in ("2.png", "notes.jpg")
     ]
     written = contents(tmp_path / "predictions" / "pc_plus+photos-best")
@@ -161,28 +159,30 @@ def test_photos_that_cannot_be_read_are_named_and_the_others_written(
         ("--data.init_args.prompts=[sky,'']", "at least one prompt"),
         ("--data.init_args.photos=[nowhere]", "nowhere: no such photo"),
         ("--data.init_args.photos=[]", "files, folders or globs"),
-        ("--data.init_args.threshold=2", "threshold lies in [0, 1]"),
+        ("--data.init_args.threshold=2", "threshold must be in [0, 1]"),
         ("--data.init_args.form=jpg", "form"),
         ('--data.init_args.prompts=[{"image": "nowhere.jpg"}]', "nowhere.jpg"),
     ],
 )
-def test_mistakes_are_one_line(trained, miniature, album, tmp_path, capsys, option, answer):
+def test_invalid_option_prints_one_line(
+    trained, miniature, album, tmp_path, capsys, option, answer
+):
     with pytest.raises(SystemExit):
         predict(trained, miniature, tmp_path / "run", album, option)
-    said = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
-    assert len(said) == 1 and answer in said[0]
+    lines = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
+    assert len(lines) == 1 and answer in lines[0]
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_with_masks_is_refused(trained, miniature, album, tmp_path, capsys):
+def test_predict_rejects_a_folder_with_masks(trained, miniature, album, tmp_path, capsys):
     predict(trained, miniature, tmp_path, album)
     with pytest.raises(SystemExit):
         predict(trained, miniature, tmp_path, album)
-    assert "holds masks already" in capsys.readouterr().err
+    assert "already contains masks" in capsys.readouterr().err
 
 
-def test_photos_without_targets_are_not_trained_on(miniature, album, tmp_path, capsys):
+def test_fit_on_photos_without_targets_is_an_error(miniature, album, tmp_path, capsys):
     photos = f"--data.init_args.photos=[{album}]"
     with pytest.raises(SystemExit):
         run(*arguments("fit", miniature, tmp_path / "run", photos, configs=(PHOTOS,)))
-    assert "`predict` is the verb" in capsys.readouterr().err
+    assert "only be used with the `predict` command" in capsys.readouterr().err

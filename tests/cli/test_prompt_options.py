@@ -1,4 +1,4 @@
-"""Prompts as they are typed."""
+"""Prompt options on the command line."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def parse(*args):
 
 
 def plain(prompt):
-    """Paths as texts."""
+    """Convert a prompt to tuples, with paths as strings."""
     if isinstance(prompt, ImagePrompt):
         return str(prompt.image), prompt.mask and str(prompt.mask), prompt.box
     if isinstance(prompt, Blend):
@@ -24,9 +24,9 @@ def plain(prompt):
     return prompt if isinstance(prompt, str) else [plain(part) for part in prompt]
 
 
-def test_prompts_keep_their_order_and_examples_what_belongs_to_them(tmp_path):
+def test_options_apply_to_the_prompt_or_example_before_them(tmp_path):
     (tmp_path / "many.txt").write_text("\ufeffa tree\n\n  two words \n", "utf-8")
-    given = [
+    args = [
         *("--prompt", "a dog"),
         *("--image-prompt", "a: b, c.jpg", "--mask", "a: b, c mask.png"),
         *("--prompts", tmp_path / "many.txt"),
@@ -34,7 +34,7 @@ def test_prompts_keep_their_order_and_examples_what_belongs_to_them(tmp_path):
         *("--prompt", "a cat", "--with", "1.jpg", "--with", "2.jpg", "--mask", "m.png"),
         *("--prompt", "a cow", "--weight", "0.25", "--with", "cow.jpg"),
     ]
-    assert [plain(prompt) for prompt in parse(*given)] == [
+    assert [plain(prompt) for prompt in parse(*args)] == [
         "a dog",
         ("a: b, c.jpg", "a: b, c mask.png", None),
         "a tree",
@@ -46,41 +46,42 @@ def test_prompts_keep_their_order_and_examples_what_belongs_to_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
+    ("options", "message"),
     [
-        ("--mask m.png", "--mask: stands behind"),
-        ("--prompt dog --box 1,2,3,4", "--box: stands behind"),
-        ("--with a.jpg", "--with: stands behind"),
-        ("--weight 0.5", "--weight: stands behind"),
-        ("--image-prompt a.jpg --mask m.png --box 1,2,3,4", "a.jpg has a mask or box already"),
+        ("--mask m.png", "--mask: must come after"),
+        ("--prompt dog --box 1,2,3,4", "--box: must come after"),
+        ("--with a.jpg", "--with: must come after"),
+        ("--weight 0.5", "--weight: must come after"),
+        ("--image-prompt a.jpg --mask m.png --box 1,2,3,4", "a.jpg already has a mask or box"),
         ("--image-prompt a.jpg --box 1,2,3", "four numbers"),
         ("--image-prompt a.jpg --box 1,2,3,x", "four numbers"),
-        ("--prompt dog --with a.jpg --weight 1.5", r"--weight: lies in \[0, 1\]"),
-        ("--prompt dog --with a.jpg --weight nan", r"--weight: lies in \[0, 1\]"),
-        ("--prompt dog --with a.jpg --weight half", "--weight: is a number from 0 to 1"),
+        ("--prompt dog --with a.jpg --weight 1.5", r"--weight: must be in \[0, 1\]"),
+        ("--prompt dog --with a.jpg --weight nan", r"--weight: must be in \[0, 1\]"),
+        ("--prompt dog --with a.jpg --weight half", "--weight: must be a number from 0 to 1"),
         ("--prompts missing.txt", "missing.txt: No such file"),
     ],
 )
-def test_what_belongs_to_nothing_is_refused(given, problem):
-    with pytest.raises(argparse.ArgumentError, match=problem):
-        parse(*given.split())
+def test_misplaced_or_malformed_options_are_rejected(options, message):
+    with pytest.raises(argparse.ArgumentError, match=message):
+        parse(*options.split())
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n", b"\xff\xfe\x00dog"])
-def test_a_file_without_prompts_is_refused(tmp_path, content):
+def test_file_without_prompts_is_rejected(tmp_path, content):
     (tmp_path / "many.txt").write_bytes(content)
-    with pytest.raises(argparse.ArgumentError, match=r"many.txt(: no text| holds no prompt)"):
+    message = r"many.txt(: not a UTF-8 text file| contains no prompt)"
+    with pytest.raises(argparse.ArgumentError, match=message):
         parse("--prompts", tmp_path / "many.txt")
 
 
-@pytest.mark.parametrize("given", [[], ["--image-prompt", "a.jpg", "--weight", "0.5"]])
-def test_what_asks_for_nothing_is_refused(given, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        parse(*given)
-    assert stopped.value.code == 2
+@pytest.mark.parametrize("args", [[], ["--image-prompt", "a.jpg", "--weight", "0.5"]])
+def test_command_without_a_complete_prompt_is_rejected(args, capsys):
+    with pytest.raises(SystemExit) as exited:
+        parse(*args)
+    assert exited.value.code == 2
     assert "--prompt" in capsys.readouterr().err
 
 
-def test_long_prompts_are_shown_on_one_short_line():
+def test_long_prompts_are_shortened_to_one_line():
     assert shorten("a dog\n on  grass") == "a dog on grass"
     assert shorten("x" * 100) == "x" * 57 + "..."

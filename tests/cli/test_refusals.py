@@ -1,4 +1,4 @@
-"""What the command line refuses, in one line that says what to do."""
+"""One-line error messages of the command line."""
 
 import os
 import shutil
@@ -15,40 +15,39 @@ from datamodules.phrasecut import PhraseCutDataModule
 from tests.command import EXPERIMENTS, arguments, results, run
 
 
-@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
-def test_evaluation_without_weights_is_refused(miniature, tmp_path, capsys, verb):
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_evaluation_without_weights_is_an_error(miniature, tmp_path, capsys, command):
     with pytest.raises(SystemExit):
-        run(*arguments(verb, miniature, tmp_path / "new"))
-    assert f"{verb} needs weights: --ckpt_path" in capsys.readouterr().err
+        run(*arguments(command, miniature, tmp_path / "new"))
+    assert f"{command} needs weights: set --ckpt_path" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
-def test_a_decoder_that_does_not_fit_is_refused_in_one_line(
-    decoder_file, miniature, tmp_path, capsys
-):
+def test_decoder_of_another_width_is_an_error(decoder_file, miniature, tmp_path, capsys):
     more = (f"--model.init_decoder={decoder_file}", "--model.decoder.init_args.dim=16")
     with pytest.raises(SystemExit):
         run(*arguments("fit", miniature, tmp_path / "new", *more))
-    said = capsys.readouterr().err.strip()
-    assert f"{decoder_file}: D is 64 in the file and 16 in the model" in said and "\n" not in said
+    message = capsys.readouterr().err.strip()
+    assert (
+        f"{decoder_file}: D is 64 in the file and 16 in the model" in message
+        and "\n" not in message
+    )
 
 
 @pytest.mark.parametrize("name", ["cut.ckpt", "text.ckpt", "other.ckpt"])
-def test_what_is_no_checkpoint_is_refused_by_name(trained, miniature, tmp_path, capsys, name):
+def test_file_that_is_no_checkpoint_is_an_error(trained, miniature, tmp_path, capsys, name):
     whole = (trained / "checkpoints" / "best.ckpt").read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.ckpt")
     with pytest.raises(SystemExit):
         run(*arguments("validate", miniature, tmp_path / "new", f"--ckpt_path={tmp_path / name}"))
-    said = capsys.readouterr().err.strip()
-    assert f"{tmp_path / name}: not a checkpoint" in said and "\n" not in said
+    message = capsys.readouterr().err.strip()
+    assert f"{tmp_path / name}: not a checkpoint" in message and "\n" not in message
 
 
 @pytest.mark.slow
-def test_a_photo_that_a_worker_cannot_read_is_named_in_one_line(
-    trained, miniature, tmp_path, capsys
-):
+def test_photo_that_a_worker_cannot_read_is_reported(trained, miniature, tmp_path, capsys):
     root = tmp_path / "data"
     shutil.copytree(miniature, root)
     photos = root / "VGPhraseCut_v0" / "images"
@@ -73,30 +72,30 @@ def test_a_photo_that_a_worker_cannot_read_is_named_in_one_line(
         ("--model.decoder.init_args.batch_size=3", "Did you mean data.init_args.batch_size?"),
         ("--model.decoder.init_args.dmi=3", "Did you mean dim?"),
         ("--model.decoder.init_args.reduce_dim=3", "Did you mean dim?"),
-        ("--model.decoder.init_args.hidden=3", "this class takes dim, dropout, feedforward, head"),
+        ("--model.decoder.init_args.hidden=3", "this class accepts dim, dropout, feedforward, he"),
         ("--hidden=3", "Did you mean model.decoder.init_args.hidden of DeconvDecoder?"),
-        ("--data.init_args.fold=0", "this class takes batch_size, exclusion, image_size"),
-        ("--data.init_args.prompting.foo=3", "prompting takes blank_support, evaluation_form"),
-        ("--model.foo=3", "model takes backbone, compile, decoder"),
+        ("--data.init_args.fold=0", "this class accepts batch_size, exclusion, image_size"),
+        ("--data.init_args.prompting.foo=3", "prompting accepts blank_support, evaluation_form"),
+        ("--model.foo=3", "model accepts backbone, compile, decoder"),
         ("--data.init_args.prompting.negativ_prob=0.5", "Did you mean prompting.negative_prob?"),
         ("--trainer.max_step=3", "Did you mean trainer.max_steps?"),
         ("--model.decoder.init_args.dim=abc", "Expected a <class 'int'>"),
         ("--model.decoder.init_args.layers=[3,77]", "0 to 11"),
         ("--model.backbone.init_args.name=nothing", "unknown CLIP 'nothing'"),
         ("--data.init_args.root=/nowhere", "missing photos in images/, image_data_split.json"),
-        ("--data.init_args.image_size=60", "image_size 48 or 64, or other multiples of 16"),
-        ("--data.init_args.image_size=9", "image_size 16, or other"),
+        ("--data.init_args.image_size=60", "image_size 48 or 64, or another multiple of 16"),
+        ("--data.init_args.image_size=9", "image_size 16, or another"),
         ("--data.init_args.prompting.text_weight_max=2", "text_weight_min <= text_weight_max"),
-        ("--trainer.max_steps=0", "set --trainer.max_steps to at least 1, not 0"),
+        ("--trainer.max_steps=0", "--trainer.max_steps must be at least 1, got 0"),
         ("--trainer.strategy=nothing", "invalid strategy name: `strategy='nothing'`"),
         ("--trainer.accelerator=nothing", "invalid accelerator name: `accelerator='nothing'`"),
         ("--data.init_args.num_workers=-1", "num_workers must be >= 0, not -1"),
         ("--trainer.default_root_dir=/proc/new", "clipseg_pl: /proc/new: "),
-        ("--model.decoder.init_args.heads=5", "heads do not divide"),
+        ("--model.decoder.init_args.heads=5", "must be divisible by its heads"),
         ("--trainer.limit_val_batches=-1", "for limit_val_batches, it has to be in [0.0, 1.0]"),
     ],
 )
-def test_mistakes_are_one_line_that_says_what_to_do(miniature, tmp_path, capsys, option, answer):
+def test_invalid_option_prints_one_line(miniature, tmp_path, capsys, option, answer):
     with pytest.raises(SystemExit) as stopped:
         run(*arguments("fit", miniature, tmp_path / "new", option))
     assert stopped.value.code
@@ -107,17 +106,17 @@ def test_mistakes_are_one_line_that_says_what_to_do(miniature, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("key", "value", "answer"),
     [
-        ("max_steps", -1, "set --trainer.max_steps to at least 1, not -1"),
-        ("max_steps", 0, "set --trainer.max_steps to at least 1, not 0"),
-        ("devices", 0, "set --trainer.devices to a number of at least 1"),
-        ("devices", "two", "or auto, not two"),
-        ("accumulate_grad_batches", 0, "set --trainer.accumulate_grad_batches to at"),
-        ("val_check_interval", 0, "set --trainer.val_check_interval to more than 0"),
-        ("check_val_every_n_epoch", 0, "set --trainer.check_val_every_n_epoch to at"),
-        ("log_every_n_steps", -1, "set --trainer.log_every_n_steps to at least 0"),
+        ("max_steps", -1, "--trainer.max_steps must be at least 1, got -1"),
+        ("max_steps", 0, "--trainer.max_steps must be at least 1, got 0"),
+        ("devices", 0, "--trainer.devices must be a number of at least 1"),
+        ("devices", "two", "or auto, got two"),
+        ("accumulate_grad_batches", 0, "--trainer.accumulate_grad_batches must be at least 1"),
+        ("val_check_interval", 0, "--trainer.val_check_interval must be greater than 0"),
+        ("check_val_every_n_epoch", 0, "--trainer.check_val_every_n_epoch must be at least 1"),
+        ("log_every_n_steps", -1, "--trainer.log_every_n_steps must be at least 0"),
     ],
 )
-def test_settings_of_the_trainer_out_of_range_are_refused(capsys, key, value, answer):
+def test_trainer_setting_out_of_range_is_an_error(capsys, key, value, answer):
     trainer = Namespace(devices="auto", val_check_interval=None)
     check_trainer(trainer, fit=True)
     trainer[key] = value
@@ -135,56 +134,52 @@ def test_settings_of_the_trainer_out_of_range_are_refused(capsys, key, value, an
         ),
         (
             partial(PhraseCutDataModule, phrases_per_image=0),
-            "phrases_per_image is at least 1, not 0",
+            "phrases_per_image must be >= 1, not 0",
         ),
         (partial(FiLMDecoder, BackboneShape(8, 8, 4, 12), dim=-4), "the decoder's dim -4, heads 4"),
         (partial(FiLMDecoder, BackboneShape(8, 8, 4, 12), heads=0), "heads 0 and feedforward 2048"),
     ],
 )
-def test_settings_of_classes_out_of_range_are_refused(build, answer):
+def test_class_setting_out_of_range_raises(build, answer):
     with pytest.raises(ValueError, match=answer):
         build()
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
-def test_a_monitor_that_is_not_measured_is_one_line_with_the_nearest(
-    miniature, tmp_path, capsys, callback
-):
+def test_unknown_monitor_suggests_similar_metrics(miniature, tmp_path, capsys, callback):
     more = (f"--trainer.callbacks+={callback}", "--trainer.callbacks.monitor=val/text/miou@bets")
     with pytest.raises(SystemExit):
         run(*arguments("fit", miniature, tmp_path, *more))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl:" in line]
-    assert "monitors val/text/miou@bets, which is not measured; nearest: val/text/miou@" in line
+    assert "monitors val/text/miou@bets, which is not a logged metric. Most similar: val/" in line
     assert len(line) < 300
 
 
-def test_a_path_that_ends_a_message_can_be_copied(miniature, tmp_path, capsys):
+def test_path_at_the_end_of_a_message_is_not_followed_by_punctuation(miniature, tmp_path, capsys):
     missing = tmp_path / "missing.ckpt"
     with pytest.raises(SystemExit):
         run(*arguments("validate", miniature, tmp_path, f"--ckpt_path={missing}"))
-    said = capsys.readouterr().err
-    assert f"no checkpoint {missing} (set CLIPSEG_TRACE=1 for the trace)\n" in said
+    message = capsys.readouterr().err
+    assert f"no checkpoint {missing} (set CLIPSEG_TRACE=1 for the traceback)\n" in message
 
 
 @pytest.mark.parametrize("option", ["--ckpt_path", "--model.init_decoder"])
-def test_weights_that_were_trained_on_other_layers_are_refused(
-    option, trained, miniature, tmp_path, capsys
-):
+def test_weights_trained_on_other_layers_are_an_error(option, trained, miniature, tmp_path, capsys):
     content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     files = {name: tmp_path / f"{name}.ckpt" for name in ("other", "older")}
-    torch.save({**content, "layers": [7, 15, 19]}, files["other"])  # the backbone was deeper
-    del content["layers"]  # before there was a default, the hyper-parameters named them
+    torch.save({**content, "layers": [7, 15, 19]}, files["other"])  # of a deeper backbone
+    del content["layers"]  # older checkpoints list them in the hyper-parameters only
     content["hyper_parameters"]["decoder"]["init_args"]["layers"] = [3, 7, 9]
     torch.save(content, files["older"])
     with pytest.raises(SystemExit):
         run(*arguments("validate", miniature, tmp_path, f"{option}={files['other']}"))
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "taps layers [7, 15, 19], the one built here [3, 7, 9]" in said
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "taps layers [7, 15, 19], but this model's decoder taps layers [3, 7, 9]" in message
     run(*arguments("validate", miniature, tmp_path, f"{option}={files['older']}"))
     assert "layers" not in capsys.readouterr().err
 
 
-def test_a_key_refused_in_a_file_is_named(miniature, tmp_path, capsys):
+def test_unknown_key_in_a_config_is_reported(miniature, tmp_path, capsys):
     overlay = tmp_path / "mistyped.yaml"
     overlay.write_text("model: {not_pretrained: true}")
     with pytest.raises(SystemExit):
@@ -192,7 +187,7 @@ def test_a_key_refused_in_a_file_is_named(miniature, tmp_path, capsys):
     assert "not_pretrained" in capsys.readouterr().err
 
 
-def test_a_model_that_may_have_seen_what_is_held_out_is_refused(
+def test_model_that_may_have_seen_held_out_classes_is_an_error(
     trained, decoder_file, miniature, tmp_path, capsys
 ):
     overlay = EXPERIMENTS / "benchmarks" / "pascal_zero_shot.yaml"
@@ -200,14 +195,17 @@ def test_a_model_that_may_have_seen_what_is_held_out_is_refused(
     for weights in (f"--ckpt_path={checkpoint}", f"--model.init_decoder={decoder_file}"):
         with pytest.raises(SystemExit):
             run(*arguments("validate", miniature, tmp_path / "new", weights, configs=(overlay,)))
-        said = capsys.readouterr().err.strip().splitlines()[-1]
-        assert "was not trained without cow, motorbike" in said and "allow_seen true" in said
+        message = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "may have been trained on the benchmark's held-out classes cow, motor" in message
+        assert "allow_seen true" in message
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["--ckpt_path", "--model.init_decoder"])
-def test_what_weights_have_seen_they_cannot_forget(option, trained, miniature, tmp_path):
-    """Gone on with, without the classes, from a run that named them."""
+def test_weights_that_have_seen_classes_never_count_as_excluding_them(
+    option, trained, miniature, tmp_path
+):
+    """The classes are excluded only in the second of two trainings."""
     data, start = EXPERIMENTS / "data" / "without_unseen_2.yaml", trained / "checkpoints/last.ckpt"
     more = (f"{option}={start}", "--trainer.max_steps=4")
     run(*arguments("fit", miniature, tmp_path, *more, configs=(data,)))
@@ -216,7 +214,7 @@ def test_what_weights_have_seen_they_cannot_forget(option, trained, miniature, t
 
 
 @pytest.mark.slow
-def test_a_model_that_has_not_is_evaluated(miniature, tmp_path):
+def test_model_trained_without_held_out_classes_is_evaluated(miniature, tmp_path):
     data = EXPERIMENTS / "data" / "without_unseen_10.yaml"
     run(*arguments("fit", miniature, tmp_path, "--trainer.max_steps=1", configs=(data,)))
     overlay = EXPERIMENTS / "benchmarks" / "pascal_zero_shot.yaml"

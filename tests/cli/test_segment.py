@@ -1,4 +1,4 @@
-"""The command that segments photos of one's own, as users type it."""
+"""The command `segment`."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def below(folder):
     return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_command_writes_masks_and_an_overlay(checkpoint, photo, tmp_path, capsys):
+def test_command_writes_masks_and_an_overlay(checkpoint, photo, tmp_path, capsys):
     out = tmp_path / "masks"
     args = [str(photo), "--prompt", "a red square", "--prompt", "grass"]
     args += ["--checkpoint", str(checkpoint), "--out", str(out)]
@@ -55,7 +55,7 @@ def test_the_command_writes_masks_and_an_overlay(checkpoint, photo, tmp_path, ca
     segment.main([*args, "--overwrite"])
 
 
-def test_masks_are_those_of_the_segmenter(checkpoint, photo, tmp_path):
+def test_masks_equal_those_of_the_segmenter(checkpoint, photo, tmp_path):
     example = write_photo(tmp_path / "an example.png", 1)
     mask = np.zeros((90, 150), np.uint8)
     mask[20:60, 30:90] = 255
@@ -80,27 +80,27 @@ def test_masks_are_those_of_the_segmenter(checkpoint, photo, tmp_path):
     assert not np.allclose(saved[1], saved[2], atol=1e-3)
 
 
-@pytest.mark.parametrize("taken", ["photo", "example", "mask"])
-def test_photos_and_examples_are_never_overwritten(checkpoint, tmp_path, monkeypatch, taken):
+@pytest.mark.parametrize("kind", ["photo", "example", "mask"])
+def test_photos_and_examples_are_never_overwritten(checkpoint, tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     cat, other = write_photo(tmp_path / "c" / "cat.png", 0), tmp_path / "c" / "cat_a_dog.png"
     write_photo(other, 1)
     whole = other.read_bytes()
     (tmp_path / "same").symlink_to(tmp_path / "c")
-    args = [str(cat), *([str(other)] if taken == "photo" else [])]
+    args = [str(cat), *([str(other)] if kind == "photo" else [])]
     args += ["--prompt", "a dog", f"--checkpoint={checkpoint}", "--overwrite"]
     args += {
         "photo": [],
         "example": ["--prompt", "sky", "--with", str(other)],
         "mask": ["--prompt", "sky", "--with", str(cat), "--mask", str(other)],
-    }[taken]
+    }[kind]
     for out in ("c", "same"):
         with pytest.raises(SystemExit, match=r"cat_a_dog.png would replace a photo or an example"):
             segment.main([*args, "--out", out])
     assert other.read_bytes() == whole and len(below(tmp_path / "c")) == 2
 
 
-def test_folders_keep_their_folders_and_what_cannot_be_read_is_told(
+def test_subfolders_are_kept_and_unreadable_photos_are_listed(
     checkpoint, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -111,10 +111,10 @@ def test_folders_keep_their_folders_and_what_cannot_be_read_is_told(
     (tmp_path / "album" / "b.jpg").write_text("no photo")
     out = tmp_path / "album" / "masks"
     args = ["album", "--prompt", "sky", "--checkpoint", str(checkpoint), "--out", str(out)]
-    for _ in range(2):  # the second time, the masks are not taken for photos
-        with pytest.raises(SystemExit) as stopped:
+    for _ in range(2):  # the second run must not segment its own masks
+        with pytest.raises(SystemExit) as exited:
             segment.main([*args, "--overwrite"])
-        lines = str(stopped.value).splitlines()
+        lines = str(exited.value).splitlines()
         assert len(lines) == 2
         assert lines[0].startswith("clipseg_pl: skipped album/b.jpg: cannot be read")
         assert lines[1].startswith("clipseg_pl: skipped album/sub/c.jpg: cannot be read")
@@ -124,7 +124,7 @@ def test_folders_keep_their_folders_and_what_cannot_be_read_is_told(
         assert "3 of 5 photos" in capsys.readouterr().out
 
 
-def test_rle_lists_all_photos_in_one_file(checkpoint, photo, tmp_path):
+def test_rle_writes_all_photos_to_one_file(checkpoint, photo, tmp_path):
     other = write_photo(tmp_path / "other" / "photo.png", 1, size=(33, 44))
     out = tmp_path / "out"
     args = [str(other), str(photo), "--prompt", "a disc", "--prompt", "sky", "--no-overlay"]
@@ -137,7 +137,7 @@ def test_rle_lists_all_photos_in_one_file(checkpoint, photo, tmp_path):
     assert entries[0]["segmentation"]["size"] == [33, 44]
 
 
-def test_argmax_gives_every_pixel_one_prompt(checkpoint, photo, tmp_path):
+def test_argmax_writes_a_label_map(checkpoint, photo, tmp_path):
     args = [str(photo), "--prompt", "a disc", "--prompt", "sky", "--argmax", "--threshold", "0.1"]
     segment.main([*args, f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}"])
     assert below(tmp_path / "out") == {"photo_labels.png", "photo_overlay.png", "prompts.json"}
@@ -145,68 +145,67 @@ def test_argmax_gives_every_pixel_one_prompt(checkpoint, photo, tmp_path):
     assert labels.shape == (90, 150) and labels.max() <= 2
 
 
-def test_the_absent_cut_empties_masks_and_verbose_says_what_is_used(
+def test_absent_cut_empties_masks_and_verbose_prints_the_settings(
     checkpoint, photo, tmp_path, capsys
 ):
     args = [str(photo), "--prompt", "sky", f"--checkpoint={checkpoint}", "--verbose"]
-    segment.main([*args, f"--out={tmp_path / 'kept'}"])
-    kept = capsys.readouterr().out
+    segment.main([*args, f"--out={tmp_path / 'default'}"])
+    output = capsys.readouterr().out
     content = torch.load(checkpoint, weights_only=True)
-    for said in (
+    for text in (
         f"checkpoint  {checkpoint}",
         f"threshold   {content['threshold']:g} (stored in the checkpoint)",
         "absent cut  0 (default)",
         "device      ",
         "model size  64",
         ", presence 0.",
-        " ms a photo",
+        " ms per photo",
     ):
-        assert said in kept
+        assert text in output
     segment.main([*args, f"--out={tmp_path / 'cut'}", "--absent-cut=1", "--threshold=0"])
     cut = capsys.readouterr().out
     assert "threshold   0 (given)" in cut and "absent cut  1 (given)" in cut
     assert "'sky' not found" in cut
     assert not np.array(Image.open(tmp_path / "cut" / "photo_sky.png")).any()
-    segment.main([*args, f"--out={tmp_path / 'stored'}", "--absent-cut=kept"])
+    segment.main([*args, f"--out={tmp_path / 'stored'}", "--absent-cut=stored"])
     line = f"absent cut  {content['absent_cut']:g} (stored in the checkpoint)"
     assert line in capsys.readouterr().out
 
 
-def test_texts_that_are_too_long_are_cut_and_that_is_said_in_a_line(
-    checkpoint, photo, tmp_path, capsys
-):
-    words = " ".join(f"word{number}" for number in range(500))
+def test_too_long_texts_are_truncated_with_a_one_line_warning(checkpoint, photo, tmp_path, capsys):
+    text = " ".join(f"word{number}" for number in range(500))
     out = tmp_path / "out"
-    args = [str(photo), "--prompt", words, f"--checkpoint={checkpoint}", f"--out={out}"]
+    args = [str(photo), "--prompt", text, f"--checkpoint={checkpoint}", f"--out={out}"]
     segment.main([*args, "--prefixes=shuffle_plus"])
-    said = capsys.readouterr()
-    (line,) = said.err.splitlines()
-    assert "reads the first 75 tokens only of 'a photo of a word0" in line and len(line) < 180
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert "uses only the first 75 tokens of 'a photo of a word0" in line and len(line) < 180
     assert "and 8 more such texts" in line
-    assert all(len(line) < 200 + len(str(tmp_path)) for line in said.out.splitlines())
+    assert all(len(line) < 200 + len(str(tmp_path)) for line in captured.out.splitlines())
     assert len(below(out)) == 2
 
 
 @pytest.mark.parametrize("form", ["png", "rle"])
-def test_what_is_finished_stays_when_it_is_stopped(checkpoint, tmp_path, monkeypatch, capsys, form):
+def test_finished_photos_remain_after_an_interrupt(checkpoint, tmp_path, monkeypatch, capsys, form):
     for number in range(4):
         write_photo(tmp_path / "album" / f"{number}.png", number)
-    segment_one, seen = Segmenter.segment, []
+    segment_one, started = Segmenter.segment, []
 
-    def stop_at_the_third(self, photo, prompts):
-        seen.append(photo)
-        if len(seen) == 3:
+    def interrupt_third(self, photo, prompts):
+        started.append(photo)
+        if len(started) == 3:
             raise KeyboardInterrupt
         return segment_one(self, photo, prompts)
 
-    monkeypatch.setattr(Segmenter, "segment", stop_at_the_third)
+    monkeypatch.setattr(Segmenter, "segment", interrupt_third)
     out = tmp_path / "out"
     args = [str(tmp_path / "album"), "--prompt", "sky", f"--checkpoint={checkpoint}"]
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as exited:
         segment.main([*args, f"--out={out}", f"--format={form}", "--no-overlay"])
-    assert stopped.value.code == 130
-    said = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl" in line]
-    assert len(said) == 1 and f"finished lie in {out}" in said[0] and "--overwrite" in said[0]
+    assert exited.value.code == 130
+    lines = [line for line in capsys.readouterr().err.splitlines() if "clipseg_pl" in line]
+    assert len(lines) == 1 and f"results so far are in {out}" in lines[0]
+    assert "--overwrite" in lines[0]
     if form == "png":
         assert below(out) == {"0_sky.png", "1_sky.png"}
     else:
@@ -218,21 +217,21 @@ def test_what_is_finished_stays_when_it_is_stopped(checkpoint, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError("Unable to allocate")]
 )
-def test_what_no_memory_is_left_for_is_one_line(checkpoint, photo, tmp_path, monkeypatch, error):
+def test_out_of_memory_is_one_line(checkpoint, photo, tmp_path, monkeypatch, error):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(Segmenter, "segment", fail)
     args = [str(photo), "--prompt", "sky", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'o'}"]
-    with pytest.raises(SystemExit, match="out of memory: give fewer prompts") as stopped:
+    with pytest.raises(SystemExit, match="out of memory: use fewer prompts") as exited:
         segment.main(args)
-    assert "\n" not in str(stopped.value)
-    monkeypatch.setattr(Segmenter, "segment", lambda *_: 1 + "a mistake of ours")
+    assert "\n" not in str(exited.value)
+    monkeypatch.setattr(Segmenter, "segment", lambda *_: 1 + "a bug")
     with pytest.raises(TypeError):
         segment.main(args)
 
 
-def test_a_tilde_is_the_home_folder(checkpoint, photo, tmp_path, monkeypatch, capsys):
+def test_tilde_is_expanded_to_the_home_folder(checkpoint, photo, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copy(checkpoint, tmp_path / "copy.ckpt")
     (tmp_path / "words.txt").write_text("sky")
@@ -243,31 +242,33 @@ def test_a_tilde_is_the_home_folder(checkpoint, photo, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
-    ("change", "answer"),
+    ("change", "message"),
     [
         ({"photo": "missing.jpg"}, "missing.jpg: no such photo"),
-        ({"photo": "empty"}, "empty: holds no photos"),
+        ({"photo": "empty"}, "empty: contains no photos"),
         ({"photo": "*.gif"}, "*.gif: matches no photos"),
         ({"photo": "broken.jpg"}, "broken.jpg: cannot be read as an image"),
         ({"--checkpoint": "missing.ckpt"}, "no checkpoint missing.ckpt"),
         ({"--checkpoint": "owner/name", "--out": "text.pth"}, "no checkpoint owner/name"),
         ({"--checkpoint": "owner/name", "photo": "missing.jpg"}, "no checkpoint owner/name"),
         ({"--checkpoint": "text.ckpt"}, "text.ckpt: not a checkpoint"),
-        ({"--checkpoint": "text.pth"}, "text.pth: not a file of weights"),
-        ({"--prompt": " "}, "at least one prompt"),
+        ({"--checkpoint": "text.pth"}, "text.pth: not a weights file"),
+        ({"--prompt": " "}, "empty prompt"),
         ({"--out": "text.pth"}, "text.pth is a file"),
-        ({"--device": "abacus"}, "--device abacus cannot be used here"),
-        ({"--device": "meta"}, "--device meta cannot be used here; there is cpu"),
+        ({"--device": "abacus"}, "--device abacus is not available"),
+        ({"--device": "meta"}, "--device meta is not available; choose from cpu"),
         ({"--with": "missing.jpg"}, "missing.jpg: no such photo"),
         ({"--with": "photo.png", "--mask": "empty.png"}, "the mask is empty"),
         (
             {"--with": "photo.png", "--mask": "small.png"},
-            "mask is 4 x 4 pixels, its image 150 x 90",
+            "mask is 4 x 4 pixels, but its image is 150 x 90",
         ),
-        ({"--with": "photo.png", "--box": "4,4,4,9"}, "box holds no pixel"),
+        ({"--with": "photo.png", "--box": "4,4,4,9"}, "box contains no pixel"),
     ],
 )
-def test_mistakes_are_one_line(checkpoint, photo, tmp_path, monkeypatch, capsys, change, answer):
+def test_user_errors_are_one_line(
+    checkpoint, photo, tmp_path, monkeypatch, capsys, change, message
+):
     monkeypatch.chdir(tmp_path)
     for name in ("text.ckpt", "text.pth", "broken.jpg"):
         (tmp_path / name).write_text("neither weights nor a photo")
@@ -278,34 +279,37 @@ def test_mistakes_are_one_line(checkpoint, photo, tmp_path, monkeypatch, capsys,
     options = {"--checkpoint": str(checkpoint), "--prompt": "a dog", "--out": "masks"} | change
     first = options.pop("photo", str(photo))
     args = [first, *(part for pair in options.items() for part in pair)]
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as exited:
         segment.main(args)
-    assert answer in str(stopped.value) and "\n" not in str(stopped.value)
+    assert message in str(exited.value) and "\n" not in str(exited.value)
     assert not (tmp_path / "masks").exists() and below(tmp_path) == before
     assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("options", "answer"),
+    ("options", "message"),
     [
-        ("", "give a --prompt, an --image-prompt or --prompts FILE"),
-        ("--prompt sky --threshold 1.1", "--threshold: lies in [0, 1], not 1.1"),
-        ("--prompt sky --threshold nan", "--threshold: lies in [0, 1], not nan"),
-        ("--prompt sky --absent-cut -1", "--absent-cut: lies in [0, 1], not -1"),
-        ("--prompt sky --tile 0", "--tile: is at least 32 pixels, not 0"),
-        ("--prompt sky --weight 0.5", "--weight needs words and an example"),
+        ("", "give --prompt TEXT, --image-prompt IMAGE or --prompts FILE"),
+        ("--prompt sky --threshold 1.1", "--threshold: must be in [0, 1], not 1.1"),
+        ("--prompt sky --threshold nan", "--threshold: must be in [0, 1], not nan"),
+        ("--prompt sky --absent-cut -1", "--absent-cut: must be in [0, 1], not -1"),
+        ("--prompt sky --tile 0", "--tile: must be an integer of at least 32 pixels, not 0"),
+        ("--prompt sky --weight 0.5", "--weight needs a text and an example"),
         ("--prompt sky --precision half", "--precision: invalid choice: 'half'"),
         ("--prompt sky --argmax --format rle", "not allowed with argument"),
-        ("--prompt -dog", "expected one argument; one that begins with - is written behind ="),
-        ("--image-prompt cat.jpg --box -5,-5,30,30", "as in --box=-..."),
+        (
+            "--prompt -dog",
+            "expected one argument; write a value that starts with - as --prompt=-...",
+        ),
+        ("--image-prompt cat.jpg --box -5,-5,30,30", "starts with - as --box=-..."),
         ("--prompt sky --prefix fixed", "unrecognized arguments: --prefix fixed"),
     ],
 )
-def test_wrong_options_are_one_line_and_status_2(photo, capsys, options, answer):
-    with pytest.raises(SystemExit) as stopped:
+def test_invalid_options_are_one_line_and_status_2(photo, capsys, options, message):
+    with pytest.raises(SystemExit) as exited:
         segment.main([str(photo), *options.split()])
-    said = capsys.readouterr().err
-    assert stopped.value.code == 2 and answer in said and said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert exited.value.code == 2 and message in error and error.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Every sweep under sweeps/ as W&B's agent starts it, and the runner that needs no server."""
+"""All sweep files in sweeps/, run by a W&B agent and by the command `sweep`."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ import pytest
 import yaml
 from wandb import wandb_agent
 
-from clipseg_pl.cli.arguments import leaves
+from clipseg_pl.cli.arguments import flatten
 from clipseg_pl.cli.commands.sweep import main
 from clipseg_pl.runs import run as runs
 from clipseg_pl.runs.sweeps import read_sweep
@@ -26,7 +26,7 @@ each_sweep = pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 
 
 def write(file, values="[8]", **changes) -> str:
-    """A sweep over D, with some of its keys changed (None removes one); returns its path."""
+    """Write a sweep over D with changed keys (None removes a key) and return its path."""
     content = {
         "method": "grid",
         "metric": {"name": "val/text/miou@best", "goal": "maximize"},
@@ -40,16 +40,16 @@ def write(file, values="[8]", **changes) -> str:
 
 @pytest.fixture
 def agent(monkeypatch, tmp_path):
-    """What wandb's own agent would start for a point: its command and its environment."""
+    """A function that returns the command and environment a W&B agent would use for a point."""
     started = []
 
-    def remember(**given):
-        started.append(given)
+    def record(**process):
+        started.append(process)
         return SimpleNamespace()
 
-    monkeypatch.setattr(wandb_agent, "AgentProcess", remember)
+    monkeypatch.setattr(wandb_agent, "AgentProcess", record)
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # the agent sets them
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):  # set by the agent
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
 
@@ -66,33 +66,33 @@ def agent(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @each_sweep
-def test_the_agent_starts_what_the_runner_does_and_it_says_what_was_meant(file, agent, capsys):
+def test_agent_and_runner_start_the_same_valid_command(file, agent, capsys):
     sweep = read_sweep(file)
     assert len(sweep.points()) > 1
     for point in sweep.points():
         command, _ = agent(file, point)
         start = command.index("python")
         assert command[start:] == ["python", "-m", "clipseg_pl", *sweep.arguments(point)]
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit) as exited:
             run(*command[start + 3 :], "--print_config")
-        said = capsys.readouterr()
-        assert not stopped.value.code, said.err
-        config = dict(leaves(yaml.safe_load(said.out)))
+        captured = capsys.readouterr()
+        assert not exited.value.code, captured.err
+        config = dict(flatten(yaml.safe_load(captured.out)))
         for key, value in point.items():
             assert config[key] == (None if value == "null" else value)
 
 
 @pytest.mark.slow
 @each_sweep
-def test_every_sweep_runs_and_its_metric_is_logged(file, miniature, tmp_path, monkeypatch):
+def test_every_sweep_runs_and_logs_its_metric(file, miniature, tmp_path, monkeypatch):
     sweep = read_sweep(file)
     point = sweep.points()[0]
-    if "model.backbone.init_args.name" in point:  # the tiny CLIP by the name of a real one
+    if "model.backbone.init_args.name" in point:  # the tiny CLIP under the name of a real one
         tiny = Path(os.environ["CLIPSEG_WEIGHTS"]) / "tiny.json"
         shutil.copy(tiny, tmp_path / f"{point['model.backbone.init_args.name']}.json")
         monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     world = arguments("fit", miniature, tmp_path / "run", "--trainer.max_steps=1")[2:]
-    world.append("--trainer.logger=false")  # a run of W&B would outlive the test in this process
+    world.append("--trainer.logger=false")  # a W&B run would outlive this test
     world = [option for option in world if option.lstrip("-").partition("=")[0] not in point]
     run(*sweep.arguments(point), *world)
     with (tmp_path / "run" / "metrics.csv").open() as metrics:
@@ -101,34 +101,34 @@ def test_every_sweep_runs_and_its_metric_is_logged(file, miniature, tmp_path, mo
 
 
 @each_sweep
-def test_every_sweep_opens_with_what_it_is_and_how_to_run_it(file):
+def test_every_sweep_file_documents_itself(file):
     text = file.read_text()
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert any(f"python -m clipseg_pl sweep sweeps/{file.name}" in line for line in comments)
-    assert any("Expected" in line for line in comments) and any("Cost" in line for line in comments)
+    assert any("Paper" in line for line in comments) and any("Cost" in line for line in comments)
     configs = re.findall(r"experiments/[\w/]+\.yaml", text)
     assert len(configs) >= 2 and all((ROOT / name).is_file() for name in configs)
     assert file.name in (ROOT / "sweeps" / "README.md").read_text()
 
 
 @pytest.mark.slow
-def test_a_run_of_an_agent_lies_in_the_folder_of_its_id(agent, miniature, tmp_path, monkeypatch):
+def test_agent_run_is_in_the_folder_of_its_id(agent, miniature, tmp_path, monkeypatch):
     (tmp_path / "experiments").symlink_to(EXPERIMENTS)
     monkeypatch.chdir(tmp_path)
     file = ROOT / "sweeps" / "seeds.yaml"
     world = arguments("fit", miniature, tmp_path, "--trainer.max_steps=1")[2:]
     world = [option for option in world if "default_root_dir" not in option]
     point = read_sweep(file).points()[1]
-    command, given = agent(file, point)
-    own = {key: value for key, value in given.items() if key.startswith("WANDB_")}
-    own["WANDB_SERVICE"] = ""  # of another test in this process; the agent takes it away as well
+    command, environment = agent(file, point)
+    own = {key: value for key, value in environment.items() if key.startswith("WANDB_")}
+    own["WANDB_SERVICE"] = ""  # left by another test; the agent removes it too
     launch(*command[command.index("fit") :], *world, **own)
     folder = tmp_path / "runs" / "sweeps" / "sweep1" / "run1"
     assert results(folder)["config"]["seed_everything"] == point["seed_everything"] == 1
     assert list((folder / "wandb").glob("offline-run-*-run1"))
 
 
-def test_a_dry_run_prints_every_command_and_leaves_nothing(tmp_path, capsys):
+def test_dry_run_prints_every_command_and_writes_nothing(tmp_path, capsys):
     toy = f"{EXPERIMENTS / 'toy.yaml'}"
     file = write(tmp_path / "dims.yaml", "[8, 16]")
     main([file, "--dry-run", "--config", toy, f"--out={tmp_path / 'out'}", "--trainer.max_steps=9"])
@@ -144,7 +144,7 @@ def test_a_dry_run_prints_every_command_and_leaves_nothing(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["dims.yaml"]
 
 
-def test_the_backbones_are_published_and_their_patches_tile_the_images():
+def test_backbones_are_published_and_their_patch_sizes_divide_the_image_size():
     sweep = read_sweep(ROOT / "sweeps" / "backbone.yaml")
     assert "--data.init_args.image_size=224" in sweep.command
     for point in sweep.points():
@@ -153,7 +153,7 @@ def test_the_backbones_are_published_and_their_patches_tile_the_images():
         assert 224 % open_clip.get_model_config(name)["vision_cfg"]["patch_size"] == 0
 
 
-def test_names_of_folders():
+def test_folder_names():
     sweep = read_sweep(ROOT / "sweeps" / "visual_prompt.yaml")
     assert sweep.folder_name(sweep.points()[0]) == "background=0.0,blur=0.0,context=null"
     sweep = read_sweep(ROOT / "sweeps" / "layers.yaml")
@@ -161,7 +161,7 @@ def test_names_of_folders():
 
 
 @pytest.mark.slow
-def test_the_runner_goes_on_past_a_failure_and_does_nothing_twice(
+def test_runner_continues_after_a_failure_and_repeats_nothing(
     miniature, tmp_path, capfd, monkeypatch
 ):
     def in_process(arguments):
@@ -177,34 +177,38 @@ def test_the_runner_goes_on_past_a_failure_and_does_nothing_twice(
     more = [f"--out={tmp_path / 'out'}", *world]
     folder = tmp_path / "out" / "dim=8"
 
-    with pytest.raises(SystemExit, match=r"1 of 2 runs failed: .*dim=6$"):  # 4 heads
+    with pytest.raises(
+        SystemExit, match=r"1 of 2 runs failed: .*dim=6$"
+    ):  # not divisible by 4 heads
         main([write(tmp_path / "dims.yaml", "[6, 8]"), *more])
-    said = capfd.readouterr().out
-    assert "run 2 of 2" in said and results(folder)["step"] == 3
-    table = said[said.rindex("dim ") :]
-    assert table.index("8 ") < table.index("6 ")  # the one without a number comes last
+    output = capfd.readouterr().out
+    assert "run 2 of 2" in output and results(folder)["step"] == 3
+    table = output[output.rindex("dim ") :]
+    assert table.index("8 ") < table.index("6 ")  # the failed run is last
 
     file = write(tmp_path / "dims.yaml", "[8]")
-    main([file, *more, "--trainer.max_steps=4"])  # from its last checkpoint
+    main([file, *more, "--trainer.max_steps=4"])  # resumes from its last checkpoint
     assert results(folder)["step"] == 4 and (folder / "metrics_before_1.csv").exists()
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     capfd.readouterr()
     main([file, *more, "--trainer.max_steps=4"])
     score = results(folder)["metrics"]["val/text/miou@best"]
-    said = capfd.readouterr().out
-    assert "run 1 of 1" in said and "done" in said and f"{score:.4g}" in said
-    with pytest.raises(SystemExit, match="batch_size = 4, not 2: give another --out"):
+    output = capfd.readouterr().out
+    assert "run 1 of 1" in output and "done" in output and f"{score:.4g}" in output
+    with pytest.raises(SystemExit, match="batch_size = 4, not 2: choose another --out"):
         main([file, *more, "--data.init_args.batch_size=2"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
     wrong = {"name": "val/miou", "goal": "maximize"}
-    with pytest.raises(SystemExit, match=r"no run measures val/miou; they measure .*val/text/ap,"):
+    with pytest.raises(
+        SystemExit, match=r"no run logs the metric val/miou; choose from .*val/text/ap,"
+    ):
         main([write(tmp_path / "dims.yaml", "[8]", metric=wrong), *more])
 
 
 @pytest.mark.parametrize(
-    ("changes", "answer"),
+    ("changes", "message"),
     [
         ({"metod": "grid"}, "unknown key metod"),
         ({"metric": None}, "metric needs a name"),
@@ -218,43 +222,47 @@ def test_the_runner_goes_on_past_a_failure_and_does_nothing_twice(
         ({"parameters": {DIM: {"values": [8, 8]}}}, "2 runs would be called dim=8"),
         ({"command": None}, "command is a list of ${env}, ${interpreter}, -m, clipseg_pl, fit"),
         ({"command": ["torchrun", "-m", "clipseg_pl", "fit", "${args}"]}, "command is a list of"),
-        ({"command": ["-m", "clipseg_pl", "fit"]}, "command has ${args} once"),
+        ({"command": ["-m", "clipseg_pl", "fit"]}, "command must contain ${args}"),
     ],
 )
-def test_a_sweep_file_with_a_mistake_is_refused_by_name(changes, answer, tmp_path):
-    refuse([write(tmp_path / "dims.yaml", **changes)], f"{tmp_path / 'dims.yaml'}: ", answer)
+def test_invalid_sweep_files_are_rejected(changes, message, tmp_path):
+    expect_error([write(tmp_path / "dims.yaml", **changes)], f"{tmp_path / 'dims.yaml'}: ", message)
 
 
-def test_what_is_no_sweep_file_is_refused_by_name(tmp_path):
+def test_other_files_are_rejected(tmp_path):
     file = tmp_path / "dims.yaml"
-    refuse([str(file)], f"{file}: no such file")
-    for text, answer in (
+    expect_error([str(file)], f"{file}: no such file")
+    for text, message in (
         ("method: [", "not YAML"),
         ("- grid", "not a sweep file"),
         ("1" * 5000, "not YAML"),
     ):
         file.write_text(text)
-        refuse([str(file)], f"{file}: {answer}")
+        expect_error([str(file)], f"{file}: {message}")
 
 
 @pytest.mark.parametrize(
-    ("options", "answer"),
+    ("options", "message"),
     [
-        ([f"--{DIM}=3"], f"sets {DIM} for each run by itself"),
-        (["--trainer.default_root_dir=runs/all"], "sets trainer.default_root_dir for each run"),
+        ([f"--{DIM}=3"], f"--{DIM} cannot be set, because the sweep sets it"),
+        (
+            ["--trainer.default_root_dir=runs/all"],
+            "--trainer.default_root_dir cannot be set",
+        ),
         ([f"--config={EXPERIMENTS / 'ablations' / 'dim_16.yaml'}"], f"dim_16.yaml sets {DIM}"),
         (["--config=nothing.yaml"], "File does not exist"),
         (["--dryrun"], "unrecognized arguments: --dryrun"),
-        ([f"--out={__file__}"], "test_sweeps.py is a file: results need a folder"),
+        ([f"--out={__file__}"], "test_sweeps.py is a file; a folder is needed"),
     ],
 )
-def test_options_that_a_sweep_cannot_take_are_refused(options, answer, tmp_path):
-    refuse([write(tmp_path / "dims.yaml"), *options], answer)
+def test_invalid_options_are_rejected(options, message, tmp_path):
+    expect_error([write(tmp_path / "dims.yaml"), *options], message)
 
 
-def refuse(args: list[str], *answers: str) -> None:
-    with pytest.raises(SystemExit) as stopped:
+def expect_error(args: list[str], *messages: str) -> None:
+    """Check that the command exits with a one-line error that contains the messages."""
+    with pytest.raises(SystemExit) as exited:
         main(args)
-    said = str(stopped.value.code)
-    assert said.startswith("clipseg_pl: ") and "\n" not in said
-    assert all(answer in said for answer in answers), said
+    error = str(exited.value.code)
+    assert error.startswith("clipseg_pl: ") and "\n" not in error
+    assert all(message in error for message in messages), error

@@ -1,4 +1,4 @@
-"""The verb `tables`, on a list of two trainings."""
+"""The command `tables`, with a list of two trainings."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from tests.command import EXPERIMENTS, arguments, run
 
 @pytest.fixture
 def listed(tmp_path, miniature):
-    """A tables.yaml beside copies of the overlays, its world being the miniature."""
+    """A tables.yaml next to copies of the config overlays; its world is the miniature."""
     folder = tmp_path / "experiments"
     shutil.copytree(EXPERIMENTS, folder, ignore=shutil.ignore_patterns("results", "*.md"))
     options = arguments("fit", miniature, tmp_path)
@@ -54,11 +54,11 @@ def listed(tmp_path, miniature):
 
 @pytest.fixture
 def launched(monkeypatch):
-    """The runs that were started; they run in this process."""
-    verbs = []
+    """Commands of the started runs, which run in this process."""
+    commands = []
 
     def launch(options):
-        verbs.append(options[0])
+        commands.append(options[0])
         try:
             run(*options)
         except SystemExit:
@@ -68,15 +68,15 @@ def launched(monkeypatch):
     for module in (tables, runs):
         monkeypatch.setattr(module, "launch", launch)
     monkeypatch.setattr(sys, "argv", ["clipseg_pl"])
-    return verbs
+    return commands
 
 
-def test_committed_results_count_today():
-    """Their digest holds class paths and settings: they are neither stale nor measured again."""
+def test_committed_results_are_valid():
+    """Their digests depend on class paths and settings, which must not change by accident."""
     now = tables._Tables(EXPERIMENTS / "tables.yaml", "toy", Path("runs"))
     evaluation = now.plan.evaluations(["T3"])[0]
     assert evaluation.training.name == "pc_plus"
-    assert now.evidence.state(evaluation) == "valid"
+    assert now.results.state(evaluation) == "valid"
 
 
 def fill(listed, *more):
@@ -85,9 +85,9 @@ def fill(listed, *more):
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_run_once_and_written(listed, launched, capsys):
+def test_missing_evaluations_run_once_and_are_written(listed, launched, capsys):
     fill(listed, "--dry-run")
-    assert not launched and "2 to run, of 2 trainings" in capsys.readouterr().out
+    assert not launched and "2 to run on 2 trainings" in capsys.readouterr().out
     page = listed.with_name("RESULTS.md")
     assert page.read_text().count("not run") == 4
     fill(listed)
@@ -102,16 +102,16 @@ def test_what_is_missing_is_run_once_and_written(listed, launched, capsys):
     launched.clear()
     fill(listed)
     assert not launched
-    # another world: another configuration, so what there is does not count
+    # another config: the results are stale
     world = listed.with_name("toy.yaml")
     world.write_text(world.read_text().replace("max_steps: 3", "max_steps: 2"))
     fill(listed, "--dry-run")
-    assert capsys.readouterr().out.count("1 of them stale") == 2
+    assert capsys.readouterr().out.count("(1 stale)") == 2
     assert page.read_text().count("stale: run again") == 2
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_and_a_finished_one_is_not_repeated(
+def test_interrupted_training_is_resumed_and_finished_one_is_not_repeated(
     listed, launched, monkeypatch
 ):
     (listed.parent / "ablations" / "dim_16.yaml").write_text("model:\n  decoder: {dims: 3}\n")
@@ -120,7 +120,7 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_not_repeated(
     (run_folder,) = (listed.parents[1] / "runs" / "toy").iterdir()
     result = listed.parent / "results" / "toy" / "pc_plus.json"
     result.unlink()
-    for file in (run_folder / "results").iterdir():  # killed before it said that it had finished
+    for file in (run_folder / "results").iterdir():  # as if killed before it wrote its results
         file.unlink()
     launched.clear()
     with pytest.raises(SystemExit):
@@ -129,30 +129,30 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_not_repeated(
     result.unlink()
     last = run_folder / "checkpoints" / "last.ckpt"
     torch.save({**torch.load(last, weights_only=True), "global_step": 1}, last)
-    asked = []
-    monkeypatch.setattr(runs, "launch", asked.append)
+    resumed = []
+    monkeypatch.setattr(runs, "launch", resumed.append)
     with pytest.raises(SystemExit, match="pc_plus"):
         fill(listed)
-    assert [options[0] for options in asked] == ["fit"] and "--ckpt_path=last" in asked[0]
+    assert [options[0] for options in resumed] == ["fit"] and "--ckpt_path=last" in resumed[0]
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_fails_is_named(listed, launched):
+def test_failed_evaluations_are_listed(listed, launched):
     overlay = listed.parent / "benchmarks" / "phrasecut_text.yaml"
     overlay.write_text("model:\n  protocol: {class_path: Nothing}\n")
-    with pytest.raises(SystemExit, match=r"2 of the runs failed: pc_plus, phrasecut_text, pc_plus"):
+    with pytest.raises(SystemExit, match=r"2 runs failed: pc_plus, phrasecut_text, pc_plus"):
         fill(listed)
     assert launched == ["fit", "validate"] * 2
 
 
-def test_the_experiment_on_clip_alone_is_a_run_as_well(listed, monkeypatch):
+def test_table_2_runs_the_alignment_command_once(listed, monkeypatch):
     content = yaml.safe_load(listed.read_text())
     table = {"title": "Table 2", "alignment": True, "columns": {"Delta P": "mean"}}
     listed.write_text(yaml.safe_dump({**content, "tables": {"T2": table}}))
-    asked = []
+    started = []
 
     def launch(options):
-        asked.append(options[:2])
+        started.append(options[:2])
         out = Path(options[2].partition("=")[2])
         out.parent.mkdir(parents=True, exist_ok=True)
         rows = {*TABLE_2, *MASKINGS, LARGE}
@@ -164,26 +164,29 @@ def test_the_experiment_on_clip_alone_is_a_run_as_well(listed, monkeypatch):
     monkeypatch.setattr(tables, "launch", launch)
     fill(listed)
     fill(listed)
-    assert asked == [["alignment", "--root=toy"]]
+    assert started == [["alignment", "--root=toy"]]
     assert "| crop | 12.35 | 13.60 |" in listed.with_name("RESULTS.md").read_text()
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_run(listed, launched, capsys):
+def test_failed_run_is_listed_and_others_continue(listed, launched, capsys):
     (listed.parent / "ablations" / "dim_16.yaml").write_text("model:\n  decoder: {dims: 3}\n")
-    with pytest.raises(SystemExit, match=r"1 of the runs failed: pc_plus\+dim_16"):
+    with pytest.raises(SystemExit, match=r"1 runs failed: pc_plus\+dim_16"):
         fill(listed)
     assert "| small | not run |" in listed.with_name("RESULTS.md").read_text()
     assert (listed.parent / "results" / "toy" / "pc_plus.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (["--only", "T99"], "no table T99; there are T3"),
-        (["--runs", __file__], "test_tables.py is a file: results need a folder"),
-        (["--file", "nowhere/tables.yaml"], "no nowhere/tables.yaml: run this in the repository"),
+        (["--only", "T99"], "unknown table: T99; choose from T3"),
+        (["--runs", __file__], "test_tables.py is a file; a folder is needed"),
+        (
+            ["--file", "nowhere/tables.yaml"],
+            "no nowhere/tables.yaml: run the command in the repository",
+        ),
     ],
 )
-def test_mistakes_are_one_line(listed, options, said):
-    with pytest.raises(SystemExit, match=said):
+def test_user_errors_are_one_line(listed, options, message):
+    with pytest.raises(SystemExit, match=message):
         fill(listed, *options)

@@ -1,4 +1,4 @@
-"""Decoders of every origin load strictly, and what does not fit says why."""
+"""Strict loading of decoders from every source, and errors for decoders that do not fit."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def decoder(**changes) -> FiLMDecoder:
 
 
 def as_authors(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' names, with the layer that they save and never use."""
+    """Rename weights to the authors' names and add their unused layer."""
     renamed = {"reduce.weight": torch.randn(8, 12), "reduce.bias": torch.randn(8)}
     for key, value in state.items():
         part, _, rest = key.partition(".")
@@ -42,8 +42,8 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def refusal(target: FiLMDecoder, file: Path) -> str:
-    """The one line that says why; the decoder is left as it was."""
+def error_message(target: FiLMDecoder, file: Path) -> str:
+    """Return the error of loading a file, and check that the decoder has not changed."""
     before = {key: value.clone() for key, value in target.state_dict().items()}
     with pytest.raises(ValueError) as error:
         load_decoder(target, file, read_state_dict(file))
@@ -53,18 +53,18 @@ def refusal(target: FiLMDecoder, file: Path) -> str:
     return message
 
 
-# ---- origins
+# ---- sources
 
 
 @pytest.mark.parametrize("head", ["simple", "refined"])
-def test_authors_file_loads(tmp_path, head):
+def test_file_of_the_authors_is_loaded(tmp_path, head):
     source, target = decoder(head=head), decoder(head=head)
     torch.save(as_authors(source.state_dict()), tmp_path / "rd8.pth")
     load_decoder(target, tmp_path / "rd8.pth", read_state_dict(tmp_path / "rd8.pth"))
     assert equal(target.state_dict(), source.state_dict())
 
 
-def test_whole_model_of_the_authors_gives_its_decoder(tmp_path):
+def test_decoder_is_extracted_from_a_full_model_of_the_authors(tmp_path):
     source = decoder()
     clip = {"clip_model.visual.proj": torch.zeros(2), "model.class_embedding": torch.zeros(2)}
     assert equal(decoder_state({**clip, **as_authors(source.state_dict())}), source.state_dict())
@@ -72,7 +72,7 @@ def test_whole_model_of_the_authors_gives_its_decoder(tmp_path):
 
 @pytest.mark.parametrize("head", ["simple", "refined"])
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
-def test_hugging_face_file_loads(tmp_path, head, file):
+def test_hugging_face_file_is_loaded(tmp_path, head, file):
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
     config = CLIPSegConfig(
         text_config={**sizes, "num_hidden_layers": 2, "vocab_size": 50},
@@ -89,8 +89,8 @@ def test_hugging_face_file_loads(tmp_path, head, file):
     target = decoder(head=head, shape=BackboneShape(16, 10, 16, 4), layers=[0, 1, 3])
     load_decoder(target, path, read_state_dict(path))
     for part, ours in (("q", slice(0, 8)), ("k", slice(8, 16)), ("v", slice(16, 24))):
-        given = theirs[f"decoder.layers.2.self_attn.{part}_proj.weight"]
-        assert torch.equal(target.blocks[2].self_attn.in_proj_weight[ours], given)
+        expected = theirs[f"decoder.layers.2.self_attn.{part}_proj.weight"]
+        assert torch.equal(target.blocks[2].self_attn.in_proj_weight[ours], expected)
     assert torch.equal(target.film_scale.weight, theirs["decoder.film_mul.weight"])
     assert torch.equal(target.film_shift.bias, theirs["decoder.film_add.bias"])
     assert torch.equal(target.projections[1].weight, theirs["decoder.reduces.1.weight"])
@@ -103,7 +103,7 @@ def test_square_text_projection_of_hugging_face_is_transposed():
     assert torch.equal(renamed["text_projection"], weight.T)
 
 
-def test_own_checkpoint_and_bare_decoder_load(tmp_path):
+def test_own_checkpoint_and_bare_decoder_are_loaded(tmp_path):
     source = decoder()
     own = {f"model.decoder.{key}": value for key, value in source.state_dict().items()}
     torch.save({"state_dict": own, "epoch": 3, "hyper_parameters": {"a": 1}}, tmp_path / "own.ckpt")
@@ -114,7 +114,7 @@ def test_own_checkpoint_and_bare_decoder_load(tmp_path):
         assert equal(target.state_dict(), source.state_dict())
 
 
-# ---- refusals
+# ---- rejected files
 
 
 @pytest.mark.parametrize(
@@ -123,40 +123,48 @@ def test_own_checkpoint_and_bare_decoder_load(tmp_path):
         ({"head": "refined"}, {}, "the file has the refined head, the model the simple one"),
         ({}, {"head": "refined"}, "the model has the refined head, the file the simple one"),
         ({"dim": 16}, {}, "D is 16 in the file and 8 in the model"),
-        ({"layers": [3]}, {}, "the file has 1 decoder blocks, the model taps 3 layers"),
+        ({"layers": [3]}, {}, "the file has 1 decoder blocks, but the model taps 3 layers"),
         (
             {"shape": BackboneShape(24, 10, 16, 12)},
             {},
             "backbone width is 24 in the file and 12 in the model",
         ),
         ({"shape": BackboneShape(12, 20, 16, 12)}, {}, "C is 20 in the file and 10 in the model"),
-        ({"shape": BackboneShape(12, 10, 32, 12)}, {}, r"head.weight is \(8, 1, 32, 32\) in the"),
-        ({"feedforward": 64}, {}, r"linear1.weight is \(64, 8\) in the file, \(2048, 8\) here"),
+        (
+            {"shape": BackboneShape(12, 10, 32, 12)},
+            {},
+            r"head.weight has shape \(8, 1, 32, 32\) in the",
+        ),
+        (
+            {"feedforward": 64},
+            {},
+            r"linear1.weight has shape \(64, 8\) in the file and \(2048, 8\)",
+        ),
     ],
 )
-def test_what_does_not_fit_says_why(tmp_path, saved, target, reason):
+def test_error_reports_the_mismatch(tmp_path, saved, target, reason):
     torch.save(as_authors(decoder(**saved).state_dict()), tmp_path / "other.pth")
-    assert re.search(reason, refusal(decoder(**target), tmp_path / "other.pth"))
+    assert re.search(reason, error_message(decoder(**target), tmp_path / "other.pth"))
 
 
-def test_missing_and_unexpected_keys_are_named(tmp_path):
+def test_error_reports_missing_and_unexpected_keys(tmp_path):
     state = as_authors(decoder().state_dict())
     del state["film_mul.bias"]
     torch.save({**state, "extra.weight": torch.zeros(1)}, tmp_path / "odd.pth")
-    message = refusal(decoder(), tmp_path / "odd.pth")
+    message = error_message(decoder(), tmp_path / "odd.pth")
     assert "film_scale.bias" in message and "extra.weight" in message
 
 
 @pytest.mark.parametrize("name", ["odd.pth", "odd.safetensors"])
-def test_corrupt_files_are_named(tmp_path, name):
+def test_error_reports_corrupt_file(tmp_path, name):
     for content in (b"", b"garbage" * 50):
         (tmp_path / name).write_bytes(content)
-        refusal(decoder(), tmp_path / name)
+        error_message(decoder(), tmp_path / name)
 
 
-def test_file_without_a_decoder_is_named(tmp_path):
+def test_error_reports_file_without_decoder(tmp_path):
     torch.save({"visual.proj": torch.zeros(2)}, tmp_path / "clip.pt")
-    assert "holds no CLIPSeg decoder" in refusal(decoder(), tmp_path / "clip.pt")
+    assert "contains no CLIPSeg decoder" in error_message(decoder(), tmp_path / "clip.pt")
 
 
 # ---- the published rd16
@@ -166,7 +174,7 @@ def rd16(**changes) -> FiLMDecoder:
     return FiLMDecoder(VIT_B16, **{"dim": 16, **changes})
 
 
-def test_published_rd16_loads(real_data):
+def test_published_rd16_is_loaded(real_data):
     file = real_data / "weights" / "rd16-uni.pth"
     target = rd16()
     load_decoder(target, file, read_state_dict(file))
@@ -181,8 +189,8 @@ def test_published_rd16_loads(real_data):
     [
         ({"head": "refined"}, "the model has the refined head, the file the simple one"),
         ({"dim": 64}, "D is 16 in the file and 64 in the model"),
-        ({"layers": [3, 9]}, "the file has 3 decoder blocks, the model taps 2 layers"),
+        ({"layers": [3, 9]}, "the file has 3 decoder blocks, but the model taps 2 layers"),
     ],
 )
-def test_published_rd16_refuses_to_load_into_others(real_data, changes, reason):
-    assert reason in refusal(rd16(**changes), real_data / "weights" / "rd16-uni.pth")
+def test_published_rd16_is_rejected_for_other_decoders(real_data, changes, reason):
+    assert reason in error_message(rd16(**changes), real_data / "weights" / "rd16-uni.pth")

@@ -1,4 +1,4 @@
-"""Names of weights: there and back is where one started, bit by bit."""
+"""Conversion of weight names and back is the identity, bit for bit."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ DEPTH = 6
 
 @st.composite
 def decoders(draw) -> FiLMDecoder:
-    """Of any layers, widths and head."""
+    """Generate decoders with any layers, widths and head."""
     layers = draw(st.sets(st.integers(0, DEPTH - 1), min_size=1, max_size=4))
     patch = draw(st.sampled_from([8, 14, 16, 32]))
     shape = BackboneShape(draw(st.integers(1, 9)), draw(st.integers(1, 9)), patch, DEPTH)
@@ -43,7 +43,7 @@ def same(one: dict, other: dict) -> bool:
 
 @settings(max_examples=30, deadline=None)
 @given(decoders(), st.permutations([authors_decoder, hugging_face_decoder]))
-def test_a_decoder_comes_back_from_every_origin(decoder, formats):
+def test_decoder_survives_conversion_to_every_format(decoder, formats):
     state = decoder.state_dict()
     for renamed in formats:
         other = renamed(state)
@@ -53,13 +53,13 @@ def test_a_decoder_comes_back_from_every_origin(decoder, formats):
 
 
 @pytest.mark.parametrize("quick_gelu", [True, False])
-def test_clip_comes_back(quick_gelu):
+def test_clip_survives_conversion(quick_gelu):
     state = tiny_backbone(quick_gelu=quick_gelu).clip.state_dict()
     assert same(clip_state(hugging_face_clip(state)), state)
 
 
-def test_the_names_are_those_of_transformers():
-    """Made by their class, not by our map."""
+def test_names_equal_those_of_transformers():
+    """Compares with the state dict of transformers' class."""
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
     config = CLIPSegConfig(
         text_config={**sizes, "num_hidden_layers": 2, "vocab_size": 50},
@@ -74,7 +74,7 @@ def test_the_names_are_those_of_transformers():
     assert same(hugging_face_clip(clip) | hugging_face_decoder(decoder), theirs)
 
 
-def test_what_hugging_face_has_no_place_for_is_named():
+def test_error_reports_weights_without_equivalent():
     for key in ("visual.transformer.resblocks.0.ls_1.gamma", "logit_bias_of_siglip"):
         with pytest.raises(ValueError, match=key):
             hugging_face_clip({key: torch.zeros(1)})

@@ -1,4 +1,4 @@
-"""What was trained elsewhere is read with its sizes; what is assumed is said."""
+"""Loading of published models: settings, assumptions, warnings and errors."""
 
 import json
 import re
@@ -24,7 +24,7 @@ TEXTS = ["a dog", "grass"]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
-    """A folder of ours."""
+    """A folder in Hugging Face's format, written by this project."""
     folder = tmp_path_factory.mktemp("hugging_face")
     write_hugging_face(folder, tiny_model(), 80, None)
     return folder
@@ -32,7 +32,7 @@ def written(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(written, tmp_path) -> Path:
-    """A copy of it, to be changed."""
+    """A copy of `written` that tests can change."""
     for file in written.iterdir():
         (tmp_path / file.name).hardlink_to(file)
     return tmp_path
@@ -44,7 +44,7 @@ def change(file: Path, **values) -> None:
     file.write_text(json.dumps(content | values))
 
 
-def said(recorded) -> list[str]:
+def published_warnings(recorded) -> list[str]:
     messages = [str(w.message) for w in recorded if w.category is PublishedWarning]
     assert not any("\n" in message for message in messages)
     return messages
@@ -55,7 +55,7 @@ def pictures() -> torch.Tensor:
 
 
 def theirs_of(**sizes) -> CLIPSegForImageSegmentation:
-    """Of transformers' own making, with a ViT of patch 14 and 24 wide."""
+    """Build a CLIPSeg of transformers, with a ViT of patch size 14 and width 24."""
     common = {"intermediate_size": 40, "hidden_act": "gelu"}
     config = CLIPSegConfig(
         text_config={**common, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
@@ -75,14 +75,14 @@ def theirs_of(**sizes) -> CLIPSegForImageSegmentation:
     return CLIPSegForImageSegmentation(config).eval()
 
 
-def test_a_folder_of_transformers_making(tmp_path):
-    """hidden_states[i + 1] is what block i gives: both count the blocks from 0."""
+def test_folder_written_by_transformers_gives_the_same_logits(tmp_path):
+    """Both count blocks from 0: hidden_states[i + 1] is the output of block i."""
     theirs = theirs_of(extract_layers=[1, 5], decoder_num_attention_heads=2)
     theirs.save_pretrained(tmp_path)
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         published = load_model(tmp_path)
-    assert not said(recorded)
+    assert not published_warnings(recorded)
     model = published.model
     assert model.decoder.layers == (5, 1) and not model.backbone.quick_gelu
     images = (torch.rand(2, 3, 70, 70) * 255).byte()
@@ -91,13 +91,13 @@ def test_a_folder_of_transformers_making(tmp_path):
         expected = theirs(
             pixel_values=model.backbone.normalise(images), conditional_embeddings=conditional
         ).logits
-    found = logits(model, images, TEXTS)
-    assert float((found - expected).abs().max() / expected.std()) <= 1e-5
+    actual = logits(model, images, TEXTS)
+    assert float((actual - expected).abs().max() / expected.std()) <= 1e-5
     assert published.image_size == 352 and published.threshold is None
 
 
-def in_the_layout_of_2022(state: dict) -> dict:
-    """The first conversions had CLIP under `clipseg.`, and buffers of positions in it."""
+def with_names_of_2022(state: dict) -> dict:
+    """Rename weights as in files of 2022: prefix `clipseg.` and buffers of positions."""
     renamed = {
         "clipseg." + key.removeprefix("clip.") if key.startswith("clip.") else key: value
         for key, value in state.items()
@@ -108,17 +108,17 @@ def in_the_layout_of_2022(state: dict) -> dict:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_the_clip_in_a_file_of_2022_is_used(tmp_path, name):
+def test_clip_in_a_file_of_2022_is_used(tmp_path, name):
     theirs = theirs_of(extract_layers=[1, 5], decoder_num_attention_heads=2)
     theirs.save_pretrained(tmp_path)
-    state = in_the_layout_of_2022(theirs.state_dict())
+    state = with_names_of_2022(theirs.state_dict())
     (tmp_path / "model.safetensors").unlink()
     save = save_file if name == "model.safetensors" else torch.save
     save(state, tmp_path / name)
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         model = load_model(tmp_path).model
-    assert not said(recorded)
+    assert not published_warnings(recorded)
     images = (torch.rand(2, 3, 70, 70) * 255).byte()
     conditional = model.backbone.embed_text(TEXTS)
     with torch.inference_mode():
@@ -136,7 +136,7 @@ def start_training(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_folder, start_training])
-def test_weights_that_nothing_reads_are_named(folder, read):
+def test_warning_lists_ignored_weights(folder, read):
     file = folder / "model.safetensors"
     state = load_file(file)
     extra = {f"model.adapter.{number}.weight": torch.zeros(2) for number in range(5)}
@@ -144,36 +144,38 @@ def test_weights_that_nothing_reads_are_named(folder, read):
     save_file(state | extra, file)
     with pytest.warns(PublishedWarning) as recorded:
         read(folder)
-    (message,) = said(recorded)
-    of = len(state) + 5
+    (message,) = published_warnings(recorded)
+    count = len(state) + 5
     names = ", ".join(f"model.adapter.{number}.weight" for number in range(3))
-    assert message.endswith(f"5 of its {of} weights are not read: {names} and 2 more")
+    assert message.endswith(f"5 of its {count} weights are ignored: {names} and 2 more")
     assert str(folder) in message
 
 
-def test_the_clip_in_a_file_is_compared_with_that_of_the_model_that_starts_from_it(folder):
+def test_start_from_warns_if_the_clip_in_the_file_differs(folder):
     model = tiny_model()
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         start_from(model, folder / "model.safetensors")
-    assert not said(recorded)
+    assert not published_warnings(recorded)
     model.backbone.clip.visual.proj.mul_(2)
-    with pytest.warns(PublishedWarning, match="is another one than the backbone"):
+    with pytest.warns(PublishedWarning, match="differs from the backbone"):
         start_from(model, folder / "model.safetensors")
 
 
-def test_weights_of_another_backbone_are_refused(tmp_path):
+def test_weights_of_another_backbone_are_rejected(tmp_path):
     model = tiny_model()
     state = {f"model.decoder.{key}": value for key, value in model.decoder.state_dict().items()}
     content = torch.load(TOY_CHECKPOINT, weights_only=True)
     content["state_dict"] = state | {"model.backbone.image_head.weight": torch.zeros(2)}
     torch.save(content, tmp_path / "vit.ckpt")
-    with pytest.raises(ValueError, match=r"vit.ckpt: the model's backbone has no image_head.weigh"):
+    with pytest.raises(
+        ValueError, match=r"vit.ckpt: the model's backbone has no weights image_head"
+    ):
         start_from(model, tmp_path / "vit.ckpt")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_a_file_is_read_with_the_config_beside_it(folder, name):
+def test_config_in_the_same_folder_is_used(folder, name):
     model = load_model(folder).model
     if name != "model.safetensors":
         torch.save(load_file(folder / "model.safetensors"), folder / name)
@@ -184,68 +186,71 @@ def test_a_file_is_read_with_the_config_beside_it(folder, name):
         assert torch.equal(logits(again, images, TEXTS), logits(model, images, TEXTS))
 
 
-def test_layers_of_an_authors_file_are_assumed_or_given(tmp_path):
+def test_layers_of_an_authors_file_can_be_set(tmp_path):
     file, model = tmp_path / "rd8.pth", tiny_model(layers=(0, 2, 3))
     backbone = model.backbone
     write_original(file, model.decoder)
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         published = load_model(file, backbone, layers=[0, 2, 3])
-    assert not said(recorded)
+    assert not published_warnings(recorded)
     assert published.model.decoder.layers == (3, 2, 0)
     images = pictures()
     assert torch.equal(logits(published.model, images, TEXTS), logits(model, images, TEXTS))
-    with pytest.raises(ValueError, match="the file has 3 decoder blocks, the model taps 2"):
+    with pytest.raises(ValueError, match="the file has 3 decoder blocks, but the model taps 2"):
         load_model(file, backbone, layers=[0, 2])
 
 
-def test_assumed_layers_are_said(tmp_path):
+def test_warning_reports_assumed_layers(tmp_path):
     file, model = tmp_path / "rd8.pth", tiny_model(layers=(0, 1, 2), depth=24)
     write_original(file, model.decoder)
-    with pytest.warns(PublishedWarning, match=r"does not say which blocks.*: 7, 15, 19 are taken"):
+    with pytest.warns(
+        PublishedWarning, match=r"does not store the tapped layers.* 7, 15, 19 are assumed"
+    ):
         assert load_model(file, model.backbone).model.decoder.layers == (19, 15, 7)
 
 
-def test_a_folder_says_its_own_layers(folder):
-    with pytest.raises(ValueError, match=r"config.json says its layers, \[0, 2, 3\]"):
+def test_layers_of_a_folder_cannot_be_set(folder):
+    with pytest.raises(ValueError, match=r"config.json sets \[0, 2, 3\]"):
         load_model(folder, layers=[0, 1, 2])
 
 
-def test_another_activation_is_said(folder, tmp_path):
+def test_warning_reports_another_activation(folder, tmp_path):
     with pytest.warns(PublishedWarning) as recorded:
         load_model(folder, tiny_backbone(quick_gelu=False))
-    assert "trained on a CLIP with QuickGELU, the backbone has the exact GELU" in said(recorded)[0]
+    message = published_warnings(recorded)[0]
+    assert "trained on a CLIP with QuickGELU, but the backbone has the exact GELU" in message
     write_original(tmp_path / "rd8.pth", tiny_model().decoder)
     with pytest.warns(PublishedWarning, match="published decoders were trained on a CLIP with Qu"):
         load_model(tmp_path / "rd8.pth", tiny_backbone(quick_gelu=False), layers=[0, 2, 3])
 
 
-def test_another_clip_is_said(folder):
+def test_warning_reports_another_clip(folder):
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
-        load_model(folder, tiny_model().backbone)  # the same one, drawn again
-    assert not said(recorded)
+        load_model(folder, tiny_model().backbone)  # equal random weights
+    assert not published_warnings(recorded)
     other = tiny_model().backbone
     other.clip.visual.proj.mul_(2)
-    with pytest.warns(PublishedWarning, match="is another one than the backbone"):
+    with pytest.warns(PublishedWarning, match="differs from the backbone"):
         load_model(folder, other)
 
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
-def test_constants_of_the_preprocessor_are_taken_over_and_said(folder, file):
-    """transformers 5 keeps them in processor_config.json, which it asks first."""
+def test_constants_of_the_preprocessor_are_used_with_a_warning(folder, file):
+    """transformers 5 stores them in processor_config.json, which takes precedence."""
     constants = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
     if file == "processor_config.json":
         (folder / file).write_text(json.dumps({"image_processor": constants}))
     else:
         change(folder / file, **constants)
-    with pytest.warns(PublishedWarning, match="by its preprocessor's mean.*not by ImageNet's"):
+    with pytest.warns(PublishedWarning, match="with the preprocessor's mean.*not with ImageNet's"):
         backbone = load_model(folder).model.backbone
     image = torch.full((1, 3, 16, 16), 255, dtype=torch.uint8)
     assert torch.allclose(backbone.normalise(image), torch.tensor(2.0))
 
 
-def test_without_a_preprocessor_images_are_as_in_training(folder):
+def test_default_preprocessor_is_the_papers(folder):
     (folder / "preprocessor_config.json").unlink()
     published = load_model(folder)
     assert published.image_size == 352
@@ -257,55 +262,58 @@ def test_without_a_preprocessor_images_are_as_in_training(folder):
     ("size", "expected"),
     [(224, 224), ({"height": 96, "width": 96}, 96), ({"shortest_edge": 64}, 64)],
 )
-def test_sizes_of_all_versions_are_read(folder, size, expected):
+def test_image_sizes_of_all_versions_are_read(folder, size, expected):
     change(folder / "preprocessor_config.json", size=size)
     assert load_model(folder).image_size == expected
 
 
-def test_sizes_that_old_files_keep_a_second_time(folder):
-    """The published configs of 2022 have `vision_config_dict`, which counts."""
+def test_vision_config_dict_takes_precedence(folder):
+    """The published configs of 2022 have `vision_config_dict`."""
     config = json.loads((folder / "config.json").read_text())
-    whole = config["vision_config"]
+    vision = config["vision_config"]
     change(
         folder / "config.json",
-        vision_config={**whole, "patch_size": 32},
+        vision_config={**vision, "patch_size": 32},
         vision_config_dict={"patch_size": 16},
         text_config_dict=None,
     )
     assert load_model(folder).model.backbone.shape.patch_size == 16
 
 
-# ---- refusals: one line that names the file
+# ---- rejected files: one line with the file name
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model_type": "clip"}, "describes 'clip', not 'clipseg'"),
-        ({"extract_layers": [3, 2, 0]}, "do not rise"),
+        ({"model_type": "clip"}, "model_type is 'clip', not 'clipseg'"),
+        ({"extract_layers": [3, 2, 0]}, "must be in ascending order"),
         ({"extract_layers": [0, 2, 9]}, r"layers \[0, 2, 9\] must be"),
-        ({"conditional_layer": 1}, "conditional_layer is 1"),
-        ({"text_config": {"vocab_size": 30}}, "its 30 tokens are not CLIP's 49408"),
+        ({"conditional_layer": 1}, "conditional_layer must be 0, not 1"),
+        ({"text_config": {"vocab_size": 30}}, "vocab_size 30 and eos_token_id 49407 are not"),
         ({"vision_config": {"hidden_act": "gelu"}}, "hidden_act"),
         ({"text_config": {"layer_norm_eps": 1e-6}}, "layer_norm_eps"),
-        ({"decoder_num_attention_heads": 3}, "the 3 heads do not divide"),
-        ({"vision_config": {"num_hidden_layers": 4, "hidden_size": 24}}, "its CLIP is another"),
+        ({"decoder_num_attention_heads": 3}, "dim 8 must be divisible by its heads 3"),
+        (
+            {"vision_config": {"num_hidden_layers": 4, "hidden_size": 24}},
+            "its CLIP does not fit the configuration",
+        ),
     ],
 )
-def test_what_is_unknown_is_refused(folder, changes, reason):
+def test_unsupported_settings_are_rejected(folder, changes, reason):
     change(folder / "config.json", **changes)
     with pytest.raises(ValueError, match=reason) as error:
         load_model(folder)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_pixels_that_are_not_brought_to_0_to_1_are_refused(folder):
+def test_rescaling_to_minus_1_to_1_is_rejected(folder):
     change(folder / "preprocessor_config.json", rescale_factor=1 / 127.5)
-    with pytest.raises(ValueError, match="does not bring pixels to 0 to 1"):
+    with pytest.raises(ValueError, match=r"does not scale pixels to \[0, 1\]"):
         load_model(folder)
 
 
-def test_missing_and_broken_files_are_named(folder, tmp_path):
+def test_error_reports_missing_and_corrupt_files(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*nothing"):
         load_model(tmp_path / "nothing")
     (folder / "model.safetensors").unlink()
@@ -320,26 +328,28 @@ def test_missing_and_broken_files_are_named(folder, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
-def test_a_checkpoint_under_another_name_is_refused(tmp_path, suffix):
+def test_checkpoint_with_another_suffix_is_rejected(tmp_path, suffix):
     file = tmp_path / f"best{suffix}"
     shutil.copy(TOY_CHECKPOINT, file)
-    with pytest.raises(ValueError, match=r"a checkpoint of `fit`: rename it to \.ckpt") as error:
+    with pytest.raises(
+        ValueError, match=r"this is a checkpoint of `fit`\. Rename it to \.ckpt"
+    ) as error:
         load_model(file)
     assert str(file) in str(error.value)
 
 
-def test_a_clip_of_other_sizes_needs_its_config(folder):
+def test_clip_of_other_sizes_needs_its_config(folder):
     save_file(load_file(folder / "model.safetensors"), folder / "alone.safetensors")
     with pytest.raises(
-        ValueError, match=r"its CLIP is another one: .*put its config.json beside"
+        ValueError, match=r"its CLIP does not fit the configuration: .*Put its config.json into"
     ) as error:
         load_model(folder / "alone.safetensors")
     reason = str(error.value).removeprefix(str(folder))
-    assert re.search(r'key\(s\) in state_dict: "[^"]+" and \d+ more;', reason)
+    assert re.search(r'key\(s\) in state_dict: "[^"]+" and \d+ more\.', reason)
     assert len(reason) < 250
 
 
-def test_pixels_of_another_range_are_refused(folder):
+def test_disabled_rescaling_is_rejected(folder):
     change(folder / "preprocessor_config.json", rescale_factor=1.0)
-    with pytest.raises(ValueError, match="does not bring pixels to 0 to 1"):
+    with pytest.raises(ValueError, match=r"does not scale pixels to \[0, 1\]"):
         load_model(folder)

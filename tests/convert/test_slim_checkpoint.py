@@ -1,4 +1,4 @@
-"""A checkpoint cut down to its use."""
+"""Checkpoints of reduced size."""
 
 import sys
 
@@ -12,7 +12,7 @@ from clipseg_pl.training.module import CLIPSegModule
 from tests.command import arguments, results, run
 
 
-def test_a_slim_checkpoint_is_small_and_segments_the_same(trained, tmp_path, monkeypatch):
+def test_slim_checkpoint_is_small_and_gives_the_same_masks(trained, tmp_path, monkeypatch):
     full, slim = trained / "checkpoints" / "last.ckpt", tmp_path / "slim.ckpt"
     monkeypatch.setattr(sys, "argv", ["slim_checkpoint", str(full), str(slim)])
     slim_checkpoint.main()
@@ -24,21 +24,21 @@ def test_a_slim_checkpoint_is_small_and_segments_the_same(trained, tmp_path, mon
     np.testing.assert_allclose(one, other, atol=2e-3)
 
 
-def test_a_slim_checkpoint_can_be_validated(trained, miniature, tmp_path):
+def test_slim_checkpoint_can_be_validated(trained, miniature, tmp_path):
     slim = tmp_path / "slim.ckpt"
     slim_checkpoint.slim(trained / "checkpoints" / "last.ckpt", slim)
     run(*arguments("validate", miniature, tmp_path / "run", f"--ckpt_path={slim}"))
     assert results(tmp_path / "run")["step"] == 3
 
 
-def test_a_slim_checkpoint_knows_what_its_training_left_out(trained, tmp_path):
+def test_slim_checkpoint_stores_excluded_classes(trained, tmp_path):
     content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     torch.save({**content, "excluded": ["dog"]}, tmp_path / "full.ckpt")
     slim_checkpoint.slim(tmp_path / "full.ckpt", tmp_path / "slim.ckpt")
     assert torch.load(tmp_path / "slim.ckpt", weights_only=True)["excluded"] == ["dog"]
 
 
-def test_a_slim_checkpoint_keeps_threshold_and_cut(trained, tmp_path):
+def test_slim_checkpoint_stores_threshold_and_absent_cut(trained, tmp_path):
     source, slim = trained / "checkpoints" / "last.ckpt", tmp_path / "slim.ckpt"
     slim_checkpoint.slim(source, slim)
     full, small = (torch.load(file, weights_only=True) for file in (source, slim))
@@ -46,7 +46,7 @@ def test_a_slim_checkpoint_keeps_threshold_and_cut(trained, tmp_path):
         assert small[key] == full[key] is not None
 
 
-def test_an_older_checkpoint_is_cut_down_without_a_cut(trained, tmp_path):
+def test_older_checkpoint_without_absent_cut_is_supported(trained, tmp_path):
     content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     del content["absent_cut"]
     torch.save(content, tmp_path / "old.ckpt")
@@ -55,7 +55,7 @@ def test_an_older_checkpoint_is_cut_down_without_a_cut(trained, tmp_path):
     assert module.absent_cut is None and module.threshold == content["threshold"]
 
 
-def test_other_files_are_refused(tmp_path):
+def test_other_files_are_rejected(tmp_path):
     (tmp_path / "text.ckpt").write_text("nothing")
     with pytest.raises(ValueError, match=r"text.ckpt: not a checkpoint"):
         slim_checkpoint.slim(tmp_path / "text.ckpt", tmp_path / "slim.ckpt")

@@ -1,4 +1,4 @@
-"""Folders that we write are read by transformers, to our logits, and come back bit-equal."""
+"""Folders written for transformers give the same logits there and load with equal weights."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ def picture(side: int) -> Image.Image:
 
 
 def theirs(folder, image: Image.Image, texts=TEXTS, dtype=torch.float32) -> torch.Tensor:
-    """Logits by transformers alone, from the folder alone."""
+    """Compute logits with transformers, from the folder only."""
     model = CLIPSegForImageSegmentation.from_pretrained(folder).to(dtype)
     processor = CLIPSegProcessor.from_pretrained(folder)
     inputs = processor(text=texts, images=[image] * len(texts), padding=True, return_tensors="pt")
@@ -47,7 +47,7 @@ def ours(model: CLIPSeg, image: Image.Image, texts=TEXTS) -> torch.Tensor:
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Largest difference, in standard deviations."""
+    """Return the largest difference, relative to the standard deviation."""
     assert one.shape == other.shape
     return float((one - other).abs().max() / other.std())
 
@@ -66,9 +66,9 @@ def same_weights(one: CLIPSeg, other: CLIPSeg) -> bool:
         {"layers": (0, 1, 2, 4), "dim": 16, "patch": 8},
     ],
 )
-def test_transformers_gives_our_logits_and_we_get_our_model_back(tmp_path, sizes):
+def test_transformers_gives_the_same_logits_and_the_model_can_be_loaded(tmp_path, sizes):
     model = tiny_model(**sizes)
-    side = 5 * model.backbone.shape.patch_size  # not the 3 patches that CLIP's positions are for
+    side = 5 * model.backbone.shape.patch_size  # CLIP's position embeddings are for 3 patches
     write_hugging_face(tmp_path, model, side, threshold=0.2)
     image = picture(side)
     expected = ours(model, image)
@@ -81,7 +81,7 @@ def test_transformers_gives_our_logits_and_we_get_our_model_back(tmp_path, sizes
     assert torch.equal(ours(back.model, image), expected)
 
 
-def test_the_toy_model_with_its_pruned_vocabulary(tmp_path):
+def test_toy_model_with_its_pruned_vocabulary(tmp_path):
     toy = Segmenter.from_checkpoint("toy")
     write_hugging_face(tmp_path, toy.model, toy.image_size, toy.threshold)
     image = picture(toy.image_size)
@@ -92,38 +92,38 @@ def test_the_toy_model_with_its_pruned_vocabulary(tmp_path):
     assert torch.equal(ours(back.model, image), expected)
 
 
-def test_their_tokenizer_gives_our_ids(tmp_path):
+def test_transformers_tokenizer_gives_the_same_ids(tmp_path):
     model = tiny_model()
     write_hugging_face(tmp_path, model, 48, None)
     processor = CLIPSegProcessor.from_pretrained(tmp_path)
     texts = [*TEXTS, "naïve café", "it's 2x4 -- \n two", "日本", "a " * 100]
     context = model.backbone.clip.context_length
     expected = model.backbone.text_encoder.tokenizer(texts)
-    found = processor.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+    actual = processor.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
     ends = expected.argmax(1, keepdim=True)
-    read = torch.arange(context) <= ends  # what follows the end is padding, theirs and ours
-    assert torch.equal(found["input_ids"][read], expected[read])
+    used = torch.arange(context) <= ends  # the padding after the end token may differ
+    assert torch.equal(actual["input_ids"][used], expected[used])
     assert vocabulary(model.backbone.text_encoder) == processor.tokenizer.get_vocab()
 
 
-def test_photos_are_brought_to_a_multiple_of_the_patch(tmp_path):
+def test_image_size_is_rounded_to_a_multiple_of_the_patch(tmp_path):
     write_hugging_face(tmp_path, tiny_model(patch=14), 352, None)
     size = json.loads((tmp_path / "preprocessor_config.json").read_text())["size"]
     assert size == {"height": 350, "width": 350}
 
 
-def test_other_constants_are_kept(tmp_path):
+def test_other_normalisation_constants_are_stored(tmp_path):
     model = tiny_model()
     model.backbone.mean.fill_(0.4)
     model.backbone.std.copy_(torch.tensor([0.3, 0.25, 0.48145466]).view(3, 1, 1))
     write_hugging_face(tmp_path, model, 48, None)
     assert distance(theirs(tmp_path, picture(48)), ours(model, picture(48))) <= TOLERANCE
-    with pytest.warns(UserWarning, match="not by ImageNet's"):
+    with pytest.warns(UserWarning, match="not with ImageNet's"):
         back = load_model(tmp_path)
     assert torch.equal(back.model.backbone.std, model.backbone.std)
 
 
-def test_what_transformers_does_not_know_is_refused(tmp_path):
+def test_unsupported_models_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="patches of 16 pixels, not 8"):
         write_hugging_face(tmp_path, tiny_model(head="refined", patch=8), 48, None)
     deconv = CLIPSeg(tiny_backbone(), lambda shape: DeconvDecoder(shape, layer=2))
@@ -137,25 +137,27 @@ def test_what_transformers_does_not_know_is_refused(tmp_path):
 
 
 def test_published_rd16_on_a_real_photo(real_data, tmp_path):
-    """The authors' file to Hugging Face, read by transformers, and back."""
+    """Converts the authors' file to Hugging Face's format and back, and compares logits."""
     file = real_data / "weights" / "rd16-uni.pth"
     raw = torch.load(file, map_location="cpu", weights_only=True)
     backbone = CLIPBackbone(pretrained=False)
-    with pytest.warns(UserWarning, match="3, 7, 9 are taken"):
+    with pytest.warns(UserWarning, match="3, 7, 9 are assumed"):
         source = load_model(file, backbone)
     write_hugging_face(tmp_path, source.model, source.image_size, None)
     photo = next((real_data / "phrasecut_coco").rglob("*.jpg"))
     pixels = torch.from_numpy(read_image(photo)).permute(2, 0, 1)[None]
     squashed = F.interpolate(pixels, (352, 352), mode="bilinear", antialias=True)
     image = Image.fromarray(squashed[0].permute(1, 2, 0).numpy())
-    # trained on the real CLIP, the decoder enlarges the rounding of a random one: in float32 we
-    # and they are 1e-4 away from what float64 gives
+    # the decoder was trained on the real CLIP and amplifies rounding errors of a random CLIP: in
+    # float32, both implementations differ from float64 by 1e-4
     double = ours(copy.deepcopy(source.model).double(), image, TEXTS[:2])
-    assert distance(double[:1], double[1:]) > 0.1  # the prompt is felt
-    drawn = CLIPSeg(backbone, FiLMDecoder).eval()  # one of random weights does not
-    (tmp_path / "drawn").mkdir()
-    write_hugging_face(tmp_path / "drawn", drawn, 352, None)
-    close = distance(theirs(tmp_path / "drawn", image, TEXTS[:2]), ours(drawn, image, TEXTS[:2]))
+    assert distance(double[:1], double[1:]) > 0.1  # the prompt has an effect
+    untrained = CLIPSeg(backbone, FiLMDecoder).eval()  # a random decoder does not amplify errors
+    (tmp_path / "untrained").mkdir()
+    write_hugging_face(tmp_path / "untrained", untrained, 352, None)
+    close = distance(
+        theirs(tmp_path / "untrained", image, TEXTS[:2]), ours(untrained, image, TEXTS[:2])
+    )
     assert close <= TOLERANCE
     assert distance(theirs(tmp_path, image, TEXTS[:2], torch.float64), double) <= TOLERANCE
     assert distance(theirs(tmp_path, image, TEXTS[:2]), double.float()) <= 1e-3
@@ -165,4 +167,4 @@ def test_published_rd16_on_a_real_photo(real_data, tmp_path):
     assert len(raw) - len(used) == 2 and state.keys() == used.keys()
     assert all(torch.equal(state[key], used[key]) for key in used)
     for file in tmp_path.rglob("model.safetensors"):
-        file.unlink()  # 600 MB, which pytest would keep
+        file.unlink()  # 600 MB that pytest would not delete

@@ -1,4 +1,4 @@
-"""Weights that a model has no place for are refused by every reader that knows its model."""
+"""Files with unexpected weights are rejected."""
 
 import shutil
 from pathlib import Path
@@ -35,8 +35,8 @@ def read_checkpoint(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_clip, read_vit, read_checkpoint])
-def test_weights_without_a_place_are_refused_by_name(tmp_path, monkeypatch, read):
+def test_unexpected_weights_are_rejected(tmp_path, monkeypatch, read):
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
-    with pytest.raises(ValueError, match=r"adapter\.weight") as refused:
+    with pytest.raises(ValueError, match=r"adapter\.weight") as error:
         read(tmp_path)
-    assert str(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)

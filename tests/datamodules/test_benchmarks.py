@@ -1,4 +1,4 @@
-"""Every benchmark's datamodule on its layout, toy and real."""
+"""Datamodules of the benchmarks, on the toy world and on real data."""
 
 import pytest
 import torch
@@ -24,49 +24,49 @@ def samples(data, count=4):
 
 
 @pytest.mark.parametrize("fold", range(4))
-def test_pascal_5i_asks_for_classes_of_the_fold_with_supports(miniature, fold):
+def test_pascal_5i_uses_classes_of_the_fold_with_supports(miniature, fold):
     data = Pascal5iDataModule(str(miniature), **SIZE, fold=fold, shots=2)
     batch = collate(samples(data))
     names = [data.classes.names[c] for c in batch["class_id"].tolist()]
     assert set(names) <= set(fold_classes(fold)) == set(data.held_out)
     assert batch["text_prompt"] == [f"a photo of a {name}." for name in names]
     assert torch.bincount(batch["prompt_index"]).tolist() == [2] * len(names)
-    assert (batch["target_size"] == 320).all()  # the photos' longer side
+    assert (batch["target_size"] == 320).all()  # the long side of the photos
     assert batch["query_mask"].flatten(1).any(1).all()
 
 
-def test_pascal_5i_takes_every_photo_with_enough_pixels(miniature):
+def test_pascal_5i_uses_every_photo_with_enough_pixels(miniature):
     data = Pascal5iDataModule(str(miniature), **SIZE, fold=2)
     data.setup("validate")
     photos = open_voc(miniature, augmented=True)
     listed = (miniature / "lists/pfenet/val.txt").read_text().split("\n")
     names = [line.split("/")[1].split(".")[0] for line in listed if line]
     labels = range(11, 16)
-    wanted = [
+    expected = [
         n for n in names if any((photos.labels(n) == k).sum() >= SUPPORT_PIXELS for k in labels)
     ]
-    assert [episode.query for episode in data.datasets["val"].episodes] == wanted
-    assert data.sizes() == {"val": len(wanted)}
+    assert [episode.query for episode in data.datasets["val"].episodes] == expected
+    assert data.sizes() == {"val": len(expected)}
 
 
-def test_pascal_5i_of_hsnet_are_1000_squares(miniature):
+def test_hsnet_pascal_5i_has_1000_square_samples(miniature):
     data = Pascal5iDataModule(str(miniature), **SIZE, episodes="hsnet")
     batch = collate(samples(data))
     assert data.sizes() == {"val": 1000} and (batch["target_size"] == 64).all()
 
 
-def test_coco_trains_on_60_classes_and_asks_for_the_other_20(miniature):
+def test_coco_20i_trains_on_60_classes_and_evaluates_the_other_20(miniature):
     data = COCO20iDataModule(str(miniature), **SIZE, fold=1)
     data.setup("fit")
     trained = set(data.datasets["train"].source.phrases)
-    asked = {data.classes.names[e.class_id] for e in data.datasets["val"].episodes}
-    assert asked <= set(data.excluded) and not trained & set(data.excluded)
+    evaluated = {data.classes.names[e.class_id] for e in data.datasets["val"].episodes}
+    assert evaluated <= set(data.excluded) and not trained & set(data.excluded)
     assert data.sizes()["val"] == 1000 and len(data.excluded) == 20
     batch = collate(samples(data))
-    assert set(batch["text_prompt"]) <= asked and len(batch["prompt_index"]) == 4
+    assert set(batch["text_prompt"]) <= evaluated and len(batch["prompt_index"]) == 4
 
 
-def test_zero_shot_asks_21_times_about_every_photo(miniature):
+def test_zero_shot_has_21_prompts_per_photo(miniature):
     data = PascalZeroShotDataModule(str(miniature), **SIZE, unseen=4)
     batch = collate(samples(data))
     assert data.sizes() == {"val": 40} and len(batch["query_image"]) == 4
@@ -74,27 +74,27 @@ def test_zero_shot_asks_21_times_about_every_photo(miniature):
     assert batch["class_id"].tolist() == list(range(21)) * 4
     masks = batch["query_mask"].view(4, 21, 64, 64).sum(1)
     valid = batch["valid_mask"].view(4, 21, 64, 64)[:, 0]
-    assert torch.equal(masks, valid.long())  # each counted pixel belongs to one class
+    assert torch.equal(masks, valid.long())  # each valid pixel belongs to one class
     assert {data.classes.names[c] for c in data.classes.unseen} == {
         *("cow", "motorbike", "airplane", "sofa"),
     }
 
 
-def test_generalised_prompts_ask_what_fits_the_category(miniature):
+def test_generalised_prompts_fit_the_category(miniature):
     data = LVISPromptsDataModule(str(miniature), **SIZE)
-    made = samples(data, 40)
+    loaded = samples(data, 40)
     lvis = data.datasets["val"].lvis
-    asked = {
+    phrases = {
         lvis.names[pair.category]: [prompt["phrase"] for prompt in sample["prompts"]]
-        for pair, sample in zip(data.datasets["val"].pairs, made, strict=False)
+        for pair, sample in zip(data.datasets["val"].pairs, loaded, strict=False)
     }
-    assert asked["motorcycle"] == ["ride on", "has wheels"]
-    assert asked["chair"] == ["sit on", "has legs"] and asked["bird"] == ["can fly", "has legs"]
-    assert "train (railroad vehicle)" not in asked
-    assert all(prompt["query_mask"].any() for sample in made for prompt in sample["prompts"])
+    assert phrases["motorcycle"] == ["ride on", "has wheels"]
+    assert phrases["chair"] == ["sit on", "has legs"] and phrases["bird"] == ["can fly", "has legs"]
+    assert "train (railroad vehicle)" not in phrases
+    assert all(prompt["query_mask"].any() for sample in loaded for prompt in sample["prompts"])
 
 
-def test_lvis_names_are_phrases_of_things_that_cover_enough(miniature):
+def test_lvis_names_are_phrases_of_large_objects(miniature):
     exclusion = Exclusion("fold_0")
     data = LVISNamesDataModule(str(miniature), **SIZE, exclusion=exclusion)
     data.setup("fit")
@@ -107,43 +107,43 @@ def test_lvis_names_are_phrases_of_things_that_cover_enough(miniature):
         share = source.mask(task).mean()
         assert share > 0.03 and abs(share - source.lvis.area(source.pairs[task])) < 0.02
         assert task in source.tasks_of_phrase(source.phrase(task))
-        beside = [
+        same_photo = [
             k for k, pair in enumerate(source.pairs) if pair.image == source.pairs[task].image
         ]
-        assert source.tasks_of_image(task).tolist() == beside and task in beside
+        assert source.tasks_of_image(task).tolist() == same_photo and task in same_photo
         present = {source.phrases[row] for row in source.possible_phrases(task)}
-        annotated = source.lvis.categories(source.pairs[task].image)  # the small ones too
+        annotated = source.lvis.categories(source.pairs[task].image)  # including small objects
         names = {source.lvis.names[category] for category in annotated}
         assert present == names & set(source.phrases)
 
 
 @pytest.mark.parametrize(
-    ("build", "said"),
+    ("build", "message"),
     [
-        (lambda: Pascal5iDataModule(fold=4), "fold 4: there are 0 to 3"),
-        (lambda: COCO20iDataModule(fold=-1), "fold -1: there are 0 to 3"),
-        (lambda: PascalZeroShotDataModule(unseen=5), "unseen 5: there are 2, 4, 6, 8, 10"),
-        (lambda: Pascal5iDataModule(shots=0), "shots 0"),
+        (lambda: Pascal5iDataModule(fold=4), "fold must be 0 to 3, not 4"),
+        (lambda: COCO20iDataModule(fold=-1), "fold must be 0 to 3, not -1"),
+        (lambda: PascalZeroShotDataModule(unseen=5), "must be one of 2, 4, 6, 8, 10, not 5"),
+        (lambda: Pascal5iDataModule(shots=0), "shots must be >= 1, not 0"),
     ],
 )
-def test_benchmarks_that_do_not_exist_are_refused(build, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_benchmark_settings_raise(build, message):
+    with pytest.raises(ValueError, match=message):
         build()
 
 
-def test_masks_are_not_predicted_for_parts_of_photos(miniature):
+def test_predict_on_parts_of_photos_raises(miniature):
     for kind in (Pascal5iDataModule, LVISPromptsDataModule):
         with pytest.raises(ValueError, match="predict needs whole photos"):
             kind(str(miniature), **SIZE).setup("predict")
 
 
-def test_benchmarks_are_not_to_train_on(miniature):
+def test_training_on_evaluation_benchmarks_raises(miniature):
     for kind in (Pascal5iDataModule, PascalZeroShotDataModule, LVISPromptsDataModule):
-        with pytest.raises(ValueError, match="train"):
+        with pytest.raises(ValueError, match="for evaluation only: train"):
             kind(str(miniature), **SIZE).setup("fit")
 
 
-def test_real_photos_are_found_by_the_rule_of_2048_pixels(real_data):
+def test_real_episodes_follow_the_2048_pixel_rule(real_data):
     root = real_data / "voc2012_mini"
     photos = open_voc(root, augmented=True)
     names = [line.split("/")[1].split(".")[0] for line in (root / "lists/pfenet/val.txt").open()]
@@ -151,12 +151,12 @@ def test_real_photos_are_found_by_the_rule_of_2048_pixels(real_data):
         data = Pascal5iDataModule(str(root), **SIZE, fold=fold)
         data.setup("validate")
         labels = range(5 * fold + 1, 5 * fold + 6)
-        wanted = [
+        expected = [
             name
             for name in names
             if any((photos.labels(name) == label).sum() >= SUPPORT_PIXELS for label in labels)
         ]
-        asked = [episode.query for episode in data.datasets["val"].episodes]
-        assert set(asked) <= set(wanted)
-        assert len(wanted) - len(asked) == sum(data.skipped["val"].values())
+        queries = [episode.query for episode in data.datasets["val"].episodes]
+        assert set(queries) <= set(expected)
+        assert len(expected) - len(queries) == sum(data.skipped["val"].values())
         assert collate(samples(data))["query_mask"].flatten(1).any(1).all()

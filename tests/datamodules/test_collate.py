@@ -1,3 +1,5 @@
+"""Collating samples into batches."""
+
 import torch
 
 from clipseg_pl.sample import Prompt, Sample, collate, has_support
@@ -23,7 +25,7 @@ def sample(shade, *prompts):
     return Sample(query_image=image, query_size=(40 + shade, 60), prompts=list(prompts))
 
 
-def test_prompts_and_supports_point_back_to_their_owners():
+def test_prompts_index_images_and_supports_index_prompts():
     batch = collate(
         [
             sample(1, prompt("a", 2), prompt("b", weight=1.0)),
@@ -46,14 +48,14 @@ def test_prompts_and_supports_point_back_to_their_owners():
     assert batch["query_mask"].flatten(1).all(1).tolist() == [True, True, False, True, True, True]
 
 
-def test_without_any_support_the_visual_prompts_are_empty():
+def test_batch_without_supports_has_no_visual_prompts():
     batch = collate([sample(1, prompt("a")), sample(2, prompt("b"), prompt("c"))])
     assert batch["visual_prompt"].shape == (0, 3, 4, 6)
     assert batch["prompt_index"].shape == (0,) and batch["prompt_index"].dtype == torch.int64
     assert not has_support(batch).any()
 
 
-def test_no_samples_make_an_empty_batch():
+def test_no_samples_give_an_empty_batch():
     batch, whole = collate([]), collate([sample(1, prompt("a", 1))])
     assert batch.keys() == whole.keys() and all(len(value) == 0 for value in batch.values())
     tensors = {key: value for key, value in whole.items() if torch.is_tensor(value)}
@@ -61,7 +63,7 @@ def test_no_samples_make_an_empty_batch():
     assert not has_support(batch).any()
 
 
-def test_types_are_those_of_the_contract():
+def test_tensors_have_the_documented_types():
     for samples in ([], [sample(1, prompt("a"))], [sample(1, prompt("a", 1))]):
         batch = collate(samples)
         types = {

@@ -1,4 +1,4 @@
-"""What holds for all datamodules: nothing to read is refused, loaders need no Trainer."""
+"""Properties of all datamodules: empty datasets raise, and loaders work without a Trainer."""
 
 import json
 import pickle
@@ -34,7 +34,7 @@ def lvis_without_annotations(root):
 
 
 def empty_lists(root):
-    """Every list of what to evaluate is there, and empty."""
+    """Empty every list of samples, but keep the files."""
     for file in root.glob("lists/**/*.txt"):
         file.write_text("")
     (root / "VOC2012/ImageSets/Segmentation/val.txt").write_text("")
@@ -47,7 +47,7 @@ def empty_lists(root):
 
 @pytest.fixture(scope="module")
 def emptied(miniature, tmp_path_factory):
-    """The miniature with empty lists; nobody may write to it."""
+    """The miniature with empty lists; tests must not write to it."""
     root = tmp_path_factory.mktemp("emptied") / "root"
     shutil.copytree(miniature, root, ignore=shutil.ignore_patterns("train*2017", "own"))
     for split in ("train2017", "val2017"):
@@ -68,21 +68,19 @@ def emptied(miniature, tmp_path_factory):
         (LVISNamesDataModule, {}, "val split .*lvis_v1_val.json lists 40 photos and 0 masks"),
     ],
 )
-def test_nothing_to_evaluate_is_refused_with_what_was_found(emptied, kind, settings, listed, stage):
-    with pytest.raises(ValueError, match=f"nothing to evaluate: the {listed}") as refused:
+def test_empty_evaluation_split_raises_and_names_the_list(emptied, kind, settings, listed, stage):
+    with pytest.raises(ValueError, match=f"nothing to evaluate: the {listed}") as error:
         kind(str(emptied), **SIZE, **settings).setup(stage)
-    assert f"below {emptied} has no usable samples" in str(refused.value)
+    assert f"in {emptied} has no usable samples" in str(error.value)
 
 
-def test_nothing_to_evaluate_on_phrasecut_is_refused(emptied):
+def test_empty_phrasecut_split_raises(emptied):
     for split, stage in (("val", "validate"), ("test", "test"), ("test", "predict")):
-        with pytest.raises(
-            ValueError, match=rf"refer_{split}\.json: no usable task among 0 listed"
-        ):
+        with pytest.raises(ValueError, match=rf"refer_{split}\.json: no usable task among 0"):
             PhraseCutDataModule(str(emptied), **SIZE).setup(stage)
 
 
-def test_episodes_that_cannot_be_used_are_counted(miniature, emptied, tmp_path):
+def test_unusable_episodes_are_counted(miniature, emptied, tmp_path):
     shutil.copytree(emptied / "lists", tmp_path / "lists")
     (tmp_path / "VOC2012").symlink_to(miniature / "VOC2012")
     lone = (miniature / "lists/hsnet/pascal/val/fold0.txt").read_text().splitlines()[0]
@@ -99,16 +97,16 @@ def test_episodes_that_cannot_be_used_are_counted(miniature, emptied, tmp_path):
         (
             LVISNamesDataModule,
             {"exclusion": Exclusion("affordances"), "prompting": PARTNERS_ONLY},
-            "train split .*_train.json lists 40 photos and 0 masks; skipped: 0 whose phrases name",
+            "train split .*_train.json lists 40 photos and 0 masks; skipped: 0 whose phrases cont",
         ),
     ],
 )
-def test_nothing_to_train_on_is_refused(emptied, kind, settings, listed):
+def test_empty_training_split_raises(emptied, kind, settings, listed):
     with pytest.raises(ValueError, match=f"nothing to train on: the {listed}"):
         kind(str(emptied), **SIZE, **settings).setup("fit")
 
 
-def test_training_that_leaves_everything_out_is_refused(tmp_path):
+def test_training_split_without_remaining_phrases_raises(tmp_path):
     write_photos(tmp_path, [["dog"], ["cat"], ["tree"]])
     data = own(tmp_path, prompting=PARTNERS_ONLY)
     with pytest.raises(
@@ -117,7 +115,7 @@ def test_training_that_leaves_everything_out_is_refused(tmp_path):
         data.setup("fit")
 
 
-def test_a_rank_without_samples_is_no_error(miniature):
+def test_rank_without_samples_gets_an_empty_batch(miniature):
     data = PascalZeroShotDataModule(str(miniature), **{**SIZE, "batch_size": 64})
     data.setup("validate")
     data.trainer = type("Trainer", (), {"global_rank": 1, "world_size": 2})()
@@ -130,7 +128,7 @@ def test_a_rank_without_samples_is_no_error(miniature):
 
 @pytest.fixture(scope="module")
 def with_lone_phrases(miniature, tmp_path_factory):
-    """The miniature, but one class of COCO-20i is shown by one photo alone."""
+    """The miniature, except that only one photo shows one class of COCO-20i."""
     root = tmp_path_factory.mktemp("lone")
     for folder in ("VGPhraseCut_v0", "COCO2014", "LVIS"):
         (root / folder).symlink_to(miniature / folder)
@@ -143,25 +141,25 @@ def with_lone_phrases(miniature, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", TRAINED)
-def test_phrases_without_a_partner_are_left_out_where_they_are_not_wanted(with_lone_phrases, kind):
-    every, some = (
+def test_phrases_without_partner_can_be_excluded(with_lone_phrases, kind):
+    every, paired = (
         kind(str(with_lone_phrases), **SIZE, prompting=prompting)
         for prompting in (Prompting(negative_prob=0.0), PARTNERS_ONLY)
     )
-    for data in (every, some):
+    for data in (every, paired):
         data.setup("fit")
-    train = some.datasets["train"]
-    left_out = some.skipped[some.split_name("train")]["whose phrases have no partner"]
-    assert len(every.datasets["train"]) - len(train) == left_out
-    assert kind is PhraseCutDataModule or left_out
+    train = paired.datasets["train"]
+    skipped = paired.skipped[paired.split_name("train")]["whose phrases have no partner"]
+    assert len(every.datasets["train"]) - len(train) == skipped
+    assert kind is PhraseCutDataModule or skipped
     for epoch in range(2):
         for task in range(len(train)):
             (prompt,) = train[epoch, task]["prompts"]
             assert prompt["supports"] and prompt["mix_weight"] == 0
-    assert len(every.datasets["val"]) == len(some.datasets["val"])
+    assert len(every.datasets["val"]) == len(paired.datasets["val"])
 
 
-def test_coco_20i_evaluates_phrases_in_their_form(miniature):
+def test_coco_20i_evaluation_uses_the_evaluation_form(miniature):
     prompting = Prompting(evaluation_form="a photo of a {}.")
     data = COCO20iDataModule(str(miniature), **SIZE, prompting=prompting)
     data.setup("validate")
@@ -178,14 +176,14 @@ def own(root, **settings):
 
 
 @pytest.mark.parametrize("kind", [*TRAINED, ImageFolderDataModule])
-def test_batches_can_be_looked_at_without_a_trainer(miniature, tmp_path, kind):
+def test_loaders_work_without_a_trainer(miniature, tmp_path, kind):
     if kind is ImageFolderDataModule:
         write_photos(tmp_path, [["dog", "cat"]] * 10)
     data = own(tmp_path) if kind is ImageFolderDataModule else kind(str(miniature), **SIZE)
     data.setup("fit")
     loader = data.train_dataloader()
     size = len(data.datasets["train"])
-    assert len(loader) == -(-size // 4)  # an epoch
+    assert len(loader) == -(-size // 4)  # one epoch
     batch = next(iter(loader))
     assert batch["query_image"].shape == (4, 3, 32, 32)
     again = next(iter(data.train_dataloader()))
@@ -197,7 +195,7 @@ def test_batches_can_be_looked_at_without_a_trainer(miniature, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", EVALUATED)
-def test_batches_of_benchmarks_can_be_looked_at_without_a_trainer(miniature, kind):
+def test_benchmark_loaders_work_without_a_trainer(miniature, kind):
     data = kind(str(miniature), **SIZE)
     data.setup("validate")
     assert len(next(iter(data.val_dataloader()))["query_image"]) == 4
@@ -205,7 +203,7 @@ def test_batches_of_benchmarks_can_be_looked_at_without_a_trainer(miniature, kin
     assert len(next(iter(data.test_dataloader()))["query_image"]) == 4
 
 
-def test_photos_can_be_looked_at_without_a_trainer(tmp_path):
+def test_photo_loader_works_without_a_trainer(tmp_path):
     write_photos(tmp_path, [["dog"]] * 3)
     data = PhotosDataModule([str(tmp_path / "images")], ["a dog"], **SIZE)
     data.setup("predict")
@@ -214,7 +212,7 @@ def test_photos_can_be_looked_at_without_a_trainer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("loader", "said"),
+    ("loader", "message"),
     [
         ("train_dataloader", r'the train split is not set up: call setup\("fit"\) before'),
         ("val_dataloader", r'the miniv split is not set up: call setup\("validate"\) before'),
@@ -222,14 +220,14 @@ def test_photos_can_be_looked_at_without_a_trainer(tmp_path):
         ("predict_dataloader", r'the test split is not set up: call setup\("test"\) before'),
     ],
 )
-def test_loaders_before_setup_say_what_to_call(miniature, loader, said):
-    with pytest.raises(RuntimeError, match=said):
+def test_loaders_before_setup_raise(miniature, loader, message):
+    with pytest.raises(RuntimeError, match=message):
         getattr(PhraseCutDataModule(str(miniature), **SIZE, val_split="miniv"), loader)()
     data = PhotosDataModule([str(miniature / "own" / "images")], ["a dog"], **SIZE)
     with pytest.raises(RuntimeError, match="is not set up"):
         getattr(data, loader)()
 
 
-def test_a_missing_dataset_is_still_named(tmp_path):
+def test_missing_dataset_raises(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="found nothing"):
         PascalZeroShotDataModule(str(tmp_path), **SIZE).setup("validate")

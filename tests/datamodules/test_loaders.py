@@ -1,3 +1,5 @@
+"""Data loaders of `BaseDataModule`, on PhraseCut."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +18,7 @@ def make(root, **settings):
 
 
 def trainer(steps=12, done=0, rank=0, world_size=1, accumulate=1):
-    """What a datamodule asks of lightning's Trainer."""
+    """The attributes of Lightning's Trainer that a datamodule uses."""
     return SimpleNamespace(
         max_steps=steps,
         global_step=done,
@@ -26,10 +28,10 @@ def trainer(steps=12, done=0, rank=0, world_size=1, accumulate=1):
     )
 
 
-def training_batches(root, place=None, **settings):
+def training_batches(root, attached=None, **settings):
     data = make(root, **settings)
     data.setup("fit")
-    data.trainer = place or trainer()
+    data.trainer = attached or trainer()
     return list(data.train_dataloader())
 
 
@@ -42,7 +44,7 @@ def assert_equal(first, second):
             assert same or value == theirs[key], key
 
 
-def test_training_batches_follow_the_contract(miniature):
+def test_training_batches_have_the_documented_shapes(miniature):
     batches = training_batches(miniature)
     assert len(batches) == 12 and {len(batch["phrase"]) for batch in batches} == {5}
     seen = [name for batch in batches for name in batch["prompt_id"]]
@@ -54,12 +56,12 @@ def test_training_batches_follow_the_contract(miniature):
         assert (batch["mix_weight"][alone] == 1).all()
 
 
-def test_workers_change_nothing(miniature):
+def test_batches_do_not_depend_on_workers(miniature):
     assert_equal(training_batches(miniature), training_batches(miniature, num_workers=2))
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_together_make_the_batches_of_one(miniature, world_size):
+def test_ranks_share_the_batches_of_one_rank(miniature, world_size):
     whole = training_batches(miniature, batch_size=2 * world_size)
     ranks = [
         training_batches(miniature, trainer(rank=rank, world_size=world_size), batch_size=2)
@@ -72,23 +74,23 @@ def test_ranks_together_make_the_batches_of_one(miniature, world_size):
         assert batch["text_prompt"] == [text for part in parts for text in part["text_prompt"]]
 
 
-def test_resumed_training_sees_the_rest(miniature):
+def test_resumed_training_sees_the_remaining_samples(miniature):
     whole = training_batches(miniature)
     assert_equal(whole[7:], training_batches(miniature, trainer(done=7)))
-    # accumulating three batches a step: step 4 starts at batch 12
+    # with three accumulated batches per step, step 4 starts at batch 12
     whole = training_batches(miniature, trainer(steps=6, accumulate=3))
     assert len(whole) == 18
     resumed = training_batches(miniature, trainer(steps=6, done=4, accumulate=3))
     assert_equal(whole[12:], resumed)
 
 
-def test_training_without_an_end_is_refused(miniature):
+def test_training_without_max_steps_raises(miniature):
     with pytest.raises(ValueError, match="max_steps"):
         training_batches(miniature, trainer(steps=-1))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_sees_every_task_once_with_an_absent_phrase_beside_it(miniature, workers):
+def test_evaluation_sees_every_task_once_with_an_absent_phrase(miniature, workers):
     data = make(miniature, num_workers=workers)
     data.setup("test")
     batches = list(data.test_dataloader())
@@ -99,17 +101,17 @@ def test_evaluation_sees_every_task_once_with_an_absent_phrase_beside_it(miniatu
     assert len(set(names)) == 30 and data.sizes() == {"test": 15}
 
 
-def test_evaluation_on_two_ranks_deals_the_same_batches(miniature):
-    alone = make(miniature, batch_size=4)
-    alone.setup("validate")
-    batches, dealt = list(alone.val_dataloader()), []
+def test_evaluation_on_two_ranks_uses_the_same_batches(miniature):
+    single = make(miniature, batch_size=4)
+    single.setup("validate")
+    batches, per_rank = list(single.val_dataloader()), []
     for rank in range(2):
         data = make(miniature, batch_size=4)
         data.setup("validate")
         data.trainer = trainer(rank=rank, world_size=2)
-        dealt.append(list(data.val_dataloader()))
-    assert_equal(batches[0::2], dealt[0])
-    assert_equal(batches[1::2], dealt[1])
+        per_rank.append(list(data.val_dataloader()))
+    assert_equal(batches[0::2], per_rank[0])
+    assert_equal(batches[1::2], per_rank[1])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_evaluation_on_two_ranks_deals_the_same_batches(miniature):
         ("predict", {"test": 15}),
     ],
 )
-def test_a_stage_builds_only_what_it_reads(miniature, stage, splits):
+def test_setup_builds_only_the_splits_of_the_stage(miniature, stage, splits):
     data = make(miniature)
     data.setup(stage)
     assert data.sizes() == splits
@@ -140,12 +142,12 @@ def test_settings_reach_the_datasets(miniature):
     assert not batch["negative"].any() and len(batch["visual_prompt"]) == 0
 
 
-def test_prepare_data_says_at_once_that_the_dataset_is_missing(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="VGPhraseCut_v0; found nothing"):
+def test_prepare_data_raises_if_the_dataset_is_missing(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="VGPhraseCut_v0: found nothing"):
         make(tmp_path).prepare_data()
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0}, {"image_size": 0}])
-def test_sizes_of_nothing_are_refused(settings):
+def test_zero_sizes_raise(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         make("anywhere", **settings)

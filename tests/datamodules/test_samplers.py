@@ -1,3 +1,5 @@
+"""Order and distribution of samples by the batch samplers."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +27,7 @@ def test_every_epoch_is_a_permutation(size, batch_size, seed):
         assert sorted(indices) == list(range(size))
 
 
-def test_epochs_and_seeds_are_shuffled_differently():
+def test_order_differs_between_epochs_and_seeds():
     keys = [index for _, index in joined(training(50, 10, 10))]
     assert keys[:50] != list(range(50)) and keys[:50] != keys[50:]
     assert keys != [index for _, index in joined(training(50, 10, 10, seed=1))]
@@ -44,46 +46,46 @@ def test_order_is_uniform():
     world_size=st.sampled_from([1, 2, 3]),
     steps=st.integers(1, 12),
 )
-def test_ranks_together_see_what_one_rank_sees(size, batch_size, world_size, steps):
-    alone = list(training(size, batch_size * world_size, steps))
+def test_ranks_together_see_the_samples_of_one_rank(size, batch_size, world_size, steps):
+    single = list(training(size, batch_size * world_size, steps))
     ranks = [
         list(training(size, batch_size, steps, rank=rank, world_size=world_size))
         for rank in range(world_size)
     ]
     assert [len(batches) for batches in ranks] == [steps] * world_size
-    assert [joined(parts) for parts in zip(*ranks, strict=True)] == alone
+    assert [joined(parts) for parts in zip(*ranks, strict=True)] == single
 
 
 @given(st.integers(1, 17), st.integers(1, 5), st.sampled_from([(0, 1), (1, 2), (2, 3)]))
-def test_resumed_at_any_step_equals_the_rest(size, batch_size, place):
-    rank, world_size = place
+def test_resuming_at_any_step_gives_the_remaining_batches(size, batch_size, rank_and_world_size):
+    rank, world_size = rank_and_world_size
     whole = list(training(size, batch_size, 11, 3, 0, rank, world_size))
     for first_step in range(12):
         resumed = training(size, batch_size, 11, 3, first_step, rank, world_size)
         assert list(resumed) == whole[first_step:]
 
 
-def test_length_is_that_of_the_whole_run_whose_steps_lightning_counts():
+def test_length_is_that_of_the_whole_run():
     assert len(training(10, 2, steps=7, first_step=4)) == 7
 
 
-def test_iterating_again_starts_again():
+def test_iterating_twice_gives_the_same_batches():
     sampler = training(7, 3, 5)
     assert list(sampler) == list(sampler)
 
 
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 9))
-def test_evaluation_deals_every_sample_once_in_the_batches_of_one_rank(size, batch, world_size):
-    alone = list(EvaluationSampler(size, batch))
-    assert joined(alone) == [(0, index) for index in range(size)]
-    assert all(len(keys) == batch for keys in alone[:-1])
+def test_evaluation_visits_every_sample_once_in_the_batches_of_one_rank(size, batch, world_size):
+    single = list(EvaluationSampler(size, batch))
+    assert joined(single) == [(0, index) for index in range(size)]
+    assert all(len(keys) == batch for keys in single[:-1])
     for rank in range(world_size):
         sampler = EvaluationSampler(size, batch, rank, world_size)
-        # an idle rank gets one empty batch, lest Lightning skips it while the others wait
-        assert list(sampler) == (alone[rank::world_size] or [[]])
+        # an idle rank gets one empty batch; otherwise Lightning skips it and the others wait
+        assert list(sampler) == (single[rank::world_size] or [[]])
         assert len(sampler) == len(list(sampler))
 
 
 @pytest.mark.parametrize(("rank", "sizes"), [(0, [3]), (1, [2]), (2, [0]), (3, [0])])
-def test_ranks_beyond_the_batches_get_an_empty_one(rank, sizes):
+def test_ranks_without_samples_get_an_empty_batch(rank, sizes):
     assert [len(keys) for keys in EvaluationSampler(5, 3, rank, 4)] == sizes

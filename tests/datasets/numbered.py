@@ -1,4 +1,4 @@
-"""A phrase dataset without files: task k's photo is the plain colour (k, k, k)."""
+"""A phrase dataset without files; the photo of task k has the uniform colour (k, k, k)."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from datamodules.datasets.prompted import PromptedDataset, Prompting
 UNTOUCHED = VisualPrompt(blur=0, background=1, context=None)
 
 
-class Numbered(PhraseTable):
-    """Tasks with the phrases given; each photo has `per_photo` tasks in a row."""
+class InMemoryPhrases(PhraseTable):
+    """One task per word of `phrases`; `per_photo` consecutive tasks are about one photo."""
 
     def __init__(self, phrases: str, per_photo: int = 1) -> None:
         words = phrases.split()
@@ -32,7 +32,7 @@ class Numbered(PhraseTable):
 
 
 def prompted(
-    source: Numbered,
+    source: InMemoryPhrases,
     train: bool = True,
     seed: int = 0,
     absent_negatives: bool = False,
@@ -42,6 +42,6 @@ def prompted(
     return PromptedDataset(source, prompting, 8, train, seed, absent_negatives=absent_negatives)
 
 
-def shown(sample: Sample, prompt: int = 0) -> list[int]:
-    """Tasks whose photos are the prompt's supports."""
+def support_tasks(sample: Sample, prompt: int = 0) -> list[int]:
+    """Return the tasks whose photos are the supports of a prompt."""
     return [int(support[0, 0, 0]) for support in sample["prompts"][prompt]["supports"]]

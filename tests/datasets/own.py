@@ -1,4 +1,4 @@
-"""Photos, masks and tables written for one test."""
+"""Writers of photos, masks and tables for tests."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def write_photo(file: Path, grey: int = 0, size: tuple[int, int] = SIZE) -> None
 
 
 def write_turned(file: Path, size: tuple[int, int] = SIZE) -> None:
-    """A photo, stored at a size, that its EXIF orientation turns by a quarter."""
+    """Write a photo of a stored size whose EXIF orientation is a quarter turn."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", size[::-1]).save(file, exif=exif)
@@ -53,12 +53,12 @@ def write_jsonl(file: Path, rows: Sequence[Mapping[str, object]]) -> Path:
 
 
 def write_photos(folder: Path, phrases: Sequence[Sequence[str]], name: str = "phrases.csv") -> Path:
-    """Photo k, of grey k, and a row for each of its phrases; all masks are the square."""
+    """Write photo k in grey k, and a row for each of its phrases; all masks are `SQUARE`."""
     rows = []
     write_mask(folder / "masks" / "square.png", SQUARE)
-    for number, of_photo in enumerate(phrases):
+    for number, photo_phrases in enumerate(phrases):
         write_photo(folder / "images" / f"{number}.png", number)
-        for phrase in of_photo:
+        for phrase in photo_phrases:
             row = {"image": f"images/{number}.png", "mask": "masks/square.png", "phrase": phrase}
             rows.append(row)
     return write_csv(folder / name, rows)

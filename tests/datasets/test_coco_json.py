@@ -1,4 +1,4 @@
-"""COCO's annotation format, against masks by hand and against pycocotools."""
+"""COCO's annotation format, compared with masks made by hand and with pycocotools."""
 
 import json
 
@@ -52,7 +52,7 @@ CONTENT = {
 
 @pytest.fixture
 def folder(tmp_path):
-    for number in (1, 2):  # no annotation is about the third
+    for number in (1, 2):  # the third image has no annotations
         write_photo(tmp_path / f"{number}.png", number)
     return tmp_path
 
@@ -63,14 +63,14 @@ def read(folder, **change):
     return read_coco(file, folder)
 
 
-def test_all_instances_of_a_phrase_in_a_photo_are_one_mask(folder):
+def test_instances_of_a_phrase_are_merged_to_one_mask(folder):
     source = ImageFolder(read(folder))
     found = {
         (int(source.image(task)[0, 0, 0]), source.phrases[source.phrase(task)]): source.mask(task)
         for task in range(len(source))
     }
     expected = {
-        (1, "dog"): SQUARE | BAR,  # the crowd too
+        (1, "dog"): SQUARE | BAR,  # includes the crowd
         (1, "traffic light"): BAR,
         (2, "traffic light"): SQUARE | BAR,
         (2, "the big dog"): SQUARE,
@@ -88,12 +88,12 @@ def test_all_instances_of_a_phrase_in_a_photo_are_one_mask(folder):
     [
         ([[4, 4, 8, 4, 8, 10, 4, 10]], rectangle(4, 10, 4, 8)),
         ([[4, 4, 8, 4, 8, 10, 4, 10], [6, 4, 12, 4, 12, 6, 6, 6]], "union"),
-        ([[-5, -5, 3, -5, 3, 2, -5, 2]], rectangle(0, 2, 0, 3)),  # cut at the photo's edge
+        ([[-5, -5, 3, -5, 3, 2, -5, 2]], rectangle(0, 2, 0, 3)),  # clipped at the edge of the photo
         ({"size": [24, 32], "counts": [0, 768]}, rectangle(0, 24, 0, 32)),
         ({"size": [24, 32], "counts": [25, 2, 22, 2, 717]}, rectangle(1, 3, 1, 3)),
     ],
 )
-def test_masks_by_hand(folder, segmentation, mask):
+def test_masks_match_those_made_by_hand(folder, segmentation, mask):
     if isinstance(mask, str):
         mask = rectangle(4, 10, 4, 8) | rectangle(4, 6, 6, 12)
     source = ImageFolder(read(folder, annotations=[annotation(1, 1, 9, segmentation)]))
@@ -107,15 +107,15 @@ def test_compressed_run_lengths_are_read(pixels):
     assert np.array_equal(coco_mask.decode(region), mask)
 
 
-def test_compressed_run_lengths_that_end_early_are_refused():
+def test_truncated_run_lengths_are_an_error():
     text = text_of(np.arange(24 * 32).reshape(24, 32) % 7 < 3)["counts"]
     for length in range(len(text)):
-        early = {"size": [24, 32], "counts": text[:length]}
-        with pytest.raises(ValueError, match="annotation 1 has run lengths that do not add up"):
-            encode(early, 24, 32, "annotation 1")
+        truncated = {"size": [24, 32], "counts": text[:length]}
+        with pytest.raises(ValueError, match="annotation 1: run lengths do not add up"):
+            encode(truncated, 24, 32, "annotation 1")
 
 
-def test_what_cannot_serve_is_counted(folder):
+def test_skipped_annotations_are_counted(folder):
     more = [
         annotation(7, 1, 9, None, phrase="x"),
         annotation(8, 1, 9, [[1, 1, 5, 5]], phrase="two points"),
@@ -125,137 +125,149 @@ def test_what_cannot_serve_is_counted(folder):
     annotations = read(folder, annotations=[*CONTENT["annotations"], *more])
     assert len(annotations.photo) == 5 and annotations.skipped == {
         "without a segmentation": 1,
-        "whose mask is empty": 2,
+        "with an empty mask": 2,
         "without a phrase": 1,
     }
 
 
 @pytest.mark.parametrize(
-    ("change", "answer"),
+    ("change", "message"),
     [
-        ({"images": None}, "it has no list of images"),
-        ({"images": [1]}, "entry 1 of images is none"),
-        ({"images": [image(1), {"height": 2}]}, "entry 2 of images (id None) has no id that is"),
+        ({"images": None}, "no list of images"),
+        ({"images": [1]}, "entry 1 of images is not an object"),
+        ({"images": [image(1), {"height": 2}]}, "entry 2 of images (id None): id is missing or"),
         (
             {"images": [image([1])]},
-            "entry 1 of images (id [1]) has no id that is a whole number or",
+            "entry 1 of images (id [1]): id is missing or neither an integer",
         ),
-        ({"images": [image(1.5)]}, "(id 1.5) has no id that is a whole number or text"),
-        ({"images": [image(True)]}, "(id True) has no id that is a whole number or text"),
-        ({"annotations": {}}, "it has no list of annotations"),
-        ({"annotations": [1]}, "entry 1 of annotations is none: it has no image_id"),
-        ({"annotations": [{"id": 1}]}, "entry 1 of annotations is none: it has no image_id"),
-        ({"annotations": [annotation(7, [1], 9, [])]}, "7 has image_id [1], which is not listed"),
+        ({"images": [image(1.5)]}, "(id 1.5): id is missing or neither an integer nor a"),
+        ({"images": [image(True)]}, "(id True): id is missing or neither an integer nor a"),
+        ({"annotations": {}}, "no list of annotations"),
+        ({"annotations": [1]}, "entry 1 of annotations has no image_id"),
+        ({"annotations": [{"id": 1}]}, "entry 1 of annotations has no image_id"),
+        ({"annotations": [annotation(7, [1], 9, [])]}, "7 has image_id [1], which is not an id"),
         (
             {"annotations": [annotation(7, 1, [9], [])]},
-            "7 has category_id [9], which is not listed",
+            "7 has category_id [9], which is not an id",
         ),
-        ({"annotations": [annotation(7, True, 9, [])]}, "7 has image_id True, which is not listed"),
+        ({"annotations": [annotation(7, True, 9, [])]}, "7 has image_id True, which is not an id"),
         (
             {"annotations": [annotation(7, "1", 9, [])]},
-            "annotation 7 has image_id '1' (text), but images has id 1 (a number): their types",
+            "annotation 7 has image_id '1' (string), but images has id 1 (number); write both",
         ),
         (
             {"annotations": [annotation(7, 1, "9", [])]},
-            "annotation 7 has category_id '9' (text), but categories has id 9 (a number): their",
+            "annotation 7 has category_id '9' (string), but categories has id 9 (number); write",
         ),
         (
             {"images": [image("1", file_name="1.png")]},
-            "annotation 1 has image_id 1 (a number), but images has id '1' (text): their types",
+            "annotation 1 has image_id 1 (number), but images has id '1' (string); write both",
         ),
         (
             {"images": [image(1), image(2), image(1, file_name="other.png")]},
-            "images has id 1 twice, for '1.png' and for 'other.png'",
+            "images has duplicate id 1, for '1.png' and for 'other.png'",
         ),
         (
             {"images": [image(1), image(2), image(1.0, file_name="other.png")]},
-            "images has id 1 twice, for '1.png' and for 'other.png'",
+            "images has duplicate id 1, for '1.png' and for 'other.png'",
         ),
         (
             {"categories": [*CATEGORIES, {"id": 9, "name": "dent"}]},
-            "categories has id 9 twice, for 'Dog' and for 'dent'",
+            "categories has duplicate id 9, for 'Dog' and for 'dent'",
         ),
         *(
-            ({"annotations": [annotation(7, 1, 9, [], phrase=phrase)]}, "7 has a phrase that is no")
+            (
+                {"annotations": [annotation(7, 1, 9, [], phrase=phrase)]},
+                f"7: phrase {phrase!r} is not",
+            )
             for phrase in (["dog"], {}, 3, 0)
         ),
-        ({"categories": [1]}, "entry 1 of categories is none"),
-        ({"categories": [{"id": 3}]}, "entry 1 of categories (id 3) has no name that is text"),
-        ({"categories": [{"id": 3, "name": None}]}, "(id 3) has no name that is text"),
-        ({"images": [image(1, height=None)]}, "entry 1 of images (id 1) has no height and width"),
-        ({"images": [image(1, width=0)]}, "entry 1 of images (id 1) has no height and width"),
-        ({"images": [{"id": 1, "height": 2, "width": 2}]}, "(id 1) has no file_name that is text"),
+        ({"categories": [1]}, "entry 1 of categories is not an object"),
+        (
+            {"categories": [{"id": 3}]},
+            "entry 1 of categories (id 3): name is missing or not a string",
+        ),
+        ({"categories": [{"id": 3, "name": None}]}, "(id 3): name is missing or not a string"),
+        (
+            {"images": [image(1, height=None)]},
+            "entry 1 of images (id 1): height or width is missing",
+        ),
+        (
+            {"images": [image(1, width=0)]},
+            "entry 1 of images (id 1): height or width is missing or",
+        ),
+        ({"images": [{"id": 1, "height": 2, "width": 2}]}, "(id 1): file_name is missing or not a"),
         (
             {"images": [image(1), image(2, file_name="./1.png")]},
-            "images 1 and 2 are both the file 1.png: list a photo once",
+            "images 1 and 2 are both the file 1.png; list each photo once",
         ),
-        ({"images": [image(1, file_name=3)]}, "entry 1 of images (id 1) has no file_name that is"),
-        ({"images": [image(1)]}, "annotation 4 has image_id 2, which is not listed in images"),
-        ({"categories": CATEGORIES[:1]}, "1 has category_id 9, which is not listed in categories"),
+        ({"images": [image(1, file_name=3)]}, "entry 1 of images (id 1): file_name is missing or"),
+        ({"images": [image(1)]}, "annotation 4 has image_id 2, which is not an id in images"),
+        ({"categories": CATEGORIES[:1]}, "1 has category_id 9, which is not an id in categories"),
         *(
-            ({"annotations": [annotation(7, 1, 9, bad)]}, f"annotation 7 has {answer}")
-            for bad, answer in (
+            ({"annotations": [annotation(7, 1, 9, bad)]}, f"annotation 7: {message}")
+            for bad, message in (
                 ([POLYGON[:-1]], "malformed polygons"),
                 ([["a", "b"]], "malformed polygons"),
                 ([[float("nan")] * 6], "malformed polygons"),
                 ([[1e9] * 6], "malformed polygons"),  # pycocotools would crash
                 ([[[1, 2], [3, 4], [5, 6]]], "malformed polygons"),
                 ([None], "malformed polygons"),
-                ("polygons", "a segmentation that is neither"),
-                ({"size": None, "counts": [768]}, "a segmentation that is neither"),
-                ({"counts": [768]}, "a segmentation that is neither"),
-                ({"size": [32, 24], "counts": [768]}, "a segmentation that is neither"),
+                ("polygons", "segmentation is neither"),
+                ({"size": None, "counts": [768]}, "segmentation is neither"),
+                ({"counts": [768]}, "segmentation is neither"),
+                ({"size": [32, 24], "counts": [768]}, "segmentation is neither"),
                 *(
-                    ({"size": [24, 32], "counts": counts}, "run lengths that do not add up")
+                    ({"size": [24, 32], "counts": counts}, "run lengths do not add up")
                     for counts in ([767], [], [-1, 769], None, FULL)
                 ),
             )
         ),
     ],
 )
-def test_what_is_not_cocos_format_is_refused_in_one_line(folder, change, answer):
-    with pytest.raises(ValueError) as refused:
+def test_invalid_annotations_raise_one_line(folder, change, message):
+    with pytest.raises(ValueError) as error:
         read(folder, **change)
-    said = str(refused.value)
-    assert said.startswith(f"{folder / 'coco.json'}: not annotations in COCO's format (")
-    assert answer in said and "\n" not in said
+    text = str(error.value)
+    assert text.startswith(f"{folder / 'coco.json'}: invalid COCO annotations (")
+    assert message in text and "\n" not in text
 
 
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"images": [', b"\xff\xfe"])
-def test_what_is_no_json_of_coco_is_refused_in_one_line(tmp_path, content):
+def test_malformed_file_raises_one_line(tmp_path, content):
     (tmp_path / "coco.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"coco.json: not annotations in COCO's format") as refused:
+    with pytest.raises(ValueError, match=r"coco.json: invalid COCO annotations") as error:
         read_coco(tmp_path / "coco.json", tmp_path)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
-def test_nothing_that_can_be_used_is_refused(folder):
-    with pytest.raises(ValueError, match=r"coco.json: no row that can be used; skipped none"):
+def test_file_without_usable_annotations_is_an_error(folder):
+    with pytest.raises(ValueError, match=r"coco.json: no usable rows; skipped: none"):
         read(folder, annotations=[])
-    with pytest.raises(ValueError, match=r"no row that can be used; skipped 1 without a segmenta"):
+    with pytest.raises(ValueError, match=r"no usable rows; skipped: 1 without a segmentation"):
         read(folder, annotations=[annotation(1, 1, 9, None)])
 
 
-def test_photos_must_be_there_and_of_their_size(folder):
+def test_missing_and_resized_photos_are_an_error(folder):
     write_photo(folder / "2.png", size=(32, 24))
-    with pytest.raises(ValueError, match=r"1 photos are not .* 2.png the first: it is 32 x 24"):
+    with pytest.raises(ValueError, match=r"1 photos differ .* first: 2.png is 32 x 24"):
         read(folder)
     (folder / "2.png").unlink()
     with pytest.raises(DatasetNotFoundError, match=r"1 of its 2 photos are missing .*/2.png"):
         read(folder)
 
 
-def test_whole_floats_are_taken_as_integers(folder):
+def test_floats_without_fraction_are_accepted_as_ids(folder):
     changed = {
         "images": [{**entry, "id": float(entry["id"])} for entry in CONTENT["images"]],
         "annotations": [{**entry, "category_id": 9.0} for entry in CONTENT["annotations"]],
     }
-    assert len(read(folder, **changed).photo) == 4  # all of photo 1 are of one category now
+    assert len(read(folder, **changed).photo) == 4  # photo 1 has one category now
     whole = [{**entry, "image_id": float(entry["image_id"])} for entry in CONTENT["annotations"]]
     assert len(read(folder, annotations=whole).photo) == 5
 
 
-def test_a_photo_that_exif_turns_is_said_to_be_turned(folder):
+def test_size_mismatch_by_exif_orientation_is_explained(folder):
     write_turned(folder / "2.png")
     with pytest.raises(
         ValueError, match=r"2.png is stored as 32 x 24 pixels .* turns it to 24 x 32"
@@ -263,13 +275,13 @@ def test_a_photo_that_exif_turns_is_said_to_be_turned(folder):
         read(folder)
 
 
-def test_photos_may_have_an_image_id_too_and_annotations_a_file_name(folder):
+def test_images_with_image_id_and_annotations_with_file_name_are_accepted(folder):
     entries = [image(1, image_id=1), image(2, image_id=2)]
     named = [{**entry, "file_name": "1.png"} for entry in CONTENT["annotations"]]
     assert len(read(folder, images=entries, annotations=named).photo) == 5
 
 
-def test_photos_may_be_named_by_url_as_in_lvis(folder):
+def test_photos_are_found_by_coco_url(folder):
     (folder / "train2017").mkdir()
     (folder / "1.png").rename(folder / "train2017" / "1.png")
     entry = {"id": 1, "height": 24, "width": 32, "coco_url": "http://x.org/train2017/1.png"}
@@ -277,7 +289,7 @@ def test_photos_may_be_named_by_url_as_in_lvis(folder):
     assert (source.image(0) == 1).all()
 
 
-def test_the_toy_photos_are_read_as_they_were_drawn(tmp_path):
+def test_toy_annotations_match_the_drawn_scenes(tmp_path):
     build_folders(tmp_path, own_request({"all": 4}, 3), progress=False)
     source = ImageFolder(read_coco(tmp_path / "own" / "coco.json", tmp_path / "own"))
     tasks = 0
@@ -300,28 +312,28 @@ def test_the_toy_photos_are_read_as_they_were_drawn(tmp_path):
     assert tasks == len(source)
 
 
-def test_real_annotations_are_read(real_data, tmp_path):
-    """LVIS v0.5 with the photos that are there; areas of instances are LVIS's own."""
+def test_masks_of_real_annotations_have_the_published_areas(real_data, tmp_path):
+    """Three photos of LVIS v0.5; the expected areas are LVIS's own."""
     mini = real_data / "lvis_mini"
     content = json.loads((mini / "lvis_val_100.json").read_text())
-    there = {int(file.stem): file.name for file in (mini / "val2017").glob("*.jpg")}
+    files = {int(file.stem): file.name for file in (mini / "val2017").glob("*.jpg")}
     content["images"] = [
-        {**entry, "file_name": there[entry["id"]]}
+        {**entry, "file_name": files[entry["id"]]}
         for entry in content["images"]
-        if entry["id"] in there
+        if entry["id"] in files
     ]
-    chosen = [entry for entry in content["annotations"] if entry["image_id"] in there]
+    chosen = [entry for entry in content["annotations"] if entry["image_id"] in files]
     (tmp_path / "lvis.json").write_text(json.dumps({**content, "annotations": chosen}))
     source = ImageFolder(read_coco(tmp_path / "lvis.json", mini / "val2017"))
-    of_pair = {}
+    areas_of = {}
     for entry in chosen:
-        of_pair.setdefault((entry["image_id"], entry["category_id"]), []).append(entry["area"])
-    assert len(source) == len(of_pair) > 3
-    alone = 0
-    for task, areas in enumerate(of_pair.values()):
+        areas_of.setdefault((entry["image_id"], entry["category_id"]), []).append(entry["area"])
+    assert len(source) == len(areas_of) > 3
+    compared = 0
+    for task, areas in enumerate(areas_of.values()):
         mask = source.mask(task)
         assert source.image(task).shape[:2] == mask.shape
         if len(areas) == 1 and areas[0] > 1000:
             assert mask.sum() == pytest.approx(areas[0], rel=0.03)
-            alone += 1
-    assert alone
+            compared += 1
+    assert compared

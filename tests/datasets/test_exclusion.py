@@ -1,4 +1,4 @@
-"""Phrases that name what is held out are left out of training, and nothing else is."""
+"""Excluding phrases about held-out classes or words from training."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from datamodules.datasets.phrase_table import Strings
 from datamodules.phrasecut import PhraseCutDataModule
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.phrasecut import phrasecut_request
-from tests.datasets.numbered import Numbered, prompted, shown
+from tests.datasets.numbered import InMemoryPhrases, prompted, support_tasks
 
 NO_BIKE = WholeWords(["bike"])
 
 
-class Phrased(Numbered):
-    """Numbered tasks whose phrases may have several words."""
+class LongPhrases(InMemoryPhrases):
+    """Tasks whose phrases can have several words."""
 
     def __init__(self, phrases: list[str], per_photo: int = 1) -> None:
         super().__init__(" ".join(phrase.replace(" ", "_") for phrase in phrases), per_photo)
@@ -25,13 +25,13 @@ class Phrased(Numbered):
 PHRASES = ["red bike", "Bike left of the dog", "biker", "dog", "dining table", "table", "dog"]
 
 
-def test_phrases_of_one_task_alone_have_no_partner():
-    kept = Phrased(PHRASES).without_lone_phrases()
+def test_phrases_of_a_single_task_are_removed():
+    kept = LongPhrases(PHRASES).without_lone_phrases()
     assert [kept.name(task) for task in range(len(kept))] == ["task 3", "task 6"]
 
 
-def test_tasks_keep_their_photo_name_and_phrase():
-    kept = Phrased(PHRASES).without(NO_BIKE)
+def test_remaining_tasks_keep_photo_name_and_phrase():
+    kept = LongPhrases(PHRASES).without(NO_BIKE)
     assert [kept.phrases[kept.phrase(task)] for task in range(len(kept))] == PHRASES[2:]
     assert [kept.name(task) for task in range(5)] == [f"task {k}" for k in (2, 3, 4, 5, 6)]
     assert [int(kept.image(task)[0, 0, 0]) for task in range(5)] == [2, 3, 4, 5, 6]
@@ -40,33 +40,37 @@ def test_tasks_keep_their_photo_name_and_phrase():
     assert kept.tasks_of_phrase(dog).tolist() == [1, 4]
 
 
-def test_phrases_of_a_photo_are_those_left():
-    kept = Phrased(["bike", "dog", "cat", "bike", "sheep", "dog"], 3).without(NO_BIKE)
+def test_phrases_of_a_photo_are_the_remaining_ones():
+    kept = LongPhrases(["bike", "dog", "cat", "bike", "sheep", "dog"], 3).without(NO_BIKE)
     names = [kept.phrases[row] for row in kept.possible_phrases(0)]
     assert names == ["dog", "cat"]
     assert [kept.phrases[row] for row in kept.possible_phrases(3)] == ["sheep", "dog"]
     assert kept.tasks_of_image(0).tolist() == [0, 1] and kept.tasks_of_image(3).tolist() == [2, 3]
 
 
-def test_samples_hold_no_excluded_word_negatives_included():
+def test_samples_and_negatives_contain_no_excluded_word():
     words = list(np.random.default_rng(0).permutation(["bike", "dog", "cat", "sheep"] * 5))
-    kept = Numbered(" ".join(words)).without(NO_BIKE)
+    kept = InMemoryPhrases(" ".join(words)).without(NO_BIKE)
     samples = prompted(kept, negative_prob=0.5)
     for epoch in range(8):
         for task in range(len(samples)):
             sample = samples[epoch, task]
             assert "bike" not in sample["prompts"][0]["phrase"]
-            assert all(words[shown_task] != "bike" for shown_task in shown(sample))
+            assert all(words[support] != "bike" for support in support_tasks(sample))
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"exclusion\.held_out fold_4: there are fold_0, fold_1"):
+def test_unknown_names_raise():
+    with pytest.raises(
+        ValueError, match=r"exclusion\.held_out must be one of fold_0, .*, not 'fold_4'"
+    ):
         Exclusion("fold_4")
-    with pytest.raises(ValueError, match=r"exclusion\.rule ours: there are mended, paper"):
+    with pytest.raises(
+        ValueError, match=r"exclusion\.rule must be one of mended, paper, not 'ours'"
+    ):
         Exclusion("fold_0", "ours")
 
 
-def test_a_datamodule_says_what_its_training_left_out():
+def test_datamodule_lists_excluded_names():
     def excluded(*exclusion):
         return PhraseCutDataModule("nowhere", exclusion=Exclusion(*exclusion)).excluded
 
@@ -77,7 +81,7 @@ def test_a_datamodule_says_what_its_training_left_out():
 
 
 @pytest.mark.parametrize(("rule", "plants"), [("paper", True), ("mended", False)])
-def test_training_leaves_out_a_fold_and_evaluation_does_not(tmp_path, rule, plants):
+def test_fold_is_excluded_from_training_but_not_from_evaluation(tmp_path, rule, plants):
     scenes = {"train": 12, "val": 3, "test": 1, "miniv": 1}
     build_folders(tmp_path, phrasecut_request(scenes, 7, (72, 96)), progress=False)
     whole = PhraseCutDataModule(str(tmp_path), image_size=32)
@@ -89,7 +93,7 @@ def test_training_leaves_out_a_fold_and_evaluation_does_not(tmp_path, rule, plan
     assert not {"sheep", "sofa", "couch", "train", "tv", "television"} & set(phrases)
     assert ("plant" in phrases) == plants and "car" in phrases
     reasons = part.skipped["train"]
-    assert reasons["whose phrases name what is held out"] == (
+    assert reasons["whose phrases contain held-out words"] == (
         len(whole.datasets["train"]) - len(source)
     )
     assert part.sizes()["val"] == whole.sizes()["val"]

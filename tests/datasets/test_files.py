@@ -1,4 +1,4 @@
-"""Several processes that want the same thing built."""
+"""Concurrent processes that build the same cache entry or folder."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.datasets.own import write_photos
 from tests.datasets.written import task, write_phrasecut
 
 FORK = get_context("fork")
-FOREVER = 60  # seconds
+TIMEOUT = 60  # seconds
 
 
 def start(target, *args):
@@ -28,7 +28,7 @@ def start(target, *args):
 
 
 def wait_for(file):
-    deadline = time.monotonic() + FOREVER
+    deadline = time.monotonic() + TIMEOUT
     while not file.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -39,15 +39,15 @@ def listed(folder):
 
 
 def hold(target, marker, *_):
-    """Enter and stay."""
+    """Enter `drafting` and stay there."""
     with drafting(target) as draft:
-        (draft / "half").touch()
+        (draft / "part").touch()
         marker.touch()
-        time.sleep(FOREVER)
+        time.sleep(TIMEOUT)
 
 
 def counting(function, file, *args):
-    """Say that something is built, slowly."""
+    """Call a function slowly, and log the call to a file."""
     with file.open("a") as stream:
         stream.write("built\n")
     time.sleep(0.2)
@@ -73,23 +73,23 @@ def build_toy(root):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [build_phrasecut, build_own, build_toy])
-def test_of_many_processes_one_builds(tmp_path, monkeypatch, build):
+def test_only_one_of_many_processes_builds(tmp_path, monkeypatch, build):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path / "cache"))
     write_phrasecut(tmp_path, [task(0, 1, "one"), task(1, 2, "two")])
     write_photos(tmp_path, [["dog"], ["cat"]])
-    for module, name in ((phrasecut_build, "_write_index"), (own_masks, "_read_masks")):
+    for module, name in ((phrasecut_build, "_write_index"), (own_masks, "_check_masks")):
         slow = partial(counting, getattr(module, name), tmp_path / "builds")
         monkeypatch.setattr(module, name, slow)
     with FORK.Pool(6) as pool:
-        got = pool.map(build, [tmp_path] * 6, chunksize=1)
-    assert got == [build(tmp_path)] * 6 and got[0]
+        results = pool.map(build, [tmp_path] * 6, chunksize=1)
+    assert results == [build(tmp_path)] * 6 and results[0]
     assert (tmp_path / "builds").read_text() == "built\n"
     names = [path.name for path in tmp_path.rglob(".*")]
     assert all(name.endswith(".lock") for name in names)
 
 
 @pytest.mark.slow
-def test_a_killed_process_stops_nobody(tmp_path):
+def test_killed_process_does_not_block_others(tmp_path):
     target = tmp_path / "index"
     killed = start(hold, target, tmp_path / "inside")
     wait_for(tmp_path / "inside")
@@ -103,18 +103,18 @@ def test_a_killed_process_stops_nobody(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError("no locks"), NotImplementedError()])
-def test_a_disk_without_locks_is_built_on_all_the_same(tmp_path, monkeypatch, error):
-    def refuse(*_, **__):
+def test_building_works_on_file_systems_without_locks(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(FileLock, "acquire", fail)
     with drafting(tmp_path / "index") as draft:
         (draft / "part").touch()
     assert not listed(tmp_path)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full"), ValueError])
-def test_what_fails_leaves_nothing(tmp_path, error):
+def test_failed_build_leaves_no_files(tmp_path, error):
     with pytest.raises((KeyboardInterrupt, OSError, ValueError)), drafting(tmp_path / "index"):
         raise error
     assert not listed(tmp_path)

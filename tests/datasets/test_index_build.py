@@ -1,3 +1,5 @@
+"""Building and caching of the PhraseCut index."""
+
 import json
 import os
 
@@ -19,7 +21,7 @@ def root(tmp_path, monkeypatch):
 
 
 def built(root):
-    """Indexes in the cache, and anything else that lies there."""
+    """Return the names of all files in the cache, except lock files."""
     folder = root / "cache" / "phrasecut"
     found = folder.iterdir() if folder.exists() else ()
     return sorted(path.name for path in found if path.suffix != ".lock")
@@ -29,7 +31,7 @@ def phrases(root):
     return list(PhraseCut(root, "train").phrases)
 
 
-def test_second_open_reads_what_the_first_built(root, monkeypatch):
+def test_index_is_built_once(root, monkeypatch):
     assert phrases(root) == ["one", "two", "three"]
     monkeypatch.setattr(phrasecut_build, "_write_index", lambda *_: pytest.fail("built again"))
     assert phrases(root) == ["one", "two", "three"]
@@ -38,7 +40,7 @@ def test_second_open_reads_what_the_first_built(root, monkeypatch):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
 @pytest.mark.parametrize("saved", [0, 5])
-def test_interrupted_build_leaves_nothing(root, monkeypatch, error, saved):
+def test_interrupted_build_leaves_no_files(root, monkeypatch, error, saved):
     calls, save = [], np.save
 
     def failing(file, values):
@@ -55,33 +57,35 @@ def test_interrupted_build_leaves_nothing(root, monkeypatch, error, saved):
     assert phrases(root) == ["one", "two", "three"]
 
 
-def test_a_cache_that_cannot_be_written_is_one_clear_line(root, monkeypatch):
+def test_unwritable_cache_error_names_the_remedy(root, monkeypatch):
     monkeypatch.setenv("CLIPSEG_CACHE", str(root / "file" / "cache"))
     (root / "file").touch()
-    with pytest.raises(OSError, match=r"cache/phrasecut cannot .* set CLIPSEG_CACHE to a folder"):
+    with pytest.raises(
+        OSError, match=r"cannot write to .*cache/phrasecut .* set CLIPSEG_CACHE to a wri"
+    ):
         phrases(root)
 
 
-def test_a_full_disk_is_named(root, monkeypatch):
+def test_full_disk_error_names_the_remedy(root, monkeypatch):
     def full(*_):
-        raise OSError("120 requested and 0 written")  # as numpy says it
+        raise OSError("120 requested and 0 written")  # numpy's message
 
     monkeypatch.setattr(phrasecut_build.np, "save", full)
-    with pytest.raises(OSError, match=r"cache/phrasecut cannot be written to \(120 .*: make room"):
+    with pytest.raises(OSError, match=r"to .*cache/phrasecut \(120 .*: free disk space"):
         phrases(root)
 
 
-def test_changed_annotations_are_read_again(root):
+def test_changed_annotations_rebuild_the_index(root):
     assert phrases(root) == ["one", "two", "three"]
     file = root / "VGPhraseCut_v0" / "refer_train.json"
     text = file.read_text()
-    file.write_text(text.replace('"one"', '"six"'))  # as long as before
+    file.write_text(text.replace('"one"', '"six"'))  # same file size
     assert phrases(root) == ["six", "two", "three"]
     file.write_text(json.dumps(TASKS[:2]))
     assert phrases(root) == ["one", "two"]
 
 
-def test_photos_that_arrive_later_are_found(root, monkeypatch):
+def test_added_photos_rebuild_the_index(root, monkeypatch):
     monkeypatch.setattr(phrasecut_build, "MISSING_SHARE", 0.5)
     photo = root / "VGPhraseCut_v0" / "images" / "3.jpg"
     photo.rename(root / "3.jpg")
@@ -99,7 +103,7 @@ def test_splits_and_datasets_do_not_share_an_index(root, tmp_path_factory):
     assert len(PhraseCut(other, "train")) == 1
 
 
-def test_dataset_is_never_written_to(root):
+def test_dataset_folder_is_never_written_to(root):
     folder = root / "VGPhraseCut_v0"
 
     def state():
@@ -117,7 +121,7 @@ def test_dataset_is_never_written_to(root):
             path.chmod(0o755)
 
 
-def test_cache_folder_is_the_users_by_default(root, monkeypatch, tmp_path_factory):
+def test_default_cache_folder_is_the_users(root, monkeypatch, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     monkeypatch.delenv("CLIPSEG_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

@@ -1,3 +1,5 @@
+"""LVIS annotations: categories, masks, absent categories and malformed files."""
+
 import json
 
 import numpy as np
@@ -50,7 +52,7 @@ def write(root, train=TRAIN, val=VAL):
         (folder / name).mkdir(parents=True)
         for number in numbers:
             photo = Image.new("RGB", (32, 24), (number, 0, 0))
-            photo.save(folder / name / f"{number:012d}.jpg", format="PNG")  # keeps the colour
+            photo.save(folder / name / f"{number:012d}.jpg", format="PNG")  # lossless
     (folder / "lvis_v1_train.json").write_text(json.dumps(train))
     (folder / "lvis_v1_val.json").write_text(json.dumps(val))
     return root
@@ -67,30 +69,30 @@ def rectangle(top, bottom, left, right):
     return mask
 
 
-def test_each_category_of_an_image_is_one_pair(source):
+def test_each_annotated_category_of_an_image_is_one_pair(source):
     assert source.pairs == [Pair(1, 3), Pair(1, 9), Pair(5, 3), Pair(6, 9)]
     assert [list(source.categories(number)) for number in (1, 2, 5, 77)] == [[3, 9], [], [3], []]
 
 
-def test_splits_may_be_read_alone(tmp_path):
+def test_single_split_can_be_read(tmp_path):
     assert LVIS(write(tmp_path), ["val"]).pairs == [Pair(5, 3), Pair(6, 9)]
 
 
-def test_repeated_ids_are_named(tmp_path):
+def test_duplicate_ids_are_an_error(tmp_path):
     train = TRAIN | {"images": [image(1), image(2), image(1, "val2017")]}
     with pytest.raises(
-        ValueError, match=r"images has id 1 twice, for 'train2017/0.*1\.jpg' and for"
+        ValueError, match=r"images has duplicate id 1, for 'train2017/0.*1\.jpg' and for"
     ):
         LVIS(write(tmp_path, train), ["train"])
 
 
-def test_whole_floats_are_ids(tmp_path):
+def test_floats_without_fraction_are_accepted_as_ids(tmp_path):
     annotations = [{**entry, "image_id": float(entry["image_id"])} for entry in VAL["annotations"]]
     source = LVIS(write(tmp_path, val=VAL | {"annotations": annotations}), ["val"])
     assert source.pairs == [Pair(5, 3), Pair(6, 9)]
 
 
-def test_masks_are_the_union_of_all_instances(source):
+def test_mask_is_the_union_of_all_instances(source):
     assert np.array_equal(source.mask(Pair(1, 3)), rectangle(0, 24, 24, 28))
     both = rectangle(4, 20, 4, 20) | rectangle(0, 24, 24, 28)
     assert np.array_equal(source.mask(Pair(1, 9)), both)
@@ -112,14 +114,14 @@ FEDERATED = {
 }
 
 
-def test_a_category_is_known_to_be_absent_only_if_the_image_says_so(tmp_path):
+def test_only_listed_categories_are_known_to_be_absent(tmp_path):
     source = LVIS(write(tmp_path, FEDERATED), ["train"])
     absent = {number: list(source.absent_categories(number)) for number in (1, 2, 6, 8)}
     assert absent == {1: [4], 2: [], 6: [9], 8: []}  # 4 is annotated in image 6
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_absent_names_are_drawn_from_what_is_known_to_be_absent(tmp_path, train):
+def test_negatives_are_sampled_from_categories_known_to_be_absent(tmp_path, train):
     write(tmp_path, FEDERATED, FEDERATED)
     prompting = {"prompting": Prompting(negative_prob=1.0)} if train else {}
     data = LVISNamesDataModule(str(tmp_path), 16, 2, 0, **prompting)
@@ -130,10 +132,10 @@ def test_absent_names_are_drawn_from_what_is_known_to_be_absent(tmp_path, train)
             for prompt in dataset[epoch, task]["prompts"]:
                 if prompt["negative"]:
                     found.setdefault(dataset.source.pairs[task].image, set()).add(prompt["phrase"])
-    assert found == {1: {"cat"}, 6: {"dog"}}  # image 2 lists nothing, so nothing is asked for
+    assert found == {1: {"cat"}, 6: {"dog"}}  # image 2 lists no absent category
 
 
-def test_the_toy_world_lists_every_kind_that_it_did_not_draw(tmp_path):
+def test_toy_lvis_lists_all_absent_categories(tmp_path):
     build_folders(tmp_path, lvis_request({"train": 3, "val": 40}, 3), progress=False)
     source = LVIS(tmp_path, ["val"])
     for index, number in enumerate(source.images):
@@ -141,17 +143,17 @@ def test_the_toy_world_lists_every_kind_that_it_did_not_draw(tmp_path):
         assert set(source.absent_categories(number)) == source.names.keys() - drawn
 
 
-def test_names_have_blanks(source):
+def test_underscores_in_names_are_replaced_by_blanks(source):
     assert source.names == {3: "bus (vehicle)", 9: "dog"}
 
 
-def test_photos_are_where_their_urls_say(source):
+def test_photos_are_found_by_their_urls(source):
     for number in (1, 5, 6):
         photo = source.photo(number)
         assert photo.shape == (24, 32, 3) and (photo[..., 0] == number).all()
 
 
-def test_version_0_5_may_name_the_file_alone(tmp_path):
+def test_file_names_of_version_0_5_are_found(tmp_path):
     images = [{"id": n, "height": 24, "width": 32} for n in (5, 6)]
     for entry in images:
         entry["file_name"] = f"COCO_val2014_{entry['id']:012d}.jpg"
@@ -162,26 +164,26 @@ def test_version_0_5_may_name_the_file_alone(tmp_path):
         source.photo(5)
 
 
-def test_what_is_missing_is_listed(tmp_path):
+def test_missing_parts_are_listed(tmp_path):
     with pytest.raises(DatasetNotFoundError, match=r"found nothing; missing lvis_v1_train.json, l"):
         LVIS(tmp_path)
     (write(tmp_path) / "LVIS" / "lvis_v1_val.json").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"missing lvis_v1_val.json\. .*holds LVIS") as e:
+    with pytest.raises(
+        DatasetNotFoundError, match=r"missing lvis_v1_val.json\. .*contains LVIS"
+    ) as e:
         LVIS(tmp_path)
     assert "\n" not in str(e.value)
 
 
-def test_photos_of_another_size_are_refused(source):
+def test_resized_photo_is_an_error(source):
     Image.new("RGB", (30, 24)).save(source.folder / "val2017" / f"{5:012d}.jpg")
-    with pytest.raises(ValueError, match=r"005.jpg: 24 x 30, annotated as 24 x 32"):
+    with pytest.raises(ValueError, match=r"005.jpg: size is 24 x 30, annotated as 24 x 32"):
         source.photo(5)
 
 
-def test_photos_turned_by_exif_are_named_as_such(source):
+def test_size_mismatch_by_exif_orientation_is_explained(source):
     write_turned(source.folder / "val2017" / f"{5:012d}.jpg", (32, 24))
-    with pytest.raises(
-        ValueError, match=r"stored as 24 x 32 pixels .* turns it to 32 x 24: save it"
-    ):
+    with pytest.raises(ValueError, match=r"stored as 24 x 32 pixels .* turns it to 32 x 24"):
         source.photo(5)
 
 
@@ -204,29 +206,32 @@ def test_photos_turned_by_exif_are_named_as_such(source):
         {"images": [image(5, neg_category_ids=["dog"])]},
         {"images": [{"id": 5, "height": 2, "width": 2}]},
         {"images": [image(5), image(5, "val2017")]},
-        {"images": [image(5), image(1)]},  # of the other split
+        {"images": [image(5), image(1)]},  # also in the other split
         {"categories": [*CATEGORIES, {"id": 9, "name": "cat"}]},
-        {"categories": [{"id": 9, "name": "cat"}], "annotations": []},  # another name in the other
+        {
+            "categories": [{"id": 9, "name": "cat"}],
+            "annotations": [],
+        },  # different name in the other split
         {"categories": [{"id": 3}]},
         {"categories": [{"id": 3, "name": None}]},
         {"categories": {"id": 3}},
     ],
 )
-def test_malformed_files_are_named_in_one_line(tmp_path, change):
-    with pytest.raises(ValueError, match=r"lvis_v1_val.json: not LVIS's annotations") as refused:
+def test_invalid_annotations_raise_one_line(tmp_path, change):
+    with pytest.raises(ValueError, match=r"lvis_v1_val.json: invalid LVIS annotations") as error:
         LVIS(write(tmp_path, val=VAL | change))
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"images": [', b"\xff\xfe"])
-def test_what_is_no_json_of_lvis_is_named_in_one_line(tmp_path, content):
+def test_malformed_file_raises_one_line(tmp_path, content):
     (write(tmp_path) / "LVIS" / "lvis_v1_val.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"lvis_v1_val.json: not LVIS's annotations") as refused:
+    with pytest.raises(ValueError, match=r"lvis_v1_val.json: invalid LVIS annotations") as error:
         LVIS(tmp_path)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(error.value)
 
 
-def test_the_toy_world_is_read_as_it_was_drawn(tmp_path):
+def test_toy_annotations_match_the_drawn_scenes(tmp_path):
     build_folders(tmp_path, lvis_request({"train": 3, "val": 4}, 3), progress=False)
     source = LVIS(tmp_path)
     number = 0
@@ -245,8 +250,8 @@ def test_the_toy_world_is_read_as_it_was_drawn(tmp_path):
     assert source.names[207] == "car (automobile)"
 
 
-def test_real_annotations_are_read(real_data, tmp_path):
-    """100 images of LVIS v0.5 with three photos; areas are LVIS's own."""
+def test_masks_of_real_annotations_have_the_published_areas(real_data, tmp_path):
+    """100 images of LVIS v0.5 with three photos; the expected areas are LVIS's own."""
     mini, folder = real_data / "lvis_mini", tmp_path / "LVIS"
     (folder / "train2017").mkdir(parents=True)
     (folder / "val2017").symlink_to(mini / "val2017")
@@ -282,7 +287,7 @@ def test_real_annotations_are_read(real_data, tmp_path):
         {**TRAIN, "categories": [{"id": "../up", "name": "dog"}]},
     ],
 )
-def test_what_no_photo_has_is_refused_by_name(tmp_path, train):
+def test_invalid_sizes_names_and_ids_are_an_error(tmp_path, train):
     write(tmp_path, train)
-    with pytest.raises(ValueError, match=r"lvis_v1_train\.json: not LVIS's annotations"):
+    with pytest.raises(ValueError, match=r"lvis_v1_train\.json: invalid LVIS annotations"):
         LVIS(tmp_path)

@@ -1,7 +1,7 @@
-"""The lists behind the generalised prompts, against the paper's."""
+"""Category lists of the generalised prompts, compared with the paper's."""
 
 from clipseg_pl.protocols.generalised import GROUPS
-from datamodules.datasets.lvis_prompts import FITTING
+from datamodules.datasets.lvis_prompts import PROMPT_CATEGORIES
 
 SEATS = (
     "armchair sofa loveseat deck_chair rocking_chair highchair folding_chair chair recliner "
@@ -23,12 +23,14 @@ PAPER = {
 """the lists of the paper's authors"""
 
 
-def test_categories_are_the_papers():
-    assert FITTING.keys() == PAPER.keys()
-    for prompt, names in FITTING.items():
+def test_categories_equal_those_of_the_paper():
+    assert PROMPT_CATEGORIES.keys() == PAPER.keys()
+    for prompt, names in PROMPT_CATEGORIES.items():
         assert {name.replace(" ", "_") for name in names} == set(PAPER[prompt].split()), prompt
-    assert all(len(set(names)) == len(names) for names in FITTING.values())
+    assert all(len(set(names)) == len(names) for names in PROMPT_CATEGORIES.values())
 
 
-def test_every_prompt_counts_in_one_group():
-    assert sorted(prompt for prompts in GROUPS.values() for prompt in prompts) == sorted(FITTING)
+def test_every_prompt_is_in_one_group():
+    assert sorted(prompt for prompts in GROUPS.values() for prompt in prompts) == sorted(
+        PROMPT_CATEGORIES
+    )

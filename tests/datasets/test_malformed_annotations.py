@@ -1,3 +1,5 @@
+"""Malformed PhraseCut files: unusable tasks are skipped, unusable files are errors."""
+
 import json
 
 import pytest
@@ -14,9 +16,9 @@ NAN, INF = float("nan"), float("inf")
 MALFORMED = {
     "three levels": SQUARE[0],
     "five levels": [SQUARE],
-    "a point of three": [[[[1.0, 2.0, 3.0], [1.0, 5.0, 3.0], [4.0, 4.0, 4.0]]]],
+    "a point of three coordinates": [[[[1.0, 2.0, 3.0], [1.0, 5.0, 3.0], [4.0, 4.0, 4.0]]]],
     "ragged": [[[[1.0, 2.0], [3.0], [4.0, 4.0]]]],
-    "points of nothing": [[[[], []]]],
+    "empty points": [[[[], []]]],
     "words": [[[["a", "b"], ["c", "d"]]]],
     "a number": 7,
     "an object": {"a": SQUARE},
@@ -29,7 +31,7 @@ MALFORMED = {
 
 
 def skipped(root, tasks, photos=(1, 2)):
-    """Open a dataset of two good tasks and some others; returns reason -> names."""
+    """Open a dataset of two valid tasks and others, and return the skipped ids by reason."""
     write_phrasecut(root, [GOOD[0], *tasks, GOOD[1]], photos)
     source = PhraseCut(root, "train")
     assert [source.name(i) for i in range(len(source))] == ["1__0", "2__99"]
@@ -38,10 +40,10 @@ def skipped(root, tasks, photos=(1, 2)):
 
 
 @pytest.mark.parametrize("polygons", MALFORMED.values(), ids=MALFORMED)
-def test_malformed_polygons_are_skipped_by_name(tmp_path, polygons, caplog):
+def test_tasks_with_malformed_polygons_are_skipped(tmp_path, polygons, caplog):
     found = skipped(tmp_path, [task(7, 1, "odd", polygons), task(8, 1, "odd", polygons)])
     assert found == {"with malformed polygons": ["1__7", "1__8"]}
-    assert "refer_train.json: skipped 2 with malformed polygons; listed in" in caplog.text
+    assert "refer_train.json: skipped tasks: 2 with malformed polygons; their ids" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -51,123 +53,123 @@ def test_malformed_polygons_are_skipped_by_name(tmp_path, polygons, caplog):
         *([[SEGMENT]], [[[POINT, POINT, POINT]]], [[OUTSIDE]]),
     ],
 )
-def test_polygons_that_cover_no_pixel_are_skipped_by_name(tmp_path, polygons):
+def test_tasks_with_polygons_that_cover_no_pixel_are_skipped(tmp_path, polygons):
     found = skipped(tmp_path, [task(7, 1, "odd", polygons)])
-    assert found == {"whose polygons cover no pixel": ["1__7"]}
+    assert found == {"with polygons that cover no pixel": ["1__7"]}
 
 
-def test_single_points_beside_a_polygon_are_ignored_as_officially(tmp_path):
+def test_single_points_are_ignored_like_in_the_official_evaluator(tmp_path):
     write_phrasecut(tmp_path, [task(0, 1, "a", [[[POINT], *SQUARE[0], []], [SEGMENT]])])
-    drawn = PhraseCut(tmp_path, "train").index.polygons(0)
-    assert [polygon.tolist() for polygon in drawn] == [SQUARE[0][0], SEGMENT]
+    polygons = PhraseCut(tmp_path, "train").index.polygons(0)
+    assert [polygon.tolist() for polygon in polygons] == [SQUARE[0][0], SEGMENT]
 
 
 @pytest.mark.parametrize("phrase", ["", " \t\n", None, 5, ["dog"]])
-def test_tasks_without_a_phrase_are_skipped_by_name(tmp_path, phrase):
+def test_tasks_without_a_phrase_are_skipped(tmp_path, phrase):
     assert skipped(tmp_path, [task(7, 1, phrase)]) == {"without a phrase": ["1__7"]}
 
 
 @pytest.mark.parametrize("image", [77, "1", None, 1.5, [1]])
-def test_unknown_images_are_skipped_by_name(tmp_path, image):
+def test_tasks_on_unknown_images_are_skipped(tmp_path, image):
     found = skipped(tmp_path, [task(7, image) | {"task_id": "odd__7"}])
-    assert found == {"on images that the image table lacks": ["odd__7"]}
+    assert found == {"on images that are not in the image table": ["odd__7"]}
 
 
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("task_id", "without an id that can name a file"),
-        ("image_id", "on images that the image table lacks"),
+        ("task_id", "without an id that is valid as a file name"),
+        ("image_id", "on images that are not in the image table"),
         ("phrase", "without a phrase"),
         ("Polygons", "with malformed polygons"),
     ],
 )
-def test_missing_keys_are_skipped(tmp_path, key, reason):
+def test_tasks_with_missing_keys_are_skipped(tmp_path, key, reason):
     broken = task(7, 1, "odd")
     del broken[key]
     assert skipped(tmp_path, [broken]) == {reason: ["None" if key == "task_id" else "1__7"]}
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "", " "])
-def test_ids_that_cannot_name_a_file_are_skipped(tmp_path, name):
+def test_tasks_with_invalid_ids_are_skipped(tmp_path, name):
     found = skipped(tmp_path, [task(7) | {"task_id": name}])
-    assert found == {"without an id that can name a file": [repr(name)]}
+    assert found == {"without an id that is valid as a file name": [repr(name)]}
 
 
-def test_of_tasks_with_one_id_the_first_is_kept(tmp_path):
-    assert skipped(tmp_path, [GOOD[0]]) == {"with an id that came before": ["1__0"]}
+def test_tasks_with_duplicate_ids_are_skipped(tmp_path):
+    assert skipped(tmp_path, [GOOD[0]]) == {"with a duplicate id": ["1__0"]}
 
 
-def test_photos_that_are_missing_unreadable_or_of_another_size_are_skipped(tmp_path):
-    photos = range(1, 31)  # of which a tenth may be lost
+def test_tasks_on_missing_unreadable_or_resized_photos_are_skipped(tmp_path):
+    photos = range(1, 31)  # a tenth may be missing
     folder = write_phrasecut(tmp_path, [], photos)
     (folder / "images" / "3.jpg").unlink()
     (folder / "images" / "4.jpg").write_text("no photo")
-    Image.new("RGB", (24, 32)).save(folder / "images" / "5.jpg")  # on its side
+    Image.new("RGB", (24, 32)).save(folder / "images" / "5.jpg")  # sides exchanged
     tasks = [task(7, image) for image in photos]
     (folder / "refer_train.json").write_text(json.dumps(tasks))
     source = PhraseCut(tmp_path, "train")
     assert len(source) == 27
     assert source.index.skipped == {
         "on photos that are missing or unreadable": ["3__7", "4__7"],
-        "on photos of another size than annotated": ["5__7"],
+        "on photos that differ from their annotated size": ["5__7"],
     }
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"task_id": 1}', "is not a JSON list of tasks"),
-        ("", "ends early or is not JSON"),
-        ("[1, 2]", "is not a JSON list of tasks"),
-        ("[[]]", "is not a JSON list of tasks"),
-        (json.dumps(GOOD)[:-30], "ends early or is not JSON"),
-        (json.dumps(GOOD)[:-1], "ends early or is not JSON"),
-        (json.dumps(GOOD).replace(":", "=", 1), "ends early or is not JSON"),
-        ("[]", "no usable task among 0 listed; skipped none"),
+        ('{"task_id": 1}', "not a JSON list of tasks"),
+        ("", "truncated or not JSON"),
+        ("[1, 2]", "not a JSON list of tasks"),
+        ("[[]]", "not a JSON list of tasks"),
+        (json.dumps(GOOD)[:-30], "truncated or not JSON"),
+        (json.dumps(GOOD)[:-1], "truncated or not JSON"),
+        (json.dumps(GOOD).replace(":", "=", 1), "truncated or not JSON"),
+        ("[]", "no usable task among 0; skipped: none"),
     ],
 )
-def test_files_malformed_as_a_whole_are_refused_by_name(tmp_path, text, message):
+def test_malformed_task_file_is_an_error(tmp_path, text, message):
     folder = write_phrasecut(tmp_path, [])
     (folder / "refer_train.json").write_text(text)
-    with pytest.raises(ValueError, match=message) as refused:
+    with pytest.raises(ValueError, match=message) as error:
         PhraseCut(tmp_path, "train")
-    assert str(folder / "refer_train.json") in str(refused.value)
+    assert str(folder / "refer_train.json") in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", "[", "{}x", '[{"image_id": 1}]', "[5]", "7", "null"])
-def test_malformed_image_tables_are_refused_by_name(tmp_path, text):
+def test_malformed_image_table_is_an_error(tmp_path, text):
     folder = write_phrasecut(tmp_path, GOOD)
     (folder / "image_data_split.json").write_text(text)
-    with pytest.raises(ValueError, match="not PhraseCut's image table") as refused:
+    with pytest.raises(ValueError, match="not a PhraseCut image table") as error:
         PhraseCut(tmp_path, "train")
-    assert str(folder / "image_data_split.json") in str(refused.value)
+    assert str(folder / "image_data_split.json") in str(error.value)
 
 
 @pytest.mark.parametrize("height", [None, "24", [1], -5, 0, 24.0, True])
-def test_images_without_a_size_are_refused_by_name(tmp_path, height):
+def test_invalid_image_size_is_an_error(tmp_path, height):
     folder = write_phrasecut(tmp_path, GOOD)
     table = folder / "image_data_split.json"
     rows = json.loads(table.read_text())
     rows[1]["height"] = height
     table.write_text(json.dumps(rows))
-    with pytest.raises(ValueError, match="image 2 has no size") as refused:
+    with pytest.raises(ValueError, match="image 2 has invalid height and width") as error:
         PhraseCut(tmp_path, "train")
-    assert str(table) in str(refused.value)
+    assert str(table) in str(error.value)
 
 
-def test_no_usable_task_is_refused_with_counts_not_thousands_of_names(tmp_path):
+def test_error_without_usable_tasks_gives_counts_not_ids(tmp_path):
     write_phrasecut(tmp_path, [task(i, phrase="") for i in range(2000)])
-    with pytest.raises(ValueError, match="skipped 2000 without a phrase") as refused:
+    with pytest.raises(ValueError, match="skipped: 2000 without a phrase") as error:
         PhraseCut(tmp_path, "train")
-    assert len(str(refused.value)) < 500
+    assert len(str(error.value)) < 500
 
 
-def test_a_download_that_stopped_early_is_refused(tmp_path):
+def test_incomplete_photo_folder_is_an_error(tmp_path):
     photos = range(1, 31)
     folder = write_phrasecut(tmp_path, [task(7, image) for image in photos], photos)
     for image in range(4, 31):
         (folder / "images" / f"{image}.jpg").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"found 3 of the 30 photos.*4\.jpg") as refused:
+    with pytest.raises(DatasetNotFoundError, match=r"27 of the 30 .* photos .*4\.jpg") as error:
         PhraseCut(tmp_path, "train")
-    assert str(folder / "images") in str(refused.value)
+    assert str(folder / "images") in str(error.value)

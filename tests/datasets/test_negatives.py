@@ -1,17 +1,19 @@
+"""Negatives in training, and absent phrases in evaluation."""
+
 from collections import Counter
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tests.datasets.numbered import Numbered, prompted, shown
+from tests.datasets.numbered import InMemoryPhrases, prompted, support_tasks
 
-SOURCE = Numbered("a a a a a a b b c d")
+SOURCE = InMemoryPhrases("a a a a a a b b c d")
 EPOCHS = 300
 
 
 def training_prompts(source=SOURCE, **settings):
-    """(task, sample, its only prompt) over many epochs."""
+    """Yield task, sample and its only prompt, for many epochs."""
     dataset = prompted(source, **settings)
     for epoch in range(EPOCHS):
         for task in range(len(source)):
@@ -21,15 +23,15 @@ def training_prompts(source=SOURCE, **settings):
 
 
 @pytest.mark.parametrize("probability", [0.2, 0.7])
-def test_rate(probability):
-    drawn = [prompt["negative"] for _, _, prompt in training_prompts(negative_prob=probability)]
-    assert stats.binomtest(sum(drawn), len(drawn), probability).pvalue > 1e-3
+def test_rate_of_negatives(probability):
+    negative = [prompt["negative"] for _, _, prompt in training_prompts(negative_prob=probability)]
+    assert stats.binomtest(sum(negative), len(negative), probability).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, {False}), (1.0, {True})])
-def test_never_and_always(probability, expected):
-    drawn = training_prompts(negative_prob=probability)
-    assert {prompt["negative"] for _, _, prompt in drawn} == expected
+def test_probabilities_0_and_1(probability, expected):
+    prompts = training_prompts(negative_prob=probability)
+    assert {prompt["negative"] for _, _, prompt in prompts} == expected
 
 
 def test_negative_has_another_phrase_and_an_empty_mask():
@@ -41,34 +43,34 @@ def test_negative_has_another_phrase_and_an_empty_mask():
         assert prompt["phrase"] in prompt["text_prompt"]
 
 
-def test_uniform_over_the_other_phrases_however_frequent_they_are():
-    drawn: dict[int, Counter] = {task: Counter() for task in (0, 6, 9)}
+def test_negatives_are_uniform_over_the_other_phrases_whatever_their_frequency():
+    counts_by_task: dict[int, Counter] = {task: Counter() for task in (0, 6, 9)}
     for task, _, prompt in training_prompts(negative_prob=1):
-        if task in drawn:
-            drawn[task][prompt["phrase"]] += 1
-    for task, counts in drawn.items():
+        if task in counts_by_task:
+            counts_by_task[task][prompt["phrase"]] += 1
+    for task, counts in counts_by_task.items():
         own = SOURCE.phrases[SOURCE.phrase(task)]
         assert set(counts) == {"a", "b", "c", "d"} - {own}
         assert stats.chisquare(list(counts.values())).pvalue > 1e-3
 
 
-def test_support_belongs_to_the_new_phrase():
+def test_support_of_a_negative_shows_its_phrase():
     tasks = {"a": {0, 1, 2, 3, 4, 5}, "b": {6, 7}, "c": {8}, "d": {9}}
     seen = set()
     for task, sample, prompt in training_prompts(negative_prob=1):
-        (support,) = shown(sample)  # also of phrases that one task has: it is another one
+        (support,) = support_tasks(sample)  # exists for c and d, too: the query has another phrase
         assert support in tasks[prompt["phrase"]] and support != task
         seen.add(support)
     assert seen == set(range(10))
 
 
-def test_photo_of_a_negative_stays():
+def test_negative_keeps_its_photo():
     for task, sample, _ in training_prompts(negative_prob=1):
         assert (sample["query_image"] == task).all()
 
 
-def test_no_other_phrase_no_negative():
-    for _, _, prompt in training_prompts(Numbered("a a a"), negative_prob=1):
+def test_no_negatives_without_other_phrases():
+    for _, _, prompt in training_prompts(InMemoryPhrases("a a a"), negative_prob=1):
         assert not prompt["negative"] and prompt["query_mask"].any()
 
 
@@ -86,11 +88,11 @@ def test_crop_does_not_depend_on_being_negative():
 
 
 class TestAbsentPhraseInEvaluation:
-    """Beside its own phrase, every evaluated task is asked for one that is not there."""
+    """Every evaluation sample has a second prompt with a phrase that is absent from the photo."""
 
-    source = Numbered("a b a c d e b f", per_photo=2)
+    source = InMemoryPhrases("a b a c d e b f", per_photo=2)
 
-    def test_is_not_annotated_on_the_photo(self):
+    def test_absent_phrase_is_not_annotated_on_the_photo(self):
         for seed in range(40):
             dataset = prompted(self.source, train=False, seed=seed)
             for task in range(len(self.source)):
@@ -105,27 +107,27 @@ class TestAbsentPhraseInEvaluation:
                 assert absent["prompt_id"] != own["prompt_id"]
 
     @pytest.mark.parametrize("task", [0, 3, 4, 7])
-    def test_is_uniform_over_the_others(self, task):
-        drawn = Counter(
+    def test_absent_phrase_is_uniform_over_the_others(self, task):
+        counts = Counter(
             prompted(self.source, train=False, seed=seed)[0, task]["prompts"][1]["phrase"]
             for seed in range(800)
         )
         present = {self.source.phrases[i] for i in self.source.possible_phrases(task).tolist()}
-        assert set(drawn) == set("abcdef") - present
-        assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
+        assert set(counts) == set("abcdef") - present
+        assert stats.chisquare(list(counts.values())).pvalue > 1e-3
 
-    def test_none_where_all_are_present(self):
-        dataset = prompted(Numbered("a b a b", per_photo=2), train=False)
+    def test_no_absent_prompt_if_all_phrases_are_present(self):
+        dataset = prompted(InMemoryPhrases("a b a b", per_photo=2), train=False)
         assert [len(dataset[0, task]["prompts"]) for task in range(4)] == [1] * 4
 
-    def test_ids_are_unique(self):
+    def test_prompt_ids_are_unique(self):
         dataset = prompted(self.source, train=False)
         ids = [prompt["prompt_id"] for task in range(8) for prompt in dataset[0, task]["prompts"]]
         assert len(set(ids)) == len(ids) == 16 and np.all([name.strip() for name in ids])
 
 
-def test_absent_negatives_are_drawn_from_what_the_photo_does_not_show():
-    source = Numbered("a a a b c d", per_photo=5)  # photos with a, b, c and with d
+def test_absent_negatives_are_phrases_absent_from_the_photo():
+    source = InMemoryPhrases("a a a b c d", per_photo=5)  # one photo with a, b, c; one with d
     seen: dict[int, Counter] = {task: Counter() for task in range(len(source))}
     for task, _, prompt in training_prompts(source, negative_prob=0.5, absent_negatives=True):
         seen[task][prompt["phrase"]] += prompt["negative"]
@@ -134,7 +136,7 @@ def test_absent_negatives_are_drawn_from_what_the_photo_does_not_show():
     assert stats.chisquare([seen[5][name] for name in "abc"]).pvalue > 1e-3
 
 
-def test_where_every_phrase_is_on_the_photo_nothing_is_absent():
-    source = Numbered("a b c", per_photo=3)
-    drawn = training_prompts(source, negative_prob=1.0, absent_negatives=True)
-    assert not any(prompt["negative"] for _, _, prompt in drawn)
+def test_no_absent_negatives_if_all_phrases_are_present():
+    source = InMemoryPhrases("a b c", per_photo=3)
+    prompts = training_prompts(source, negative_prob=1.0, absent_negatives=True)
+    assert not any(prompt["negative"] for _, _, prompt in prompts)

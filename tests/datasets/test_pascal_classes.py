@@ -1,4 +1,4 @@
-"""Pascal's names, folds and unseen sets."""
+"""Class names, folds and unseen classes of Pascal VOC."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from datamodules.datasets.pascal_5i import (
 )
 
 
-def test_names_lie_where_masks_have_their_label():
+def test_names_are_at_the_index_of_their_label():
     assert len(VOC_CLASSES) == 20 and len(ZERO_SHOT_CLASSES) == 21
     labels = {"airplane": 1, "bottle": 5, "cow": 10, "person": 15, "tvmonitor": 20}
     assert {name: ZERO_SHOT_CLASSES.index(name) for name in labels} == labels
@@ -20,7 +20,7 @@ def test_names_lie_where_masks_have_their_label():
     ]
 
 
-def test_folds_share_out_the_classes_in_order():
+def test_folds_partition_the_classes_in_order():
     assert fold_classes(0) == ("aeroplane", "bicycle", "bird", "boat", "bottle")
     assert fold_classes(3) == ("pottedplant", "sheep", "sofa", "train", "tvmonitor")
     assert sum((fold_classes(fold) for fold in range(4)), ()) == VOC_CLASSES
@@ -45,12 +45,12 @@ def test_unseen_sets_are_nested():
 
 
 @pytest.mark.parametrize("fold", [-1, 4])
-def test_other_folds_are_refused(fold):
-    with pytest.raises(ValueError, match=f"fold {fold}: there are 0 to 3"):
+def test_unknown_folds_raise(fold):
+    with pytest.raises(ValueError, match=f"fold must be 0 to 3, not {fold}"):
         fold_classes(fold)
 
 
 @pytest.mark.parametrize("count", [0, 3, 5, 12])
-def test_other_unseen_sets_are_refused(count):
-    with pytest.raises(ValueError, match=f"unseen {count}: there are 2, 4, 6, 8, 10"):
+def test_unknown_unseen_sets_raise(count):
+    with pytest.raises(ValueError, match=f"must be one of 2, 4, 6, 8, 10, not {count}"):
         unseen_classes(count)

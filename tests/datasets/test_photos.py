@@ -1,3 +1,5 @@
+"""Reading of photos: missing and damaged files, modes, bit depths and EXIF orientation."""
+
 import io
 import random
 
@@ -28,46 +30,46 @@ COLOURED = Image.fromarray(np.stack([RAMP % 256, RAMP // 48, RAMP // 12 % 256], 
         (["images", "image_data_split.json", "refer_train.json"], "nothing"),
     ],
 )
-def test_half_a_dataset_is_refused_with_what_to_do(tmp_path, absent, found):
+def test_incomplete_dataset_error_lists_missing_parts(tmp_path, absent, found):
     folder = write_phrasecut(tmp_path, [task(0)])
     for part in absent:
         (folder / part).rename(tmp_path / part)
-    with pytest.raises(DatasetNotFoundError) as refused:
+    with pytest.raises(DatasetNotFoundError) as error:
         PhraseCut(tmp_path, "train")
-    message = str(refused.value)
-    assert f"looked in {folder}; found {found}; missing" in message
-    missing = message.split("missing ")[1].split(". Get it")[0].split(", ")
+    message = str(error.value)
+    assert f"is missing or incomplete in {folder}: found {found}; missing" in message
+    missing = message.split("; missing ")[1].split(". Download it")[0].split(", ")
     assert {part.removeprefix("photos in ").rstrip("/") for part in missing} == set(absent)
     assert "https://github.com/ChenyunWu/PhraseCutDataset" in message
     assert "--data.init_args.root" in message and "\n" not in message
 
 
-def test_no_dataset_at_all_is_refused_by_folder(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="found nothing") as refused:
+def test_missing_dataset_error_names_the_folder(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="found nothing") as error:
         PhraseCut(tmp_path / "nowhere", "train")
-    assert str(tmp_path / "nowhere" / "VGPhraseCut_v0") in str(refused.value)
+    assert str(tmp_path / "nowhere" / "VGPhraseCut_v0") in str(error.value)
 
 
-@pytest.mark.parametrize("content", ["nothing", "half", "noise", "absent"])
-def test_photos_gone_bad_after_indexing_are_named(tmp_path, content):
+@pytest.mark.parametrize("content", ["empty", "truncated", "noise", "missing"])
+def test_photo_damaged_after_indexing_is_an_error(tmp_path, content):
     folder = write_phrasecut(tmp_path, [task(0, 1)])
     source = PhraseCut(tmp_path, "train")
     photo = folder / "images" / "1.jpg"
-    whole = photo.read_bytes()
-    bad = {"nothing": b"", "half": whole[: len(whole) * 2 // 3], "noise": b"noise"}
+    data = photo.read_bytes()
+    damaged = {"empty": b"", "truncated": data[: len(data) * 2 // 3], "noise": b"noise"}
     photo.unlink()
-    if content in bad:
-        photo.write_bytes(bad[content])
-    with pytest.raises(UnreadableImageError) as refused:
+    if content in damaged:
+        photo.write_bytes(damaged[content])
+    with pytest.raises(UnreadableImageError) as error:
         source.image(0)
-    assert str(photo) in str(refused.value)
+    assert str(photo) in str(error.value)
 
 
-def test_photo_exchanged_after_indexing_is_refused(tmp_path):
+def test_photo_resized_after_indexing_is_an_error(tmp_path):
     folder = write_phrasecut(tmp_path, [task(0, 1)])
     source = PhraseCut(tmp_path, "train")
     Image.new("RGB", (24, 32)).save(folder / "images" / "1.jpg")
-    with pytest.raises(UnreadableImageError, match=r"1\.jpg: is \(32, 24\), annotated as"):
+    with pytest.raises(UnreadableImageError, match=r"1\.jpg: size is \(32, 24\), annotated as"):
         source.image(0)
     write_turned(folder / "images" / "1.jpg", (32, 24))
     with pytest.raises(
@@ -76,11 +78,11 @@ def test_photo_exchanged_after_indexing_is_refused(tmp_path):
         source.image(0)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"])
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_files_raise_nothing_but_our_error(tmp_path, form):
+def test_damaged_files_raise_only_unreadable_image_error(tmp_path, file_format):
     rng, written, file = random.Random(0), io.BytesIO(), tmp_path / "photo"
-    COLOURED.save(written, form)
+    COLOURED.save(written, file_format)
     for turn in range(60):
         damaged = bytearray(written.getvalue())
         for _ in range(turn % 4):
@@ -93,13 +95,13 @@ def test_damaged_files_raise_nothing_but_our_error(tmp_path, form):
         assert image_size(file) is None or len(image_size(file)) == 2
 
 
-# before 13, Pillow cannot read the TIFF that it writes of them
+# Pillow before 13 writes YCbCr TIFF files that it cannot read
 OLD = pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="Pillow < 13")
 YCBCR = pytest.param("YCbCr", marks=OLD)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "RGBA", "LA", "CMYK", "P", YCBCR])
-def test_every_mode_becomes_rgb(tmp_path, mode):
+def test_every_mode_is_converted_to_rgb(tmp_path, mode):
     file = tmp_path / ("photo.tif" if mode in ("CMYK", "YCbCr") else "photo.png")
     COLOURED.convert(mode).save(file)
     read = read_image(file)
@@ -113,7 +115,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
 
 
 @pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
-def test_sixteen_bits_of_grey_are_scaled_not_clipped(tmp_path, name):
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path, name):
     deep = (RAMP * 21).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / name)
     read = read_image(tmp_path / name)
@@ -121,24 +123,24 @@ def test_sixteen_bits_of_grey_are_scaled_not_clipped(tmp_path, name):
     assert np.array_equal(read, np.repeat((deep // 256)[..., None], 3, 2))
 
 
-def test_greys_in_wide_numbers_are_read_by_what_they_hold(tmp_path):
-    for factor in (1, 256):  # 8 and 16 bits, both in 32
+def test_32_bit_grey_is_read_by_its_highest_value(tmp_path):
+    for factor in (1, 256):  # 8- and 16-bit values stored in 32 bits
         Image.fromarray((RAMP % 256 * factor).astype(np.int32)).save(tmp_path / "wide.tif")
         assert np.array_equal(read_image(tmp_path / "wide.tif")[..., 0], RAMP % 256)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])
 @pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
-def test_fewer_bits_in_files_of_sixteen_keep_their_brightness(tmp_path, bits, name, caplog):
-    """As cameras and microscopes write them; by their highest bits they were nearly black."""
-    images._said.clear()
+def test_grey_of_fewer_bits_in_16_bit_files_keeps_its_brightness(tmp_path, bits, name, caplog):
+    """Cameras and microscopes write such files; the 8 highest bits would be nearly black."""
+    images._logged.clear()
     deep = RAMP * ((1 << bits) - 1) // RAMP.max()
     Image.fromarray(deep.astype(np.uint16)).save(tmp_path / name)
-    read = [reader(tmp_path / name) for reader in (read_image, load_photo)]
-    assert all(np.array_equal(one[..., 0], deep >> (bits - 8)) for one in read)
+    photos = [reader(tmp_path / name) for reader in (read_image, load_photo)]
+    assert all(np.array_equal(photo[..., 0], deep >> (bits - 8)) for photo in photos)
     (line,) = caplog.messages
-    assert line.startswith(f"{tmp_path / name}: its values reach {(1 << bits) - 1}, so it is read")
-    assert f"as {bits} bits deep" in line
+    assert line.startswith(f"{tmp_path / name}: the highest value is {(1 << bits) - 1}; read")
+    assert f"as {bits}-bit" in line
 
 
 @pytest.mark.parametrize("name", ["photo.png", "lzw.tif", "raw.tif"])
@@ -150,11 +152,11 @@ def test_fewer_bits_in_files_of_sixteen_keep_their_brightness(tmp_path, bits, na
         (4, 12, 4095),
     ],
 )
-def test_fewer_bits_in_colours_of_sixteen_keep_their_brightness(
+def test_colours_of_fewer_bits_in_16_bit_files_keep_their_brightness(
     tmp_path, name, channels, bits, opaque
 ):
     deep = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], 2) * ((1 << bits) - 1) // RAMP.max()
-    stored = deep[..., ::-1].astype(np.uint16)  # OpenCV's order
+    stored = deep[..., ::-1].astype(np.uint16)  # BGR order of OpenCV
     if channels == 4:
         stored = np.dstack([stored, np.full(RAMP.shape, opaque, np.uint16)])
     compression = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if name == "raw.tif" else []
@@ -172,17 +174,17 @@ def test_fewer_bits_in_colours_of_sixteen_keep_their_brightness(
 @pytest.mark.parametrize(
     ("tags", "shift"),
     [({}, 2), ({281: 4095}, 4), ({281: 65535}, 8)],
-    ids=["by its values", "12 bits", "16 bits"],
+    ids=["no tag", "12 bits", "16 bits"],
 )
-def test_a_dark_tiff_is_read_by_the_highest_value_that_it_states(tmp_path, tags, shift):
+def test_dark_tiff_is_read_by_its_max_sample_value(tmp_path, tags, shift):
     dark = (RAMP % 1000).astype(np.uint16)
     Image.fromarray(dark).save(tmp_path / "dark.tif", tiffinfo=tags)
     for reader in (read_image, load_photo):
         assert np.array_equal(reader(tmp_path / "dark.tif")[..., 0], dark >> shift)
 
 
-def test_sixteen_bits_need_no_line_in_the_log(tmp_path, caplog):
-    images._said.clear()
+def test_8_and_16_bit_photos_log_no_warning(tmp_path, caplog):
+    images._logged.clear()
     for deep in (RAMP.astype(np.uint8), (RAMP * 21).astype(np.uint16), (RAMP % 256) * 256):
         Image.fromarray(deep.astype(np.int32) if deep.itemsize == 8 else deep).save(
             tmp_path / "photo.tif"
@@ -192,8 +194,8 @@ def test_sixteen_bits_need_no_line_in_the_log(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("highest", [0.5, 1, 1.25, 255, 4095, 1e6])
-def test_floats_are_read_from_0_to_1_or_to_their_highest(tmp_path, highest, caplog):
-    images._said.clear()
+def test_floats_are_scaled_by_1_or_their_highest_value(tmp_path, highest, caplog):
+    images._logged.clear()
     floats = (RAMP / RAMP.max() * highest).astype(np.float32)
     Image.fromarray(floats).save(tmp_path / "photo.tif")
     read = read_image(tmp_path / "photo.tif")
@@ -209,16 +211,16 @@ def test_floats_are_read_from_0_to_1_or_to_their_highest(tmp_path, highest, capl
     [RAMP / -3072, RAMP / np.nan, RAMP * 100, RAMP - 5],
     ids=["negative floats", "NaN", "32", "minus"],
 )
-def test_greys_of_unknown_range_are_refused(tmp_path, grey):
+def test_greys_of_unknown_range_are_an_error(tmp_path, grey):
     file = tmp_path / "odd.tif"
     Image.fromarray(grey.astype(np.float32 if grey.dtype.kind == "f" else np.int32)).save(file)
     with pytest.raises(UnreadableImageError, match=r"odd\.tif.*8 or 16 bits"):
         read_image(file)
 
 
-def test_turned_by_exif_only_where_asked(tmp_path):
+def test_only_load_photo_applies_exif_orientation(tmp_path):
     exif = Image.Exif()
-    exif[274] = 6  # the camera was held upright
+    exif[274] = 6  # the camera was rotated by a quarter turn
     COLOURED.save(tmp_path / "photo.png", exif=exif)
     assert read_image(tmp_path / "photo.png").shape == (48, 64, 3)  # as annotated
     assert load_photo(tmp_path / "photo.png").shape == (64, 48, 3)  # as viewers show it

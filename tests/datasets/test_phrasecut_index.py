@@ -1,3 +1,5 @@
+"""The index of PhraseCut, compared with its JSON files."""
+
 import json
 import pickle
 from collections import defaultdict
@@ -33,7 +35,7 @@ def source_and_tasks(request):
     return PhraseCut(root, "train"), tasks
 
 
-def test_every_task_reads_as_in_the_json(source_and_tasks):
+def test_every_task_equals_its_json_entry(source_and_tasks):
     source, tasks = source_and_tasks
     table = {1: (24, 32), 2: (24, 32), 3: (24, 32)}
     assert len(source) == len(tasks)
@@ -46,11 +48,11 @@ def test_every_task_reads_as_in_the_json(source_and_tasks):
         assert size == table.get(plain["image_id"], (60, 80))
         assert source.image(position).shape == (*size, 3)
         flat = [polygon for instance in plain["Polygons"] for polygon in instance]
-        # exactly: the official evaluator truncates coordinates, so the last bit may count
+        # exact, because the official evaluator truncates coordinates
         assert [polygon.tolist() for polygon in source.index.polygons(position)] == flat
 
 
-def test_look_ups_equal_a_plain_loop(source_and_tasks):
+def test_lookups_equal_a_plain_loop(source_and_tasks):
     source, tasks = source_and_tasks
     by_phrase, by_image = defaultdict(list), defaultdict(list)
     for position, plain in enumerate(tasks):
@@ -65,12 +67,12 @@ def test_look_ups_equal_a_plain_loop(source_and_tasks):
         assert source.tasks_of_image(position).tolist() == by_image[plain["image_id"]]
 
 
-def test_phrases_that_differ_in_case_are_different(written):
+def test_phrases_are_case_sensitive(written):
     source = PhraseCut(written, "train")
     assert [source.tasks_of_phrase(source.phrase(i)).tolist() for i in (1, 3)] == [[1, 2, 4], [3]]
 
 
-def test_published_bad_images_are_dropped(tmp_path, caplog):
+def test_images_with_wrong_published_sizes_are_skipped(tmp_path, caplog):
     assert len(BAD_IMAGES) == 17
     bad = sorted(BAD_IMAGES)
     tasks = [task(i, image, f"thing {i}") for i, image in enumerate([*bad, 1, 2])]
@@ -80,10 +82,10 @@ def test_published_bad_images_are_dropped(tmp_path, caplog):
     assert list(source.phrases) == ["thing 17", "thing 18"]
     (names,) = source.index.skipped.values()
     assert names == [plain["task_id"] for plain in tasks[:17]]
-    assert "skipped 17 on images with wrong sizes" in caplog.text
+    assert "skipped tasks: 17 on images with wrong sizes" in caplog.text
 
 
-def test_arrays_are_mapped_not_read(written):
+def test_arrays_are_memory_mapped(written):
     index = PhraseCut(written, "train").index
     arrays = [value for value in vars(index).values() if isinstance(value, np.ndarray)]
     arrays += [index.phrases.text, index.phrases.offsets, index.task_id.text]
@@ -91,7 +93,7 @@ def test_arrays_are_mapped_not_read(written):
     assert all(isinstance(array, np.memmap) and array.mode == "r" for array in arrays)
 
 
-def test_workers_get_the_index_by_name_not_by_copy(written):
+def test_pickled_index_is_mapped_again_not_copied(written):
     source = PhraseCut(written, "train")
     copy = pickle.loads(pickle.dumps(source))
     assert isinstance(copy.index, PhraseCutIndex) and isinstance(copy.index._points, np.memmap)
@@ -99,12 +101,12 @@ def test_workers_get_the_index_by_name_not_by_copy(written):
 
 
 @pytest.mark.parametrize("table", ["image_data_split.json", "image_data_split3000.json"])
-def test_both_names_of_the_image_table(tmp_path, table):
+def test_both_names_of_the_image_table_are_found(tmp_path, table):
     write_phrasecut(tmp_path, TASKS, table=table)
     assert len(PhraseCut(tmp_path, "train")) == len(TASKS)
 
 
-def test_real_photos_none_is_lost(real_data):
+def test_no_task_of_real_photos_is_skipped(real_data):
     counts = {"train": 402, "val": 147, "test": 161}
     for split, count in counts.items():
         source = PhraseCut(real_data / "phrasecut_coco", split)

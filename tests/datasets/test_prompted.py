@@ -1,3 +1,5 @@
+"""Training and evaluation samples of `PromptedDataset`."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch.utils.data import DataLoader
 from datamodules.datasets.phrasecut import PhraseCut
 from datamodules.datasets.prompted import PromptedDataset, Prompting
 from datamodules.datasets.transforms import rasterise
-from tests.datasets.numbered import UNTOUCHED, Numbered, prompted
+from tests.datasets.numbered import UNTOUCHED, InMemoryPhrases, prompted
 from tests.miniature import COLOURS, SIZE
 
 KEYS = [(epoch, task) for epoch in (0, 3) for task in (0, 7, 20, 35)]
@@ -22,7 +24,7 @@ def build(miniature):
 
 
 def flat(sample):
-    """Everything in a sample, comparable."""
+    """Return the contents of a sample as a list that can be compared."""
     plain = [sample["query_image"].tolist(), sample["query_size"]]
     for prompt in sample["prompts"]:
         plain += [
@@ -35,7 +37,7 @@ def flat(sample):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_sample_depends_on_seed_epoch_and_index_alone(build, workers):
+def test_samples_depend_on_seed_epoch_and_index_only(build, workers):
     dataset = build(prompting=Prompting())
     expected = [flat(dataset[key]) for key in KEYS]
     np.random.seed(1)
@@ -63,7 +65,7 @@ def test_spawned_workers_make_the_same_samples(build):
     assert [flat(sample) for sample in samples] == [flat(dataset[key]) for key in KEYS]
 
 
-def test_epochs_and_seeds_differ(build):
+def test_samples_differ_between_epochs_and_seeds(build):
     first, second, other = build(), build(), build(seed=1)
     tasks = range(len(first))
     base = [flat(first[0, task]) for task in tasks]
@@ -71,8 +73,8 @@ def test_epochs_and_seeds_differ(build):
         assert sum(flat(dataset[epoch, task]) != base[task] for task in tasks) >= 30
 
 
-def test_tasks_of_an_epoch_are_drawn_apart():
-    dataset = prompted(Numbered("a " * 30), negative_prob=0.0)
+def test_tasks_of_an_epoch_have_independent_random_values():
+    dataset = prompted(InMemoryPhrases("a " * 30), negative_prob=0.0)
     assert len({dataset[0, task]["prompts"][0]["mix_weight"] for task in range(30)}) == 30
 
 
@@ -82,7 +84,7 @@ def test_evaluation_does_not_vary_over_epochs(build):
         assert flat(dataset[0, task]) == flat(dataset[5, task])
 
 
-def test_shapes_and_types_of_the_contract(build):
+def test_samples_have_the_documented_shapes_and_types(build):
     for dataset in (build(prompting=Prompting()), build("val", False, prompting=Prompting())):
         for task in range(len(dataset)):
             sample = dataset[0, task]
@@ -107,13 +109,13 @@ def test_evaluation_squashes_the_whole_photo(build):
 
 
 def coloured(image, name):
-    """Pixels near one of the miniature's colours."""
+    """Return the pixels with nearly one of the miniature's colours."""
     colour = torch.tensor(COLOURS[name])[:, None, None]
     return (image.int() - colour).abs().sum(0) < 150
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_masks_lie_on_the_coloured_things(build, train):
+def test_masks_match_the_coloured_objects(build, train):
     dataset = build("train", train, prompting=Prompting(negative_prob=0, visual_prompt=UNTOUCHED))
     ious = []
     for task in range(len(dataset)):
@@ -123,28 +125,28 @@ def test_masks_lie_on_the_coloured_things(build, train):
         for epoch in range(3):
             sample = dataset[epoch, task]
             prompt = sample["prompts"][0]
-            # nothing else in the photo has the colour
+            # no other object in the photo has this colour
             pixels = coloured(sample["query_image"], prompt["phrase"].split()[0])
             mask = prompt["query_mask"][0]
             ious.append(float((pixels & mask).sum() / (pixels | mask).sum()))
     assert len(ious) >= 80 and np.mean(ious) > 0.93 and min(ious) > 0.8
 
 
-def test_supports_are_cropped_around_another_thing_of_the_phrase(build):
+def test_supports_are_cropped_around_another_object_of_the_phrase(build):
     dataset = build(prompting=Prompting(negative_prob=0))
-    seen = 0
+    matching = 0
     for task in range(len(dataset)):
         (prompt,) = dataset[0, task]["prompts"]
         for support in prompt["supports"]:
-            middle = support[:, 20:28, 20:28]
-            seen += int(coloured(middle, prompt["phrase"].split()[0]).float().mean() > 0.9)
+            centre = support[:, 20:28, 20:28]
+            matching += int(coloured(centre, prompt["phrase"].split()[0]).float().mean() > 0.9)
     with_support = sum(len(dataset[0, task]["prompts"][0]["supports"]) for task in range(36))
-    assert with_support > 25 and seen > 0.8 * with_support  # grey photos have no colours
+    assert with_support > 25 and matching > 0.8 * with_support  # grey photos have no colours
 
 
-def test_evaluation_puts_phrases_into_the_form_given(build):
+def test_evaluation_uses_the_evaluation_form(build):
     dataset = build("val", train=False, prompting=Prompting(evaluation_form="a photo of {}."))
     (own, *_) = dataset[0, 0]["prompts"]
     assert own["text_prompt"] == f"a photo of {own['phrase']}."
-    with pytest.raises(ValueError, match="evaluation_form holds one"):
+    with pytest.raises(ValueError, match=r"evaluation_form must contain \{\} exactly once, not"):
         Prompting(evaluation_form="a photo")

@@ -1,3 +1,5 @@
+"""Rasterizing polygons with pycocotools ("coco") and like PhraseCut's evaluator ("pil")."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ def box(left, top, right, bottom):
 
 
 def filled(top, bottom, left, right):
-    """Rows top..bottom-1, columns left..right-1."""
+    """Return a mask of rows top..bottom-1 and columns left..right-1."""
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[top:bottom, left:right] = True
     return mask
@@ -31,10 +33,10 @@ def draw(polygons, rasterizer):
     return mask
 
 
-def test_square_by_hand():
+def test_square():
     square = box(3, 2, 9, 8)
     assert np.array_equal(draw([square], "coco"), filled(2, 8, 3, 9))
-    assert np.array_equal(draw([square], "pil"), filled(2, 9, 3, 10))  # the outline, too
+    assert np.array_equal(draw([square], "pil"), filled(2, 9, 3, 10))  # includes the outline
     assert np.array_equal(draw([square[::-1]], "coco"), filled(2, 8, 3, 9))
 
 
@@ -44,15 +46,15 @@ def test_fractions_are_truncated_by_pil_and_rounded_by_coco():
     assert np.array_equal(draw([square], "pil"), filled(1, 8, 2, 9))
 
 
-def test_truncation_is_that_of_the_json_number():
-    almost = 4.999999999999999  # 5 in float32
-    assert np.array_equal(draw([box(1, 1, almost, almost)], "pil"), filled(1, 5, 1, 5))
+def test_pil_truncates_in_double_precision():
+    below_5 = 4.999999999999999  # is 5 in float32
+    assert np.array_equal(draw([box(1, 1, below_5, below_5)], "pil"), filled(1, 5, 1, 5))
 
 
 @pytest.mark.parametrize("rasterizer", ["coco", "pil"])
-def test_several_polygons_are_united(rasterizer):
+def test_mask_is_the_union_of_the_polygons(rasterizer):
     apart = [box(1, 1, 4, 4), box(10, 6, 13, 9)]
-    inside = [box(1, 1, 10, 10), box(3, 3, 6, 6)]  # no hole: PhraseCut has none
+    inside = [box(1, 1, 10, 10), box(3, 3, 6, 6)]  # not a hole: PhraseCut has no holes
     overlapping = [box(1, 1, 6, 6), box(4, 4, 9, 9)]
     for polygons in (apart, inside, overlapping):
         one_by_one = [draw([one], rasterizer) for one in polygons]
@@ -60,7 +62,7 @@ def test_several_polygons_are_united(rasterizer):
     assert draw(inside, rasterizer)[4, 4]
 
 
-def test_hole_by_a_bridge_stays_a_hole():
+def test_hole_connected_to_the_outline_stays_a_hole():
     ring = polygon(
         *[(1, 1), (11, 1), (11, 11), (1, 11), (1, 1)], *[(4, 4), (4, 8), (8, 8), (8, 4), (4, 4)]
     )
@@ -69,7 +71,7 @@ def test_hole_by_a_bridge_stays_a_hole():
         assert mask[2, 6] and mask[6, 2] and not mask[6, 6]
 
 
-def test_two_points_are_a_line_in_pil_and_nothing_in_coco():
+def test_two_points_are_a_line_with_pil_and_empty_with_coco():
     line = polygon((2, 3), (9, 3))
     assert np.array_equal(draw([line], "pil"), filled(3, 4, 2, 10))
     assert not draw([line], "coco").any()
@@ -78,7 +80,7 @@ def test_two_points_are_a_line_in_pil_and_nothing_in_coco():
 
 
 @pytest.mark.parametrize("rasterizer", ["coco", "pil"])
-def test_what_lies_outside_is_cut_off(rasterizer):
+def test_polygons_are_clipped_to_the_image(rasterizer):
     assert not draw([box(20, 20, 30, 30)], rasterizer).any()
     assert not draw([box(-20, -20, -10, -10)], rasterizer).any()
     assert draw([box(-1e4, -1e4, 1e4, 1e4)], rasterizer).all()
@@ -88,7 +90,11 @@ def test_what_lies_outside_is_cut_off(rasterizer):
 
 
 def official(polygons, height, width):
-    """PhraseCut's evaluator, from its description: datasets.md section 1."""
+    """Rasterize like PhraseCut's official evaluator (github.com/ChenyunWu/PhraseCutDataset).
+
+    It draws each polygon with PIL's `ImageDraw.polygon(outline=1, fill=1)`, after truncating the
+    coordinates to integers, and takes the union. Polygons of one point are skipped.
+    """
     union = np.zeros((height, width), bool)
     for points in polygons:
         if len(points) >= 2:
@@ -105,13 +111,13 @@ shapes = st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=7)
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(shapes, min_size=1, max_size=4))
-def test_pil_is_the_official_evaluators_rule(given_polygons):
-    polygons = [polygon(*points) for points in given_polygons]
-    assert np.array_equal(draw(polygons, "pil"), official(given_polygons, HEIGHT, WIDTH))
+def test_pil_equals_the_official_evaluator(point_lists):
+    polygons = [polygon(*points) for points in point_lists]
+    assert np.array_equal(draw(polygons, "pil"), official(point_lists, HEIGHT, WIDTH))
 
 
 def even_odd(points, x, y):
-    """Whether a ray to the right of a place crosses the outline an odd number of times."""
+    """Return whether a ray to the right of a point crosses the outline an odd number of times."""
     odd = False
     for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
         if (y0 > y) != (y1 > y) and x < x0 + (y - y0) * (x1 - x0) / (y1 - y0):
@@ -120,7 +126,7 @@ def even_odd(points, x, y):
 
 
 def distance(points, x, y):
-    """To the nearest point of the outline."""
+    """Return the distance of a point to the outline."""
     nearest = np.inf
     for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
         along, length = (x1 - x0, y1 - y0), np.hypot(x1 - x0, y1 - y0)
@@ -132,8 +138,8 @@ def distance(points, x, y):
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=8))
-def test_away_from_the_outline_both_fill_what_it_encloses(points):
-    """pil moves corners by up to a pixel, lines by half of one, and counts from pixels' middles."""
+def test_away_from_the_outline_both_fill_the_interior(points):
+    """pil shifts corners by up to 1 pixel and lines by up to 0.5, measured from pixel centres."""
     masks = {name: draw([polygon(*points)], name) for name in ("coco", "pil")}
     for row in range(HEIGHT):
         for column in range(WIDTH):
@@ -144,24 +150,24 @@ def test_away_from_the_outline_both_fill_what_it_encloses(points):
 
 
 @pytest.mark.parametrize("radius", [3, 10, 40])
-def test_discs_of_pil_are_half_a_pixel_larger_all_around_whatever_their_size(radius):
+def test_radius_of_discs_is_half_a_pixel_larger_with_pil(radius):
     rng, side = np.random.default_rng(radius), 2 * radius + 10
     angles = np.arange(100) * 2 * np.pi / 100
     circle = radius * np.stack([np.cos(angles), np.sin(angles)], 1)
     areas = {"coco": [], "pil": []}
     for _ in range(100):
         disc = circle + side / 2 + rng.random(2)
-        for name, found in areas.items():
-            found.append(rasterise([disc], side, side, name).sum())
-    radii = {name: (np.mean(found) / np.pi) ** 0.5 for name, found in areas.items()}
+        for name, values in areas.items():
+            values.append(rasterise([disc], side, side, name).sum())
+    radii = {name: (np.mean(values) / np.pi) ** 0.5 for name, values in areas.items()}
     assert radii["coco"] == pytest.approx(radius, abs=0.05)
     assert radii["pil"] == pytest.approx(radius + 0.5, abs=0.2)
 
 
-def test_real_photos_difference_between_the_rasterisers(real_data):
-    """IoU of training's masks (coco) and the official evaluator's (pil), by object size.
+def test_iou_between_the_rasterizers_on_real_photos(real_data):
+    """Measure the IoU of masks by "coco" and "pil", by object size.
 
-    Of 710 tasks 217 are small (< 2 % of the image), 324 mid and 169 large (> 20 %).
+    217 of the 710 tasks are small (< 2 % of the image), 324 medium and 169 large (> 20 %).
     """
     ious, lines, empty = {"small": [], "mid": [], "large": []}, 0, 0
     for split in ("train", "val", "test"):
@@ -181,4 +187,4 @@ def test_real_photos_difference_between_the_rasterisers(real_data):
     worst = {size: float(np.min(values)) for size, values in ious.items()}
     assert mean == pytest.approx({"small": 0.893, "mid": 0.960, "large": 0.984}, abs=0.002)
     assert worst == pytest.approx({"small": 0.628, "mid": 0.772, "large": 0.951}, abs=0.002)
-    assert lines == 0 and empty == 0  # COCO's own polygons have three points and more
+    assert lines == 0 and empty == 0  # COCO's polygons have at least three points

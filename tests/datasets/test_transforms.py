@@ -1,3 +1,5 @@
+"""Distribution of random crops, and resizing compared with the authors' code."""
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ def mask_with(height, width, top, bottom, left, right):
 
 
 def plain_crop(mask, rng):
-    """The authors' rule, in words. Fifty tries, each looked at by itself."""
+    """The authors' rule as a plain loop: up to 50 tries."""
     height, width = mask.shape
     side = min(height, width)
     best, most = None, -1
@@ -36,91 +38,93 @@ def plain_crop(mask, rng):
 
 MASKS = {
     "large": mask_with(40, 100, 0, 40, 10, 60),
-    "exactly 5 % is too little": mask_with(40, 100, 0, 20, 40, 50)
+    "exactly 5 % is too small": mask_with(40, 100, 0, 20, 40, 50)
     | mask_with(40, 100, 0, 20, 70, 75),
     "just above 5 %": mask_with(40, 100, 0, 21, 90, 100),
     "small": mask_with(40, 100, 5, 9, 70, 78),
-    "two things": mask_with(40, 100, 5, 9, 1, 8) | mask_with(40, 100, 5, 11, 90, 97),
+    "two objects": mask_with(40, 100, 5, 9, 1, 8) | mask_with(40, 100, 5, 11, 90, 97),
     "empty": np.zeros((40, 100), bool),
 }
-MASKS |= {f"{name}, upright": mask.T for name, mask in MASKS.items()}
+MASKS |= {f"{name}, portrait": mask.T for name, mask in MASKS.items()}
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
-def test_positions_are_distributed_as_by_a_plain_loop(mask):
+def test_positions_are_distributed_like_those_of_a_plain_loop(mask):
     draws = 1500
     ours = [object_aware_crop(mask, np.random.default_rng([1, i])) for i in range(draws)]
     plain = [plain_crop(mask, np.random.default_rng([2, i])) for i in range(draws)]
     assert {square.side for square in ours} == {min(mask.shape)}
     starts = [[square.top + square.left for square in squares] for squares in (ours, plain)]
     assert stats.ks_2samp(*starts).pvalue > 1e-3
-    upright = mask.shape[0] > mask.shape[1]
-    assert all((square.left if upright else square.top) == 0 for square in ours)
+    portrait = mask.shape[0] > mask.shape[1]
+    assert all((square.left if portrait else square.top) == 0 for square in ours)
 
 
-def exact_shares(mask):
-    """Probability of each position, worked out: fifty tries, the first that shows enough.
+def exact_probabilities(mask):
+    """Compute the probability of each position under the rule.
 
-    Where none does, the first of those that show most of the fifty.
+    The rule returns the first of 50 tries that shows enough of the object, or else the first of
+    those that show most.
     """
     lines, side = (mask if mask.shape[0] < mask.shape[1] else mask.T), min(mask.shape)
     positions = lines.shape[1] - side + 1
     visible = np.array([lines[:, start : start + side].sum() for start in range(positions)])
     enough = visible * 20 > mask.size
-    shares = np.zeros(positions)
+    probabilities = np.zeros(positions)
     if enough.any():
-        shares[enough] = (1 - (1 - enough.mean()) ** 50) / enough.sum()
+        probabilities[enough] = (1 - (1 - enough.mean()) ** 50) / enough.sum()
     for most in set(visible[~enough].tolist()):
         at, below = visible == most, visible < most
-        share = (at | below).mean() ** 50 - below.mean() ** 50
-        shares[at] = share / at.sum()
-    return shares
+        probability = (at | below).mean() ** 50 - below.mean() ** 50
+        probabilities[at] = probability / at.sum()
+    return probabilities
 
 
-RARE = mask_with(20, 200, 0, 20, 60, 71)  # at ten of 181 positions enough, so at times at none
+# only 10 of 181 positions show enough, so that sometimes none of the 50 tries does
+RARE = mask_with(20, 200, 0, 20, 60, 71)
 
 
 @pytest.mark.parametrize(
-    "mask", [*MASKS.values(), RARE, RARE.T], ids=[*MASKS, "rarely enough", "rarely, upright"]
+    "mask", [*MASKS.values(), RARE, RARE.T], ids=[*MASKS, "rarely enough", "rarely, portrait"]
 )
-def test_positions_are_distributed_as_the_rule_works_out(mask):
+def test_positions_have_the_exact_probabilities_of_the_rule(mask):
     draws = 3000
     squares = [object_aware_crop(mask, np.random.default_rng([3, i])) for i in range(draws)]
-    shares = exact_shares(mask)
-    assert shares.sum() == pytest.approx(1)
-    drawn = np.bincount([max(square[:2]) for square in squares], minlength=len(shares))
-    assert not drawn[shares == 0].any()
-    # those of few expected draws are taken together, as the test asks for
-    order = np.argsort(shares)
-    few = order[np.cumsum(shares[order]) * draws < 5]
-    often = np.setdiff1d(order, few)
-    expected = np.append(shares[often], shares[few].sum()) * draws
-    found = np.append(drawn[often], drawn[few].sum())
-    kept = expected > 0
-    assert stats.chisquare(found[kept], expected[kept]).pvalue > 1e-3
+    probabilities = exact_probabilities(mask)
+    assert probabilities.sum() == pytest.approx(1)
+    counts = np.bincount([max(square[:2]) for square in squares], minlength=len(probabilities))
+    assert not counts[probabilities == 0].any()
+    # the chi-square test needs enough expected samples per bin: merge the rare positions
+    order = np.argsort(probabilities)
+    rare = order[np.cumsum(probabilities[order]) * draws < 5]
+    frequent = np.setdiff1d(order, rare)
+    expected = np.append(probabilities[frequent], probabilities[rare].sum()) * draws
+    observed = np.append(counts[frequent], counts[rare].sum())
+    used = expected > 0
+    assert stats.chisquare(observed[used], expected[used]).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
-def test_always_inside_and_shows_the_object(mask):
+def test_crop_is_inside_the_image_and_shows_the_object(mask):
     for i in range(200):
         top, left, side = object_aware_crop(mask, np.random.default_rng(i))
         assert 0 <= top <= mask.shape[0] - side and 0 <= left <= mask.shape[1] - side
         assert mask[top : top + side, left : left + side].any() or not mask.any()
 
 
-def test_both_ends_are_reached():
+def test_crops_reach_both_ends_of_the_image():
     mask = np.ones((10, 12), bool)
     starts = {object_aware_crop(mask, np.random.default_rng(i)).left for i in range(50)}
     assert starts == {0, 1, 2}
 
 
-def test_square_images_are_taken_whole():
+def test_square_images_are_not_cropped():
     crop = object_aware_crop(mask_with(30, 30, 2, 4, 2, 4), np.random.default_rng(0))
     assert crop == Square(0, 0, 30)
 
 
 def plain_window(mask, side, share, rng):
-    """The rule of the authors' LVIS loader. Two hundred tries, one by one."""
+    """The rule of the authors' LVIS loader as a plain loop: up to 200 tries."""
     best, most = None, -1
     for _ in range(200):
         top = int(rng.integers(mask.shape[0] - side + 1))
@@ -135,14 +139,14 @@ def plain_window(mask, side, share, rng):
 
 WINDOWS = {
     "large": mask_with(40, 60, 3, 40, 10, 60),
-    "corner, little of it is enough": mask_with(40, 60, 0, 12, 48, 60),
-    "5 % of the window are too little": mask_with(40, 60, 20, 24, 30, 35),
-    "two things": mask_with(40, 60, 2, 8, 1, 8) | mask_with(40, 60, 25, 31, 40, 57),
+    "corner, a small part is enough": mask_with(40, 60, 0, 12, 48, 60),
+    "5 % of the window is too small": mask_with(40, 60, 20, 24, 30, 35),
+    "two objects": mask_with(40, 60, 2, 8, 1, 8) | mask_with(40, 60, 25, 31, 40, 57),
 }
 
 
 @pytest.mark.parametrize("mask", WINDOWS.values(), ids=WINDOWS)
-def test_windows_are_distributed_as_by_a_plain_loop(mask):
+def test_windows_are_distributed_like_those_of_a_plain_loop(mask):
     draws = 1500
     ours = [window_on_object(mask, 20, 0.05, np.random.default_rng([1, i])) for i in range(draws)]
     plain = [plain_window(mask, 20, 0.05, np.random.default_rng([2, i])) for i in range(draws)]
@@ -152,13 +156,13 @@ def test_windows_are_distributed_as_by_a_plain_loop(mask):
     assert {square.side for square in ours} == {20}
 
 
-def test_a_window_may_be_the_whole_image():
+def test_window_can_be_the_whole_image():
     mask = mask_with(30, 30, 2, 4, 2, 4)
     assert window_on_object(mask, 30, 0.05, np.random.default_rng(0)) == Square(0, 0, 30)
 
 
 def authors_resize(image, mask, size):
-    """Bilinear with align_corners=True, and nearest, both torch's."""
+    """Resize with torch: bilinear with align_corners=True for the image, nearest for the mask."""
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
     resized = F.interpolate(pixels, (size, size), mode="bilinear", align_corners=True)
     labels = torch.from_numpy(mask.copy())[None, None].float()
@@ -167,7 +171,7 @@ def authors_resize(image, mask, size):
 
 
 @pytest.mark.parametrize("shape", [(60, 80), (80, 60), (97, 97), (31, 200)])
-def test_masks_are_resized_as_by_torch_and_stay_binary(shape):
+def test_masks_are_resized_like_torch_and_stay_binary(shape):
     mask = np.random.default_rng(0).random(shape) < 0.5
     image = np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255
     resized, target = PairedResize(64)(image, mask)
@@ -176,13 +180,13 @@ def test_masks_are_resized_as_by_torch_and_stay_binary(shape):
     assert (target == authors_resize(image, mask, 64)[1]).all()
 
 
-def test_images_are_resized_bilinearly_between_the_middles_of_pixels():
+def test_images_are_resized_bilinearly_between_pixel_centres():
     image = np.repeat(np.array([[0, 100], [0, 100]], np.uint8)[..., None], 3, 2)
     resized, _ = PairedResize(4)(image, np.ones((2, 2), bool))
     assert resized[..., 0].tolist() == [[0, 25, 75, 100]] * 4
 
 
-def test_cuts_image_and_mask_alike():
+def test_image_and_mask_are_cropped_alike():
     mask = mask_with(40, 100, 10, 30, 50, 70)
     image = np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 255
     resized, target = PairedResize(40)(image, mask, Square(0, 45, 40))
@@ -190,7 +194,7 @@ def test_cuts_image_and_mask_alike():
     assert np.array_equal(resized[..., 0] > 0, target)
 
 
-def test_leaves_what_has_the_size_already():
+def test_images_of_the_target_size_are_unchanged():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     mask = image[..., 0] > 100
     resized, target = PairedResize(32)(image, mask)
@@ -198,7 +202,7 @@ def test_leaves_what_has_the_size_already():
 
 
 def training_crops(root):
-    """Every third task of the training split, cut as in training."""
+    """Yield every third task of the training split, cropped as in training."""
     source = PhraseCut(root, "train")
     for task in range(0, len(source), 3):
         image, mask = source.image(task), source.mask(task)
@@ -208,7 +212,7 @@ def training_crops(root):
 
 
 def whole_photos(root):
-    """The photos of all splits, which evaluation squashes to a square."""
+    """Yield the photos of all splits, which evaluation squashes to a square."""
     for split in ("train", "val", "test"):
         source = PhraseCut(root, split)
         for task in range(len(source)):
@@ -219,8 +223,8 @@ def whole_photos(root):
 @pytest.mark.parametrize(
     ("parts", "average", "worst"), [(training_crops, 1.2, 4.8), (whole_photos, 2.0, 6.8)]
 )
-def test_real_photos_difference_to_the_authors_resize(real_data, parts, average, worst):
-    """Mean absolute difference in grey levels, as README gives it, and masks that differ."""
+def test_difference_to_the_authors_resize_on_real_photos(real_data, parts, average, worst):
+    """Measure the mean difference in grey levels, and the fraction of different mask pixels."""
     differences, masks, empty = [], [], 0
     resize = PairedResize(352)
     for image, mask in parts(real_data / "phrasecut_coco"):

@@ -1,4 +1,4 @@
-"""The reader of WordNet's files, on a few synsets of our own in their format."""
+"""The WordNet reader, on a few invented synsets in WordNet's file format."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ SYNSETS = {
     "entity": (["entity"], ["vehicle", "person", "leaf", "mess", "boxes"]),
     "vehicle": (["vehicle"], ["bus", "car", "lady"]),
     "bus": (["bus", "Motor_Bus", "autobus"], ["omnibus"]),
-    "omnibus": (["omnibus", "horse_bus"], ["bus"]),  # a circle
+    "omnibus": (["omnibus", "horse_bus"], ["bus"]),  # a cycle
     "car": (["car", "bus"], []),
     "person": (["person", "man"], ["men", "lady", "us"]),
     "men": (["men", "workforce"], []),
@@ -29,7 +29,7 @@ EXCEPTIONS = {"men": ["man"], "axes": ["ax", "axe"], "busses": ["bus"], "lice": 
 
 
 def write_wordnet(folder, lines=None):
-    """data.noun, index.noun and noun.exc as wndb(5WN) has them; returns their folder."""
+    """Write data.noun, index.noun and noun.exc in the format of wndb(5WN); return the folder."""
     offsets = {name: f"{1000 + 17 * at:08d}" for at, name in enumerate([*SYNSETS, "instance"])}
     data = ["  1 This is a licence  "]
     senses = {}
@@ -66,7 +66,7 @@ def nouns(folder):
 
 
 def lemmatised(word, known, exceptions):
-    """An independent `WordNetLemmatizer().lemmatize`: morphy(7WN), the shortest, the first."""
+    """Independent `WordNetLemmatizer().lemmatize`: the first of the shortest lemmas by morphy."""
     rules = "s= ses=s ves=f xes=x zes=z ches=ch shes=sh men=man ies=y".split()
     bases = exceptions.get(word)
     if bases is None:
@@ -85,7 +85,7 @@ def test_synsets_are_found_by_lemma_and_sense(nouns):
             nouns.synset(name)
 
 
-def test_all_below_counts_but_instances(nouns):
+def test_below_includes_all_hyponyms_but_no_instances(nouns):
     below = nouns.below(nouns.synset("vehicle.n.01"))
     assert nouns.lemmas(below) == {
         *("vehicle", "bus", "motor bus", "autobus", "omnibus", "horse bus", "car"),
@@ -93,35 +93,35 @@ def test_all_below_counts_but_instances(nouns):
     }
 
 
-def test_the_shortest_lemma_is_taken(nouns):
+def test_lemmatise_returns_the_shortest_lemma(nouns):
     assert [nouns.lemmatise(word) for word in ("buses", "ladies", "men", "axes", "Cars")] == [
         *("bus", "lady", "men", "ax", "Cars")
     ]
     assert nouns.lemmatise("us") == "u" and nouns.lemmatise("glasses") == "glasses"
-    assert nouns.lemmatise("lice") == "lice"  # its lemma is no noun here
+    assert nouns.lemmatise("lice") == "lice"  # "louse" is not among the nouns here
 
 
-def test_forms_are_exactly_what_becomes_a_lemma(nouns):
+def test_forms_are_all_words_that_lemmatise_to_a_lemma(nouns):
     known = {lemma.lower() for lemmas, _ in SYNSETS.values() for lemma in lemmas}
     single = sorted(lemma for lemma in known if "_" not in lemma)
     stems = {lemma[:end] for lemma in [*single, *EXCEPTIONS] for end in range(len(lemma) + 1)}
     ends = "|s|es|ses|ves|f|xes|x|zes|z|ches|ch|shes|sh|men|man|ies|y".split("|")
     words = {stem + a + b for stem, a, b in itertools.product(stems, ends, ends)}
-    becomes = {word: lemmatised(word, known, EXCEPTIONS) for word in words}
+    lemma_of = {word: lemmatised(word, known, EXCEPTIONS) for word in words}
     assert len(words) > 10_000
-    assert all(nouns.lemmatise(word) == lemma for word, lemma in becomes.items())
+    assert all(nouns.lemmatise(word) == lemma for word, lemma in lemma_of.items())
     for lemmas in [{lemma} for lemma in single] + [set(single[::2]), set(single)]:
         forms = nouns.forms(lemmas)
-        assert forms == {word for word, lemma in becomes.items() if lemma in lemmas}
+        assert forms == {word for word, lemma in lemma_of.items() if lemma in lemmas}
 
 
 def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["class_words_build", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["class_words", *map(str, arguments)])
     class_words_build.main()
 
 
-def test_lists_are_made_of_wordnet_3_0_only(folder, tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match=r"13 synsets of nouns, but WordNet 3\.0 has 82115"):
+def test_other_versions_of_wordnet_raise(folder, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r"found 13 noun synsets, but WordNet 3\.0 has 82115"):
         run(monkeypatch, "--wordnet", folder, "--out", tmp_path / "lists.json")
     with pytest.raises(SystemExit, match=r"has no data\.noun, index\.noun, noun\.exc"):
         run(monkeypatch, "--wordnet", tmp_path, "--out", tmp_path / "lists.json")
@@ -136,20 +136,20 @@ def wordnet(real_data):
     return folder
 
 
-def test_wordnet_gives_the_shipped_lists(wordnet, tmp_path, monkeypatch):
+def test_build_reproduces_the_shipped_lists(wordnet, tmp_path, monkeypatch):
     run(monkeypatch, "--wordnet", wordnet, "--out", tmp_path / "lists.json")
     assert (tmp_path / "lists.json").read_bytes() == class_words_build.LISTS.read_bytes()
 
 
-def test_shipped_tokens_are_what_becomes_a_lemma_of_all_nouns(wordnet):
+def test_shipped_tokens_are_all_words_that_lemmatise_to_a_lemma(wordnet):
     index = (wordnet / "index.noun").read_text().splitlines()
     known = {line.split()[0] for line in index if not line.startswith("  ")}
     lines = map(str.split, (wordnet / "noun.exc").read_text().splitlines())
     exceptions = {form: bases for form, *bases in lines}
     words = {noun for noun in known if "_" not in noun} | exceptions.keys()
     words |= {noun + end for noun in words for end in ("s", "es", "ses", "ves", "men", "ies")}
-    becomes = {word: lemmatised(word, known, exceptions) for word in words}
+    lemma_of = {word: lemmatised(word, known, exceptions) for word in words}
     for name, lists in class_words().items():
         single = {lemma for lemma in lists["lemmas"] if " " not in lemma}
         tokens = words & set(lists["tokens"])
-        assert tokens == {word for word, lemma in becomes.items() if lemma in single}, name
+        assert tokens == {word for word, lemma in lemma_of.items() if lemma in single}, name

@@ -1,4 +1,4 @@
-"""PhraseCut folders written for one test, with whatever belongs into it."""
+"""Writer of small PhraseCut folders for tests."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from PIL import Image
 
 SIZE = (24, 32)  # height, width
 SQUARE = [[[[4.0, 4.0], [20.0, 4.0], [20.0, 20.0], [4.0, 20.0]]]]
-"""one instance of one polygon"""
+"""one instance with one polygon"""
 
 
 def task(number: int, image: object = 1, phrase: object = "red square", polygons=SQUARE) -> dict:
@@ -27,7 +27,7 @@ def write_phrasecut(
     table: str = "image_data_split.json",
     split: str = "train",
 ) -> Path:
-    """Write VGPhraseCut_v0 below `root`, with black photos; returns its folder."""
+    """Write VGPhraseCut_v0 with black photos below `root`, and return its folder."""
     folder = root / "VGPhraseCut_v0"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     height, width = SIZE

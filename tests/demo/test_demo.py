@@ -1,4 +1,4 @@
-"""The verb `demo`: what its page does, and the page itself in a browser."""
+"""The command `demo`: the callbacks, and the page in a browser."""
 
 import io
 import shutil
@@ -27,7 +27,9 @@ from datamodules.toy.scenes.scene import draw_scene
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-SUPPORT = draw_scene(np.random.default_rng(98), (360, 480), count=3)  # as the page draws it
+SUPPORT = draw_scene(
+    np.random.default_rng(98), (360, 480), count=3
+)  # the support image of the page
 QUERY = draw_scene(np.random.default_rng(240), (360, 480), count=3)
 
 
@@ -55,30 +57,30 @@ def mask_of(scene, variant):
 
 
 def editor(mask, opacity=153):
-    """What the page's editor hands over: the support image below a translucent stroke."""
+    """Build the editor's value: the support image below a translucent stroke."""
     layer = np.zeros((*mask.shape, 4), np.uint8)
     layer[mask] = (213, 94, 0, opacity)
     opaque = np.full((*mask.shape, 1), 255, np.uint8)
     return {"background": np.concatenate([SUPPORT.image, opaque], 2), "layers": [layer]}
 
 
-def test_phrases_stand_between_commas_or_on_lines():
+def test_phrases_are_split_at_commas_semicolons_and_lines():
     assert session.split_phrases(" a dog,  grass\nsky ;, a  dog,\n") == ["a dog", "grass", "sky"]
 
 
-def test_words_and_example_are_prompts_of_their_own():
+def test_text_and_example_are_separate_prompts():
     example = ImagePrompt(SUPPORT.image)
     assert session.list_prompts("a, b", None, "c", 0.5) == ["a", "b"]
     assert session.list_prompts("a", example, " ", 0.5) == ["a", example]
     assert session.list_prompts("", example, "c", 0.2) == [Blend("c", example, 0.2)]
 
 
-def test_what_is_painted_is_the_example():
+def test_painted_area_becomes_the_example():
     sofa = mask_of(SUPPORT, "sofa")
     image, mask = session.read_example(editor(sofa)).load()
     assert (image == SUPPORT.image).all() and (mask == sofa).all()
     for nothing in (editor(sofa, opacity=0), editor(sofa) | {"layers": []}):
-        with pytest.raises(ValueError, match="paint over what you mean"):
+        with pytest.raises(ValueError, match="Paint over the object"):
             session.read_example(nothing)
     empty = np.full((360, 480, 4), 255, np.uint8)
     for nothing in (
@@ -90,7 +92,7 @@ def test_what_is_painted_is_the_example():
             session.read_example(nothing)
 
 
-def test_what_the_canvas_has_around_the_image_is_no_part_of_the_example():
+def test_canvas_margins_are_not_part_of_the_example():
     sofa = mask_of(SUPPORT, "sofa")
     painted = editor(sofa)
     margins = ((0, 0), (50, 70), (0, 0))
@@ -102,60 +104,60 @@ def test_what_the_canvas_has_around_the_image_is_no_part_of_the_example():
     assert (image == SUPPORT.image).all() and (mask == sofa).all()
 
 
-def test_large_photos_are_made_smaller_and_others_left(segmenter, photo, tmp_path):
-    assert (session.see(segmenter, photo).photo == QUERY.image).all()
+def test_only_large_photos_are_shrunk(segmenter, photo, tmp_path):
+    assert (session.encode(segmenter, photo).pixels == QUERY.image).all()
     Image.new("RGB", (3000, 1500)).save(tmp_path / "large.png")
-    seen = session.see(segmenter, tmp_path / "large.png")
-    assert seen.photo.shape == (session.LONGEST_SIDE // 2, session.LONGEST_SIDE, 3)
-    assert seen.encoded.size == seen.photo.shape[:2]
+    large = session.encode(segmenter, tmp_path / "large.png")
+    assert large.pixels.shape == (session.LONGEST_SIDE // 2, session.LONGEST_SIDE, 3)
+    assert large.encoded.size == large.pixels.shape[:2]
 
 
-def test_a_photo_is_seen_once_and_thresholds_ask_no_model(callbacks, photo):
+def test_photo_is_encoded_once_and_thresholds_do_not_run_the_model(callbacks, photo):
     model, calls = callbacks.segmenter.model, []
     visual = model.backbone.clip.visual.conv1
     hooks = [
         visual.register_forward_hook(lambda *_: calls.append("encode")),
         model.decoder.register_forward_hook(lambda *_: calls.append("decode")),
     ]
-    seen = callbacks.see({"path": str(photo)})
-    callbacks.ask(seen, "cat", None, "", 0.5)
-    answer = callbacks.ask(seen, "car, grass", None, "", 0.5)
+    encoded = callbacks.encode({"path": str(photo)})
+    callbacks.segment(encoded, "cat", None, "", 0.5)
+    segmentation = callbacks.segment(encoded, "car, grass", None, "", 0.5)
     for threshold in (0.1, 0.5, 0.9):
-        callbacks.draw(seen, answer, threshold, 0.0)
+        callbacks.draw(encoded, segmentation, threshold, 0.0)
     for hook in hooks:
         hook.remove()
     assert calls == ["encode", "decode", "decode"]
 
 
-def test_the_page_shows_what_the_segmenter_says(callbacks, photo, tmp_path):
+def test_page_shows_the_result_of_the_segmenter(callbacks, photo, tmp_path):
     example = ImagePrompt(SUPPORT.image, mask=mask_of(SUPPORT, "sofa"))
     expected = callbacks.segmenter(photo, ["car", Blend("sofa", example, 0.3)])
-    seen = callbacks.see({"path": str(photo)})
-    shown = callbacks.show(editor(mask_of(SUPPORT, "sofa")))
-    answer = callbacks.ask(seen, "car", shown, "sofa", 0.3)
-    assert np.allclose(answer.probability, expected.probability, atol=1e-5)
+    encoded = callbacks.encode({"path": str(photo)})
+    painted = callbacks.use_example(editor(mask_of(SUPPORT, "sofa")))
+    segmentation = callbacks.segment(encoded, "car", painted, "sofa", 0.3)
+    assert np.allclose(segmentation.probability, expected.probability, atol=1e-5)
     threshold = callbacks.segmenter.threshold
-    picture, table, masks = callbacks.draw(seen, answer, threshold, 0.0)
+    picture, table, masks = callbacks.draw(encoded, segmentation, threshold, 0.0)
     tinted = (np.asarray(picture) != QUERY.image).any(2)
-    assert (tinted == expected.masks.any(0)).mean() > 0.999  # a tint may equal its pixel
+    assert (tinted == expected.masks.any(0)).mean() > 0.999  # tinting may leave a pixel unchanged
     assert "car" in table and "sofa + image prompt" in table
     with zipfile.ZipFile(masks) as archive:
         names = ["1_car.png", "2_sofa_image_prompt.png"]
         assert archive.namelist() == [*names, "overlay.jpg"]
-        for name, mask in zip(names, answer.masks, strict=True):
+        for name, mask in zip(names, segmentation.masks, strict=True):
             assert (np.asarray(Image.open(archive.open(name))) == 255 * mask).all()
 
 
 @pytest.fixture
-def answer():
-    """Two prompts, of which the second covers a quarter of 4 x 4 pixels."""
+def segmentation():
+    """Segmentation with two prompts; the second covers a quarter of 4 x 4 pixels."""
     probability = np.zeros((2, 4, 4), np.float32)
     probability[1, :2, :2] = 0.6
     return Segmentation(("<b>", "sky"), probability, np.array([0.04, 0.6], np.float32), 0.5, 0.0)
 
 
-def test_the_table_is_the_legend(answer):
-    table = write_table(answer)
+def test_table_lists_colour_presence_and_area(segmentation):
+    table = write_table(segmentation)
     first, second = table.split("<tr>")[2:]
     assert "&lt;b&gt;" in first and "4%" in first and "not found" in first
     assert "sky" in second and "60%" in second and "25.0%" in second
@@ -163,53 +165,54 @@ def test_the_table_is_the_legend(answer):
         assert "#{:02x}{:02x}{:02x}".format(*colour) in row
 
 
-def test_what_is_below_the_least_presence_is_not_found(callbacks, answer):
-    photo = np.zeros((4, 4, 3), np.uint8)
-    seen = session.SeenPhoto(photo, None)
-    for least, found in ((0.5, 1), (0.7, 0)):
-        picture, table, _ = callbacks.draw(seen, answer, 0.5, least)
+def test_prompts_below_the_minimum_presence_are_not_found(callbacks, segmentation):
+    photo = session.PagePhoto(np.zeros((4, 4, 3), np.uint8), None)
+    for cut, found in ((0.5, 1), (0.7, 0)):
+        picture, table, _ = callbacks.draw(photo, segmentation, 0.5, cut)
         assert table.count("not found") == 2 - found
         assert np.asarray(picture).any() == bool(found)
 
 
-def test_two_prompts_of_one_file_name_are_two_files(answer, tmp_path):
-    alike = Segmentation(("sky", "Sky!"), answer.probability, answer.presence, 0.5, 0.0)
-    file = write_masks(alike, Image.new("RGB", (4, 4)), tmp_path)
+def test_similar_prompts_have_different_mask_files(segmentation, tmp_path):
+    similar = Segmentation(
+        ("sky", "Sky!"), segmentation.probability, segmentation.presence, 0.5, 0.0
+    )
+    file = write_masks(similar, Image.new("RGB", (4, 4)), tmp_path)
     assert zipfile.ZipFile(file).namelist() == ["1_sky.png", "2_sky.png", "overlay.jpg"]
 
 
-def test_what_a_user_can_mend_is_said_on_the_page(callbacks, photo, tmp_path):
+def test_user_errors_are_shown_on_the_page(callbacks, photo, tmp_path):
     gradio = pytest.importorskip("gradio")
-    seen = callbacks.see({"path": str(photo)})
-    with pytest.raises(gradio.Error, match="Type what to look for"):
-        callbacks.ask(seen, " , ", None, "", 0.5)
-    with pytest.raises(gradio.Error, match=r"shows 7 things at once.*these are 8"):
-        callbacks.ask(seen, "a,b,c,d,e,f,g,h", None, "", 0.5)
+    encoded = callbacks.encode({"path": str(photo)})
+    with pytest.raises(gradio.Error, match="Enter a text prompt"):
+        callbacks.segment(encoded, " , ", None, "", 0.5)
+    with pytest.raises(gradio.Error, match=r"At most 7 prompts at a time; there are 8"):
+        callbacks.segment(encoded, "a,b,c,d,e,f,g,h", None, "", 0.5)
     with pytest.raises(gradio.Error, match="Nothing is painted"):
-        callbacks.show(editor(np.zeros((360, 480), bool)))
+        callbacks.use_example(editor(np.zeros((360, 480), bool)))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
-    with pytest.warns(UserWarning, match=r"^broken.jpg: cannot be read as an image") as noticed:
-        assert callbacks.see({"path": str(tmp_path / "broken.jpg")}) is None
-    assert str(tmp_path) not in str(noticed[0].message)
-    with pytest.warns(UserWarning, match="first 22 tokens only"):
-        callbacks.ask(seen, "cat " * 100, None, "", 0.5)
+    with pytest.warns(UserWarning, match=r"^broken.jpg: cannot be read as an image") as caught:
+        assert callbacks.encode({"path": str(tmp_path / "broken.jpg")}) is None
+    assert str(tmp_path) not in str(caught[0].message)
+    with pytest.warns(UserWarning, match="only the first 22 tokens"):
+        callbacks.segment(encoded, "cat " * 100, None, "", 0.5)
 
 
-def test_without_a_photo_the_page_asks_for_one(callbacks):
-    assert callbacks.see(None) is None
-    assert callbacks.ask(None, "cat", None, "", 0.5) is None
+def test_page_without_a_photo_requests_one(callbacks):
+    assert callbacks.encode(None) is None
+    assert callbacks.segment(None, "cat", None, "", 0.5) is None
     assert callbacks.draw(None, None, 0.5, 0.0) == (None, "Choose a photo first.", None)
 
 
-def test_mistakes_are_one_line(monkeypatch, capsys):
+def test_user_errors_are_one_line(monkeypatch, capsys):
     pytest.importorskip("gradio", reason="gradio is not installed: the demo extra")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match=f"clipseg_pl: .*port.*{port}"):
             demo.main(["--port", str(port)])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exited:
         demo.main(["--port", "70000"])
-    assert ended.value.code == 2 and "[1, 65535]" in capsys.readouterr().err
+    assert exited.value.code == 2 and "[1, 65535]" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"no checkpoint nowhere.ckpt"):
         demo.main(["--checkpoint", "nowhere.ckpt", "--port", str(free_port())])
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
@@ -236,7 +239,7 @@ def free_port():
 
 @pytest.fixture
 def chromium():
-    """Playwright's driver of the browser."""
+    """Playwright driver of the browser."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
@@ -246,7 +249,7 @@ def chromium():
 
 @contextmanager
 def serving():
-    """Address of a page that is served by a process of its own."""
+    """Serve the page from a subprocess and yield its address."""
     pytest.importorskip("gradio", reason="gradio is not installed: the demo extra")
     port = free_port()
     command = [sys.executable, "-m", "clipseg_pl", "demo", "--port", str(port)]
@@ -255,8 +258,8 @@ def serving():
     watchdog = Timer(180, process.kill)
     watchdog.start()
     try:
-        said = process.stdout.readline().decode()
-        assert "shows the page" in said, said + process.stdout.read().decode()
+        line = process.stdout.readline().decode()
+        assert "open http" in line, line + process.stdout.read().decode()
         yield f"http://127.0.0.1:{port}/"
     finally:
         process.send_signal(signal.SIGINT)
@@ -276,17 +279,17 @@ def url():
 
 @pytest.fixture
 def page(chromium, url):
-    """The page in a browser that may talk to its server alone."""
+    """The page in a browser that may connect to its own server only."""
     browser = chromium.launch(executable_path=CHROMIUM)
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(30_000)
-    page.went_out, page.failed = [], []
+    page.blocked, page.failed = [], []
     page.on("pageerror", lambda error: page.failed.append(error))
 
     def guard(route):
         if route.request.url.startswith(url):
             return route.continue_()
-        page.went_out.append(route.request.url)
+        page.blocked.append(route.request.url)
         return route.abort()
 
     page.route("**/*", guard)
@@ -296,7 +299,7 @@ def page(chromium, url):
 
 
 class Result:
-    """The picture with the masks, as the browser has it."""
+    """The overlay and the table in the browser."""
 
     def __init__(self, page):
         self.page = page
@@ -310,33 +313,36 @@ class Result:
         return np.asarray(Image.open(io.BytesIO(self.page.request.get(self.source).body())))
 
     def covers(self):
-        """The table: prompt -> share in percent, 0 for what was not found."""
+        """Covered area of each prompt in percent, 0 if it was not found."""
         rows = self.page.locator("#table tr").all_inner_texts()[1:]
         cells = [[cell.strip() for cell in row.split("\t")] for row in rows]
         return {row[0]: float(row[2].rstrip("%").replace("not found", "0")) for row in cells}
 
     def changes(self):
-        """Wait until another picture is there; whether it looks different."""
+        """Wait for a new overlay; return whether its pixels differ."""
         before = self.pixels()
         self.page.wait_for_function(
             "before => document.querySelector('#result img')?.getAttribute('src') !== before",
             arg=self.source,
         )
-        self.page.wait_for_timeout(200)  # the table comes with it
+        self.page.wait_for_timeout(200)  # until the table is updated as well
         self.source = self.read()
         return before.shape != self.pixels().shape or bool((before != self.pixels()).any())
 
 
 def paint(page, mask):
-    """Paint over a mask on the support image with the mouse, row by row."""
+    """Paint a mask on the support image with the mouse, row by row."""
     page.locator("#leave").scroll_into_view_if_needed()
     canvas = page.locator("#support canvas").first.bounding_box()
     height, width = mask.shape
     zoom = float(page.locator("#support").inner_text().split("%")[0].split()[-1]) / 100
-    scale = zoom * 640 / width  # what the page paints on has 640 x 480
+    scale = zoom * 640 / width  # the canvas has 640 x 480 pixels
     left = canvas["x"] + (canvas["width"] - width * scale) / 2
     top = canvas["y"] + (canvas["height"] - height * scale) / 2
-    inset, rows = 8, np.flatnonzero(mask.any(1))  # a third of the brush's 12 goes over the edge
+    inset, rows = (
+        8,
+        np.flatnonzero(mask.any(1)),
+    )  # a third of the brush radius of 12 crosses the edge
     for row in range(rows[0] + inset, rows[-1], 2 * inset):
         inside = np.flatnonzero(mask[row])
         for run in np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1):
@@ -350,7 +356,7 @@ def paint(page, mask):
 
 
 @pytest.mark.slow
-def test_in_a_browser(page, tmp_path):
+def test_page_in_a_browser(page, tmp_path):
     result = Result(page)
     page.screenshot(path=tmp_path / "1_opened.png")
     assert set(result.covers()) == {"car", "road", "grass", "aeroplane"}
@@ -380,14 +386,14 @@ def test_in_a_browser(page, tmp_path):
 
     page.locator("#show button").first.click()
     page.wait_for_selector("#support canvas")
-    page.wait_for_timeout(1500)  # until it is drawn
+    page.wait_for_timeout(1500)  # until it is rendered
     page.click("#use")
-    page.wait_for_selector("text=Nothing is painted: paint over what you mean.")
+    page.wait_for_selector("text=Nothing is painted. Paint over the object in the example.")
     page.click(".toast-close")
     paint(page, mask_of(SUPPORT, "sofa"))
     page.click("#use")
     assert result.changes() and result.covers()["image prompt"] > 0
-    page.wait_for_timeout(500)  # until no mark of progress is left
+    page.wait_for_timeout(500)  # until the progress indicator is gone
     page.screenshot(path=tmp_path / "3_painted.png")
     with page.expect_download() as download:
         page.click("#download")
@@ -401,4 +407,4 @@ def test_in_a_browser(page, tmp_path):
     page.set_viewport_size({"width": 420, "height": 900})
     page.wait_for_timeout(500)
     page.screenshot(path=tmp_path / "4_narrow.png", full_page=True)
-    assert not page.went_out and not page.failed
+    assert not page.blocked and not page.failed

@@ -1,4 +1,4 @@
-"""What the page of `demo` answers to requests that no browser of its own would send."""
+"""Responses of the `demo` page to hostile requests."""
 
 import json
 import socket
@@ -24,30 +24,30 @@ def url():
 
 
 @pytest.fixture(scope="module")
-def verbs(url):
-    """Numbers of the page's functions: the first of each name."""
+def functions(url):
+    """Ids of the page's functions by name, the first one of each name."""
     calls = httpx.get(f"{url}config").json()["dependencies"]
     return {call["api_name"]: call["id"] for call in reversed(calls)}
 
 
 @pytest.fixture
-def ask(url, verbs, request):
-    """Call a function of the page, as one visitor; returns all that is answered."""
-    visitor = request.node.name[-20:]
+def call(url, functions, request):
+    """Call functions of the page within one session; return the last message and all messages."""
+    session = request.node.name[-20:]
 
-    def call(verb, *data):
-        given = {"data": data, "fn_index": verbs[verb], "session_hash": visitor}
-        httpx.post(f"{url}gradio_api/queue/join", json=given).raise_for_status()
-        answers = []
-        where = f"{url}gradio_api/queue/data?session_hash={visitor}"
-        with httpx.stream("GET", where, timeout=60) as stream:
+    def call_function(name, *data):
+        body = {"data": data, "fn_index": functions[name], "session_hash": session}
+        httpx.post(f"{url}gradio_api/queue/join", json=body).raise_for_status()
+        messages = []
+        address = f"{url}gradio_api/queue/data?session_hash={session}"
+        with httpx.stream("GET", address, timeout=60) as stream:
             for line in stream.iter_lines():
-                answers.append(line)
+                messages.append(line)
                 if "process_completed" in line:
-                    return json.loads(line.removeprefix("data:")), "\n".join(answers)
-        raise AssertionError(answers)
+                    return json.loads(line.removeprefix("data:")), "\n".join(messages)
+        raise AssertionError(messages)
 
-    return call
+    return call_function
 
 
 @pytest.fixture
@@ -57,13 +57,13 @@ def secret(tmp_path):
     return file
 
 
-def test_the_page_is_for_this_machine_alone(url):
+def test_page_listens_on_localhost_only(url):
     port = urlsplit(url).port
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     lines += [line for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
     cells = [line.split() for line in lines]
-    listening = [here for _, here, _, state, *_ in cells if state == "0A"]
-    own = [here.split(":")[0] for here in listening if int(here.split(":")[1], 16) == port]
+    listening = [local for _, local, _, state, *_ in cells if state == "0A"]
+    own = [local.split(":")[0] for local in listening if int(local.split(":")[1], 16) == port]
     assert own == [socket.inet_aton("127.0.0.1")[::-1].hex().upper()]
 
 
@@ -71,35 +71,36 @@ MARKED = {"meta": {"_type": "gradio.FileData"}}
 
 
 @pytest.mark.parametrize("mark", [{}, MARKED, {"url": "x", "orig_name": "a.png"}])
-def test_no_file_of_the_machine_is_opened(ask, secret, mark):
+def test_files_outside_the_uploads_are_not_opened(call, secret, mark):
     upload = {"path": str(secret), **mark}
-    ask("see", upload)
-    ask("ask", None, "car", None, "", 0.5)
-    done, _ = ask("draw", None, None, 0.5, 0.0)
+    call("encode", upload)
+    call("segment", None, "car", None, "", 0.5)
+    done, _ = call("draw", None, None, 0.5, 0.0)
     assert done["success"] and done["output"]["data"][0] is None
     assert done["output"]["data"][1] == "Choose a photo first."
-    done, said = ask("show", {"background": upload, "layers": [upload], "composite": None})
-    assert not done["success"] and "secret" not in said
+    done, messages = call(
+        "use_example", {"background": upload, "layers": [upload], "composite": None}
+    )
+    assert not done["success"] and "secret" not in messages
 
 
-@pytest.mark.parametrize("named", ["", "../scene_0.png", "/etc/passwd", "a\0b", None, 5, ["a"]])
-def test_what_is_no_upload_is_no_photo_and_errors_say_nothing_of_the_machine(ask, named):
-    done, said = ask("see", {"path": named})
+@pytest.mark.parametrize("path", ["", "../scene_0.png", "/etc/passwd", "a\0b", None, 5, ["a"]])
+def test_invalid_paths_are_rejected_without_revealing_the_machine(call, path):
+    done, messages = call("encode", {"path": path})
     for word in ("Traceback", 'File "', "site-packages", "/etc/passwd"):
-        assert word not in said
-    answer = done["output"].get("data", [None])
-    assert answer == [None]
+        assert word not in messages
+    assert done["output"].get("data", [None]) == [None]
 
 
-def test_an_upload_is_a_photo(ask, secret, url):
+def test_uploads_are_accepted(call, secret, url):
     with secret.open("rb") as stream:
         (path,) = httpx.post(f"{url}gradio_api/upload", files={"files": stream}).json()
-    ask("see", {"path": path, **MARKED})
-    ask("ask", None, "car", None, "", 0.5)
-    done, _ = ask("draw", None, None, 0.5, 1.0)
-    shown = httpx.get(f"{url}gradio_api/file={done['output']['data'][0]['path']}").content
-    (path_of_answer := secret.with_suffix(".jpg")).write_bytes(shown)
-    assert np.abs(np.asarray(Image.open(path_of_answer))[5, 5].astype(int) - SECRET).max() < 5
+    call("encode", {"path": path, **MARKED})
+    call("segment", None, "car", None, "", 0.5)
+    done, _ = call("draw", None, None, 0.5, 1.0)
+    overlay = httpx.get(f"{url}gradio_api/file={done['output']['data'][0]['path']}").content
+    (overlay_file := secret.with_suffix(".jpg")).write_bytes(overlay)
+    assert np.abs(np.asarray(Image.open(overlay_file))[5, 5].astype(int) - SECRET).max() < 5
 
 
 @pytest.mark.parametrize(
@@ -115,22 +116,23 @@ def test_an_upload_is_a_photo(ask, secret, url):
         "gradio_api/proxy=file://{file}",
     ],
 )
-def test_no_route_gives_a_file(url, secret, route):
-    answer = httpx.get(url + route.format(file=secret))
-    assert answer.status_code in (400, 403, 404, 405)
-    assert b"PNG" not in answer.content and "Traceback" not in answer.text
+def test_no_route_serves_other_files(url, secret, route):
+    response = httpx.get(url + route.format(file=secret))
+    assert response.status_code in (400, 403, 404, 405)
+    assert b"PNG" not in response.content and "Traceback" not in response.text
 
 
-def test_uploads_have_a_limit(url):
+def test_upload_size_is_limited(url):
     large = {"files": ("large.png", bytes((64 << 20) + 1))}
-    answer = httpx.post(f"{url}gradio_api/upload", files=large, timeout=60)
-    assert answer.status_code == 413 and "Traceback" not in answer.text
+    response = httpx.post(f"{url}gradio_api/upload", files=large, timeout=60)
+    assert response.status_code == 413 and "Traceback" not in response.text
 
 
-def test_an_error_inside_is_answered_without_its_trace(ask, url, secret):
+def test_internal_errors_do_not_reveal_a_traceback(call, url, secret):
     with secret.open("rb") as stream:
         (path,) = httpx.post(f"{url}gradio_api/upload", files={"files": stream}).json()
-    ask("see", {"path": path, **MARKED})
-    for words, weight in ((7, 0.5), ("car", "heavy"), (["a"], None), ("a" * 10**6, 0.5)):
-        _, said = ask("ask", None, words, None, "", weight)
-        assert "Traceback" not in said and "site-packages" not in said and '.py"' not in said
+    call("encode", {"path": path, **MARKED})
+    for phrases, weight in ((7, 0.5), ("car", "heavy"), (["a"], None), ("a" * 10**6, 0.5)):
+        _, messages = call("segment", None, phrases, None, "", weight)
+        for word in ("Traceback", "site-packages", '.py"'):
+            assert word not in messages

@@ -1,4 +1,4 @@
-"""The commands on a page, run as a reader would run them."""
+"""Find the commands of a documentation page and run them as a reader would."""
 
 import os
 import re
@@ -15,10 +15,10 @@ _COMMAND = "python -m clipseg_pl "
 
 
 def commands(page: Path) -> list[list[str]]:
-    """What follows `python -m clipseg_pl` on the code lines of a markdown page, in order.
+    """Return the arguments of each `python -m clipseg_pl` command on a Markdown page, in order.
 
-    Code lines are indented by four blanks or stand between fences; a backslash at their end goes on
-    on the next line. Inline code is not run: it may be half a command.
+    Commands are in fenced code blocks, or in lines indented by four spaces. A backslash at the end
+    of a line continues the command. Inline code is skipped, because it may be part of a command.
     """
     text = re.sub(r"\\\n\s*", "", page.read_text())
     found, fenced = [], False
@@ -32,16 +32,20 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
-def run_command(args: Sequence[str], folder: Path, shrunk: Mapping[str, Sequence[str]]) -> None:
-    """Run a command in this process, in a folder, with options for its verb behind its own.
+def run_command(
+    args: Sequence[str], folder: Path, extra_options: Mapping[str, Sequence[str]]
+) -> None:
+    """Run a command in this process, with `folder` as the working directory.
 
     Args:
-        args: verb and options.
-        folder: where to; `experiments`, `clipseg_pl` and `sweeps` are there as in the repository.
-        shrunk: verb -> options that make it quick; of an option given twice the last counts.
+        args: command and options.
+        folder: working directory. `experiments`, `clipseg_pl` and `sweeps` are linked into it, so
+            that paths relative to the repository's root work.
+        extra_options: command -> options that make it fast. They are appended, and the last value
+            of an option counts.
 
     Raises:
-        SystemExit: what the command ends with, if it does not simply return.
+        SystemExit: if the command exits instead of returning.
     """
     for name in ("experiments", "clipseg_pl", "sweeps"):
         if not (folder / name).exists():
@@ -49,7 +53,7 @@ def run_command(args: Sequence[str], folder: Path, shrunk: Mapping[str, Sequence
     before = Path.cwd()
     os.chdir(folder)
     try:
-        with patch.object(sys, "argv", ["clipseg_pl", *args, *shrunk.get(args[0], ())]):
+        with patch.object(sys, "argv", ["clipseg_pl", *args, *extra_options.get(args[0], ())]):
             main()
     finally:
         os.chdir(before)

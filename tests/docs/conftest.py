@@ -1,4 +1,4 @@
-"""Pictures by the names that documentation gives them."""
+"""Images with the file names that the documentation uses."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from datamodules.toy.scenes.scene import draw_scene
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
-    """A folder to work in, with the photos of the docstrings and pages."""
+    """Working directory with the images named in docstrings and pages."""
     scenes = [draw_scene(np.random.default_rng(seed), 128) for seed in range(2)]
     photo, support = scenes
     mask = support.things[0].mask

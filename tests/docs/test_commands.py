@@ -1,3 +1,5 @@
+"""Tests of the helpers that find and run the commands of a page."""
+
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ python -m clipseg_pl outside
 """
 
 
-def test_code_lines_are_found_in_order(tmp_path):
+def test_commands_are_found_in_order(tmp_path):
     (tmp_path / "page.md").write_text(PAGE)
     assert commands(tmp_path / "page.md") == [
         ["first", "--a", "1"],
@@ -26,9 +28,9 @@ def test_code_lines_are_found_in_order(tmp_path):
     ]
 
 
-def test_options_for_the_verb_come_last_and_failures_are_told(tmp_path):
+def test_run_command_appends_options_and_raises_errors(tmp_path):
     before = Path.cwd()
-    with pytest.raises(SystemExit, match="at least 1 scene, not 0"):
+    with pytest.raises(SystemExit, match="scenes must be at least 1, got 0"):
         run_command(["toy", "--root", "x", "--scenes", "3"], tmp_path, {"toy": ["--scenes=0"]})
     assert Path.cwd() == before
     assert (tmp_path / "experiments" / "toy.yaml").is_file()

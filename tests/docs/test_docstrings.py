@@ -1,4 +1,4 @@
-"""Examples in docstrings give what they say."""
+"""Run the examples in docstrings."""
 
 import doctest
 from importlib import import_module
@@ -14,7 +14,7 @@ WITH_EXAMPLES = sorted(file for file in FILES if ">>> " in file.read_text())
 
 
 @pytest.mark.parametrize("file", WITH_EXAMPLES, ids=lambda file: file.stem)
-def test_examples_run(file, pictures):
+def test_docstring_examples(file, pictures):
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     result = doctest.testmod(import_module(name))
     assert result.attempted and not result.failed

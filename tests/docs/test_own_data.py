@@ -1,4 +1,4 @@
-"""The page on own data, command by command, on few scenes and steps."""
+"""Run the commands of docs/own_data.md, with few scenes and steps."""
 
 import csv
 import json
@@ -12,41 +12,41 @@ pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs" / "own_data.md"
 QUICK = ["--trainer.max_steps=2", "--trainer.limit_val_batches=2", "--data.init_args.num_workers=0"]
-SHRUNK = {"toy": ["--scenes=20"], "fit": QUICK, "validate": QUICK, "predict": QUICK}
+EXTRA_OPTIONS = {"toy": ["--scenes=20"], "fit": QUICK, "validate": QUICK, "predict": QUICK}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where all commands of the page were run, one after the other."""
+    """Working directory after all commands of the page."""
     folder = tmp_path_factory.mktemp("page")
     for args in commands(PAGE):
-        run_command(args, folder, SHRUNK)
+        run_command(args, folder, EXTRA_OPTIONS)
     return folder
 
 
-def test_the_page_trains_measures_and_segments(folder):
+def test_commands_train_evaluate_and_segment(folder):
     assert [args[0] for args in commands(PAGE)] == [
         *("toy", "validate", "fit", "fit", "validate", "segment", "predict")
     ]
-    fitted = json.loads(next((folder / "runs/own/results").glob("fit-*.json")).read_text())
-    assert fitted["step"] == 2 and fitted["metrics"]["val/text/miou@best"] > 0
-    assert fitted["dataset_sizes"]["val"] > 0
-    masks = {file.name: Image.open(file).size for file in (folder / "toy_masks").iterdir()}
-    assert len(masks) == 3 and masks.pop("0001_overlay.png")
-    assert set(masks.values()) == {(160, 120)}
+    training = json.loads(next((folder / "runs/own/results").glob("fit-*.json")).read_text())
+    assert training["step"] == 2 and training["metrics"]["val/text/miou@best"] > 0
+    assert training["dataset_sizes"]["val"] > 0
+    sizes = {file.name: Image.open(file).size for file in (folder / "toy_masks").iterdir()}
+    assert len(sizes) == 3 and sizes.pop("0001_overlay.png")
+    assert set(sizes.values()) == {(160, 120)}
     predicted = list((folder / "runs/own_masks/predictions").rglob("*.png"))
-    assert len(predicted) == fitted["dataset_sizes"]["val"]
+    assert len(predicted) == training["dataset_sizes"]["val"]
 
 
-def test_the_lines_shown_are_those_of_the_tables(folder):
+def test_quoted_table_rows_are_in_the_tables(folder):
     page, own = PAGE.read_text().splitlines(), folder / "toy_data" / "own"
     for name in ("phrases.csv", "classes.jsonl"):
         table = (own / name).read_text().splitlines()
-        shown = [line.strip() for line in page if line.strip() in table and "images/" in line]
-        assert len(shown) == 2
+        quoted = [line.strip() for line in page if line.strip() in table and "images/" in line]
+        assert len(quoted) == 2
     with (own / "phrases.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    asked = next(args for args in commands(PAGE) if args[0] == "segment")
-    prompts = {asked[place + 1] for place, arg in enumerate(asked) if arg == "--prompt"}
-    photo = {row["phrase"] for row in rows if asked[1].endswith(row["image"])}
-    assert prompts <= photo
+    segment = next(args for args in commands(PAGE) if args[0] == "segment")
+    prompts = {segment[index + 1] for index, arg in enumerate(segment) if arg == "--prompt"}
+    phrases = {row["phrase"] for row in rows if segment[1].endswith(row["image"])}
+    assert prompts <= phrases

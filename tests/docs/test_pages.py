@@ -1,4 +1,4 @@
-"""Commands of the shorter pages, as they stand there."""
+"""Run the commands of the shorter pages."""
 
 import shutil
 
@@ -12,30 +12,30 @@ from tests.docs.commands import ROOT, commands, run_command
 
 
 @pytest.mark.slow
-def test_models_go_to_other_programs_and_back(pictures, monkeypatch):
+def test_export_page_converts_a_model_and_back(pictures, monkeypatch):
     usage, *page = commands(ROOT / "docs" / "export.md")
     assert "<model>" in usage
     assert [args[0] for args in page] == ["export", "export", "segment", "export"]
-    monkeypatch.setenv("CLIPSEG_WEIGHTS", str(pictures / "models"))  # as the line of segment says
-    for args in page[:3]:  # the last is run by tests/cli/test_export.py, with the lines behind it
+    monkeypatch.setenv("CLIPSEG_WEIGHTS", str(pictures / "models"))  # as in the page's command
+    for args in page[:3]:  # tests/cli/test_export.py tests the last one and its Python example
         run_command(args, pictures, {})
     (mask,) = (pictures / "masks").glob("*dog.png")
-    kept = pictures / "kept.png"
-    shutil.move(mask, kept)
-    again = [*page[2][: page[2].index("--checkpoint")], "--checkpoint", "toy", "--overwrite"]
-    run_command(again, pictures, {})
-    assert np.array_equal(Image.open(kept), Image.open(mask))  # the same model after all
+    converted = pictures / "converted.png"
+    shutil.move(mask, converted)
+    original = [*page[2][: page[2].index("--checkpoint")], "--checkpoint", "toy", "--overwrite"]
+    run_command(original, pictures, {})
+    assert np.array_equal(Image.open(converted), Image.open(mask))
 
 
 @pytest.mark.slow
-def test_a_run_can_be_profiled(miniature, tmp_path, caplog):
+def test_speed_page_profiles_a_run(miniature, tmp_path, caplog):
     (args,) = commands(ROOT / "docs" / "speed.md")
     with caplog.at_level("INFO"):
         run(*args[:1], *args[3:], *arguments("fit", miniature, tmp_path)[1:])
     assert "run_training_batch" in caplog.text
 
 
-def test_a_sweep_can_be_looked_at(monkeypatch, capsys):
+def test_sweeps_page_lists_the_runs_of_a_sweep(monkeypatch, capsys):
     (args,) = commands(ROOT / "sweeps" / "README.md")
     monkeypatch.chdir(ROOT)
     sweep.main(args[1:])

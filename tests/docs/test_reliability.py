@@ -1,11 +1,11 @@
-"""What the page on reliability names is there."""
+"""Tests named in docs/reliability.md exist."""
 
 import re
 
 from tests.docs.commands import ROOT
 
 
-def test_every_test_that_is_named_exists():
+def test_named_tests_exist():
     page = (ROOT / "docs" / "reliability.md").read_text()
     named = re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", page)
     assert len(named) > 20

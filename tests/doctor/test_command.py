@@ -1,4 +1,4 @@
-"""The command: what it looks at, its exit status, what it prints."""
+"""The `doctor` command: its checks, exit status and output."""
 
 import errno
 import shutil
@@ -16,12 +16,12 @@ from clipseg_pl.doctor.findings import Finding
 
 
 def states(out):
-    """State and thing of each line below a title."""
+    """State and first word of the subject of each finding."""
     lines = [line.split() for line in out.splitlines() if line.startswith("  ")]
     return {tuple(words[:2]) for words in lines}
 
 
-def test_what_is_named_and_usable_is_status_0(miniature, capsys):
+def test_usable_dataset_exits_with_status_0(miniature, capsys):
     doctor.main(["phrasecut", "voc2012", "--root", str(miniature)])
     out = capsys.readouterr().out
     assert "phrasecut: PhraseCut" in out and "voc2012: Pascal VOC 2012" in out
@@ -29,14 +29,14 @@ def test_what_is_named_and_usable_is_status_0(miniature, capsys):
     assert ("ok", "val.txt") in states(out)
 
 
-def test_what_is_named_and_missing_is_status_1(miniature, tmp_path, capsys):
+def test_missing_dataset_exits_with_status_1(miniature, tmp_path, capsys):
     shutil.copytree(miniature / "VOC2012", tmp_path / "VOC2012")
     with pytest.raises(SystemExit, match=r"cannot be used: phrasecut$"):
         doctor.main(["voc2012", "phrasecut", "--root", str(tmp_path)])
     assert ("missing", "VGPhraseCut_v0") in states(capsys.readouterr().out)
 
 
-def test_checkpoints_asked_for_must_be_usable(trained, tmp_path, capsys):
+def test_unusable_checkpoint_exits_with_status_1(trained, tmp_path, capsys):
     whole, none = trained / "checkpoints" / "best.ckpt", tmp_path / "none.ckpt"
     doctor.main(["--checkpoint", str(whole)])
     out = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_checkpoints_asked_for_must_be_usable(trained, tmp_path, capsys):
         doctor.main(["--checkpoint", str(whole), "--checkpoint", str(none)])
 
 
-def test_without_names_everything_is_looked_at_and_nothing_required(
+def test_without_names_everything_is_checked_and_nothing_required(
     trained, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -55,13 +55,13 @@ def test_without_names_everything_is_looked_at_and_nothing_required(
     for title in (*doctor._PLACES, "checkpoint toy", "checkpoint runs/mine/checkpoints/best.ckpt"):
         assert f"{title}" in out
     assert ("missing", "VGPhraseCut_v0") in states(out) and ("ok", "loading") in states(out)
-    assert "in all: " in out and "nothing is required" in out
-    assert "\x1b" not in out  # no colours where it is piped
+    assert "total: " in out and "nothing is required" in out
+    assert "\x1b" not in out  # no colours in pipes
     assert all(line == line.rstrip() for line in out.splitlines())
     assert {file.name for file in tmp_path.iterdir()} == {"runs"}
 
 
-def test_an_unforeseen_error_is_a_line_and_the_rest_is_looked_at(miniature, tmp_path, capsys):
+def test_unexpected_error_is_a_finding_and_other_checks_run(miniature, tmp_path, capsys):
     for part in ("VOC2012", "LVIS"):
         shutil.copytree(miniature / part, tmp_path / part)
     (tmp_path / "VOC2012/ImageSets/Segmentation/val.txt").write_bytes(b"\xff\xfe")
@@ -70,7 +70,7 @@ def test_an_unforeseen_error_is_a_line_and_the_rest_is_looked_at(miniature, tmp_
     assert states(capsys.readouterr().out) >= {("wrong", "reading"), ("ok", "train"), ("ok", "val")}
 
 
-def test_an_error_of_any_kind_leaves_the_other_sections(miniature, monkeypatch, capsys):
+def test_exception_in_a_check_does_not_stop_other_checks(miniature, monkeypatch, capsys):
     def broken(root, every):
         yield Finding("ok", "train", "read")
         raise KeyError("name")
@@ -79,10 +79,10 @@ def test_an_error_of_any_kind_leaves_the_other_sections(miniature, monkeypatch, 
     with pytest.raises(SystemExit, match=r"cannot be used: lvis$"):
         doctor.main(["lvis", "voc2012", "--root", str(miniature)])
     out = capsys.readouterr().out
-    assert "cannot be understood (KeyError: 'name')" in out and ("ok", "val.txt") in states(out)
+    assert "unexpected content (KeyError: 'name')" in out and ("ok", "val.txt") in states(out)
 
 
-def test_one_thing_is_one_line_in_a_pipe(tmp_path, capsys):
+def test_each_finding_is_one_line_in_a_pipe(tmp_path, capsys):
     with pytest.raises(SystemExit):
         doctor.main(["lvis", "coco_20i", "--root", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
@@ -96,20 +96,20 @@ def test_one_thing_is_one_line_in_a_pipe(tmp_path, capsys):
     ]
 
 
-def test_unknown_names_are_status_2(capsys):
+def test_unknown_name_exits_with_status_2(capsys):
     with pytest.raises(SystemExit) as stopped:
         doctor.main(["phrasecuts"])
-    assert stopped.value.code == 2 and "there are phrasecut, voc2012" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "choose from phrasecut, voc2012" in capsys.readouterr().err
 
 
-def test_a_toy_world_that_is_not_drawn_yet_says_how(tmp_path, monkeypatch):
+def test_missing_toy_world_shows_the_command_to_create_it(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
     with pytest.raises(SystemExit, match=f"python -m clipseg_pl toy --root {tmp_path}"):
         doctor.main(["phrasecut", "--root", "toy"])
 
 
 @pytest.mark.slow
-def test_help_needs_no_heavy_import():
+def test_help_imports_no_heavy_library():
     code = (
         "import sys; sys.argv[1:] = ['doctor', '--help']\n"
         "from clipseg_pl.__main__ import main\n"
@@ -121,50 +121,54 @@ def test_help_needs_no_heavy_import():
     assert "usage: python -m clipseg_pl doctor" in done.stdout
 
 
-# ---- the machine
+# ---- machine checks
 
 
-def look(check, root):
-    return {finding.thing: finding for finding in check(root, False)}
+def findings_of(check, root):
+    return {finding.subject: finding for finding in check(root, False)}
 
 
-def test_a_cache_that_cannot_be_written_says_what_to_set(tmp_path, monkeypatch):
+def test_unwritable_cache_names_the_variable_to_set(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path / "new" / "cache"))
-    assert look(machine.check_cache, tmp_path)["folder"].state == "ok"
+    assert findings_of(machine.check_cache, tmp_path)["folder"].state == "ok"
     assert not (tmp_path / "new").exists()
     (tmp_path / "new").write_text("a file in the way")
-    finding = look(machine.check_cache, tmp_path)["folder"]
-    assert finding.state == "wrong" and "set CLIPSEG_CACHE" in finding.says
+    finding = findings_of(machine.check_cache, tmp_path)["folder"]
+    assert finding.state == "wrong" and "set CLIPSEG_CACHE" in finding.message
 
 
-def test_a_cache_is_tried_not_asked_about(tmp_path, monkeypatch):
-    """Read-only mounts and full disks have permissions that say yes."""
+def test_cache_check_writes_a_file(tmp_path, monkeypatch):
+    """Permissions do not show read-only mounts and full disks."""
 
-    def refuse(dir):
+    def fail(dir):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    finding = look(machine.check_cache, tmp_path)["folder"]
-    assert finding.state == "wrong" and "(Read-only file system): set CLIPSEG" in finding.says
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    finding = findings_of(machine.check_cache, tmp_path)["folder"]
+    assert finding.state == "wrong" and "(Read-only file system): set CLIPSEG" in finding.message
 
 
-def test_a_library_too_old_or_absent_says_what_to_install(tmp_path, monkeypatch):
+def test_outdated_or_missing_library_shows_the_install_command(tmp_path, monkeypatch):
     def version(name):
         if name == "rich":
             raise PackageNotFoundError
         return "2.0" if name == "torch" else "99"
 
-    needed = ["torch>=2.9", "rich>=13", "numpy>=1.26", 'pytest>=8; extra == "test"']
-    monkeypatch.setattr(machine, "requires", lambda name: needed)
+    requirements = ["torch>=2.9", "rich>=13", "numpy>=1.26", 'pytest>=8; extra == "test"']
+    monkeypatch.setattr(machine, "requires", lambda name: requirements)
     monkeypatch.setattr(machine, "version", version)
-    found = look(machine.check_versions, tmp_path)
-    assert found["torch"] == ("wrong", "torch", "2.0 is installed: pip install 'torch>=2.9'")
-    assert found["rich"] == ("missing", "rich", "pip install 'rich>=13'")
-    assert found["libraries"].says == "1 fit pyproject.toml: numpy 99"
+    found = findings_of(machine.check_versions, tmp_path)
+    assert found["torch"] == (
+        "wrong",
+        "torch",
+        "version 2.0 is installed: pip install 'torch>=2.9'",
+    )
+    assert found["rich"] == ("missing", "rich", "not installed: pip install 'rich>=13'")
+    assert found["libraries"].message == "compatible with pyproject.toml: numpy 99"
 
 
-def test_a_gpu_is_described(tmp_path, monkeypatch):
+def test_gpu_is_described(tmp_path, monkeypatch):
     cuda = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
@@ -172,13 +176,16 @@ def test_a_gpu_is_described(tmp_path, monkeypatch):
         "mem_get_info": lambda number: (70 << 30, 80 << 30),
         "is_bf16_supported": lambda emulated: True,
     }
-    for name, answer in cuda.items():
-        monkeypatch.setattr(torch.cuda, name, answer)
-    found = look(machine.check_devices, tmp_path)
-    assert "Some GPU, 70 of 80 GiB free; fit takes bf16-mixed" in found["GPU 0"].says
-    assert "--trainer.accelerator cpu" in found["CPU"].says
+    for name, function in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    found = findings_of(machine.check_devices, tmp_path)
+    assert (
+        "Some GPU, 70 of 80 GiB free; default precision: bf16-mixed for fit"
+        in found["GPU 0"].message
+    )
+    assert "--trainer.accelerator cpu" in found["CPU"].message
 
 
-def test_this_machine_can_run(tmp_path):
+def test_machine_checks_are_ok_here(tmp_path):
     for check in (machine.check_devices, machine.check_versions):
-        assert {finding.state for finding in look(check, tmp_path).values()} == {"ok"}
+        assert {finding.state for finding in findings_of(check, tmp_path).values()} == {"ok"}

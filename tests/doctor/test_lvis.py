@@ -1,4 +1,4 @@
-"""What `doctor` says of a whole and of a damaged LVIS."""
+"""Findings of `doctor` for intact and damaged copies of LVIS."""
 
 import shutil
 
@@ -10,52 +10,52 @@ from clipseg_pl.doctor.datasets import check_lvis
 
 @pytest.fixture
 def folder(miniature, tmp_path):
-    """A copy that can be damaged."""
+    """A copy of the toy LVIS that tests may damage."""
     return shutil.copytree(miniature / "LVIS", tmp_path / "LVIS")
 
 
-def look(root):
-    return {finding.thing: finding for finding in check_lvis(root, False)}
+def findings_of(root):
+    return {finding.subject: finding for finding in check_lvis(root, False)}
 
 
-def test_a_drawn_one_is_all_right(miniature):
-    found = look(miniature)
-    assert {thing: finding.state for thing, finding in found.items()} == {
+def test_toy_lvis_is_ok(miniature):
+    found = findings_of(miniature)
+    assert {subject: finding.state for subject, finding in found.items()} == {
         "train": "ok",
         "val": "ok",
     }
-    assert found["val"].says.startswith("40 photos")
+    assert found["val"].message.startswith("40 photos")
 
 
-def test_another_number_of_categories_is_noted(folder):
+def test_different_number_of_categories_is_noted(folder):
     (folder / "toy_world.json").unlink()
-    finding = look(folder.parent)["val"]
-    assert finding.state == "note" and "published are 1,203 categories" in finding.says
+    finding = findings_of(folder.parent)["val"]
+    assert finding.state == "note" and "(published: 1,203 categories)" in finding.message
 
 
-def test_missing_parts_are_named_and_the_rest_is_read(folder, tmp_path):
+def test_missing_parts_are_listed_and_others_are_read(folder, tmp_path):
     (folder / "lvis_v1_train.json").unlink()
-    found = look(folder.parent)
+    found = findings_of(folder.parent)
     assert found["lvis_v1_train.json"].state == "missing" and found["val"].state == "ok"
     shutil.rmtree(folder / "val2017")
-    assert look(folder.parent).keys() == {"lvis_v1_train.json", "val2017"}
+    assert findings_of(folder.parent).keys() == {"lvis_v1_train.json", "val2017"}
     shutil.rmtree(folder)
-    assert look(folder.parent).keys() == {"LVIS"}
+    assert findings_of(folder.parent).keys() == {"LVIS"}
 
 
-def test_a_truncated_json_is_named(folder):
+def test_truncated_json_is_wrong(folder):
     file = folder / "lvis_v1_val.json"
     file.write_text(file.read_text()[:-50])
-    found = look(folder.parent)
-    assert found["val"].state == "wrong" and str(file) in found["val"].says
+    found = findings_of(folder.parent)
+    assert found["val"].state == "wrong" and str(file) in found["val"].message
     assert found["train"].state == "ok"
 
 
-def test_missing_photos_and_those_of_another_size_are_found(folder):
+def test_missing_and_resized_photos_are_found(folder):
     gone, other, *_ = sorted((folder / "val2017").iterdir())
     gone.unlink()
     Image.new("RGB", (9, 9)).save(other)
-    finding = look(folder.parent)["val"]
+    finding = findings_of(folder.parent)["val"]
     assert finding.state == "wrong"
-    assert f"1 photos are missing ({gone})" in finding.says
-    assert f"1 of them cannot serve, the first is {other}" in finding.says
+    assert f"1 of 40 photos are missing (first: {gone})" in finding.message
+    assert f"1 of them are not usable (first: {other}" in finding.message

@@ -1,4 +1,4 @@
-"""Reading and writing beside computing."""
+"""Background threads of `segment_files`."""
 
 import threading
 
@@ -7,7 +7,7 @@ import pytest
 from clipseg_pl.inference.segment_files import work_ahead
 
 
-def test_results_come_in_order_and_errors_where_they_belong():
+def test_work_ahead_yields_results_in_order_and_raises_errors_in_place():
     assert list(work_ahead(lambda number: number**2, range(20))) == [n**2 for n in range(20)]
     results = work_ahead(lambda number: 6 // number, [3, 2, 0, 1])
     assert [next(results), next(results)] == [2, 3]
@@ -15,9 +15,9 @@ def test_results_come_in_order_and_errors_where_they_belong():
         next(results)
 
 
-@pytest.mark.parametrize(("size", "held"), [(1, 3), (6, 2), (10, 2), (11, 1)])
-def test_no_more_is_held_than_there_is_room_for(size, held):
-    finished, drawn, most = set(), 0, 0
+@pytest.mark.parametrize(("size", "pending"), [(1, 3), (6, 2), (10, 2), (11, 1)])
+def test_work_ahead_limits_pending_items(size, pending):
+    finished, produced, most = set(), 0, 0
     lock = threading.Lock()
 
     def finish(number):
@@ -26,12 +26,12 @@ def test_no_more_is_held_than_there_is_room_for(size, held):
         return number
 
     def items():
-        nonlocal drawn
+        nonlocal produced
         for number in range(12):
-            drawn += 1
+            produced += 1
             yield number
 
     for taken, number in enumerate(work_ahead(finish, items(), lambda _: size, 10)):
         assert number == taken and number in finished
-        most = max(most, drawn - taken)
-    assert most == held
+        most = max(most, produced - taken)
+    assert most == pending

@@ -1,4 +1,4 @@
-"""Masks on disk, read back by somebody else."""
+"""Mask files on disk, read back with other libraries."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ def write(folder, form, overlay=False, results=None):
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*"))
 
 
-def test_png_is_one_mask_a_prompt(tmp_path):
+def test_png_writes_one_mask_per_prompt(tmp_path):
     names = write(tmp_path, "png")
     assert names == sorted(
         f"{photo.stem}_{name}.png" for photo in PHOTOS for name in ("a_dog", "sky", "nothing")
@@ -43,7 +43,7 @@ def test_png_is_one_mask_a_prompt(tmp_path):
     assert (mask == 255 * (result(1).probability[1] > 0.5)).all()
 
 
-def test_npy_is_what_was_computed(tmp_path):
+def test_npy_contains_the_probabilities(tmp_path):
     assert write(tmp_path, "npy") == ["a.npy", "prompts.json", "sub/b.npy", "sub/c.npy"]
     saved = np.load(tmp_path / "a.npy")
     assert saved.dtype == np.float16
@@ -53,7 +53,7 @@ def test_npy_is_what_was_computed(tmp_path):
     ]
 
 
-def test_labels_are_indexed_with_the_colours_of_the_overlay(tmp_path):
+def test_label_maps_use_the_colours_of_the_overlay(tmp_path):
     names = write(tmp_path, "labels", overlay=True)
     assert "sub/c_labels.png" in names and "sub/c_overlay.png" in names
     image = Image.open(tmp_path / "a_labels.png")
@@ -66,7 +66,7 @@ def test_labels_are_indexed_with_the_colours_of_the_overlay(tmp_path):
     assert (shown[np.array(image) == 0] == 0).all()
 
 
-def test_rle_is_read_by_cocos_own_tool(tmp_path):
+def test_rle_is_readable_with_pycocotools(tmp_path):
     assert write(tmp_path, "rle") == ["masks.json"]
     entries = json.loads((tmp_path / "masks.json").read_text())
     assert [entry["file_name"] for entry in entries] == [p.name for p in PHOTOS for _ in PROMPTS]
@@ -89,16 +89,16 @@ def test_rle_is_read_by_cocos_own_tool(tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_a_list_that_is_stopped_by_hand_has_what_is_finished(tmp_path, error):
+def test_rle_file_is_written_on_keyboard_interrupt_only(tmp_path, error):
     with pytest.raises(error), MaskFiles(tmp_path, PROMPTS, "rle", overlay=False) as files:
         files.write(PHOTOS[0], 0, None, result(0))
         raise error
-    stopped = error is KeyboardInterrupt
-    assert [file.name for file in tmp_path.iterdir()] == ["masks.json"] * stopped
-    assert not stopped or len(json.loads((tmp_path / "masks.json").read_text())) == len(PROMPTS)
+    interrupted = error is KeyboardInterrupt
+    assert [file.name for file in tmp_path.iterdir()] == ["masks.json"] * interrupted
+    assert not interrupted or len(json.loads((tmp_path / "masks.json").read_text())) == len(PROMPTS)
 
 
-def test_photos_are_listed_in_their_order(tmp_path):
+def test_rle_entries_are_sorted_by_photo(tmp_path):
     with MaskFiles(tmp_path, PROMPTS, "rle", overlay=False) as files:
         for number in (2, 0, 1):
             files.write(PHOTOS[number], number, None, result(number))
@@ -114,7 +114,7 @@ def test_absent_prompts_have_empty_masks(tmp_path):
     assert not np.array(Image.open(tmp_path / "a_sky.png")).any()
 
 
-def test_the_share_covered_is_told(tmp_path):
+def test_write_returns_the_covered_fractions(tmp_path):
     files = MaskFiles(tmp_path, PROMPTS, "labels", overlay=False)
     covered = files.write(PHOTOS[0], 0, None, result(0))
     labels = result(0).argmax()
@@ -122,17 +122,17 @@ def test_the_share_covered_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["png", "npy", "rle", "labels"])
-def test_a_run_that_fails_leaves_no_part_of_a_file(tmp_path, form):
+def test_failed_run_leaves_no_partial_file(tmp_path, form):
     shown = [result(0), result(1)]
     with pytest.raises(ValueError, match="zip"):
-        write(tmp_path, form, results=shown)  # the third is missing
+        write(tmp_path, form, results=shown)  # the third result is missing
     names = {file.name for file in tmp_path.rglob("*.*")}
     assert not [name for name in names if name.startswith(".")]
     assert "masks.json" not in names
-    assert ("prompts.json" in names) == (form in ("npy", "labels"))  # of what was written
+    assert ("prompts.json" in names) == (form in ("npy", "labels"))  # belongs to the written maps
 
 
-def test_a_file_that_cannot_be_written_is_not_there_in_part(tmp_path, monkeypatch):
+def test_failed_write_leaves_no_partial_file(tmp_path, monkeypatch):
     def fail(stream, numbers):
         stream.write(b"half")
         raise OSError("no space left")
@@ -144,66 +144,66 @@ def test_a_file_that_cannot_be_written_is_not_there_in_part(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("form", ["png", "npy", "rle", "labels"])
-def test_what_is_there_is_refused_by_name(tmp_path, form):
+def test_existing_files_are_rejected_without_overwrite(tmp_path, form):
     names = write(tmp_path, form)
     files = MaskFiles(tmp_path, PROMPTS, form, overlay=False)
     files.check(PHOTOS, overwrite=True)
-    with pytest.raises(FileExistsError, match="--overwrite replaces it") as refused:
+    with pytest.raises(FileExistsError, match="--overwrite replaces it") as raised:
         files.check(PHOTOS, overwrite=False)
-    assert any(name in str(refused.value) for name in names)
+    assert any(name in str(raised.value) for name in names)
 
 
 @pytest.mark.parametrize("form", ["npy", "labels"])
-def test_maps_of_other_prompts_are_not_mixed(tmp_path, form):
+def test_folder_with_maps_of_other_prompts_is_rejected(tmp_path, form):
     write(tmp_path, form)
     others = [PhotoFile(Path("in/d.jpg"), "d.jpg", "d")]
     MaskFiles(tmp_path, PROMPTS, form, False).check(others, overwrite=False)  # the same legend
-    with pytest.raises(FileExistsError, match=r"prompts.json is of other prompts"):
+    with pytest.raises(FileExistsError, match=r"prompts.json lists other prompts"):
         MaskFiles(tmp_path, ("a cat",), form, False).check(others, overwrite=True)
 
 
-def test_where_no_photo_is_written_there_is_no_list(tmp_path):
+def test_nothing_is_written_without_photos(tmp_path):
     for form in ("npy", "labels", "rle"):
         with MaskFiles(tmp_path / form, PROMPTS, form, False):
             pass
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_two_photos_would_have_are_refused(tmp_path):
+def test_duplicate_file_names_are_rejected(tmp_path):
     photos = [PhotoFile(Path(n), n, n) for n in ("cat", "cat_big")]
     files = MaskFiles(tmp_path, ["big dog", "dog"], "png", overlay=False)
     with pytest.raises(ValueError, match=r"cat_big_dog.png would be written twice"):
         files.check(photos, overwrite=True)
 
 
-def test_a_folder_that_is_a_file_is_refused(tmp_path):
+def test_output_folder_that_is_a_file_is_rejected(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
         with pytest.raises(NotADirectoryError, match="file is a file"):
             MaskFiles(folder, PROMPTS, "png", overlay=True).check(PHOTOS, overwrite=True)
 
 
-def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
+def test_output_folder_without_write_permission_is_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(PermissionError, match="may not be written to"):
+    with pytest.raises(PermissionError, match="is not writable"):
         MaskFiles(tmp_path / "new", PROMPTS, "png", overlay=True).check(PHOTOS, overwrite=True)
     assert not (tmp_path / "new").exists()
 
 
-def test_a_label_map_has_255_labels():
+def test_label_map_is_limited_to_255_prompts():
     MaskFiles(Path("out"), ["x"] * 255, "labels", overlay=False)
-    with pytest.raises(ValueError, match="255 labels, for 256 prompts"):
+    with pytest.raises(ValueError, match="255 labels, too few for 256 prompts"):
         MaskFiles(Path("out"), ["x"] * 256, "labels", overlay=False)
 
 
-def test_prompts_become_short_file_names_that_differ():
+def test_prompts_become_short_unique_file_names():
     prompts = ["A dog!", "a dog", "a_dog", "???", "дом", "overlay", "w" * 500, "w" * 501]
     names = name_files(prompts)
     assert names[:6] == ["a_dog", "a_dog_2", "a_dog_3", "prompt", "дом", "overlay_2"]
     assert len(set(names)) == len(prompts) and max(map(len, names)) < 50
 
 
-def test_names_are_as_long_as_file_systems_take(tmp_path):
+def test_file_names_are_truncated_to_the_file_system_limit(tmp_path):
     prompts = ["д" * 500, "д" * 501, "\U0001f600 дом " * 90]
     long = PhotoFile(Path("in.jpg"), "in.jpg", f"sub/{'漢' * 80}")
     with MaskFiles(tmp_path, prompts, "png", overlay=True) as files:
@@ -215,13 +215,13 @@ def test_names_are_as_long_as_file_systems_take(tmp_path):
         files.check([long, other], overwrite=True)
 
 
-def test_a_file_in_the_place_of_a_photos_folder_is_refused(tmp_path):
+def test_photo_subfolder_that_is_a_file_is_rejected(tmp_path):
     (tmp_path / "sub").touch()
     with pytest.raises(NotADirectoryError, match="sub is a file"):
         MaskFiles(tmp_path, PROMPTS, "png", overlay=True).check(PHOTOS, overwrite=True)
 
 
-def test_the_overlay_tints_the_mask_and_nothing_else():
+def test_overlay_tints_only_the_mask():
     photo = np.full((40, 60, 3), 100, np.uint8)
     mask = np.zeros((1, 40, 60), bool)
     mask[0, 10:20, 10:20] = True
@@ -230,7 +230,7 @@ def test_the_overlay_tints_the_mask_and_nothing_else():
     assert (drawn[mask[0]] != 100).any(-1).all()
 
 
-def test_the_legend_says_what_was_not_found_and_fits_the_strip():
+def test_legend_marks_missing_prompts_and_fits_the_width():
     photo, mask = np.zeros((40, 60, 3), np.uint8), np.ones((1, 40, 60), bool)
     legends = {}
     for name, shown, prompt in (
@@ -246,7 +246,7 @@ def test_the_legend_says_what_was_not_found_and_fits_the_strip():
     assert (legends["long"] != legends["absent, long"]).any()
 
 
-def test_the_legend_of_many_prompts_lists_those_found_first(monkeypatch):
+def test_long_legend_lists_found_prompts_first(monkeypatch):
     written = []
     draw_text = ImageDraw.ImageDraw.text
     monkeypatch.setattr(
@@ -269,5 +269,5 @@ def test_the_legend_of_many_prompts_lists_those_found_first(monkeypatch):
         assert len(written) == lines
 
 
-def test_no_two_prompts_have_one_colour():
+def test_first_255_colours_are_distinct():
     assert len({colour(position) for position in range(255)}) == 255

@@ -1,4 +1,4 @@
-"""Masks for one's own photos, in Python."""
+"""The Python interface `Segmenter`."""
 
 import subprocess
 import sys
@@ -40,20 +40,20 @@ def test_masks_have_the_size_of_the_photo(segmenter):
     assert result.probability.dtype == np.float32 and result.presence.shape == (3,)
 
 
-def test_it_is_what_the_model_says_of_the_resized_photo(segmenter):
-    """64 pixels square make 48 x 80 of a photo of 90 x 150."""
+def test_masks_equal_model_output_for_the_resized_photo(segmenter):
+    """A photo of 90 x 150 pixels is resized to 48 x 80, about the area of 64 x 64."""
     model, owner = segmenter.model, torch.zeros(1, dtype=torch.long)
     with torch.no_grad():
-        seen = resize(PHOTO, (48, 80))[None]
+        resized = resize(PHOTO, (48, 80))[None]
         text = model.backbone.embed_text(["grass"])
-        probability = model(seen, text, owner).sigmoid()
+        probability = model(resized, text, owner).sigmoid()
         at_size = torch.nn.functional.interpolate(probability, (90, 150), mode="bilinear")
     result = segmenter(PHOTO, ["grass"])
     assert np.allclose(result.probability[0], at_size[0, 0].numpy(), atol=1e-5)
     assert np.allclose(result.presence, presence(probability).numpy(), atol=1e-6)
 
 
-def test_a_photo_is_encoded_once_whatever_the_number_of_prompts(segmenter):
+def test_photo_is_encoded_once_for_many_prompts(segmenter):
     calls = []
     conv = segmenter.model.backbone.clip.visual.conv1
     hook = conv.register_forward_hook(lambda *_: calls.append(1))
@@ -65,15 +65,15 @@ def test_a_photo_is_encoded_once_whatever_the_number_of_prompts(segmenter):
 
 
 def test_prompts_do_not_influence_each_other(segmenter):
-    many = [f"thing {i}" for i in range(70)]  # more than are decoded together
+    many = [f"thing {i}" for i in range(70)]  # more than one decoder batch
     together = segmenter(PHOTO, [*many, "green"]).probability
     alone = segmenter(PHOTO, ["green"]).probability
     assert np.allclose(together[-1], alone[0], atol=1e-5)
     assert not np.allclose(together[0], together[-1], atol=1e-5)
 
 
-def test_prompts_in_any_order_give_the_same_masks(segmenter):
-    """Words, examples and blends, more than twice those decoded together."""
+def test_masks_do_not_depend_on_the_order_of_prompts(segmenter):
+    """Texts, examples and blends; more than two decoder batches."""
     rng = np.random.default_rng(4)
     words = [f"thing {i}" for i in range(140)]
     prompts = [*words, EXAMPLE, Blend("a dog", EXAMPLE, 0.3), [EXAMPLE, ImagePrompt(PHOTO)]]
@@ -82,7 +82,7 @@ def test_prompts_in_any_order_give_the_same_masks(segmenter):
     assert list(moved.prompts) == [result.prompts[i] for i in order]
     assert np.allclose(moved.probability, result.probability[order], rtol=0, atol=1e-5)
     assert np.allclose(moved.presence, result.presence[order], rtol=0, atol=1e-5)
-    # sums are rounded in another order, which may tip what lies at the threshold
+    # rounding depends on the order, and may change pixels close to the threshold
     clear = np.abs(result.probability[order] - segmenter.threshold) > 1e-5
     assert (moved.masks == result.masks[order])[clear].all() and clear.mean() > 0.99
 
@@ -93,26 +93,26 @@ def test_settings_come_from_the_checkpoint(segmenter, checkpoint):
     assert segmenter.image_size == 64
 
 
-def test_the_stored_absent_cut_is_used_on_request_only(segmenter, checkpoint, tmp_path):
+def test_stored_absent_cut_is_used_on_request_only(segmenter, checkpoint, tmp_path):
     content = read_checkpoint(checkpoint)
     assert content["absent_cut"] > 0 and segmenter.absent_cut == 0
-    kept = Segmenter.from_checkpoint(checkpoint, device="cpu", absent_cut="kept")
-    assert kept.absent_cut == content["absent_cut"]
+    stored = Segmenter.from_checkpoint(checkpoint, device="cpu", absent_cut="stored")
+    assert stored.absent_cut == content["absent_cut"]
     assert Segmenter.from_checkpoint(checkpoint, device="cpu", absent_cut=0.3).absent_cut == 0.3
     torch.save({**content, "absent_cut": None}, tmp_path / "none.ckpt")
     with pytest.raises(ValueError, match="stores no absent cut"):
-        Segmenter.from_checkpoint(tmp_path / "none.ckpt", absent_cut="kept")
+        Segmenter.from_checkpoint(tmp_path / "none.ckpt", absent_cut="stored")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (400, 3), (64, 64), (333, 77)])
-def test_any_shape_of_photo_works(segmenter, size):
+def test_photos_of_any_shape_work(segmenter, size):
     result = segmenter(np.zeros((*size, 3), np.uint8), ["a thing"])
     assert result.masks.shape == (1, *size)
 
 
-def test_many_photos_are_those_of_one_at_a_time(segmenter, monkeypatch):
-    """On a GPU several are encoded together, those of one size."""
-    monkeypatch.setattr(Segmenter, "_at_once", 4)
+def test_batched_photos_equal_single_photos(segmenter, monkeypatch):
+    """Photos of equal size are encoded together on a GPU."""
+    monkeypatch.setattr(Segmenter, "_batch_size", 4)
     rng = np.random.default_rng(2)
     sizes = [(90, 150), (40, 40), (90, 150), (45, 75), (40, 41), (90, 150), (8, 200)]
     photos = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
@@ -126,13 +126,13 @@ def test_many_photos_are_those_of_one_at_a_time(segmenter, monkeypatch):
 
 
 def reference(segmenter, image, mask):
-    """The embedding of a support as the datasets prepare it."""
+    """Embed a support image the way the datasets prepare it."""
     side = segmenter.image_size
     prompt = VisualPrompt()(*PairedResize(side)(image, mask))
     return segmenter.model.backbone.embed_image(torch.from_numpy(prompt).permute(2, 0, 1)[None])
 
 
-def test_an_example_gives_the_conditional_vector_of_training(segmenter):
+def test_image_prompt_equals_the_visual_prompt_of_training(segmenter):
     cut_out = np.dstack([SUPPORT, MASK.astype(np.uint8) * 255])
     examples = [EXAMPLE, ImagePrompt(SUPPORT, box=(30, 20, 80, 70)), ImagePrompt(cut_out)]
     names, vectors = segmenter.embed(examples)
@@ -141,7 +141,7 @@ def test_an_example_gives_the_conditional_vector_of_training(segmenter):
     assert len(names) == 3
 
 
-def test_several_examples_are_averaged_and_blended_with_words(segmenter):
+def test_examples_are_averaged_and_blended_with_text(segmenter):
     other = ImagePrompt(PHOTO[:90, :90])
     prompts = ["a dog", EXAMPLE, [EXAMPLE, other], Blend("a dog", [EXAMPLE, other], 0.3)]
     text, one, both, blended = segmenter.embed(prompts).conditional
@@ -153,27 +153,27 @@ def test_several_examples_are_averaged_and_blended_with_words(segmenter):
         assert torch.allclose(ends, end, atol=1e-5)
 
 
-def test_more_examples_than_are_embedded_at_once(segmenter):
+def test_more_examples_than_one_batch(segmenter):
     many = [ImagePrompt(np.full((20, 20, 3), grey, np.uint8)) for grey in range(0, 200, 11)]
     together = segmenter.embed(many).conditional
     alone = torch.cat([segmenter.embed([example]).conditional for example in many])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_prefixes_are_averaged(segmenter, monkeypatch):
+def test_embeddings_of_prefixes_are_averaged(segmenter, monkeypatch):
     monkeypatch.setattr(segmenter, "prefixes", "shuffle")
     sentences = ["a photo of a {x}.", "a photograph of a {x}.", "an image of a {x}.", "{x}."]
     expected = segmenter.model.backbone.embed_text(sentences).mean(0)
     assert torch.allclose(segmenter.embed(["{x}"]).conditional[0], expected, atol=1e-5)
 
 
-def test_large_photos_are_seen_whole_and_in_tiles(segmenter, monkeypatch):
+def test_tiles_are_averaged_with_the_whole_photo(segmenter, monkeypatch):
     photo = np.random.default_rng(3).integers(0, 256, (64, 160, 3), np.uint8)
     whole = segmenter(photo, ["a thing"])
     parts = [segmenter(photo[:, left : left + 64], ["a thing"]) for left in (0, 48, 96)]
     monkeypatch.setattr(segmenter, "tile", 64)
     tiled = segmenter(photo, ["a thing"])
-    for left, part, inside in ((0, 0, 0), (140, 2, 44)):  # where one tile alone lies
+    for left, part, inside in ((0, 0, 0), (140, 2, 44)):  # covered by one tile only
         here = slice(left, left + 10)
         tile = parts[part].probability[0, :, inside : inside + 10]
         expected = (whole.probability[0, :, here] + tile) / 2
@@ -182,21 +182,21 @@ def test_large_photos_are_seen_whole_and_in_tiles(segmenter, monkeypatch):
     assert tiled.presence[0] == pytest.approx(strongest, abs=1e-5)
 
 
-def test_bfloat16_differs_by_rounding(checkpoint, segmenter):
+def test_bfloat16_differs_by_rounding_only(checkpoint, segmenter):
     half = Segmenter.from_checkpoint(checkpoint, device="cpu", precision="bfloat16")
     ours, theirs = (one(PHOTO, ["grass", EXAMPLE]).probability for one in (half, segmenter))
     assert ours.dtype == np.float32
     assert 0 < np.abs(ours - theirs).max() < 0.02
 
 
-def test_gradients_and_weights_are_left_alone(segmenter):
+def test_inference_needs_no_gradients_and_is_in_eval_mode(segmenter):
     encoded = segmenter.encode(PHOTO)
     assert not any(tokens.requires_grad for tokens in encoded.parts[0][1].projected)
     assert not segmenter.model.training
 
 
 @pytest.mark.parametrize(
-    ("prompts", "complaint"),
+    ("prompts", "message"),
     [
         ([], "at least one prompt"),
         ([""], "none of them empty"),
@@ -204,20 +204,20 @@ def test_gradients_and_weights_are_left_alone(segmenter):
         ([[]], "none of them empty"),
         ([Blend(" ", EXAMPLE)], "none of them empty"),
         ("a dog", r"\['a dog'\]"),
-        (EXAMPLE, "is a list, also of one"),
-        ([["a", "b"]], "an example is an ImagePrompt"),
-        ([Blend("a dog", "cat.jpg")], "an example is an ImagePrompt"),
-        ([3], "an example is an ImagePrompt"),
+        (EXAMPLE, "must be a list"),
+        ([["a", "b"]], "an example must be an ImagePrompt"),
+        ([Blend("a dog", "cat.jpg")], "an example must be an ImagePrompt"),
+        ([3], "an example must be an ImagePrompt"),
         ([ImagePrompt(SUPPORT, mask=MASK & ~MASK)], "mask is empty"),
     ],
 )
-def test_prompts_must_say_something(segmenter, prompts, complaint):
-    with pytest.raises(ValueError, match=complaint):
+def test_empty_or_malformed_prompts_are_rejected(segmenter, prompts, message):
+    with pytest.raises(ValueError, match=message):
         segmenter(PHOTO, prompts)
 
 
-def test_prompts_may_be_made_on_the_way(segmenter):
-    result = segmenter(PHOTO, (words for words in ("a dog", "grass")))
+def test_prompts_may_be_a_generator(segmenter):
+    result = segmenter(PHOTO, (text for text in ("a dog", "grass")))
     assert list(result.prompts) == ["a dog", "grass"] and len(result.masks) == 2
 
 
@@ -235,12 +235,12 @@ def test_prompts_may_be_made_on_the_way(segmenter):
         {"device": "gpu"},
     ],
 )
-def test_settings_out_of_range_are_refused(segmenter, setting):
+def test_settings_out_of_range_are_rejected(segmenter, setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         Segmenter(segmenter.model, **setting)
 
 
-def test_the_absent_cut_is_for_photos_seen_whole(segmenter, monkeypatch):
+def test_absent_cut_is_ignored_with_tiles(segmenter, monkeypatch):
     monkeypatch.setattr(segmenter, "absent_cut", 1.0)
     assert segmenter(PHOTO, ["a thing"]).absent.all()
     monkeypatch.setattr(segmenter, "tile", 60)
@@ -248,7 +248,7 @@ def test_the_absent_cut_is_for_photos_seen_whole(segmenter, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["lost", "shape", "description"])
-def test_a_damaged_checkpoint_is_named_in_one_line(checkpoint, tmp_path, damage):
+def test_damaged_checkpoint_gives_a_one_line_error(checkpoint, tmp_path, damage):
     content = torch.load(checkpoint, weights_only=True)
     state = content["state_dict"]
     key = next(iter(state))
@@ -259,12 +259,12 @@ def test_a_damaged_checkpoint_is_named_in_one_line(checkpoint, tmp_path, damage)
     else:
         content["hyper_parameters"]["backbone"] = "nonsense"
     torch.save(content, tmp_path / "damaged.ckpt")
-    with pytest.raises(ValueError, match=r"damaged.ckpt: ") as refused:
+    with pytest.raises(ValueError, match=r"damaged.ckpt: ") as raised:
         Segmenter.from_checkpoint(tmp_path / "damaged.ckpt")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_photo_is_refused(segmenter, tmp_path):
+def test_invalid_photos_are_rejected(segmenter, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
     with pytest.raises(UnreadableImageError, match=r"broken.jpg"):
         segmenter(tmp_path / "broken.jpg", ["a dog"])
@@ -272,13 +272,13 @@ def test_what_is_no_photo_is_refused(segmenter, tmp_path):
         segmenter(np.full((4, 4, 3), np.nan), ["a dog"])
 
 
-def test_a_long_prompt_is_cut_and_it_is_said(segmenter):
-    words = " ".join(f"word{i}" for i in range(500))
+def test_long_prompt_is_truncated_with_a_warning(segmenter):
+    text = " ".join(f"word{i}" for i in range(500))
     with pytest.warns(UserWarning, match="first 75 tokens"):
-        assert segmenter(PHOTO, [words]).masks.shape == (1, 90, 150)
+        assert segmenter(PHOTO, [text]).masks.shape == (1, 90, 150)
 
 
-def test_what_is_absent_has_an_empty_mask():
+def test_absent_prompts_have_an_empty_mask():
     probability = np.full((2, 4, 4), 0.9, np.float32)
     probability[:, 0] = 0.1
     result = Segmentation(["a", "b"], probability, np.array([0.9, 0.2], np.float32), 0.5, 0.3)
@@ -286,14 +286,14 @@ def test_what_is_absent_has_an_empty_mask():
     assert result.masks[0].sum() == 12 and not result.masks[1].any()
 
 
-def test_argmax_has_a_background():
+def test_argmax_has_a_background_label():
     probability = np.zeros((3, 1, 4), np.float32)
     probability[0], probability[1], probability[2] = [0.9, 0.4, 0.6, 0.6], [0.5, 0.3, 0.7, 0.5], 1
     result = Segmentation("abc", probability, np.array([1, 1, 0], np.float32), 0.5, 0.1)
     assert result.argmax().tolist() == [[1, 0, 2, 1]]  # c is absent
 
 
-def test_a_checkpoint_without_a_backbone_is_refused(checkpoint, tmp_path):
+def test_checkpoint_without_a_backbone_is_rejected(checkpoint, tmp_path):
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"] = {"min_lr": 1e-4}
     torch.save(content, tmp_path / "python.ckpt")
@@ -302,8 +302,8 @@ def test_a_checkpoint_without_a_backbone_is_refused(checkpoint, tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_a_photo_of_twelve_megapixels_in_tiles_stays_within_3_gb(tmp_path):
-    """ViT-B/16 at 352 pixels, in a process of its own."""
+def test_tiled_photo_of_12_megapixels_needs_less_than_3_gib(tmp_path):
+    """ViT-B/16 at 352 pixels, measured in a separate process."""
     code = (
         "import numpy as np, resource\n"
         "from clipseg_pl.models.clip_backbone import CLIPBackbone\n"
@@ -323,7 +323,7 @@ def test_a_photo_of_twelve_megapixels_in_tiles_stays_within_3_gb(tmp_path):
 
 
 def test_published_weights_run_on_a_real_photo(real_data):
-    """The authors' rd16 decoder; random CLIP, since theirs cannot be had everywhere."""
+    """The authors' rd16 decoder on a random CLIP, because CLIP's weights may not be available."""
     backbone = CLIPBackbone(pretrained=False)
     segmenter = Segmenter.from_checkpoint(real_data / "weights" / "rd16-uni.pth", backbone)
     photo = real_data / "phrasecut_coco" / "VGPhraseCut_v0" / "images" / "1000.jpg"

@@ -1,4 +1,4 @@
-"""The paper's AP and the usual one, against independent code and by hand."""
+"""The paper's AP and the usual AP, compared with independent code and computed by hand."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from tests.metrics.test_functional import counts
 
 
 def parabolas(x: list[float], y: list[float]) -> float:
-    """Simpson's rule on uneven points: the exact integral of a parabola through each three."""
+    """Simpson's rule on uneven points: integrate a parabola through each three points."""
     total = 0.0
     for left in range(0, len(x) - 2, 2):
         three = slice(left, left + 3)
@@ -27,39 +27,40 @@ def parabolas(x: list[float], y: list[float]) -> float:
     return total
 
 
-def straight(x: list[float], y: list[float]) -> float:
+def trapezoid(x: list[float], y: list[float]) -> float:
     return (x[1] - x[0]) * (y[0] + y[1]) / 2
 
 
-def expected_ap(given: Counts) -> float:
+def expected_ap(outcomes: Counts) -> float:
     points = set()
-    for tp, fp, fn in zip(given.tp.tolist(), given.fp.tolist(), given.fn.tolist(), strict=True):
+    tps, fps, fns = outcomes.tp.tolist(), outcomes.fp.tolist(), outcomes.fn.tolist()
+    for tp, fp, fn in zip(tps, fps, fns, strict=True):
         if tp + fp:
             points.add((tp / (1 + tp + fn), tp / (1 + tp + fp)))
     x, y = (list(values) for values in zip(*sorted(points), strict=True))
     if len(x) % 2:
         return parabolas(x, y)
-    leaving_last = parabolas(x[:-1], y[:-1]) + straight(x[-2:], y[-2:])
-    leaving_first = parabolas(x[1:], y[1:]) + straight(x[:2], y[:2])
+    leaving_last = parabolas(x[:-1], y[:-1]) + trapezoid(x[-2:], y[-2:])
+    leaving_first = parabolas(x[1:], y[1:]) + trapezoid(x[:2], y[:2])
     return (leaving_last + leaving_first) / 2
 
 
 def falling_counts(levels: int, rng: np.random.Generator) -> Counts:
-    """Counts over rising thresholds, at different recalls."""
+    """Return random counts at increasing thresholds, each with another recall."""
     tp = np.sort(rng.choice(np.arange(1, 1000), levels, replace=False))[::-1].copy()
     fp = np.sort(rng.integers(0, 900, levels))[::-1].copy()
     return Counts(*(torch.from_numpy(values) for values in (tp, fp, 1000 - tp, 900 - fp)))
 
 
 @pytest.mark.parametrize("levels", [3, 4, 5, 6, 48, 49])
-def test_paper_ap_equals_parabolas_written_out(levels):
+def test_paper_ap_equals_integrals_of_parabolas(levels):
     for seed in range(5):
         given = falling_counts(levels, np.random.default_rng(seed))
         assert paper_average_precision(given) == pytest.approx(expected_ap(given), rel=1e-5)
 
 
 def test_paper_ap_by_hand():
-    """Recall 2/11, 5/11, 8/11 evenly spaced: h / 3 (y0 + 4 y1 + y2)."""
+    """Recalls 2/11, 5/11 and 8/11 are evenly spaced: h / 3 (y0 + 4 y1 + y2)."""
     given = counts(tp=[8, 5, 2], fp=[7, 2, 0], fn=[2, 5, 8])
     wanted = (3 / 11) / 3 * (2 / 3 + 4 * 5 / 8 + 8 / 16)
     assert paper_average_precision(given) == pytest.approx(wanted)
@@ -76,18 +77,18 @@ def test_paper_ap_merges_equal_points():
     assert paper_average_precision(twice) == paper_average_precision(once)
 
 
-def test_paper_ap_leaves_out_thresholds_that_nothing_passes():
+def test_paper_ap_drops_thresholds_without_positive_pixels():
     once = counts(tp=[8, 5, 2], fp=[7, 2, 0], fn=[2, 5, 8])
     more = counts(tp=[8, 5, 2, 0, 0], fp=[7, 2, 0, 0, 0], fn=[2, 5, 8, 10, 10])
     assert paper_average_precision(more) == paper_average_precision(once)
 
 
 @pytest.mark.parametrize(("tp", "fp"), [([0, 0], [0, 0]), ([5, 5], [1, 1]), ([5, 0], [1, 0])])
-def test_paper_ap_of_less_than_two_points_is_zero(tp, fp):
+def test_paper_ap_of_fewer_than_two_points_is_zero(tp, fp):
     assert paper_average_precision(counts(tp, fp, [10 - value for value in tp])) == 0
 
 
-def test_paper_ap_is_a_number_where_recall_stands_still():
+def test_paper_ap_is_finite_for_equal_recalls():
     given = counts(tp=[8, 8, 8, 5, 2], fp=[9, 8, 7, 2, 0], fn=[2, 2, 2, 5, 8])
     assert 0 <= paper_average_precision(given) <= 1
 
@@ -113,7 +114,7 @@ def test_usual_ap_equals_scikit_learn(seed):
 
 
 def test_usual_ap_by_hand():
-    # falling scores: positive, negative, positive and negative at one score
+    # by decreasing score: a positive, a negative, and one of each with the same score
     given = average_precision(torch.tensor([1, 0, 1]), torch.tensor([1, 1, 0]))
     assert given == pytest.approx(0.5 * 1 + 0.5 * 2 / 4)
 
@@ -122,7 +123,7 @@ def test_usual_ap_without_positives_is_zero():
     assert average_precision(torch.zeros(4).long(), torch.ones(4).long()) == 0
 
 
-def test_score_levels_keep_the_order_and_take_the_ends():
+def test_score_levels_are_monotonic_and_include_both_ends():
     scores = torch.cat([torch.zeros(1), torch.logspace(-8, -0.1, 1000), torch.ones(1)])
     levels = score_levels(scores)
     assert levels[0] == 0 and levels[-1] == SCORE_LEVELS - 1

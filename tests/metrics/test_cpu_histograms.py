@@ -1,4 +1,4 @@
-"""Counting on a CPU, for grids of any number of thresholds."""
+"""Histograms on a CPU, for any number of thresholds."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ def grid(count):
 
 
 @pytest.mark.parametrize("count", range(1, 127))
-def test_thresholds_and_their_neighbours_are_told_apart(count):
-    """At 49 the product that guesses is never too low; at 61 other numbers it is."""
+def test_thresholds_and_adjacent_floats_are_in_the_right_bin(count):
+    """The estimate by multiplication is never too low at 49 thresholds, but at 61 other counts."""
     thresholds, rng = grid(count), np.random.default_rng(count)
     around = [np.nextafter(thresholds, np.float32(end)) for end in (0, 1)]
     ends = np.array([0, 1, 1e-45, 1 - 2**-24], np.float32)
@@ -26,6 +26,6 @@ def test_thresholds_and_their_neighbours_are_told_apart(count):
     assert np.array_equal(found[0], wanted)
 
 
-def test_more_thresholds_than_a_byte_tells_apart_are_refused():
-    with pytest.raises(ValueError, match="at most 126 thresholds apart, not 127"):
+def test_more_than_126_thresholds_raise():
+    with pytest.raises(ValueError, match="at most 126 thresholds are supported, not 127"):
         ThresholdCounter(grid(127))

@@ -1,4 +1,4 @@
-"""The paper's numbers against plain loops and hand-made cases."""
+"""The metrics of the paper, compared with plain loops and computed by hand."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from clipseg_pl.metrics.functional import (
 
 
 def counted_in_a_loop(probability, target, valid) -> np.ndarray:
-    """tp, fp, fn, tn at each threshold of each prompt: (4, P, T)."""
+    """Count tp, fp, fn and tn at each threshold of each prompt: (4, P, T)."""
     found = np.zeros((4, len(probability), len(THRESHOLDS)), np.int64)
     for prompt in range(len(probability)):
         kept = valid[prompt].numpy()
@@ -30,11 +30,11 @@ def counted_in_a_loop(probability, target, valid) -> np.ndarray:
 
 def assert_equal_to_loop(probability, target, valid=None):
     counts = counts_at_thresholds(histograms(probability, target, valid))
-    every = torch.ones_like(target) if valid is None else valid
-    wanted = counted_in_a_loop(probability, target, every)
-    for name, given, expected in zip(Counts._fields, counts, wanted, strict=True):
-        assert given.dtype == torch.int64
-        assert np.array_equal(given.numpy(), expected), name
+    valid = torch.ones_like(target) if valid is None else valid
+    wanted = counted_in_a_loop(probability, target, valid)
+    for name, actual, expected in zip(Counts._fields, counts, wanted, strict=True):
+        assert actual.dtype == torch.int64
+        assert np.array_equal(actual.numpy(), expected), name
 
 
 def counts(tp, fp, fn, tn=None) -> Counts:
@@ -45,7 +45,7 @@ def counts(tp, fp, fn, tn=None) -> Counts:
 # ---- counting
 
 
-def test_thresholds_are_those_of_the_paper():
+def test_thresholds_are_the_49_of_the_paper():
     wanted = [round(0.02 * step, 2) for step in range(1, 50)]
     torch.testing.assert_close(THRESHOLDS, torch.tensor(wanted))
     assert len(THRESHOLDS) == 49
@@ -57,23 +57,23 @@ def test_random_probabilities_equal_the_loop():
     assert_equal_to_loop(probability, target, torch.rand(5, 1, 9, 11) > 0.3)
 
 
-def test_what_does_not_fit_the_cache_is_counted_in_parts(monkeypatch):
+def test_counting_in_chunks_equals_the_loop(monkeypatch):
     monkeypatch.setattr("clipseg_pl.metrics.cpu_histograms._CHUNK", 7)
     probability, target = torch.rand(3, 1, 9, 11), torch.rand(3, 1, 9, 11) > 0.6
     assert_equal_to_loop(probability, target, torch.rand(3, 1, 9, 11) > 0.3)
 
 
 def test_other_devices_count_the_same():
-    """Their way is taken for float64 on a CPU as well."""
+    """float64 on a CPU uses the implementation of other devices."""
     near = [torch.nextafter(THRESHOLDS, torch.tensor(end)) for end in (0.0, 1.0)]
     probability = torch.cat([THRESHOLDS, *near, torch.rand(500)]).expand(2, -1)
     target, valid = (torch.rand(probability.shape) > 0.5 for _ in range(2))
-    ours = histograms(probability, target, valid)
-    for here, there in zip(ours, histograms(probability.double(), target, valid), strict=True):
-        assert torch.equal(here, there)
+    on_cpu = histograms(probability, target, valid)
+    elsewhere = histograms(probability.double(), target, valid)
+    assert all(torch.equal(one, other) for one, other in zip(on_cpu, elsewhere, strict=True))
 
 
-def test_ties_with_thresholds_and_their_neighbours_equal_the_loop():
+def test_probabilities_at_and_next_to_thresholds_equal_the_loop():
     below = torch.nextafter(THRESHOLDS, torch.tensor(0.0))
     above = torch.nextafter(THRESHOLDS, torch.tensor(1.0))
     ends = torch.tensor([0.0, 1.0, 1e-45, 1 - 2**-24])
@@ -84,13 +84,13 @@ def test_ties_with_thresholds_and_their_neighbours_equal_the_loop():
     assert_equal_to_loop(probability, target)
 
 
-def test_a_probability_equal_to_a_threshold_does_not_pass_it():
+def test_probability_equal_to_a_threshold_does_not_exceed_it():
     half = torch.tensor([[0.5]])
     passed = counts_at_thresholds(histograms(half, half > 0)).tp[0]
     assert passed[THRESHOLDS < 0.49].all() and not passed[THRESHOLDS > 0.49].any()
 
 
-def test_16_bit_logits_read_as_float32_equal_the_loop():
+def test_16_bit_logits_in_float32_equal_the_loop():
     logits = torch.linspace(-9, 9, 400).bfloat16()
     assert_equal_to_loop(logits.float().sigmoid()[None], torch.rand(1, 400) > 0.5)
 
@@ -101,7 +101,7 @@ def test_empty_and_full_targets_equal_the_loop():
     assert_equal_to_loop(probability, target)
 
 
-def test_prompts_without_valid_pixels_count_nothing():
+def test_prompt_without_valid_pixels_has_empty_histograms():
     probability, target = torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4) > 0.5
     valid = torch.ones_like(target)
     valid[1] = False
@@ -110,12 +110,12 @@ def test_prompts_without_valid_pixels_count_nothing():
     assert not given.positives[1].any() and not given.negatives[1].any()
 
 
-def test_no_prompts_give_no_counts():
+def test_no_prompts_give_empty_histograms():
     given = histograms(torch.zeros(0, 1, 4, 4), torch.zeros(0, 1, 4, 4, dtype=torch.bool))
     assert given.positives.shape == given.negatives.shape == (0, 50)
 
 
-def test_prompts_are_counted_apart_whatever_their_layout():
+def test_prompts_are_counted_separately_in_non_contiguous_tensors():
     probability = torch.rand(4, 6, 3).transpose(1, 2)  # not contiguous
     target = torch.rand(4, 6, 3).transpose(1, 2) > 0.5
     together = histograms(probability, target)
@@ -126,10 +126,10 @@ def test_prompts_are_counted_apart_whatever_their_layout():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), -1e-6, 1 + 1e-6, float("inf"), 3.0])
-def test_numbers_that_are_no_probabilities_are_refused(bad):
+def test_values_that_are_not_probabilities_raise(bad):
     probability = torch.rand(2, 5)
     probability[1, 3] = bad
-    with pytest.raises(ValueError, match=r"probabilities lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"probabilities must be in \[0, 1\]"):
         histograms(probability, probability > 0.5)
 
 
@@ -143,12 +143,12 @@ def test_iou_by_hand():
     torch.testing.assert_close(iou_binary(given), wanted)
 
 
-def test_iou_of_more_pixels_than_float32_can_count():
+def test_iou_of_more_pixels_than_float32_counts_exactly():
     given = counts(tp=[2**40], fp=[1], fn=[0], tn=[0])
     assert float(iou_foreground(given)) == 2**40 / (2**40 + 2)
 
 
-def test_histograms_are_sums():
+def test_histograms_of_batches_add_up():
     one, other = torch.rand(2, 50), torch.rand(3, 50)
     both = torch.cat([one, other])
     parts = [histograms(p, p > 0.3) for p in (one, other)]

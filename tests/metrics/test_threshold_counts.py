@@ -1,4 +1,4 @@
-"""The torchmetrics: sums over batches, and what is summed before which ratio."""
+"""Torchmetrics: sums over batches, and sums before the ratio."""
 
 import pytest
 import torch
@@ -30,8 +30,8 @@ def pixels() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.rand(shape), torch.rand(shape) > 0.7, torch.rand(shape) > 0.2
 
 
-def rows(given: Histograms, part: slice) -> Histograms:
-    return Histograms(given.positives[part], given.negatives[part])
+def rows(pixels: Histograms, part: slice) -> Histograms:
+    return Histograms(pixels.positives[part], pixels.negatives[part])
 
 
 def flat(result) -> torch.Tensor:
@@ -43,7 +43,7 @@ def flat(result) -> torch.Tensor:
     "make",
     [DatasetCounts, MeanIoUPerPrompt, FalsePositives, AveragePrecision, lambda: MeanIoUPerClass(3)],
 )
-def test_batches_add_up_to_the_whole(make, pixels):
+def test_batches_add_up_and_reset_clears_them(make, pixels):
     counted = histograms(*pixels)
     whole, parts = make(), make()
 
@@ -68,7 +68,7 @@ def test_batches_add_up_to_the_whole(make, pixels):
 
 
 def pair(tp: int, fp: int, fn: int, tn: int) -> Histograms:
-    """One prompt whose pixels are sure: probability 1 or 0."""
+    """Return the histograms of a prompt with probabilities 0 and 1 only."""
     bins = torch.zeros(2, 1, len(THRESHOLDS) + 1, dtype=torch.long)
     bins[0, 0, 0], bins[0, 0, -1], bins[1, 0, 0], bins[1, 0, -1] = fn, tp, tn, fp
     return Histograms(bins[0], bins[1])
@@ -78,8 +78,8 @@ def joined(*prompts: Histograms) -> Histograms:
     return Histograms(*(torch.cat(parts) for parts in zip(*prompts, strict=True)))
 
 
-def test_orders_of_summing_by_hand():
-    """A large good prompt and a small bad one of class 0, a middling one of class 1."""
+def test_iou_over_prompts_classes_and_dataset_by_hand():
+    """Class 0 has a large good and a small bad prompt, class 1 a mediocre one."""
     prompts = joined(pair(90, 4, 5, 0), pair(0, 2, 2, 95), pair(10, 9, 0, 80))
     per_prompt, per_class, dataset = MeanIoUPerPrompt(), MeanIoUPerClass(3), DatasetCounts()
     per_prompt.update(prompts)
@@ -94,17 +94,17 @@ def test_orders_of_summing_by_hand():
     assert float(iou_foreground(dataset.compute())[AT_HALF]) == pytest.approx(100 / 123)
 
 
-def test_groups_of_prompts_by_hand():
+def test_mean_iou_of_groups_by_hand():
     prompts = joined(pair(90, 4, 5, 0), pair(0, 2, 2, 95), pair(10, 9, 0, 80))
     metric = MeanIoUPerPrompt(3)
     metric.update(prompts, torch.tensor([2, 0, 2]))
     found = metric.compute()
     assert found.group_prompts.tolist() == [1, 0, 2] and found.prompts == 3
-    assert found.of_groups[:, AT_HALF].tolist() == pytest.approx([0, 0, (90 / 100 + 10 / 20) / 2])
+    assert found.group_mean[:, AT_HALF].tolist() == pytest.approx([0, 0, (90 / 100 + 10 / 20) / 2])
     assert float(found.mean[AT_HALF]) == pytest.approx((90 / 100 + 10 / 20) / 3)
 
 
-def test_mean_over_prompts_equals_a_loop(pixels):
+def test_mean_iou_over_prompts_equals_a_loop(pixels):
     metric = MeanIoUPerPrompt()
     metric.update(histograms(*pixels))
     probability, target, valid = pixels
@@ -116,12 +116,12 @@ def test_mean_over_prompts_equals_a_loop(pixels):
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_nothing_seen_gives_zeros():
+def test_no_prompts_give_zeros():
     for metric in (MeanIoUPerPrompt(), MeanIoUPerClass(3), DatasetCounts(), AveragePrecision()):
         assert not flat(metric.compute()).any()
 
 
-def test_exact_ap_is_of_the_valid_pixels(pixels):
+def test_exact_ap_ignores_invalid_pixels(pixels):
     probability, target, valid = pixels
     metric = AveragePrecision()
     metric.update(*pixels)
@@ -139,7 +139,7 @@ def test_false_positives_by_hand():
     valid = torch.ones_like(probability, dtype=torch.bool)
     valid[0, 0, 1] = False
     probability[2, 0, 1, 1] = 0.9
-    valid[2, 0, 1, 1] = False  # marked, but not to be counted
+    valid[2, 0, 1, 1] = False  # positive but invalid
     metric.update(histograms(probability, torch.zeros_like(valid), valid))
     rate, area, prompts = metric.compute()
     assert prompts == 4
@@ -157,7 +157,7 @@ def test_states_have_constant_size(pixels):
     assert sum(state.numel() for state in metric.metric_state.values()) == before
 
 
-def test_counts_outgrow_32_bits():
+def test_counts_exceed_32_bits():
     metric = DatasetCounts()
     for _ in range(3):
         metric.update(pair(2**31 - 1, 0, 0, 0))
@@ -166,7 +166,7 @@ def test_counts_outgrow_32_bits():
 
 
 @pytest.mark.parametrize("cast", ["half", "bfloat16", "float16 by to", "double"])
-def test_states_keep_their_types_and_values_when_a_model_is_cast(pixels, cast):
+def test_states_keep_their_types_and_values_when_the_module_is_cast(pixels, cast):
     casts = {
         "half": lambda module: module.half(),
         "bfloat16": lambda module: module.bfloat16(),
@@ -185,4 +185,4 @@ def test_states_keep_their_types_and_values_when_a_model_is_cast(pixels, cast):
             other.update(histograms(*pixels), *more)
         assert torch.equal(flat(metric.compute()), flat(other.compute()))
         metric.reset()
-        metric.update(histograms(*pixels), *more)  # states made anew have the same types
+        metric.update(histograms(*pixels), *more)  # reset keeps the types of the states

@@ -1,4 +1,4 @@
-"""An embedding depends on its text alone, to the last bit."""
+"""The embedding of a text depends only on the text, bit for bit."""
 
 from functools import cache
 
@@ -22,8 +22,8 @@ def encoder(name: str) -> TextEncoder:
 
 
 @cache
-def alone(name: str) -> dict[str, Tensor]:
-    """Each text, embedded where nothing is known."""
+def embedded_separately(name: str) -> dict[str, Tensor]:
+    """Embed each text in its own call, with an empty cache."""
     encoder(name).cache_size = 0
     return {text: encoder(name)([text])[0] for text in TEXTS}
 
@@ -31,13 +31,13 @@ def alone(name: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", CLIPS)
 @settings(max_examples=50, deadline=None)
 @given(
-    companies=st.lists(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=25), min_size=1),
+    calls=st.lists(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=25), min_size=1),
     cache_size=st.sampled_from([3, 100]),
 )
-def test_company_order_and_cache_change_no_bit(name, companies, cache_size):
-    wanted = alone(name)
+def test_embedding_does_not_depend_on_other_texts_order_or_cache(name, calls, cache_size):
+    expected = embedded_separately(name)
     encoder(name).cache_size = cache_size
-    for texts in companies:
-        assert torch.equal(encoder(name)(texts), torch.stack([wanted[text] for text in texts]))
+    for texts in calls:
+        assert torch.equal(encoder(name)(texts), torch.stack([expected[text] for text in texts]))
     encoder(name).cache_size = 0
-    encoder(name)(TEXTS[:1])  # forget all
+    encoder(name)(TEXTS[:1])  # empties the cache

@@ -1,9 +1,9 @@
-"""The whole model: images, prompts and supports do not influence each other.
+"""The full model: images, prompts and supports do not influence each other.
 
-Rows are compared within 1e-5, not bit by bit: for a matrix of another height the BLAS takes other
-kernels and blocks, so that sums are rounded in another order, and torch's vector kernels round the
-last elements of a tensor otherwise than the others. What was seen is 2e-7 in logits from -0.4
-to 0.3.
+Rows are compared with a tolerance of 1e-5, not bit by bit. The BLAS library uses other kernels for
+matrices of another height, so sums are rounded in another order. In addition, torch's vectorised
+kernels round the last elements of a tensor differently. The measured difference is 2e-7 for logits
+from -0.4 to 0.3.
 """
 
 import pytest
@@ -29,8 +29,8 @@ def photos(random, count):
 
 @settings(deadline=None, max_examples=25)
 @given(st.data())
-def test_every_row_of_a_batch_is_that_of_a_batch_of_one(model, data):
-    """B images, P prompts in any order, S supports: each prompt with its own alone."""
+def test_every_row_of_a_batch_equals_a_batch_of_one(model, data):
+    """Compares B images, P prompts in any order and S supports with one prompt at a time."""
     images = data.draw(st.integers(1, 4))
     owners = data.draw(st.lists(st.integers(0, images - 1), min_size=1, max_size=8))
     prompts = st.integers(0, len(owners) - 1)
@@ -46,15 +46,15 @@ def test_every_row_of_a_batch_is_that_of_a_batch_of_one(model, data):
         assert together.shape == (len(owners), 1, 48, 64)
         for row, owner in enumerate(owners):
             own = supports[belongs == row]
-            nobody = torch.zeros(len(own), dtype=torch.long)
-            vector = model.conditional([words[row]], own, nobody, weights[row : row + 1])
+            index = torch.zeros(len(own), dtype=torch.long)
+            vector = model.conditional([words[row]], own, index, weights[row : row + 1])
             torch.testing.assert_close(vectors[row], vector[0], **CLOSE)
-            alone = model(queries[owner : owner + 1], vector, torch.zeros(1, dtype=torch.long))
-            torch.testing.assert_close(together[row], alone[0], **CLOSE)
+            single = model(queries[owner : owner + 1], vector, torch.zeros(1, dtype=torch.long))
+            torch.testing.assert_close(together[row], single[0], **CLOSE)
 
 
 @pytest.mark.parametrize("count", [5, 64, 65, 200])
-def test_prompts_in_any_order_give_the_same_masks(model, count):
+def test_order_of_prompts_does_not_change_masks(model, count):
     random = torch.Generator().manual_seed(count)
     vectors = torch.randn(count, model.backbone.shape.embed_dim, generator=random)
     owner = torch.randint(3, (count,), generator=random)
@@ -65,10 +65,10 @@ def test_prompts_in_any_order_give_the_same_masks(model, count):
         permuted = model.decode(encoding, vectors[order], owner[order])
     torch.testing.assert_close(permuted, logits[order], **CLOSE)
     spread = (logits[1:] - logits[:-1]).abs().amax((1, 2, 3))
-    assert spread.min() > 1e-2  # so that a wrong row would show
+    assert spread.min() > 1e-2  # a swapped row would be detected
 
 
-def test_images_in_any_order_give_the_same_masks(model):
+def test_order_of_images_does_not_change_masks(model):
     random = torch.Generator().manual_seed(0)
     images, vectors = photos(random, 6), torch.randn(6, model.backbone.shape.embed_dim)
     order = torch.randperm(6, generator=random)

@@ -1,4 +1,4 @@
-"""Conditional vectors: text, image, blends."""
+"""Conditional vectors from texts, images and both."""
 
 import torch
 from hypothesis import given, settings
@@ -9,7 +9,7 @@ from clipseg_pl.models.clipseg import CLIPSeg, blend
 from clipseg_pl.models.decoder import FiLMDecoder
 
 
-def test_a_prompt_without_support_is_its_text_alone_whatever_its_weight():
+def test_prompt_without_support_ignores_its_weight():
     model = CLIPSeg(CLIPBackbone("tiny", pretrained=False), FiLMDecoder)
     support = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     texts = ["a dog", "a cat"]
@@ -32,7 +32,7 @@ def test_supports_of_a_prompt_are_averaged():
 
 @st.composite
 def embeddings(draw):
-    """Texts (P, C), supports (S, C) of any prompts in any order, weights (P,)."""
+    """Generate texts (P, C), supports (S, C) in any order, their prompts (S,) and weights (P,)."""
     prompts, supports = draw(st.integers(1, 6)), draw(st.integers(0, 9))
     owners = draw(st.lists(st.integers(0, prompts - 1), min_size=supports, max_size=supports))
     weights = draw(st.lists(st.floats(0, 1, width=32), min_size=prompts, max_size=prompts))
@@ -43,21 +43,21 @@ def embeddings(draw):
 
 @settings(deadline=None)
 @given(embeddings())
-def test_a_blend_is_what_a_loop_in_float64_makes_of_it(given_embeddings):
+def test_blend_equals_a_loop_in_float64(given_embeddings):
     text, supports, owner, weight = given_embeddings
-    found = blend(text, supports, owner, weight)
+    actual = blend(text, supports, owner, weight)
     for row in range(len(text)):
-        wanted = text[row].double()
+        expected = text[row].double()
         own = [supports[place].double() for place in range(len(owner)) if owner[place] == row]
         if own:
             share = float(weight[row])
-            wanted = share * wanted + (1 - share) * sum(own) / len(own)
-        torch.testing.assert_close(found[row], wanted.float(), rtol=1e-5, atol=1e-6)
+            expected = share * expected + (1 - share) * sum(own) / len(own)
+        torch.testing.assert_close(actual[row], expected.float(), rtol=1e-5, atol=1e-6)
 
 
 @settings(deadline=None)
 @given(embeddings())
-def test_ends_and_middle_of_a_blend_are_exact_and_all_else_lies_between(given_embeddings):
+def test_blend_is_exact_at_weights_0_half_and_1_and_between_its_ends(given_embeddings):
     text, supports, owner, weight = given_embeddings
     lone = ~torch.isin(torch.arange(len(text)), owner)
     at = {

@@ -1,4 +1,4 @@
-"""Linear maps by oneDNN are torch's own."""
+"""Linear layers with oneDNN equal torch's."""
 
 import copy
 
@@ -16,26 +16,24 @@ needs_onednn = pytest.mark.skipif(not module._ONEDNN, reason="this torch has no 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often oneDNN is asked."""
-    found, asked = [], module._OPS._linear_pointwise
+    """Record the calls of oneDNN's linear layer."""
+    recorded, original = [], module._OPS._linear_pointwise
 
     class Ops:
-        """Torch's, counted."""
-
         _reorder_linear_weight = module._OPS._reorder_linear_weight
         _is_mkldnn_bf16_supported = module._OPS._is_mkldnn_bf16_supported
 
         @staticmethod
         def _linear_pointwise(*args):
-            found.append(args)
-            return asked(*args)
+            recorded.append(args)
+            return original(*args)
 
     monkeypatch.setattr(module, "_OPS", Ops)
-    return found
+    return recorded
 
 
 @needs_onednn
-def test_onednn_is_asked_where_no_gradient_is_wanted(calls):
+def test_onednn_is_used_without_gradients(calls):
     tokens, weight = torch.randn(5, 7), torch.randn(11, 7)
     linear(tokens, weight)
     assert not calls
@@ -62,13 +60,13 @@ def test_onednn_is_asked_where_no_gradient_is_wanted(calls):
         (torch.float64, torch.float32),
     ],
 )
-def test_unlike_numbers_are_refused_as_by_torch(tokens, weight):
+def test_different_dtypes_raise_an_error_like_in_torch(tokens, weight):
     with pytest.raises(RuntimeError, match="dtype"):
         linear(torch.randn(5, 7).to(tokens), torch.randn(11, 7).to(weight))
 
 
 @torch.no_grad()
-def test_what_is_hooked_or_stands_in_for_a_layer_is_called():
+def test_hooks_and_subclasses_of_linear_are_called():
     layer, tokens, seen = nn.Linear(7, 11), torch.randn(5, 7), []
     handle = layer.register_forward_hook(lambda *_: seen.append(True))
     apply(layer, tokens)
@@ -85,7 +83,7 @@ def test_what_is_hooked_or_stands_in_for_a_layer_is_called():
 
 
 class Applied(nn.Module):
-    """A layer by `apply`."""
+    """Module that runs a layer with `apply`."""
 
     def __init__(self, layer):
         super().__init__()
@@ -96,7 +94,7 @@ class Applied(nn.Module):
 
 
 @torch.no_grad()
-def test_operations_are_counted_and_exported():
+def test_apply_supports_flop_counting_and_export():
     layer, tokens = nn.Linear(7, 11), torch.randn(5, 7)
     with FlopCounterMode(display=False) as counter:
         apply(layer, tokens)
@@ -107,20 +105,20 @@ def test_operations_are_counted_and_exported():
 
 @pytest.mark.parametrize("shape", [(5, 7), (2, 5, 7), (0, 5, 7), (2, 0, 7)])
 @pytest.mark.parametrize("biased", [True, False])
-def test_equals_torchs_own_to_rounding(shape, biased):
+def test_linear_equals_torch_up_to_rounding(shape, biased):
     tokens, weight = torch.randn(shape), torch.randn(11, 7)
     bias = torch.randn(11) if biased else None
     with torch.no_grad():
         torch.testing.assert_close(linear(tokens, weight, bias), F.linear(tokens, weight, bias))
 
 
-def test_transposed_tokens_are_read_as_they_lie():
+def test_linear_supports_transposed_tokens():
     tokens, weight = torch.randn(3, 7, 5).transpose(1, 2), torch.randn(11, 7)
     with torch.inference_mode():
         torch.testing.assert_close(linear(tokens, weight), F.linear(tokens, weight))
 
 
-def test_gradients_are_torchs_own():
+def test_gradients_equal_torch():
     tokens, weight = torch.randn(2, 5, 7), torch.randn(11, 7, requires_grad=True)
     linear(tokens, weight).square().sum().backward()
     expected = weight.grad.clone()
@@ -129,20 +127,20 @@ def test_gradients_are_torchs_own():
     assert torch.equal(weight.grad, expected)
 
 
-def test_autocast_is_heeded():
+def test_linear_follows_autocast():
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert linear(torch.randn(2, 7), torch.randn(11, 7)).dtype == torch.bfloat16
 
 
-def test_frozen_weights_under_autocast_are_torchs_own():
+def test_frozen_weights_under_autocast_equal_torch():
     tokens, weight, bias = torch.randn(2, 5, 64), torch.randn(96, 64), torch.randn(96)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = F.linear(tokens, weight, bias).float()
-        for _ in range(2):  # laid out, and as it was laid out
-            found = linear(tokens, weight, bias)
-            assert found.dtype == torch.bfloat16
-            # one last bit of bfloat16 apart at most
-            assert ((found.float() - expected).abs() <= 2**-7 * expected.abs() + 1e-3).all()
+        for _ in range(2):  # without and with a cached weight
+            actual = linear(tokens, weight, bias)
+            assert actual.dtype == torch.bfloat16
+            # at most one bit of bfloat16
+            assert ((actual.float() - expected).abs() <= 2**-7 * expected.abs() + 1e-3).all()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,7 @@ def test_frozen_weights_under_autocast_are_torchs_own():
     ids=["in place", "loaded", "data", "rounded", "other strides", "part"],
 )
 @torch.no_grad()
-def test_a_frozen_weight_may_change(change):
+def test_changed_frozen_weight_is_detected(change):
     layer = nn.Linear(7, 11, bias=False).requires_grad_(False)
     tokens = torch.randn(5, 7)
     linear(tokens, layer.weight)
@@ -167,7 +165,7 @@ def test_a_frozen_weight_may_change(change):
 
 
 @torch.no_grad()
-def test_a_copy_has_its_own_layout():
+def test_copied_layer_has_its_own_cached_weight():
     layer, tokens = nn.Linear(7, 11).requires_grad_(False), torch.randn(5, 7)
     apply(layer, tokens)
     other = copy.deepcopy(layer)
@@ -177,7 +175,7 @@ def test_a_copy_has_its_own_layout():
 
 
 @torch.inference_mode()
-def test_weights_made_in_inference_mode_may_change():
+def test_changed_inference_mode_weight_is_detected():
     weight, tokens = torch.randn(11, 7), torch.randn(5, 7)
     linear(tokens, weight)
     weight.mul_(2)
@@ -185,7 +183,7 @@ def test_weights_made_in_inference_mode_may_change():
 
 
 @torch.no_grad()
-def test_a_frozen_weight_is_used_in_two_precisions():
+def test_frozen_weight_works_in_two_precisions():
     tokens, weight = torch.randn(5, 7), torch.randn(11, 7)
     exact = linear(tokens, weight)
     with torch.autocast("cpu", torch.bfloat16):
@@ -194,7 +192,7 @@ def test_a_frozen_weight_is_used_in_two_precisions():
 
 
 @needs_onednn
-def test_nothing_is_kept_of_a_weight_that_is_gone():
+def test_cached_weight_is_freed_with_its_weight():
     before = len(_laid_out)
     weight = torch.randn(11, 7)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The FiLM decoder: its size, its heads, and what a prompt does to it."""
+"""The FiLM decoder: size, tapped layers, heads, formula and prompts."""
 
 from dataclasses import replace
 
@@ -27,9 +27,9 @@ def activations(images: int, layers: int = 3, tokens: int = 7) -> list[torch.Ten
 
 
 @pytest.mark.parametrize(
-    ("shape", "changes", "wanted"),
+    ("shape", "changes", "expected"),
     [
-        (VIT_B32, {}, 1_122_305),  # the paper's figure
+        (VIT_B32, {}, 1_122_305),  # the paper's number
         (VIT_B16, {}, 1_073_153),
         (VIT_B16, {"head": "refined"}, 1_127_009),
         (VIT_B16, {"dim": 16}, 263_681),
@@ -37,11 +37,11 @@ def activations(images: int, layers: int = 3, tokens: int = 7) -> list[torch.Ten
         (VIT_B16, {"layers": [3]}, 412_417),
     ],
 )
-def test_parameter_counts(shape, changes, wanted):
-    assert sum(p.numel() for p in FiLMDecoder(shape, **changes).parameters()) == wanted
+def test_parameter_counts(shape, changes, expected):
+    assert sum(p.numel() for p in FiLMDecoder(shape, **changes).parameters()) == expected
 
 
-def test_defaults_are_those_of_the_paper():
+def test_defaults_are_the_papers():
     decoder = FiLMDecoder(VIT_B16)
     assert decoder.layers == (9, 7, 3)
     for block in decoder.blocks:
@@ -50,19 +50,19 @@ def test_defaults_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("setting", [{"head": "fancy"}, {"dim": 0}, {"heads": -1}])
-def test_settings_out_of_range_are_refused(setting):
+def test_invalid_settings_are_rejected(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         FiLMDecoder(VIT_B16, **setting)
 
 
 @pytest.mark.parametrize("layers", [[], [3, 3], [12], [-1], [3, 99]])
-def test_layers_that_are_not_there_are_refused(layers):
+def test_missing_and_duplicate_layers_are_rejected(layers):
     with pytest.raises(ValueError, match=r"0 to 11"):
         FiLMDecoder(VIT_B16, layers=layers)
 
 
 @pytest.mark.parametrize(
-    ("depth", "wanted"),
+    ("depth", "expected"),
     [
         (3, (0, 1, 2)),
         (4, (1, 2, 3)),
@@ -74,13 +74,13 @@ def test_layers_that_are_not_there_are_refused(layers):
         (48, (15, 31, 39)),
     ],
 )
-def test_default_layers_are_as_far_up_a_tower_of_another_depth(depth, wanted):
-    assert default_layers(replace(VIT_B16, depth=depth)) == wanted
-    assert FiLMDecoder(replace(SMALL, depth=depth), dim=8).layers == wanted[::-1]
+def test_default_layers_scale_with_depth(depth, expected):
+    assert default_layers(replace(VIT_B16, depth=depth)) == expected
+    assert FiLMDecoder(replace(SMALL, depth=depth), dim=8).layers == expected[::-1]
 
 
 @pytest.mark.parametrize("depth", range(3, 100))
-def test_default_layers_are_different_blocks_at_the_papers_share_or_the_first_behind_it(depth):
+def test_default_layers_are_distinct_and_rounded_up(depth):
     layers = default_layers(replace(VIT_B16, depth=depth))
     assert len(set(layers)) == 3 and layers == tuple(sorted(layers)) and layers[-1] < depth
     for layer, twelfths in zip(layers, (4, 8, 10), strict=True):
@@ -88,18 +88,18 @@ def test_default_layers_are_different_blocks_at_the_papers_share_or_the_first_be
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_a_tower_of_fewer_blocks_than_three_needs_to_be_told(depth):
+def test_fewer_than_three_blocks_need_explicit_layers(depth):
     shape = replace(SMALL, depth=depth)
-    with pytest.raises(ValueError, match=f"0 to {depth - 1}: set those of the decoder"):
+    with pytest.raises(ValueError, match=rf"0 to {depth - 1}\. Set the layers of the decoder"):
         FiLMDecoder(shape, dim=8)
     assert FiLMDecoder(shape, dim=8, layers=[depth - 1]).layers == (depth - 1,)
 
 
-def test_weights_of_other_layers_are_refused():
+def test_checkpoint_of_other_layers_is_rejected():
     decoder = small_decoder(layers=[9, 3])
     decoder.check_layers([3, 9])
-    decoder.check_layers(None)  # a file that does not say
-    with pytest.raises(ValueError, match=r"taps layers \[3, 8\], the one built here \[3, 9\]"):
+    decoder.check_layers(None)  # a file that does not store them
+    with pytest.raises(ValueError, match=r"taps layers \[3, 8\], but .* taps layers \[3, 9\]"):
         decoder.check_layers([3, 8])
 
 
@@ -107,10 +107,10 @@ def test_order_of_layers_does_not_matter():
     one, other = small_decoder(layers=[3, 7, 9]), small_decoder(layers=[9, 3, 7])
     other.load_state_dict(one.state_dict())
     assert one.layers == other.layers
-    given, vector, index = activations(1), torch.randn(1, 10), torch.zeros(1, dtype=torch.long)
+    tokens, vector, index = activations(1), torch.randn(1, 10), torch.zeros(1, dtype=torch.long)
     assert torch.equal(
-        one(one.project(given), vector, index, (2, 3)),
-        other(other.project(given), vector, index, (2, 3)),
+        one(one.project(tokens), vector, index, (2, 3)),
+        other(other.project(tokens), vector, index, (2, 3)),
     )
 
 
@@ -119,14 +119,14 @@ def test_order_of_layers_does_not_matter():
 
 @pytest.mark.parametrize("build", [simple_head, refined_head])
 @pytest.mark.parametrize("patch", [1, 7, 8, 13, 14, 16, 32])
-def test_heads_tile_at_every_patch_size(build, patch):
-    """Every pixel hears of its own token, and every token reaches the whole of its patch."""
+def test_heads_cover_every_patch_size(build, patch):
+    """A token changes every pixel of its patch; with the simple head, it changes no other."""
     head = build(4, patch)
     tokens = torch.randn(1, 4, 3, 5, requires_grad=True)
     logits = head(tokens)
     assert logits.shape == (1, 1, 3 * patch, 5 * patch)
     for parameter in head.parameters():
-        torch.nn.init.uniform_(parameter, 0.1, 1)  # nothing cancels, no ReLU is shut
+        torch.nn.init.uniform_(parameter, 0.1, 1)  # no cancellation, all ReLUs are active
     changed = tokens.detach().abs()
     changed[..., 1, 2] += 1
     moved = (head(changed) - head(tokens.detach().abs()))[0, 0] != 0
@@ -145,17 +145,17 @@ def test_refined_head_has_the_published_strides_at_patch_16():
 # ---- formula
 
 
-def test_film_multiplies_and_adds_without_one_plus():
+def test_film_scales_by_scale_and_not_by_one_plus_scale():
     decoder = small_decoder(layers=[3])
     with torch.no_grad():
         decoder.film_scale.weight.zero_()
         decoder.film_scale.bias.zero_()
     tokens, index = activations(2, 1), torch.tensor([0, 1])
     logits = decoder(decoder.project(tokens), torch.randn(1, 10).expand(2, -1), index, (2, 3))
-    torch.testing.assert_close(logits[0], logits[1])  # scaled by zero: images no longer matter
+    torch.testing.assert_close(logits[0], logits[1])  # a scale of zero removes the image
 
 
-def test_written_out_by_hand():
+def test_decoder_equals_its_formula():
     decoder = small_decoder(layers=[3, 7])
     deep, early = activations(1, 2)
     vector = torch.randn(1, 10)
@@ -172,19 +172,19 @@ def test_written_out_by_hand():
 # ---- many prompts
 
 
-def test_many_prompts_equal_a_loop_over_them():
+def test_many_prompts_equal_a_loop():
     decoder = small_decoder()
     projected = decoder.project(activations(3))
     vectors, index = torch.randn(7, 10), torch.tensor([2, 0, 0, 1, 2, 2, 0])
     together = decoder(projected, vectors, index, (2, 3))
     assert together.shape == (7, 1, 8, 12)
     for position, image in enumerate(index.tolist()):
-        alone = [tokens[image : image + 1] for tokens in projected]
-        single = decoder(alone, vectors[position : position + 1], torch.tensor([0]), (2, 3))
+        own = [tokens[image : image + 1] for tokens in projected]
+        single = decoder(own, vectors[position : position + 1], torch.tensor([0]), (2, 3))
         torch.testing.assert_close(together[position], single[0], rtol=1e-5, atol=1e-5)
 
 
-def test_permuting_prompts_permutes_masks():
+def test_permuted_prompts_give_permuted_masks():
     decoder = small_decoder()
     projected = decoder.project(activations(2))
     vectors, index, order = torch.randn(5, 10), torch.tensor([0, 0, 1, 1, 0]), torch.randperm(5)
@@ -194,14 +194,14 @@ def test_permuting_prompts_permutes_masks():
     assert len({mask.sum().item() for mask in logits}) == 5
 
 
-def test_no_prompt_gives_no_mask():
+def test_no_prompts_give_no_masks():
     decoder = small_decoder()
     none = torch.zeros(0, dtype=torch.long)
     logits = decoder(decoder.project(activations(2)), torch.zeros(0, 10), none, (2, 3))
     assert logits.shape == (0, 1, 8, 12)
 
 
-# ---- the whole model
+# ---- the full model
 
 
 @pytest.fixture
@@ -215,19 +215,19 @@ def test_masks_have_the_size_of_rectangular_images(model):
     assert logits.shape == (3, 1, 48, 80)
 
 
-def test_only_the_decoder_learns(model):
+def test_only_the_decoder_gets_gradients(model):
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     vectors = model.backbone.embed_text(["a dog", "grass"])
     model.train()(images, vectors, torch.tensor([0, 1])).square().mean().backward()
-    learning = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert learning == {f"decoder.{name}" for name, _ in model.decoder.named_parameters()}
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert trained == {f"decoder.{name}" for name, _ in model.decoder.named_parameters()}
 
 
 def conditional(model, texts, supports, owners, weights) -> torch.Tensor:
     return model.conditional(texts, supports, torch.tensor(owners).long(), torch.tensor(weights))
 
 
-def test_conditional_vectors_blend_text_with_the_mean_of_the_supports(model):
+def test_conditional_vectors_blend_text_with_the_mean_of_supports(model):
     supports = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     text = model.backbone.embed_text(["a dog", "grass", "a cat"])
     image = model.backbone.embed_image(supports)
@@ -237,7 +237,7 @@ def test_conditional_vectors_blend_text_with_the_mean_of_the_supports(model):
     torch.testing.assert_close(blend[2], (image[0] + image[2]) / 2)
 
 
-def test_conditional_vectors_of_texts_alone(model):
+def test_conditional_vectors_of_texts_only(model):
     none = torch.zeros(0, 3, 64, 64, dtype=torch.uint8)
     vectors = conditional(model, ["a dog", "grass"], none, [], [1.0, 1.0])
     assert torch.equal(vectors, model.backbone.embed_text(["a dog", "grass"]))

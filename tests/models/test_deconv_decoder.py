@@ -1,4 +1,4 @@
-"""CLIP-Deconv: its size, its formula, and that patches do not hear of each other."""
+"""The decoder of CLIP-Deconv: size, formula and independence of patches."""
 
 from dataclasses import replace
 
@@ -26,19 +26,19 @@ def test_parameter_count():
 
 
 @pytest.mark.parametrize(("depth", "layer"), [(1, 0), (4, 3), (24, 19), (32, 26)])
-def test_default_layer_is_as_far_up_a_tower_of_another_depth(depth, layer):
+def test_default_layer_scales_with_depth(depth, layer):
     assert DeconvDecoder(replace(SMALL, depth=depth)).layers == (layer,)
 
 
 @pytest.mark.parametrize("layer", [-1, 12])
-def test_a_layer_that_is_not_there_is_refused(layer):
+def test_missing_layer_is_rejected(layer):
     with pytest.raises(ValueError, match=r"0 to 11"):
         DeconvDecoder(VIT_B16, layer=layer)
 
 
 @torch.no_grad()
-def test_written_out_patch_by_patch(decoder):
-    """More prompts than images, on a grid that is no square."""
+def test_decoder_equals_its_formula_patch_by_patch(decoder):
+    """Uses more prompts than images and a rectangular grid."""
     tokens, vectors = torch.randn(2, 1 + 6, 12), torch.randn(5, 10)
     index, (height, width) = torch.tensor([1, 0, 0, 1, 1]), (2, 3)
     logits = decoder(decoder.project([tokens]), vectors, index, (height, width))
@@ -55,12 +55,12 @@ def test_written_out_patch_by_patch(decoder):
                 token = scale * token + shift
                 token = (state["mlp.0.weight"] @ token + state["mlp.0.bias"]).clamp(min=0)
                 token = state["mlp.2.weight"] @ token + state["mlp.2.bias"]
-                wanted = torch.einsum("d,dyx->yx", token, kernel) + state["head.bias"]
-                found = logits[prompt, 0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+                expected = torch.einsum("d,dyx->yx", token, kernel) + state["head.bias"]
+                actual = logits[prompt, 0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+                torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_token_reaches_its_own_patch_alone(decoder):
+def test_token_changes_its_own_patch_only(decoder):
     tokens, vector, index = torch.randn(1, 1 + 6, 12), torch.randn(1, 10), torch.tensor([0])
     changed = tokens.clone()
     changed[0, [0, 1 + 4]] += 1  # the CLS token, and the patch in row 1, column 1
@@ -73,13 +73,13 @@ def test_a_token_reaches_its_own_patch_alone(decoder):
     assert not moved.any()
 
 
-def test_no_prompt_gives_no_mask(decoder):
+def test_no_prompts_give_no_masks(decoder):
     none = torch.zeros(0, dtype=torch.long)
     logits = decoder(decoder.project([torch.randn(2, 7, 12)]), torch.zeros(0, 10), none, (2, 3))
     assert logits.shape == (0, 1, 8, 12)
 
 
-def test_on_clip_only_the_tapped_block_counts():
+def test_masks_depend_on_blocks_up_to_the_tapped_layer():
     model = CLIPSeg(CLIPBackbone("tiny", pretrained=False), DeconvDecoder)
     images = torch.randint(0, 256, (2, 3, 48, 80), dtype=torch.uint8)
     vectors, index = model.backbone.embed_text(["a dog", "grass", "sky"]), torch.tensor([0, 1, 1])
@@ -92,5 +92,5 @@ def test_on_clip_only_the_tapped_block_counts():
         blocks[9].mlp.c_proj.weight.normal_()
         assert not torch.equal(model(images, vectors, index), before)
     before.square().mean().backward()
-    learning = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert learning == {f"decoder.{name}" for name, _ in model.decoder.named_parameters()}
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert trained == {f"decoder.{name}" for name, _ in model.decoder.named_parameters()}

@@ -1,4 +1,4 @@
-"""Our CLIPSeg against Hugging Face's on equal random weights: ViT-B/16, 352 px, 3 7 9."""
+"""Comparison with Hugging Face's CLIPSeg on equal random weights: ViT-B/16, 352 px, 3 7 9."""
 
 import copy
 from functools import partial
@@ -27,7 +27,7 @@ EACH_ITS_IMAGE = torch.arange(2)
 
 
 class Case(NamedTuple):
-    """What both gave for one head and one kind of prompt."""
+    """Results of both implementations for one head and one prompt type."""
 
     conditional: Tensor
     encoding: Encoding
@@ -48,8 +48,10 @@ def config(head: str) -> CLIPSegConfig:
 
 @torch.no_grad()
 def randomise(module: nn.Module) -> None:
-    """Weights of variance 1 / inputs: unlike Hugging Face's own (FiLM twice as small, text and
-    image barely felt), they let the prompt and every other part move the logits."""
+    """Set weights of variance 1 / inputs.
+
+    With Hugging Face's initialisation, text and image hardly change the logits.
+    """
     generator = torch.Generator().manual_seed(0)
     for name, value in module.named_parameters():
         noise = torch.randn(value.shape, generator=generator)
@@ -104,20 +106,20 @@ def cases(ours, theirs, images) -> dict[tuple[str, str], Case]:
         "image": {"conditional_pixel_values": backbone.normalise(supports)},
     }
     conditional = {"text": backbone.embed_text(TEXTS), "image": backbone.embed_image(supports)}
-    found = {}
+    results = {}
     for head in HEADS:
         encoding = ours[head].encode(images)
         for kind in inputs:
             logits = ours[head].decode(encoding, conditional[kind], EACH_ITS_IMAGE)[:, 0]
             their = theirs[head](pixel_values=backbone.normalise(images), **inputs[kind])
-            found[head, kind] = Case(
+            results[head, kind] = Case(
                 conditional[kind], encoding, logits, their.conditional_embeddings, their.logits
             )
-    return found
+    return results
 
 
 def distance(logits: Tensor, case: Case) -> float:
-    """Largest difference to their logits, in standard deviations of these."""
+    """Return the largest difference to their logits, relative to the standard deviation."""
     return float((logits - case.their_logits).abs().max() / case.their_logits.std())
 
 
@@ -132,15 +134,15 @@ def test_conditional_vectors_and_logits_are_equal(cases, head, kind):
 @pytest.mark.parametrize("kind", ["text", "image"])
 @pytest.mark.parametrize("head", HEADS)
 @torch.no_grad()
-def test_prompt_moves_logits_visibly(ours, cases, head, kind):
+def test_prompt_changes_logits(ours, cases, head, kind):
     case = cases[head, kind]
     exchanged = ours[head].decode(case.encoding, case.conditional.flip(0), EACH_ITS_IMAGE)[:, 0]
     assert float((exchanged - case.logits).abs().mean() / case.logits.std()) > 0.05
 
 
 @pytest.fixture
-def fails(ours, images, cases):
-    """Tell whether a changed model no longer gives their logits, by far."""
+def differs(ours, images, cases):
+    """Function that checks whether a changed model gives clearly different logits."""
 
     @torch.no_grad()
     def compare(encoding: Encoding | None = None, conditional: Tensor | None = None) -> bool:
@@ -153,59 +155,59 @@ def fails(ours, images, cases):
     return compare
 
 
-def test_unchanged_model_passes(fails):
-    assert not fails()
+def test_unchanged_model_does_not_differ(differs):
+    assert not differs()
 
 
-def test_other_layers_fail(fails, ours, images):
+def test_other_layers_differ(differs, ours, images):
     model = ours["simple"]
     tapped = model.backbone.activations(images, (9, 6, 3))
-    assert fails(encoding=Encoding(model.decoder.project(tapped), (22, 22)))
+    assert differs(encoding=Encoding(model.decoder.project(tapped), (22, 22)))
 
 
-def test_normalised_embedding_fails(fails, cases):
+def test_normalised_embedding_differs(differs, cases):
     case = cases["simple", "text"]
-    assert fails(encoding=case.encoding, conditional=F.normalize(case.conditional, dim=1))
+    assert differs(encoding=case.encoding, conditional=F.normalize(case.conditional, dim=1))
 
 
-def test_exchanged_scale_and_shift_fail(fails, ours, cases, monkeypatch):
+def test_exchanged_scale_and_shift_differ(differs, ours, cases, monkeypatch):
     decoder = ours["simple"].decoder
     scale, shift = decoder.film_scale, decoder.film_shift
     monkeypatch.setitem(decoder._modules, "film_scale", shift)
     monkeypatch.setitem(decoder._modules, "film_shift", scale)
-    assert fails(encoding=cases["simple", "text"].encoding)
+    assert differs(encoding=cases["simple", "text"].encoding)
 
 
-def test_antialiased_positions_fail(fails, monkeypatch):
+def test_antialiased_positions_differ(differs, monkeypatch):
     def antialiased(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
         square = embedding[1:].T.reshape(1, -1, 14, 14)
         resized = F.interpolate(square, tuple(grid), mode="bicubic", antialias=True)
         return torch.cat([embedding[:1], resized[0].flatten(1).T])
 
     monkeypatch.setattr(clip_backbone, "resize_position_embedding", antialiased)
-    assert fails()
+    assert differs()
 
 
-def test_plain_gelu_fails(fails, ours, monkeypatch):
+def test_exact_gelu_differs(differs, ours, monkeypatch):
     for block in ours["simple"].backbone.clip.visual.transformer.resblocks:
         monkeypatch.setitem(block.mlp._modules, "gelu", nn.GELU())
-    assert fails()
+    assert differs()
 
 
-def test_constants_of_clip_fail(fails, ours, monkeypatch):
+def test_normalisation_with_clips_constants_differs(differs, ours, monkeypatch):
     backbone = ours["simple"].backbone
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     monkeypatch.setitem(backbone._buffers, "mean", torch.tensor(mean).view(3, 1, 1))
     monkeypatch.setitem(backbone._buffers, "std", torch.tensor(std).view(3, 1, 1))
-    assert fails()
+    assert differs()
 
 
-def test_a_published_file_brings_its_own_clip(theirs, ours, images, tmp_path):
+def test_clip_in_a_published_file_is_used(theirs, ours, images, tmp_path):
     theirs["refined"].save_pretrained(tmp_path)
     segmenter = Segmenter.from_checkpoint(tmp_path / "model.safetensors", precision="float32")
     photo = images[0].permute(1, 2, 0).numpy()
     with torch.no_grad():
         conditional = ours["refined"].backbone.embed_text(TEXTS)
         expected = ours["refined"](images[:1], conditional, torch.zeros(2, dtype=torch.long))
-    found = torch.from_numpy(segmenter(photo, TEXTS).probability)
-    assert torch.allclose(found, expected[:, 0].sigmoid(), atol=1e-5)
+    actual = torch.from_numpy(segmenter(photo, TEXTS).probability)
+    assert torch.allclose(actual, expected[:, 0].sigmoid(), atol=1e-5)

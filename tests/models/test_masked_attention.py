@@ -1,4 +1,4 @@
-"""Masks in CLIP's attention against loops over images, heads and tokens on open_clip's ViT."""
+"""Masked attention in CLIP, compared with loops over images, heads and tokens."""
 
 import math
 
@@ -18,7 +18,7 @@ DEPTH = TINY_CLIP["vision_cfg"]["layers"]
 def backbone() -> CLIPBackbone:
     built = CLIPBackbone("tiny", pretrained=False)
     for block in built.clip.visual.transformer.resblocks:
-        block.attn.in_proj_weight *= 3  # random ones attend nearly evenly, which would hide a lot
+        block.attn.in_proj_weight *= 3  # random weights give nearly uniform attention
     return built
 
 
@@ -29,7 +29,7 @@ def images() -> torch.Tensor:
 
 @pytest.fixture
 def masks() -> torch.Tensor:
-    """Of three images: different objects of different sizes, not along the grid."""
+    """Masks of three images, with objects of different sizes that are not aligned to patches."""
     masks = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
     masks[0, 10:40, 30:64] = True
     masks[1, :20, :] = True
@@ -38,15 +38,15 @@ def masks() -> torch.Tensor:
 
 
 def looped(backbone, image, mask, queries, blocks, zeroed):
-    """One image at a time, one query at a time, on the modules of open_clip's ViT."""
+    """Embed one image with loops over queries, heads and keys."""
     visual = backbone.clip.visual
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     pixels = ((image / 255).permute(1, 2, 0) - mean) / std
     patches = visual.conv1(pixels.permute(2, 0, 1)[None])[0].flatten(1).T
     tokens = torch.cat([visual.class_embedding[None], patches]) + visual.positional_embedding
     tokens = visual.ln_pre(tokens)
-    shown = [True]  # the CLS token, then the first pixel of each patch
-    shown += [
+    visible = [True]  # the CLS token, then the top left pixel of each patch
+    visible += [
         bool(mask[row, col]) for row in range(0, SIDE, PATCH) for col in range(0, SIDE, PATCH)
     ]
     for index, block in enumerate(visual.transformer.resblocks):
@@ -65,7 +65,7 @@ def looped(backbone, image, mask, queries, blocks, zeroed):
                 weights = []
                 for other in range(len(tokens)):
                     logit = float(query[position, part] @ key[other, part]) / math.sqrt(width)
-                    if affected and not shown[other]:
+                    if affected and not visible[other]:
                         weights.append(math.exp(0 * logit) if zeroed else 0.0)
                     else:
                         weights.append(math.exp(logit))
@@ -80,43 +80,45 @@ def looped(backbone, image, mask, queries, blocks, zeroed):
 @pytest.mark.parametrize("zeroed", [False, True])
 @pytest.mark.parametrize(("queries", "blocks"), PAPER)
 @torch.no_grad()
-def test_masks_of_a_batch_act_as_in_plain_loops(backbone, images, masks, queries, blocks, zeroed):
-    found = embed_masked(backbone, images, masks, AttentionMask(queries, blocks, zeroed))
-    wanted = torch.stack(
+def test_masked_embeddings_equal_plain_loops(backbone, images, masks, queries, blocks, zeroed):
+    actual = embed_masked(backbone, images, masks, AttentionMask(queries, blocks, zeroed))
+    expected = torch.stack(
         [
             looped(backbone, image, mask, queries, blocks, zeroed)
             for image, mask in zip(images, masks, strict=True)
         ]
     )
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     plain = backbone.embed_image(images)
-    assert ((found - plain).norm(dim=1) > 0.01 * plain.norm(dim=1)).all()  # they do act
+    assert (
+        (actual - plain).norm(dim=1) > 0.01 * plain.norm(dim=1)
+    ).all()  # the masks have an effect
 
 
 @pytest.mark.parametrize("zeroed", [False, True])
 @pytest.mark.parametrize(("queries", "blocks"), PAPER)
-def test_a_mask_of_everything_changes_nothing(backbone, queries, blocks, zeroed):
+def test_full_mask_does_not_change_embeddings(backbone, queries, blocks, zeroed):
     images = torch.randint(0, 256, (2, 3, 96, 48), dtype=torch.uint8)
     masks = torch.ones(2, 96, 48, dtype=torch.bool)
-    found = embed_masked(backbone, images, masks, AttentionMask(queries, blocks, zeroed))
-    torch.testing.assert_close(found, backbone.embed_image(images), rtol=1e-4, atol=1e-4)
+    actual = embed_masked(backbone, images, masks, AttentionMask(queries, blocks, zeroed))
+    torch.testing.assert_close(actual, backbone.embed_image(images), rtol=1e-4, atol=1e-4)
 
 
-def test_images_of_a_batch_do_not_influence_each_other(backbone, images, masks):
+def test_images_in_a_batch_do_not_influence_each_other(backbone, images, masks):
     masking = AttentionMask("cls", "all")
     together = embed_masked(backbone, images, masks, masking)
-    turned = embed_masked(backbone, images.flip(0), masks.flip(0), masking).flip(0)
-    torch.testing.assert_close(together, turned, rtol=1e-4, atol=1e-4)
+    flipped = embed_masked(backbone, images.flip(0), masks.flip(0), masking).flip(0)
+    torch.testing.assert_close(together, flipped, rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_patch_the_cls_token_attends_to_itself(backbone, images):
+def test_cls_token_attends_to_itself_with_an_empty_mask(backbone, images):
     nothing = torch.zeros(3, SIDE, SIDE, dtype=torch.bool)
-    found = embed_masked(backbone, images, nothing, AttentionMask("cls", "all"))
-    # it never sees the image, so all images are one
-    torch.testing.assert_close(found, found[:1].expand(3, -1), rtol=1e-4, atol=1e-4)
+    actual = embed_masked(backbone, images, nothing, AttentionMask("cls", "all"))
+    # it does not depend on the image, so all embeddings are equal
+    torch.testing.assert_close(actual, actual[:1].expand(3, -1), rtol=1e-4, atol=1e-4)
 
 
-def test_allowed_pairs_by_hand():
+def test_allowed_pairs_of_a_small_example():
     patches = torch.tensor([[[True, False]], [[False, True]]])  # two images of 1 x 2 patches
     T, F = True, False
     assert allowed_pairs(patches, "cls").tolist() == [

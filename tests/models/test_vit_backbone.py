@@ -1,4 +1,4 @@
-"""ViTSeg's backbone: against timm's own model, frozen, with CLIP's texts."""
+"""The backbone of ViTSeg: comparison with timm, frozen weights and text encoder."""
 
 import json
 
@@ -19,7 +19,7 @@ FORMS = {
     "plain": {},
     "layer scale": {"init_values": 0.3},
     "norm before the blocks": {"pre_norm": True},
-    "norm behind the pooling": {"global_pool": "avg"},
+    "norm after the pooling": {"global_pool": "avg"},
     "classifier": {"num_classes": 5},
 }
 
@@ -31,7 +31,7 @@ def backbone() -> ViTBackbone:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A weights folder with nothing in it."""
+    """An empty weights folder."""
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     return tmp_path
 
@@ -42,25 +42,25 @@ def photos(count: int, height: int, width: int) -> torch.Tensor:
 
 @torch.no_grad()
 def randomise(module: nn.Module) -> None:
-    """Weights large enough for every part to be felt."""
+    """Set random weights that give every part of the model an effect."""
     for value in module.parameters():
         value.normal_(1.0 if value.ndim == 1 else 0.0, 0.2)
 
 
 def tapped(vit: VisionTransformer, images: torch.Tensor, layers: list[int]) -> list[torch.Tensor]:
-    """What timm gives after those blocks, in their order in the model, CLS first."""
+    """Return timm's tokens after the given blocks in ascending order, CLS token first."""
     pairs = vit.forward_intermediates(
         images, layers, return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True
     )
     return [torch.cat([cls, patches], 1) for patches, cls in pairs]
 
 
-# ---- images, against timm
+# ---- images, compared with timm
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @torch.no_grad()
-def test_activations_and_cls_token_are_timms(form, folder):
+def test_activations_and_cls_token_equal_timm(form, folder):
     (folder / "own_vit.json").write_text(json.dumps({**TINY_VIT, **form}))
     backbone = ViTBackbone("own", pretrained=False, clip="toy")
     randomise(backbone.vit)
@@ -75,15 +75,15 @@ def test_activations_and_cls_token_are_timms(form, folder):
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     cls = timms.forward_features(pixels)[:, :1]
-    pooled = timms.forward_head(cls.expand(-1, 2, -1), pre_logits=True)  # the same by any pooling
-    wanted = pooled @ backbone.image_head.weight.T + backbone.image_head.bias
-    torch.testing.assert_close(backbone.embed_image(images), wanted, rtol=1e-4, atol=1e-4)
+    pooled = timms.forward_head(cls.expand(-1, 2, -1), pre_logits=True)  # equal for any pooling
+    expected = pooled @ backbone.image_head.weight.T + backbone.image_head.bias
+    torch.testing.assert_close(backbone.embed_image(images), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(96, 160), (160, 96), (64, 64), (128, 128)])
 @torch.no_grad()
 def test_other_grids_equal_timms_model_of_that_size(size, backbone):
-    """Whose position embeddings are brought to that grid by plain bicubic here."""
+    """The position embeddings of timm's model are resized here, without antialiasing."""
     randomise(backbone.vit)
     state = backbone.vit.state_dict()
     own = state["pos_embed"]  # 1 1+36 48
@@ -95,21 +95,23 @@ def test_other_grids_equal_timms_model_of_that_size(size, backbone):
     timms.load_state_dict({**state, "pos_embed": positions})
     images = photos(2, *size)
     ours = backbone.activations(images, [3, 9])
-    for found, wanted in zip(ours, tapped(timms, backbone.normalise(images), [3, 9]), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    for actual, expected in zip(
+        ours, tapped(timms, backbone.normalise(images), [3, 9]), strict=True
+    ):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_published_architecture_is_timms(folder):
+def test_published_architecture_equals_timm(folder):
     vit = build_vit(PLAIN, pretrained=False).eval()
     backbone = ViTBackbone(PLAIN, pretrained=False, clip="toy")
     assert (backbone.shape.width, backbone.shape.patch_size, backbone.shape.depth) == (192, 16, 12)
     images = photos(1, 224, 224)
     with torch.no_grad():
-        (wanted,) = tapped(vit, backbone.normalise(images), [2])
-    torch.testing.assert_close(backbone.activations(images, [2])[0], wanted)
+        (expected,) = tapped(vit, backbone.normalise(images), [2])
+    torch.testing.assert_close(backbone.activations(images, [2])[0], expected)
 
 
-def test_nothing_past_the_deepest_tapped_block_runs(backbone):
+def test_blocks_after_the_deepest_tapped_layer_do_not_run(backbone):
     counts = [0] * 12
     for index, block in enumerate(backbone.vit.blocks):
         block.register_forward_hook(
@@ -121,7 +123,7 @@ def test_nothing_past_the_deepest_tapped_block_runs(backbone):
     assert counts == [2] * 8 + [1] * 4
 
 
-def test_wrong_images_are_refused(backbone):
+def test_wrong_images_are_rejected(backbone):
     with pytest.raises(TypeError, match="uint8"):
         backbone.embed_image(photos(1, 64, 64).float())
     with pytest.raises(ValueError, match="multiples of 16"):
@@ -143,7 +145,7 @@ def test_masks_have_the_size_of_rectangular_images(backbone):
 # ---- frozen
 
 
-def test_nothing_is_trainable(backbone):
+def test_no_parameter_is_trainable(backbone):
     model = CLIPSeg(backbone, FiLMDecoder).train()
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     assert not any(module.training for module in backbone.modules())
@@ -155,19 +157,19 @@ def test_nothing_is_trainable(backbone):
 # ---- text
 
 
-def test_texts_are_clips(backbone):
+def test_text_embeddings_equal_clip(backbone):
     texts = ["a dog", "grass", "a dog"]
     clip = CLIPBackbone("tiny", pretrained=False)
     assert torch.equal(backbone.embed_text(texts), clip.embed_text(texts))
-    kept = {name.split(".")[1] for name, _ in backbone.named_parameters() if name[:5] == "clip."}
-    assert "visual" not in kept and "transformer" in kept
+    parts = {name.split(".")[1] for name, _ in backbone.named_parameters() if name[:5] == "clip."}
+    assert "visual" not in parts and "transformer" in parts
 
 
-def test_the_text_encoder_is_the_papers_unless_said_otherwise(folder, monkeypatch):
-    asked = []
+def test_text_encoder_defaults_to_the_papers_clip(folder, monkeypatch):
+    built = []
 
     def build_clip(name, **options):
-        asked.append((name, options["tag"], options["pretrained"]))
+        built.append((name, options["tag"], options["pretrained"]))
         return CLIPBackbone("toy").clip
 
     monkeypatch.setattr("clipseg_pl.models.vit_backbone.build_clip", build_clip)
@@ -175,7 +177,7 @@ def test_the_text_encoder_is_the_papers_unless_said_otherwise(folder, monkeypatc
     ViTBackbone(PLAIN, pretrained=False)
     ViTBackbone("own", pretrained=False)
     ViTBackbone("own", pretrained=False, clip="ViT-L-14", tag="mine")
-    assert asked == [
+    assert built == [
         ("ViT-B-16-quickgelu", "openai", False),
         ("own", "openai", False),
         ("ViT-L-14", "mine", False),
@@ -185,12 +187,12 @@ def test_the_text_encoder_is_the_papers_unless_said_otherwise(folder, monkeypatc
 # ---- random weights
 
 
-def test_encoders_are_always_the_same_and_the_head_is_the_seeds():
-    made = []
+def test_random_encoders_are_constant_and_the_head_depends_on_the_seed():
+    states = []
     for seed in (1, 2, 1):
         torch.manual_seed(seed)
-        made.append(ViTBackbone("tiny", pretrained=False).state_dict())
-    first, other, again = made
+        states.append(ViTBackbone("tiny", pretrained=False).state_dict())
+    first, other, again = states
     assert first.keys() == other.keys() == again.keys()
     for key, value in first.items():
         assert torch.equal(value, again[key])

@@ -1,4 +1,4 @@
-"""Small CLIPSegs of random weights with every size different from the others."""
+"""Small CLIPSeg models with random weights, in which all sizes are distinct."""
 
 from functools import partial
 
@@ -32,21 +32,21 @@ CONFIG = {
 
 
 def tiny_config(patch: int = 16, depth: int = 5, quick_gelu: bool = True) -> dict:
-    """An open_clip configuration."""
+    """Return an open_clip configuration."""
     sizes = {"patch_size": patch, "image_size": 3 * patch, "layers": depth}
     vision = {**CONFIG["vision_cfg"], **sizes}
     return {**CONFIG, "quick_gelu": quick_gelu, "vision_cfg": vision}
 
 
 def tiny_backbone(**config) -> CLIPBackbone:
-    """CLIP by `tiny_config`."""
+    """Build a CLIP from `tiny_config`."""
     open_clip_config = tiny_config(**config)
-    return CLIPBackbone.holding(open_clip_config, new_clip(open_clip_config).state_dict())
+    return CLIPBackbone.from_state_dict(open_clip_config, new_clip(open_clip_config).state_dict())
 
 
 @torch.no_grad()
 def tiny_model(layers=(0, 2, 3), dim=8, head="simple", heads=4, **config) -> CLIPSeg:
-    """CLIPSeg on it, in evaluation mode, whose logits feel the prompt."""
+    """Build a CLIPSeg in evaluation mode, with logits that clearly depend on the prompt."""
     decoder = partial(FiLMDecoder, layers=layers, dim=dim, head=head, heads=heads, feedforward=12)
     model = CLIPSeg(tiny_backbone(**config), decoder).eval()
     model.backbone.clip.text_projection.mul_(5)
@@ -54,7 +54,7 @@ def tiny_model(layers=(0, 2, 3), dim=8, head="simple", heads=4, **config) -> CLI
 
 
 def logits(model: CLIPSeg, images: torch.Tensor, texts: list[str]) -> torch.Tensor:
-    """(P, H, W), each text about the image of its place."""
+    """Return logits (P, H, W), one text per image."""
     with torch.inference_mode():
         conditional = model.backbone.embed_text(texts)
         return model(images, conditional, torch.arange(len(texts)))[:, 0]

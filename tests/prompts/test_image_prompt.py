@@ -1,4 +1,4 @@
-"""Examples as prompts: by mask, box and transparency."""
+"""Image prompts with a mask, a box or transparency, and blends."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,14 @@ SIDE = 64
 
 
 def expected(photo=PHOTO, mask=MASK):
-    """What the datasets make of a support, resized by albumentations."""
+    """Return the visual prompt that the datasets create, resized by albumentations."""
     return VisualPrompt()(*PairedResize(SIDE)(photo, mask))
 
 
 @pytest.mark.parametrize(
     "kind", ["bool", "0 and 1", "0 and 255", "deep", "deep file", "file", "painted layer"]
 )
-def test_a_mask_gives_the_visual_prompt_of_the_datasets(tmp_path, kind):
+def test_mask_gives_the_same_visual_prompt_as_the_datasets(tmp_path, kind):
     grey = MASK.astype(np.uint8) * 255
     Image.fromarray(grey).save(tmp_path / "mask.png")
     Image.fromarray(MASK.astype(np.uint16)).save(tmp_path / "deep.png")
@@ -42,24 +42,24 @@ def test_a_mask_gives_the_visual_prompt_of_the_datasets(tmp_path, kind):
     assert np.array_equal(prompt.engineered(SIDE), expected())
 
 
-def test_a_box_and_transparency_give_that_of_the_same_mask():
+def test_box_and_transparency_give_the_same_visual_prompt_as_a_mask():
     assert np.array_equal(ImagePrompt(PHOTO, box=BOX).engineered(SIDE), expected())
     cut_out = np.dstack([PHOTO, MASK.astype(np.uint8) * 255])
     assert np.array_equal(ImagePrompt(cut_out).engineered(SIDE), expected())
 
 
-def test_a_box_is_cut_at_the_edges_of_the_image():
+def test_box_is_clipped_to_the_image():
     inside, beyond = ImagePrompt(PHOTO, box=(60, 50, 120, 120)), (60, 50, 999, 1e9)
     assert np.array_equal(inside.load()[1], ImagePrompt(PHOTO, box=beyond).load()[1])
 
 
-def test_an_image_with_nothing_said_is_meant_as_a_whole():
+def test_without_mask_and_box_the_whole_image_is_the_object():
     assert ImagePrompt(PHOTO).load()[1].all()
     assert np.array_equal(ImagePrompt(PHOTO).engineered(120), PHOTO)
 
 
-def test_the_aspect_is_kept():
-    """A square that is meant fills the prompt, whatever the shape of its photo."""
+def test_aspect_ratio_is_kept():
+    """A square object stays square, whatever the shape of its photo."""
     photo, mask = np.zeros((100, 300, 3), np.uint8), np.zeros((100, 300), bool)
     mask[30:80, 100:150] = True
     photo[mask] = 255
@@ -68,42 +68,45 @@ def test_the_aspect_is_kept():
 
 
 @pytest.mark.parametrize("sides", [(20_000, 2), (1, 9_000), (40_000, 1)])
-def test_a_strip_takes_no_more_memory_than_a_photo(sides):
+def test_strip_needs_no_more_memory_than_a_photo(sides):
     assert ImagePrompt(Image.new("RGB", sides)).engineered(96).shape == (96, 96, 3)
 
 
-def test_a_small_thing_in_a_large_photo_is_shown_sharply():
-    """Brought to the side first, nothing would be left of it."""
+def test_small_object_in_a_large_photo_stays_sharp():
+    """Resizing the whole photo first would leave nothing of the object."""
     photo = np.zeros((3000, 4000, 3), np.uint8)
     mask = np.zeros((3000, 4000), bool)
     mask[1000:1020, 2000:2020] = True
     photo[mask] = 255
     white = (ImagePrompt(photo, mask=mask).engineered(SIDE) == 255).all(2)
-    assert 0.5 < white.mean() < 0.9  # with its context of a tenth on either side
+    assert 0.5 < white.mean() < 0.9  # with a context of 10 % on each side
     corner = np.roll(mask, (-1000, -2000), (0, 1))
     assert (ImagePrompt(photo, mask=corner).engineered(SIDE) == 0).all(2).any()
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [
         ({"mask": np.zeros((120, 120), bool)}, "the mask is empty"),
-        ({"mask": np.ones((120, 100), bool)}, "the mask is 100 x 120 pixels, its image 120 x 120"),
-        ({"box": (30, 30, 30, 60)}, "box holds no pixel"),
-        ({"box": (60, 60, 30, 30)}, "box holds no pixel"),
-        ({"box": (130, 0, 150, 50)}, "box holds no pixel"),
+        (
+            {"mask": np.ones((120, 100), bool)},
+            "the mask is 100 x 120 pixels, but its image is 120 x 120",
+        ),
+        ({"box": (30, 30, 30, 60)}, "box contains no pixel"),
+        ({"box": (60, 60, 30, 30)}, "box contains no pixel"),
+        ({"box": (130, 0, 150, 50)}, "box contains no pixel"),
         ({"box": (float("nan"), 0, 1, 1)}, "finite"),
         ({"box": BOX, "mask": MASK}, "a mask or a box, not both"),
     ],
 )
-def test_what_means_nothing_is_refused_in_one_line(options, complaint):
-    with pytest.raises(ValueError, match=complaint) as refused:
+def test_invalid_mask_or_box_raises_in_one_line(options, message):
+    with pytest.raises(ValueError, match=message) as error:
         ImagePrompt(PHOTO, **options).engineered(SIDE)
-    assert "\n" not in str(refused.value) and "[[" not in str(refused.value)
+    assert "\n" not in str(error.value) and "[[" not in str(error.value)
 
 
 @pytest.mark.parametrize("opened", [False, True])
-def test_an_example_that_exif_turns_is_said_to_be_turned(tmp_path, opened):
+def test_error_mentions_the_exif_orientation_of_the_image(tmp_path, opened):
     file = tmp_path / "cat.png"
     write_turned(file, (24, 32))
     photo, mask = (Image.open(file) if opened else file), np.ones((24, 32), bool)
@@ -111,36 +114,36 @@ def test_an_example_that_exif_turns_is_said_to_be_turned(tmp_path, opened):
         r"is stored as 32 x 24 pixels \(width x height\) and its EXIF orientation turns it to 24"
     )
     for options in ({"mask": mask}, {"box": (26, 4, 30, 20)}):
-        with pytest.raises(ValueError, match=turned) as refused:
+        with pytest.raises(ValueError, match=turned) as error:
             ImagePrompt(photo, **options).load()
-        assert "\n" not in str(refused.value)
-    with pytest.raises(ValueError, match=r"they must be equal$"):
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"24 x 24 pixels, but its image is 24 x 32$"):
         ImagePrompt(photo, mask=np.ones((24, 24), bool)).load()
 
 
-def test_a_wholly_transparent_image_means_nothing():
+def test_fully_transparent_image_has_an_empty_mask():
     with pytest.raises(ValueError, match="the mask is empty"):
         ImagePrompt(np.dstack([PHOTO, np.zeros_like(PHOTO[..., 0])])).engineered(SIDE)
 
 
-def test_masks_are_bright_above_half_of_the_brightest():
+def test_mask_is_brighter_than_half_of_the_maximum():
     grey = np.array([[0, 49, 51, 100]], np.uint8)
     assert load_mask(grey).tolist() == [[False, False, True, True]]
     assert not load_mask(np.zeros((2, 2), np.uint8)).any()
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
-def test_a_weight_lies_between_0_and_1(weight):
+def test_weight_outside_0_to_1_raises(weight):
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         Blend("a cat", ImagePrompt(PHOTO), weight)
 
 
-def test_a_blend_needs_an_example():
-    with pytest.raises(ValueError, match="needs an example"):
+def test_blend_needs_an_image_prompt():
+    with pytest.raises(ValueError, match="needs at least one ImagePrompt"):
         Blend("a cat", [])
 
 
-def test_prompts_have_names():
+def test_names_of_prompts_in_results():
     file = ImagePrompt("photos/cat.jpg", box=BOX)
     assert describe(file) == "cat" and describe(ImagePrompt(PHOTO)) == "image prompt"
     assert describe(Blend("a cat", [file, file])) == "a cat + cat, cat"

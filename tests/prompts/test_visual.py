@@ -1,7 +1,6 @@
-"""Visual prompts on uint8 pixels against the same operations on normalised floats.
+"""Visual prompts on uint8 pixels, compared with the same operations on normalised floats.
 
-`reference` works as the authors do: on ImageNet-normalised
-tensors, where zero is the mean colour.
+`reference` modifies ImageNet-normalised arrays like the authors, where zero is the mean colour.
 """
 
 import cv2
@@ -18,7 +17,7 @@ STD = np.array((0.229, 0.224, 0.225), np.float32)
 
 
 def blob(top: int, left: int, height: int, width: int) -> np.ndarray:
-    """A mask of an ellipse in that box."""
+    """Return the mask of an ellipse in a box."""
     rows, columns = np.mgrid[:SIZE, :SIZE]
     down = (rows - top - (height - 1) / 2) / (height / 2)
     right = (columns - left - (width - 1) / 2) / (width / 2)
@@ -69,7 +68,7 @@ def reference(image: np.ndarray, mask: np.ndarray, prompt: VisualPrompt) -> np.n
 
 
 def crop(normalised: np.ndarray, mask: np.ndarray, context: float, side: int = SIZE) -> np.ndarray:
-    """The box of the object with its context, zero-padded, resized by torch's default."""
+    """Crop to the object with its context, pad with zeros and resize with torch's default."""
     bounds = []
     for occupied in (mask.any(1), mask.any(0)):
         first = int(occupied.argmax())
@@ -87,7 +86,7 @@ def crop(normalised: np.ndarray, mask: np.ndarray, context: float, side: int = S
 
 @pytest.mark.parametrize("where", MASKS)
 @pytest.mark.parametrize("name", TABLE_2)
-def test_every_operation_of_table_2_equals_the_normalised_one(image, name, where):
+def test_operations_of_table_2_equal_the_normalised_reference(image, name, where):
     made = TABLE_2[name](image, MASKS[where])
     wanted = reference(image, MASKS[where], TABLE_2[name])
     assert made.shape == (SIZE, SIZE, 3) and made.dtype == np.uint8
@@ -95,7 +94,7 @@ def test_every_operation_of_table_2_equals_the_normalised_one(image, name, where
 
 
 @pytest.mark.parametrize("size", range(1, SIZE, 3))
-def test_crops_of_every_size_are_resized_as_torch_does(image, size):
+def test_crops_are_resized_like_in_torch(image, size):
     mask = np.zeros((SIZE, SIZE), bool)
     mask[: size // 2 + 1, SIZE - size :] = True
     prompt = VisualPrompt(blur=0, background=1, context=0.1)
@@ -103,7 +102,7 @@ def test_crops_of_every_size_are_resized_as_torch_does(image, size):
 
 
 @pytest.mark.parametrize("side", [1, 61, 96, 150])
-def test_crops_are_resized_to_the_side_asked_for(image, side):
+def test_crops_are_resized_to_a_given_side(image, side):
     mask = MASKS["tall"]
     made = VisualPrompt(blur=0, background=1, context=0.1)(image, mask, side)
     normalised = ((image / 255 - MEAN) / STD).astype(np.float32)
@@ -113,14 +112,14 @@ def test_crops_are_resized_to_the_side_asked_for(image, side):
 
 
 @pytest.mark.parametrize("where", MASKS)
-def test_a_crop_shows_what_the_whole_image_shows_there(image, where):
+def test_crop_equals_the_crop_of_the_modified_image(image, where):
     mask = MASKS[where]
     whole = VisualPrompt(context=None)(image, mask)
     crop_alone = VisualPrompt(blur=0, background=1, context=0.1)
     assert np.array_equal(VisualPrompt(context=0.1)(image, mask), crop_alone(whole, mask))
 
 
-def test_default_is_the_choice_of_the_paper():
+def test_default_is_the_best_row_of_table_2():
     assert VisualPrompt() == TABLE_2["crop + blur + intensity 10%"]
     assert VisualPrompt() == VisualPrompt(False, False, 3.0, 0.1, 0.1)
 
@@ -130,21 +129,21 @@ def test_operations_differ(image):
     assert len(set(made.values())) == len(TABLE_2)
 
 
-def test_given_image_and_mask_are_not_changed(image):
+def test_inputs_are_not_modified(image):
     before, mask = image.copy(), MASKS["inside"].copy()
     for prompt in TABLE_2.values():
         prompt(image, mask)
     assert np.array_equal(image, before) and np.array_equal(mask, MASKS["inside"])
 
 
-def test_darkening_goes_to_the_mean_colour_not_to_black(image):
+def test_darkening_blends_with_the_mean_colour(image):
     mask = MASKS["inside"]
     made = TABLE_2["intensity 0%"](image, mask)
     assert np.array_equal(made[mask], image[mask])
     assert np.abs(made[~mask] - np.array(MEAN_COLOUR)).max() <= 0.5
 
 
-def test_object_keeps_its_pixels_where_the_background_is_blurred(image):
+def test_blur_does_not_change_the_object(image):
     made = TABLE_2["blur + intensity 10%"](image, MASKS["inside"])
     assert np.array_equal(made[MASKS["inside"]], image[MASKS["inside"]])
 
@@ -154,12 +153,12 @@ def test_crop_by_hand():
     image[2:4, 1:5] = 200
     mask = image[..., 0] > 0
     made = VisualPrompt(blur=0, background=1, context=0)(image, mask)
-    grey = np.round(MEAN_COLOUR)  # 4 x 2 pixels become 8 x 4, between two bars of padding
+    grey = np.round(MEAN_COLOUR)  # 4 x 2 pixels become 8 x 4, padded above and below
     assert (made[2:6] == 200).all()
     assert (made[:2] == grey).all() and (made[6:] == grey).all()
 
 
-def test_rectangles_are_cropped_to_squares_of_their_height():
+def test_crop_of_a_rectangular_image_is_a_square_of_its_height():
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     mask = np.zeros((40, 60), bool)
     mask[5:15, 45:60] = True
@@ -169,7 +168,7 @@ def test_rectangles_are_cropped_to_squares_of_their_height():
 
 
 @pytest.mark.parametrize(
-    ("numbers", "name"),
+    ("options", "name"),
     [
         ({"blur": -1}, "blur"),
         ({"blur": float("nan")}, "blur"),
@@ -180,6 +179,6 @@ def test_rectangles_are_cropped_to_squares_of_their_height():
         ({"context": float("nan")}, "context"),
     ],
 )
-def test_numbers_out_of_range_are_refused(numbers, name):
+def test_values_out_of_range_raise(options, name):
     with pytest.raises(ValueError, match=f"visual_prompt.{name}"):
-        VisualPrompt(**numbers)
+        VisualPrompt(**options)

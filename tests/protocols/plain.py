@@ -1,6 +1,6 @@
-"""The protocols' numbers from their definitions, pixel after pixel.
+"""Reference implementation of the protocols' metrics, from their definitions.
 
-Python's numbers and loops, nothing of what is tested; slow.
+It uses plain Python loops over pixels and none of the tested code. It is slow.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ SIZES = {
 
 
 class Outcome(NamedTuple):
-    """Numbers of pixels."""
+    """Pixel counts."""
 
     tp: int
     fp: int
@@ -34,8 +34,8 @@ class Outcome(NamedTuple):
 
 
 @dataclass(eq=False)
-class Asked:
-    """One prompt, evaluated: (H, W) arrays."""
+class EvaluatedPrompt:
+    """Probabilities, target and valid pixels of one prompt: (H, W) arrays."""
 
     probability: np.ndarray
     target: np.ndarray
@@ -43,7 +43,7 @@ class Asked:
     class_id: int = -1
 
     def pixels(self) -> Iterable[tuple[float, bool]]:
-        """Probability and truth of each valid pixel."""
+        """Yield the probability and the target of each valid pixel."""
         arrays = (self.probability, self.target, self.valid)
         for probability, truth, valid in zip(*(a.ravel().tolist() for a in arrays), strict=True):
             if valid:
@@ -51,7 +51,7 @@ class Asked:
 
     @cached_property
     def outcomes(self) -> dict[float, Outcome]:
-        """By threshold; p > t passes."""
+        """Pixel counts by threshold; positive if p > t."""
         found = {}
         for threshold in THRESHOLDS:
             tp = fp = fn = tn = 0
@@ -64,8 +64,8 @@ class Asked:
         return found
 
 
-def outcome(prompts: Iterable[Asked], threshold: float) -> Outcome:
-    """Pixels of all prompts together."""
+def outcome(prompts: Iterable[EvaluatedPrompt], threshold: float) -> Outcome:
+    """Return the pixel counts of all prompts together."""
     each = [prompt.outcomes[threshold] for prompt in prompts]
     return Outcome(*(sum(one[place] for one in each) for place in range(4)))
 
@@ -83,23 +83,23 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def by_class(prompts: Sequence[Asked], threshold: float) -> dict[int, float]:
-    """IoU of the pixels of each class that has any."""
+def by_class(prompts: Sequence[EvaluatedPrompt], threshold: float) -> dict[int, float]:
+    """Return the IoU of the summed pixels of each class that has valid pixels."""
     classes = sorted({prompt.class_id for prompt in prompts if prompt.valid.any()})
     return {c: iou(outcome([p for p in prompts if p.class_id == c], threshold)) for c in classes}
 
 
-def miou(prompts: Sequence[Asked], threshold: float, with_classes: bool) -> float:
+def miou(prompts: Sequence[EvaluatedPrompt], threshold: float, with_classes: bool) -> float:
     if with_classes:
         return mean(list(by_class(prompts, threshold).values()) or [0.0])
     return mean([iou(outcome([prompt], threshold)) for prompt in prompts])
 
 
 def simpson(points: Sequence[tuple[float, float]]) -> float:
-    """Over points in pairs of intervals, each pair by its parabola.
+    """Integrate a parabola through each three points.
 
-    Where one interval of a pair has no width there is none: scipy then takes a third of the width
-    times both ends.
+    No parabola exists if one of the two intervals has zero width. scipy then returns a third of the
+    total width times the sum of the first and last value.
     """
     total = 0.0
     for left in range(0, len(points) - 2, 2):
@@ -121,8 +121,8 @@ def trapezoid(two: Sequence[tuple[float, float]]) -> float:
     return (x1 - x0) * (y0 + y1) / 2
 
 
-def paper_ap(prompts: Sequence[Asked]) -> float:
-    """Simpson over the distinct precision-recall points of the thresholds that something passes."""
+def paper_ap(prompts: Sequence[EvaluatedPrompt]) -> float:
+    """Simpson's rule over distinct precision-recall points of thresholds with positive pixels."""
     found = {outcome(prompts, threshold) for threshold in THRESHOLDS}
     points = sorted(
         {(o.tp / (1 + o.tp + o.fn), o.tp / (1 + o.tp + o.fp)) for o in found if o.tp + o.fp}
@@ -136,30 +136,32 @@ def paper_ap(prompts: Sequence[Asked]) -> float:
     return (leaving_last + leaving_first) / 2
 
 
-def exact_ap(prompts: Sequence[Asked]) -> float:
-    """Sum of (R_n - R_(n-1)) P_n over the different scores, from the highest."""
+def exact_ap(prompts: Sequence[EvaluatedPrompt]) -> float:
+    """Return the sum of (R_n - R_(n-1)) P_n over distinct decreasing scores."""
     pixels = [pixel for prompt in prompts for pixel in prompt.pixels()]
     targets = sum(truth for _, truth in pixels)
     total, before = 0.0, 0.0
     for score in sorted({probability for probability, _ in pixels}, reverse=True):
-        marked = [truth for probability, truth in pixels if probability >= score]
-        recall = sum(marked) / targets if targets else 0.0
-        total += (recall - before) * sum(marked) / len(marked)
+        positive = [truth for probability, truth in pixels if probability >= score]
+        recall = sum(positive) / targets if targets else 0.0
+        total += (recall - before) * sum(positive) / len(positive)
         before = recall
     return total
 
 
 def nearest(threshold: float) -> float:
-    return min(THRESHOLDS, key=lambda ours: abs(ours - threshold))
+    return min(THRESHOLDS, key=lambda candidate: abs(candidate - threshold))
 
 
-def labelled(kept: float | None) -> dict[str, float]:
+def reported_thresholds(stored: float | None) -> dict[str, float]:
     at = {f"{threshold:g}": nearest(threshold) for threshold in PRINTED}
-    return at if kept is None else at | {"kept": nearest(kept)}
+    return at if stored is None else at | {"stored": nearest(stored)}
 
 
-def overlap(prompts: Sequence[Asked], kept: float | None, with_classes: bool) -> dict[str, float]:
-    """The numbers of prompts that name what is there."""
+def overlap(
+    prompts: Sequence[EvaluatedPrompt], stored: float | None, with_classes: bool
+) -> dict[str, float]:
+    """Return the metrics of present prompts."""
     if not prompts:
         return {"prompts": 0}
     curves = {
@@ -178,18 +180,18 @@ def overlap(prompts: Sequence[Asked], kept: float | None, with_classes: bool) ->
         **{
             f"{name}@{label}": curve[threshold]
             for name, curve in curves.items()
-            for label, threshold in labelled(kept).items()
+            for label, threshold in reported_thresholds(stored).items()
         },
     }
 
 
 def report(
-    prompts: Sequence[Asked], kept: float | None, names: Sequence[str]
+    prompts: Sequence[EvaluatedPrompt], stored: float | None, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """The tables of prompts that name what is there, if any; by class where classes have names."""
+    """Return the tables of present prompts, by class if there are class names."""
     if not prompts:
         return {}
-    shown = 0.3 if kept is None else kept
+    shown = 0.3 if stored is None else stored
     at = nearest(shown)
     found = {f"{threshold:.2f}": outcome(prompts, threshold) for threshold in THRESHOLDS}
     sizes: dict[str, list[float]] = {}
@@ -210,80 +212,82 @@ def report(
     return tables
 
 
-def absent(prompts: Sequence[Asked], kept: float | None) -> dict[str, float]:
-    """How often and how much is marked for phrases that are absent."""
+def absent(prompts: Sequence[EvaluatedPrompt], stored: float | None) -> dict[str, float]:
+    """Return the rate and area of false positives of absent prompts."""
     numbers: dict[str, float] = {"absent_prompts": len(prompts)}
-    for label, threshold in labelled(kept).items() if prompts else ():
-        marked = []
+    for label, threshold in reported_thresholds(stored).items() if prompts else ():
+        shares = []
         for prompt in prompts:
-            passed = [probability > threshold for probability, _ in prompt.pixels()]
-            marked.append(sum(passed) / max(1, len(passed)))
-        numbers[f"absent_rate@{label}"] = mean([float(share > 0) for share in marked])
-        numbers[f"absent_area@{label}"] = mean(marked)
+            positive = [probability > threshold for probability, _ in prompt.pixels()]
+            shares.append(sum(positive) / max(1, len(positive)))
+        numbers[f"absent_rate@{label}"] = mean([float(share > 0) for share in shares])
+        numbers[f"absent_area@{label}"] = mean(shares)
     return numbers
 
 
-def presence_level(prompt: Asked) -> int:
-    """The mean of the highest hundredth of the pixels, at least of one, in ten-thousandths."""
+def presence_level(prompt: EvaluatedPrompt) -> int:
+    """Return the mean of the highest 1 % of the pixels (at least one), in units of 1 / LEVELS."""
     pixels = np.sort(prompt.probability.ravel())[::-1]
     return int(np.mean(pixels[: max(1, round(0.01 * len(pixels)))]) * np.float32(LEVELS))
 
 
 def presence(
-    present: Sequence[Asked], missing: Sequence[Asked], kept: float | None
+    present: Sequence[EvaluatedPrompt], missing: Sequence[EvaluatedPrompt], stored: float | None
 ) -> dict[str, float]:
-    """How well the score tells present from absent prompts."""
+    """Return the metrics of the presence score."""
     if not present or not missing:
         return {}
-    here, gone = ([presence_level(p) for p in prompts] for prompts in (present, missing))
-    won = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a in here for b in gone)
+    scores, absent_scores = ([presence_level(p) for p in group] for group in (present, missing))
+    ordered = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a in scores for b in absent_scores)
 
     def accuracy(cut: int) -> Fraction:
-        kept_here, dropped = sum(a >= cut for a in here), sum(b < cut for b in gone)
-        return (Fraction(kept_here, len(here)) + Fraction(dropped, len(gone))) / 2
+        kept, dropped = sum(a >= cut for a in scores), sum(b < cut for b in absent_scores)
+        return (Fraction(kept, len(scores)) + Fraction(dropped, len(absent_scores))) / 2
 
-    # it changes only just above a score
-    cuts = sorted({0, *(level + 1 for level in here + gone if level < LEVELS)})
+    # the accuracy changes only just above a score
+    cuts = sorted({0, *(level + 1 for level in scores + absent_scores if level < LEVELS)})
     best = max(cuts, key=lambda cut: (accuracy(cut), -cut))
     numbers = {
-        "presence_auc": won / (len(here) * len(gone)),
+        "presence_auc": ordered / (len(scores) * len(absent_scores)),
         "presence_accuracy@best": float(accuracy(best)),
         "absent_cut@best": best / LEVELS,
     }
-    if kept is not None:
-        numbers["presence_accuracy@kept"] = float(accuracy(round(kept * LEVELS)))
+    if stored is not None:
+        numbers["presence_accuracy@stored"] = float(accuracy(round(stored * LEVELS)))
     return numbers
 
 
 def zero_shot(
     probability: np.ndarray, label: np.ndarray, unseen: set[int], factor: float
 ) -> tuple[dict[str, float], list[float]]:
-    """Numbers and IoU by class, of (K, pixels) float32 probabilities; label -1 does not count.
+    """Return metrics and IoU by class from (K, pixels) float32 probabilities.
 
-    A pixel goes to the first of its likeliest classes.
+    A pixel is assigned to the first of the classes with the highest probability. Pixels with the
+    label -1 are ignored.
     """
     classes = len(probability)
-    right, given, taken = ([0] * classes for _ in range(3))
+    correct, labelled, predicted = ([0] * classes for _ in range(3))
     for pixel, truth in enumerate(label.tolist()):
         if truth < 0:
             continue
-        scores = [probability[number, pixel] for number in range(classes)]
+        scores = [probability[class_id, pixel] for class_id in range(classes)]
         scores[0] *= np.float32(factor)
         chosen = 0
-        for number in range(1, classes):
-            if scores[number] > scores[chosen]:
-                chosen = number
-        right[truth] += chosen == truth
-        given[truth] += 1
-        taken[chosen] += 1
-    ious = [r / max(1, g + t - r) for r, g, t in zip(right, given, taken, strict=True)]
-    of_seen = mean([value for number, value in enumerate(ious) if number not in unseen])
-    of_unseen = mean([value for number, value in enumerate(ious) if number in unseen])
-    both = of_seen + of_unseen
+        for class_id in range(1, classes):
+            if scores[class_id] > scores[chosen]:
+                chosen = class_id
+        correct[truth] += chosen == truth
+        labelled[truth] += 1
+        predicted[chosen] += 1
+    counts = zip(correct, labelled, predicted, strict=True)
+    ious = [hit / max(1, label + guess - hit) for hit, label, guess in counts]
+    seen_iou = mean([value for class_id, value in enumerate(ious) if class_id not in unseen])
+    unseen_iou = mean([value for class_id, value in enumerate(ious) if class_id in unseen])
+    total = seen_iou + unseen_iou
     numbers = {
-        "text/miou_seen": of_seen,
-        "text/miou_unseen": of_unseen,
-        "text/miou_harmonic": 2 * of_seen * of_unseen / both if both else 0.0,
+        "text/miou_seen": seen_iou,
+        "text/miou_unseen": unseen_iou,
+        "text/miou_harmonic": 2 * seen_iou * unseen_iou / total if total else 0.0,
         "text/miou": mean(ious),
     }
     return numbers, ious

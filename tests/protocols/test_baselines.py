@@ -1,6 +1,6 @@
-"""The paper's baselines through the command line.
+"""The baselines of the paper on the command line.
 
-ViTSeg's random head belongs to the checkpoint, unlike the authors'.
+Checkpoints of ViTSeg contain its random head, unlike the authors'. See docs/deviations.md (vitseg).
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ HEAD = {"model.backbone.image_head.weight", "model.backbone.image_head.bias"}
 
 @pytest.fixture(scope="module")
 def vitseg(miniature, tmp_path_factory):
-    """The last checkpoint of a run of two steps."""
+    """Return the last checkpoint of a run with two steps."""
     folder = tmp_path_factory.mktemp("runs") / "vitseg"
     run(*arguments("fit", miniature, folder, "--trainer.max_steps=2", configs=(VITSEG,)))
     return folder / "checkpoints" / "last.ckpt"
@@ -29,14 +29,14 @@ def load(file) -> CLIPSegModule:
     return CLIPSegModule.load_from_checkpoint(file, weights_only=True)
 
 
-def test_a_checkpoint_holds_the_decoder_and_the_head_alone(vitseg):
+def test_checkpoint_contains_only_the_decoder_and_the_head(vitseg):
     content = torch.load(vitseg, weights_only=True)
     others = {key for key in content["state_dict"] if not key.startswith("model.decoder.")}
     assert others == HEAD
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "tiny"
 
 
-def test_the_head_is_restored_whatever_was_drawn(vitseg):
+def test_head_is_restored_with_another_seed(vitseg):
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     first = load(vitseg).model.backbone.embed_image(images)
     torch.manual_seed(7)
@@ -49,7 +49,7 @@ def test_the_head_is_restored_whatever_was_drawn(vitseg):
     assert torch.equal(segmenter.model.backbone.cpu().embed_image(images), first)
 
 
-def test_a_checkpoint_without_its_head_is_refused(vitseg, tmp_path):
+def test_checkpoint_without_head_raises(vitseg, tmp_path):
     content = torch.load(vitseg, weights_only=True)
     del content["state_dict"]["model.backbone.image_head.bias"]
     torch.save(content, tmp_path / "lost.ckpt")
@@ -59,7 +59,7 @@ def test_a_checkpoint_without_its_head_is_refused(vitseg, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["--ckpt_path", "--model.init_decoder"])
-def test_a_run_that_goes_on_with_another_seed_keeps_the_head(option, vitseg, miniature, tmp_path):
+def test_continued_run_with_another_seed_keeps_the_head(option, vitseg, miniature, tmp_path):
     more = (f"{option}={vitseg}", "--seed_everything=7", "--trainer.max_steps=3")
     run(*arguments("fit", miniature, tmp_path, *more, configs=(VITSEG,)))
     before, after = (
@@ -70,8 +70,8 @@ def test_a_run_that_goes_on_with_another_seed_keeps_the_head(option, vitseg, min
 
 
 @pytest.mark.parametrize("overlay", [CLIP_DECONV, VITSEG], ids=lambda file: file.stem)
-def test_on_the_toy_worlds_encoders(overlay, miniature, tmp_path):
-    """Two steps, validated by both readings, then photos of any shape."""
+def test_baselines_train_validate_and_segment_with_toy_encoders(overlay, miniature, tmp_path):
+    """Train two steps, validate with both prompt types, and segment a photo."""
     toy = ("--model.backbone.init_args.name=toy", "--model.backbone.init_args.pretrained=true")
     more = (*toy, "--trainer.max_steps=2")
     run(*arguments("fit", miniature, tmp_path, *more, configs=(overlay,)))

@@ -1,17 +1,21 @@
-"""What makes two results the same."""
+"""Digests change with the settings that affect a result, and only with those."""
 
 import json
 
 import pytest
 
-from clipseg_pl.runs.tables.evidence import backbone_digest, evaluation_digest, training_digest
+from clipseg_pl.runs.tables.stored_results import (
+    backbone_digest,
+    evaluation_digest,
+    training_digest,
+)
 
 FIT = {
     "seed_everything": 0,
     "model": {
         "backbone": {"class_path": "a.CLIPBackbone", "init_args": {"name": "own", "text_cache": 9}},
         "optimizer": {"init_args": {"lr": 0.1, "fused": None}},
-        "protocol": {"init_args": {"readings": ["text"]}},
+        "protocol": {"init_args": {"prompt_types": ["text"]}},
         "compile": False,
         "init_decoder": None,
     },
@@ -28,7 +32,7 @@ FIT = {
 
 
 def changed(**leaves):
-    """The config with leaves set by their last name."""
+    """Return the config with new values for the given keys, at any depth."""
 
     def walk(node):
         if not isinstance(node, dict):
@@ -51,7 +55,7 @@ def changed(**leaves):
         {"class_path": "a.Other"},
     ],
 )
-def test_what_decides_a_training_changes_its_digest(leaves):
+def test_setting_that_affects_a_training_changes_its_digest(leaves):
     assert training_digest(changed(**leaves), "1") != training_digest(FIT, "1")
 
 
@@ -61,52 +65,52 @@ def test_what_decides_a_training_changes_its_digest(leaves):
         {"root": "there"},
         {"num_workers": 0},
         {"text_cache": 1},
-        {"readings": ["visual"]},
+        {"prompt_types": ["visual"]},
         {"compile": True},
         {"limit_val_batches": 0},
     ],
 )
-def test_what_does_not_decide_it_does_not(leaves):
+def test_setting_that_does_not_affect_a_training_keeps_its_digest(leaves):
     assert training_digest(changed(**leaves), "1") == training_digest(FIT, "1")
 
 
-def test_settings_that_a_library_adds_and_leaves_empty_do_not():
+def test_unset_setting_of_a_newer_library_keeps_the_digest():
     more = json.loads(json.dumps(FIT))
     more["model"]["optimizer"]["init_args"]["differentiable"] = None
     assert training_digest(more, "1") == training_digest(FIT, "1")
 
 
-def test_an_evaluation_is_of_its_checkpoint_its_data_and_its_protocol():
+def test_evaluation_digest_covers_checkpoint_data_and_protocol():
     base = evaluation_digest("a", FIT)
     for same in ({"lr": 0.2}, {"max_steps": 6}, {"batch_size": 4}, {"class_path": "a.Other"}):
         assert evaluation_digest("a", changed(**same)) == base
-    for other in ({"readings": ["visual"]}, {"negative_prob": 0.5}, {"limit_val_batches": 2}):
+    for other in ({"prompt_types": ["visual"]}, {"negative_prob": 0.5}, {"limit_val_batches": 2}):
         assert evaluation_digest("a", changed(**other)) != base
     assert evaluation_digest("b", FIT) != base
 
 
 @pytest.mark.parametrize("digest", [training_digest, backbone_digest])
-def test_world_and_weights_of_ones_own_count_by_their_content(digest, tmp_path, monkeypatch):
+def test_digest_covers_world_and_content_of_custom_weights(digest, tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     (tmp_path / "own.pt").write_bytes(b"a")
-    found = [digest(FIT, "1"), digest(FIT, "2")]  # a published name: the file may lie anywhere
+    digests = [digest(FIT, "1"), digest(FIT, "2")]  # without own.json, only the name counts
     (tmp_path / "own.json").write_text("{}")
-    found.append(digest(FIT, "1"))
+    digests.append(digest(FIT, "1"))
     (tmp_path / "own.pt").write_bytes(b"other")
-    found.append(digest(FIT, "1"))
+    digests.append(digest(FIT, "1"))
     (tmp_path / "own_vocabulary.json").write_text("[]")
-    found.append(digest(FIT, "1"))
-    assert len(set(found)) == len(found)
+    digests.append(digest(FIT, "1"))
+    assert len(set(digests)) == len(digests)
 
 
-def test_published_weights_count_by_their_name(tmp_path, monkeypatch):
+def test_digest_covers_published_weights_by_name_only(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     before = training_digest(FIT, "1")
     (tmp_path / "own.safetensors").write_bytes(b"a")
     assert training_digest(FIT, "1") == before
 
 
-def test_a_vits_own_weights_count_for_vits_alone(tmp_path, monkeypatch):
+def test_digest_covers_custom_vit_weights_for_vit_backbones_only(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     vit = changed(class_path="a.ViTBackbone")
     before = training_digest(FIT, "1"), training_digest(vit, "1")
@@ -114,7 +118,7 @@ def test_a_vits_own_weights_count_for_vits_alone(tmp_path, monkeypatch):
     assert training_digest(FIT, "1") == before[0] and training_digest(vit, "1") != before[1]
 
 
-def test_weights_to_start_from_count_by_their_content(tmp_path):
+def test_digest_covers_content_of_the_initial_decoder(tmp_path):
     file = tmp_path / "start.pth"
     file.write_bytes(b"a")
     first = training_digest(changed(init_decoder=str(file)), "1")

@@ -1,4 +1,4 @@
-"""Plots, drawn from results."""
+"""Plots of stored results."""
 
 from types import SimpleNamespace
 
@@ -35,16 +35,18 @@ PLAN = Plan(
 )
 
 
-def report(reading):
+def report(prompt_type):
     curve = {f"{t:.2f}": 1 - t for t in np.linspace(0.02, 0.98, 49)}
     return {
-        **{f"{reading}: {name} by threshold": curve for name in ("miou", "precision", "recall")},
-        f"{reading}: mean iou@0.3 by share of the image": dict.fromkeys(SIZE_NAMES[1:4], 0.5),
+        **{
+            f"{prompt_type}: {name} by threshold": curve for name in ("miou", "precision", "recall")
+        },
+        f"{prompt_type}: mean iou@0.3 by share of the image": dict.fromkeys(SIZE_NAMES[1:4], 0.5),
     }
 
 
 @pytest.fixture
-def evidence():
+def results():
     figures = {"mIoU": [30.0, 34.0, 35.0], "visual mIoU": [20.0, 21.0, 25.0]}
     return SimpleNamespace(
         figures=lambda row: "missing" if row.name == "missing" else figures,
@@ -54,16 +56,16 @@ def evidence():
 
 
 @pytest.mark.slow
-def test_every_plot_is_drawn_where_there_are_figures(evidence, tmp_path):
-    written = draw_plots(PLAN, evidence, tmp_path / "new")
+def test_every_plot_with_results_is_drawn(results, tmp_path):
+    written = draw_plots(PLAN, results, tmp_path / "new")
     assert {file.name for file in written} == NAMES
     for file in written:
         image = np.asarray(Image.open(file).convert("RGB"))
         colours = {tuple(colour) for colour in image.reshape(-1, 3).tolist()}
-        assert {(213, 94, 0), (0, 114, 178)} <= colours, file  # by text, by visual prompt
+        assert {(213, 94, 0), (0, 114, 178)} <= colours, file  # text, visual prompt
 
 
-def test_nothing_is_drawn_from_nothing(evidence, tmp_path):
-    evidence.figures, evidence.state = (lambda row: "missing"), (lambda evaluation: "missing")
-    assert draw_plots(PLAN, evidence, tmp_path / "new") == []
+def test_no_plot_is_drawn_without_results(results, tmp_path):
+    results.figures, results.state = (lambda row: "missing"), (lambda evaluation: "missing")
+    assert draw_plots(PLAN, results, tmp_path / "new") == []
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,4 @@
-"""The list of runs behind the tables."""
+"""Reading of experiments/tables.yaml."""
 
 import sys
 from itertools import pairwise
@@ -26,24 +26,24 @@ def toy():
     return read_plan(FILE, "toy")
 
 
-def of(plan, key, name):
+def find_row(plan, key, name):
     (table,) = (table for table in plan.tables if table.key == key)
     (row,) = (row for row in table.rows if row.name == name)
     return row
 
 
-def test_each_file_that_a_run_names_exists(plan):
+def test_config_files_of_all_runs_exist(plan):
     for evaluation in plan.evaluations():
         for config in (*evaluation.configs, *evaluation.training.configs):
             assert (EXPERIMENTS / config).is_file()
 
 
 @pytest.mark.slow
-def test_the_command_line_takes_every_kind_of_run(toy, monkeypatch):
-    """One for each set of overlays and keys; values such as folds are those of the classes."""
+def test_command_line_accepts_every_kind_of_run(toy, monkeypatch):
+    """Resolves one run per combination of overlays and keys, whatever their values."""
     monkeypatch.setattr(sys, "argv", ["clipseg_pl"])
-    asked = [e for e in toy.evaluations() if e != ALIGNMENT]
-    runs = {*asked, *(evaluation.training for evaluation in asked)}
+    evaluations = [e for e in toy.evaluations() if e != ALIGNMENT]
+    runs = {*evaluations, *(evaluation.training for evaluation in evaluations)}
     kinds = {
         (
             type(run),
@@ -58,81 +58,82 @@ def test_the_command_line_takes_every_kind_of_run(toy, monkeypatch):
         assert config["model"]["backbone"]["init_args"]["name"] == "toy"
 
 
-def test_an_equal_run_is_run_once(toy):
-    plain = of(toy, "T9", "CLIPSeg (PC+)")
+def test_equal_runs_of_several_tables_are_listed_once(toy):
+    plain = find_row(toy, "T9", "CLIPSeg (PC+)")
     assert [[len(fold) for fold in seed] for seed in plain.seeds] == [[2], [2], [2]]
-    assert plain.seeds[0][0][0] == of(toy, "T3", "CLIPSeg (PC+)").seeds[0][0][0]
+    assert plain.seeds[0][0][0] == find_row(toy, "T3", "CLIPSeg (PC+)").seeds[0][0][0]
     assert plain.seeds[1][0][0].training.name == "pc_plus+seed=1"
-    wanted = toy.evaluations()
-    assert len(set(wanted)) == len(wanted)
-    trainings = [evaluation.training for evaluation in wanted]
-    runs = sum(one != other for one, other in pairwise(trainings))
-    assert runs == len(set(trainings)) - 1  # those of a training stand together
+    evaluations = toy.evaluations()
+    assert len(set(evaluations)) == len(evaluations)
+    trainings = [evaluation.training for evaluation in evaluations]
+    changes = sum(one != other for one, other in pairwise(trainings))
+    assert changes == len(set(trainings)) - 1  # evaluations are grouped by training
     assert len({training.name for training in trainings}) == len(set(trainings))
 
 
 @pytest.mark.parametrize(
     ("world", "rate", "ending"), [("toy", 0.001, ""), ("paper", 0.0003, "+lr=0.0003")]
 )
-def test_what_a_world_sets_is_neither_set_nor_named_by_a_row(world, rate, ending):
-    row = of(read_plan(FILE, world), "T9", "no CLIP pre-training")
+def test_settings_of_the_world_replace_those_of_a_row(world, rate, ending):
+    row = find_row(read_plan(FILE, world), "T9", "no CLIP pre-training")
     training = row.seeds[0][0][0].training
     assert training.name == f"pc_plus+no_clip_pretraining{ending}"
     options = training.arguments(EXPERIMENTS)
     assert [o for o in options if ".lr=" in o] == [f"--model.optimizer.init_args.lr={rate}"]
 
 
-def test_folds_are_filled_in_where_they_are_named(toy):
-    (seed,) = of(toy, "T6", "CLIPSeg (COCO+N)").seeds
+def test_fold_placeholders_are_filled_in(toy):
+    (seed,) = find_row(toy, "T6", "CLIPSeg (COCO+N)").seeds
     for fold, (evaluation,) in enumerate(seed):
         assert dict(evaluation.settings) == {"data.init_args.fold": fold}
         assert dict(evaluation.training.settings)["data.init_args.fold"] == fold
-    (seed,) = of(toy, "T5", "CLIPSeg (PC+)").seeds
+    (seed,) = find_row(toy, "T5", "CLIPSeg (PC+)").seeds
     names = [evaluation.training.configs[1] for (evaluation,) in seed]
     assert names == [f"data/without_fold_{fold}.yaml" for fold in range(4)]
 
 
-def test_rows_for_one_world_stand_in_that_world_alone(toy):
+def test_rows_of_one_world_are_left_out_of_the_other(toy):
     (sizes,) = (table for table in toy.tables if table.key == "F5")
     assert [row.name for row in sizes.rows] == ["48", "64", "80", "96", "112", "128"]
 
 
-def test_the_papers_figures_stand_below_their_columns(plan):
-    assert of(plan, "T3", "CLIPSeg (PC+)").paper == {"mIoU": 43.4, "IoU_FG": 54.7, "AP": 76.7}
-    assert "visual AP" not in of(plan, "T9", "no CLIP pre-training").paper
-    assert of(plan, "T5", "ViTSeg (PC+)").columns["mIoU"] == "visual/miou@0.2"
+def test_figures_of_the_paper_are_assigned_to_columns(plan):
+    figures = {"mIoU": 43.4, "IoU_FG": 54.7, "AP": 76.7}
+    assert find_row(plan, "T3", "CLIPSeg (PC+)").paper == figures
+    assert "visual AP" not in find_row(plan, "T9", "no CLIP pre-training").paper
+    assert find_row(plan, "T5", "ViTSeg (PC+)").columns["mIoU"] == "visual/miou@0.2"
     for table in plan.tables:
         for row in table.rows:
             assert list(row.columns) == table.columns and row.paper.keys() <= row.columns.keys()
 
 
-def test_claims_compare_rows_that_there_are(plan):
+def test_claims_compare_existing_rows(plan):
     for claim in plan.claims:
         for key, name, column in (claim.left, claim.right):
-            assert column in of(plan, key, name).columns
+            assert column in find_row(plan, key, name).columns
 
 
-def test_all_that_the_alignment_measures_has_a_row(toy):
+def test_every_alignment_result_has_a_row(toy):
     (table,) = (table for table in toy.tables if table.key == "T2")
     assert {row.name for row in table.rows} == {*TABLE_2, *MASKINGS, LARGE}
     assert {row.seeds[0][0][0] for row in table.rows} == {ALIGNMENT}
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "message"),
     [
         (
             ("rows", "CLIPSeg (PC)", "trainings"),
             [],
-            r"row 'CLIPSeg \(PC\)': no key trainings",
+            r"row 'CLIPSeg \(PC\)': unknown key trainings",
         ),
-        (("setings",), {}, "table T3: no key setings; there are benchmarks"),
-        (("columns",), None, "table T3 needs columns"),
-        (("rows", "CLIPSeg (PC)", "training"), None, r"row 'CLIPSeg \(PC\)' needs training"),
-        (("rows", "CLIPSeg (PC)", "paper"), [1] * 6, "6 figures for 5 columns"),
+        (("setings",), {}, "table T3: unknown key setings; expected benchmarks"),
+        (("columns",), None, "table T3: missing key columns"),
+        (("rows", "CLIPSeg (PC)", "training"), None, r"row 'CLIPSeg \(PC\)': missing key training"),
+        (("rows", "CLIPSeg (PC)", "paper"), [1] * 6, "6 figures of the paper for 5 columns"),
     ],
 )
-def test_mistakes_in_the_list_are_named(tmp_path, path, value, said):
+def test_invalid_entry_raises(tmp_path, path, value, message):
     content = yaml.safe_load(FILE.read_text())
     node = content["tables"]["T3"]
     for key in path[:-1]:
@@ -142,5 +143,5 @@ def test_mistakes_in_the_list_are_named(tmp_path, path, value, said):
     else:
         node[path[-1]] = value
     (tmp_path / "tables.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_plan(tmp_path / "tables.yaml", "toy")

@@ -1,4 +1,4 @@
-"""RESULTS.md and the verdicts in it."""
+"""The text of RESULTS.md and the verdicts on claims."""
 
 from types import SimpleNamespace
 
@@ -18,11 +18,11 @@ def plan():
         Row("old", COLUMNS, {}, ()),
     )
     claims = (
-        Claim("It matters", ("T9", "ours", "mIoU"), ("T9", "theirs", "mIoU")),
-        Claim("Nobody knows", ("T9", "ours", "mIoU"), ("T9", "other", "mIoU")),
+        Claim("First claim", ("T9", "ours", "mIoU"), ("T9", "theirs", "mIoU")),
+        Claim("Second claim", ("T9", "ours", "mIoU"), ("T9", "other", "mIoU")),
     )
-    world = World("toy", "the toy world", notes="Mind the steps.")
-    return Plan(world, (Table("T9", "Table 9", "Mind this.", rows),), claims)
+    world = World("toy", "the toy world", notes="Note on the world.")
+    return Plan(world, (Table("T9", "Table 9", "Note on the table.", rows),), claims)
 
 
 FIGURES = {
@@ -34,47 +34,48 @@ FIGURES = {
 
 
 @pytest.fixture
-def evidence(tmp_path):
+def results(tmp_path):
     folder = tmp_path / "results" / "toy"
     folder.mkdir(parents=True)
     (folder / "precision_recall.png").touch()
     return SimpleNamespace(figures=lambda row: FIGURES[row.name], folder=folder)
 
 
-def test_ours_stands_beside_the_papers(evidence):
-    lines = results_page([(plan(), evidence)]).splitlines()
+def test_tables_show_our_figures_next_to_the_papers(results):
+    lines = results_page([(plan(), results)]).splitlines()
     assert "|  | mIoU | AP | paper: mIoU | paper: AP |" in lines
     assert "| ours | 32.0 (30.0 to 34.0) | 51.0 (50.0 to 52.0) | 43.6 |  |" in lines
     assert "| theirs | 11.0 (10.0 to 12.0) | 5.0 (5.0 to 5.0) | 13.1 | 12.6 |" in lines
     assert "| other | not run |  |  |  |" in lines
     assert "| old | stale: run again |  |  |  |" in lines
     assert "![precision recall](results/toy/precision_recall.png)" in lines
-    assert "Mind the steps." in lines and "Mind this." in lines and "`--only T9`" in lines
+    assert "Note on the world." in lines and "Note on the table." in lines
+    assert "`--only T9`" in lines
 
 
-def test_claims_come_with_both_figures(evidence):
-    lines = results_page([(plan(), evidence)]).splitlines()
-    (line,) = (line for line in lines if line.startswith("| It matters"))
+def test_claims_show_both_figures(results):
+    lines = results_page([(plan(), results)]).splitlines()
+    (line,) = (line for line in lines if line.startswith("| First claim"))
     assert line.endswith("| yes |") and "theirs, mIoU: 11.0 (10.0 to 12.0)" in line
-    (line,) = (line for line in lines if line.startswith("| Nobody knows"))
+    (line,) = (line for line in lines if line.startswith("| Second claim"))
     assert line.endswith("| other, mIoU: not run | not run |")
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "share", "said"),
+    ("left", "right", "share", "expected"),
     [
         ([3, 4], [1, 2], 1, "yes"),
         ([3], [2], 1, "yes (one seed)"),
-        ([2, 5], [1, 3], 1, "in the mean, not for every seed"),
+        ([2, 5], [1, 3], 1, "on average, not for every seed"),
         ([1, 2], [3, 4], 1, "no"),
         ([2, 3], [3, 4], 0.4, "yes"),
         ([2], [2], 1, "no"),
         ([], [2], 1, "not run"),
     ],
 )
-def test_verdicts(left, right, share, said):
-    assert _verdict(Claim("x", ("a", "b", "c"), ("a", "b", "c"), share), left, right) == said
+def test_verdict_on_a_claim(left, right, share, expected):
+    assert _verdict(Claim("x", ("a", "b", "c"), ("a", "b", "c"), share), left, right) == expected
 
 
-def test_one_seed_has_no_spread():
+def test_figure_of_one_seed_has_no_range():
     assert figure([12.34]) == "12.3"

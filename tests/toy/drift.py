@@ -1,8 +1,8 @@
-"""What the toy world comes to, in numbers that must not change unnoticed.
+"""Metrics on the toy world that must not change unintentionally.
+
+After an intended change, write them to `golden.json` with
 
     python -m tests.toy.drift
-
-writes them into `golden.json`, for a change that is meant.
 """
 
 import argparse
@@ -31,7 +31,7 @@ STEPS = 12
 
 
 def draw(root: Path) -> None:
-    """Draw the pictures that are measured on."""
+    """Draw the datasets for training and evaluation."""
     for request in (
         phrasecut_request({"train": 40, "val": 20}, 0),
         voc_request({"train": 40, "val": 40}, 0),
@@ -41,27 +41,27 @@ def draw(root: Path) -> None:
 
 
 def evaluate(root: Path, folder: Path) -> dict[str, dict[str, float]]:
-    """The metrics of the shipped decoder, by benchmark."""
-    numbers = {}
+    """Return benchmark -> metrics of the shipped decoder."""
+    metrics = {}
     for name, overlays in BENCHMARKS.items():
         allowed = ("--data.init_args.allow_seen=true",) if overlays else ()
         files = [BASE, *(EXPERIMENTS / overlay for overlay in overlays)]
         _run("validate", root, folder / name, files, f"--ckpt_path={TOY_CHECKPOINT}", *allowed)
-        numbers[name] = results(folder / name)["metrics"]
-    return numbers
+        metrics[name] = results(folder / name)["metrics"]
+    return metrics
 
 
 def train(root: Path, folder: Path) -> dict[str, Any]:
-    """The state after some steps: weights, and the metrics that they reach."""
+    """Train for `STEPS` steps; return the weights and their metrics."""
     size = (f"--trainer.max_steps={STEPS}", "--data.init_args.batch_size=16")
     _run("fit", root, folder, [BASE], *size)
     content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     return {"weights": content["state_dict"], "metrics": results(folder)["metrics"]}
 
 
-def _run(verb: str, root: Path, folder: Path, configs: list[Path], *more: str) -> None:
+def _run(command: str, root: Path, folder: Path, configs: list[Path], *more: str) -> None:
     run(
-        *(verb, *(f"--config={file}" for file in (*configs, EXPERIMENTS / "toy.yaml"))),
+        *(command, *(f"--config={file}" for file in (*configs, EXPERIMENTS / "toy.yaml"))),
         *(f"--data.init_args.root={root}", f"--trainer.default_root_dir={folder}"),
         *("--trainer.precision=32-true", "--trainer.accelerator=cpu"),
         *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
@@ -70,14 +70,14 @@ def _run(verb: str, root: Path, folder: Path, configs: list[Path], *more: str) -
 
 
 def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """All numbers that are kept."""
+    """Return all metrics in `golden.json`."""
     draw(folder / "data")
-    numbers = evaluate(folder / "data", folder)
-    return {**numbers, "fit": train(folder / "data", folder / "fit")["metrics"]}
+    metrics = evaluate(folder / "data", folder)
+    return {**metrics, "fit": train(folder / "data", folder / "fit")["metrics"]}
 
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as place:
-        found = measure(Path(place))
-    GOLDEN.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        metrics = measure(Path(place))
+    GOLDEN.write_text(json.dumps(metrics, indent=1, sort_keys=True) + "\n")

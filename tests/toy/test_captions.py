@@ -34,8 +34,8 @@ def centre(thing):
     return thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
 
 
-def holds(scene, thing, name, attributes, relations):
-    """An independent reading of a phrase: its words against the facts of the scene."""
+def describes(scene, thing, name, attributes, relations):
+    """Whether a phrase describes a thing; independent of the code under test."""
     if name not in NAMES[thing.variant]:
         return False
     for word in attributes:
@@ -44,39 +44,39 @@ def holds(scene, thing, name, attributes, relations):
     for predicate, noun in relations:
         (x, y) = centre(thing)
         (other,) = [centre(t) for t in scene.things if noun in NAMES[t.variant]]
-        way = {
+        distance = {
             "left": other[0] - x,
             "right": x - other[0],
             "above": other[1] - y,
             "below": y - other[1],
         }
-        if way[predicate.split()[0]] <= 0:
+        if distance[predicate.split()[0]] <= 0:
             return False
     return True
 
 
-def test_a_phrase_means_every_thing_that_it_is_true_of_and_no_other(described):
-    seen = 0
+def test_phrase_refers_to_exactly_the_things_it_describes(described):
+    count = 0
     for scene, phrases in described:
         for phrase in phrases:
             if phrase.stuff:
                 assert STUFF[phrase.text] == phrase.stuff
                 assert np.array_equal(phrase.masks(scene)[0], scene.stuff[phrase.stuff])
                 continue
-            meant = [
+            expected = [
                 index
                 for index, thing in enumerate(scene.things)
-                if holds(scene, thing, phrase.name, phrase.attributes, phrase.relations)
+                if describes(scene, thing, phrase.name, phrase.attributes, phrase.relations)
             ]
-            assert list(phrase.things) == meant != [], phrase
+            assert list(phrase.things) == expected != [], phrase
             assert np.array_equal(
-                np.any(phrase.masks(scene), 0), np.any([scene.things[i].mask for i in meant], 0)
+                np.any(phrase.masks(scene), 0), np.any([scene.things[i].mask for i in expected], 0)
             )
-            seen += 1
-    assert seen > 600
+            count += 1
+    assert count > 600
 
 
-def test_the_text_is_built_from_its_structure_as_in_phrasecut(described):
+def test_phrase_text_is_built_from_its_structure_as_in_phrasecut(described):
     for _, phrases in described:
         assert len({phrase.text for phrase in phrases}) == len(phrases)
         for phrase in phrases:
@@ -88,8 +88,8 @@ def test_the_text_is_built_from_its_structure_as_in_phrasecut(described):
             assert phrase.text == text
 
 
-def test_all_manners_of_phrase_occur(described):
-    phrases = [phrase for _, drawn in described for phrase in drawn]
+def test_all_phrase_types_occur(described):
+    phrases = [phrase for _, of_scene in described for phrase in of_scene]
     texts = {phrase.text for phrase in phrases}
     words = {word for text in texts for word in text.split()}
     assert {phrase.type for phrase in phrases} == {"name", "attribute", "relation", "verbose"}
@@ -110,13 +110,13 @@ def test_all_manners_of_phrase_occur(described):
     assert set(COLOUR_WORDS) <= words
 
 
-def test_no_phrase_speaks_of_affordances_attributes_or_parts(described):
+def test_phrases_do_not_mention_affordances_attributes_or_parts(described):
     words = {word for _, phrases in described for phrase in phrases for word in phrase.text.split()}
     assert not words.intersection(AFFORDANCE_WORDS)
 
 
-def test_pretraining_captions_do_and_only_where_true():
-    said = set()
+def test_pretraining_captions_mention_properties_only_where_true():
+    mentioned = set()
     for seed in range(600):
         rng = np.random.default_rng(seed)
         scene = draw_scene(rng, 64, count=1)
@@ -124,32 +124,32 @@ def test_pretraining_captions_do_and_only_where_true():
         for text, kinds in PROPERTIES.items():
             (word,) = set(AFFORDANCE_WORDS).intersection(text.split())
             if word in caption.replace(",", " ").split():
-                said.add(text)
+                mentioned.add(text)
                 assert scene.things[0].kind in kinds, caption
-    assert said == set(PROPERTIES)
+    assert mentioned == set(PROPERTIES)
 
 
 def test_relations_in_scene_captions_are_true():
-    told = set()
+    found = set()
     for seed in range(1500):
         rng = np.random.default_rng(seed)
         scene = draw_scene(rng, (48, 80), count=2, kinds=("dog", "chair"))
         things = {thing.kind: thing for thing in scene.things}
         caption = scene_caption(scene, rng)
-        said = re.search(r"(dog|chair) (left|right|above|below)\b.* (dog|chair)", caption)
-        if said and len(things) == 2:
-            first, predicate, second = said.groups()
-            assert holds(scene, things[first], first, (), [(predicate, second)]), caption
-            told.add((first, predicate))
-    assert len(told) == 8
+        match = re.search(r"(dog|chair) (left|right|above|below)\b.* (dog|chair)", caption)
+        if match and len(things) == 2:
+            first, predicate, second = match.groups()
+            assert describes(scene, things[first], first, (), [(predicate, second)]), caption
+            found.add((first, predicate))
+    assert len(found) == 8
 
 
-def test_scene_captions_name_only_what_is_there():
+def test_scene_captions_mention_only_things_and_stuff_of_the_scene():
     nouns = {name for names in NAMES.values() for name in names if " " not in name} | set(STUFF)
     for seed in range(200):
         rng = np.random.default_rng(seed)
         scene = draw_scene(rng, 64)
         present = {w for t in scene.things for n in NAMES[t.variant] for w in n.split()}
         present |= {name for stuff in scene.stuff for name in STUFF_NAMES[stuff]}
-        said = set(scene_caption(scene, rng).replace(",", " ").replace(".", " ").split())
-        assert said & nouns <= present
+        words = set(scene_caption(scene, rng).replace(",", " ").replace(".", " ").split())
+        assert words & nouns <= present

@@ -1,4 +1,4 @@
-"""The toy world's claims are measured right: on models that know everything, or hear nothing."""
+"""Measurements of experiments/toy_claims.py, on models with known predictions."""
 
 import json
 from types import SimpleNamespace
@@ -16,17 +16,17 @@ def scenes():
     return [draw_scene(np.random.default_rng((5, index)), 64) for index in range(24)]
 
 
-def model(scenes, means):
-    """A segmenter that marks the things of which `means(thing, prompt)` is true."""
+def model(scenes, matches):
+    """Return a segmenter that marks the things for which `matches(thing, prompt)` is true."""
     by_image = {scene.image.tobytes(): scene for scene in scenes}
 
     def segment(image, prompts):
         things = by_image[image.tobytes()].things
-        marked = [
-            np.any([t.mask for t in things if means(t, prompt)] or [things[0].mask * 0], 0)
+        masks = [
+            np.any([t.mask for t in things if matches(t, prompt)] or [things[0].mask * 0], 0)
             for prompt in prompts
         ]
-        return SimpleNamespace(probability=np.array(marked, np.float32))
+        return SimpleNamespace(probability=np.array(masks, np.float32))
 
     return segment
 
@@ -35,15 +35,15 @@ def own_phrase(thing, prompt):
     return prompt == f"{thing.colour} {toy_claims._name(thing)}"
 
 
-def test_who_listens_loses_all_when_asked_for_another(scenes):
-    found = toy_claims.listening(model(scenes, own_phrase), scenes)
-    assert found["own phrase"]["miou@0.3"] > 0.97  # the metric's denominator has one pixel more
+def test_prompt_sensitivity_of_a_perfect_model(scenes):
+    found = toy_claims.prompt_sensitivity(model(scenes, own_phrase), scenes)
+    assert found["own phrase"]["miou@0.3"] > 0.97  # below 1: the union counts one pixel more
     assert found["another's phrase"]["miou@0.3"] == 0
     assert found["own phrase"]["prompts"] == found["another's phrase"]["prompts"] > 20
 
 
-def test_the_deaf_reach_the_floor_with_either_phrase(scenes):
-    found = toy_claims.listening(model(scenes, lambda *_: True), scenes)
+def test_prompt_sensitivity_of_a_model_that_ignores_prompts_is_the_floor(scenes):
+    found = toy_claims.prompt_sensitivity(model(scenes, lambda *_: True), scenes)
     assert len({numbers["miou@0.3"] for numbers in found.values()}) == 1
     shares = [
         thing.mask.sum() / (1 + sum(other.mask.sum() for other in scene.things))
@@ -55,7 +55,7 @@ def test_the_deaf_reach_the_floor_with_either_phrase(scenes):
     assert found["own phrase"]["miou@0.3"] == pytest.approx(np.mean(shares), abs=1e-4)
 
 
-def test_kinds_are_told_apart_by_fold(scenes):
+def test_kinds_are_evaluated_by_fold(scenes):
     def only_others(thing, prompt):
         name = kind_name(thing.kind)
         return prompt == f"a photo of a {name}." and thing.kind not in toy_claims.UNSEEN
@@ -68,43 +68,45 @@ def test_kinds_are_told_apart_by_fold(scenes):
 
 
 def test_properties_follow_the_papers_lists(scenes):
-    asked = {said: prompt for prompt, said in toy_claims.SAID.items()}
-    assert set(toy_claims.SAID) == set(PROPERTIES)
+    prompt_of = {text: prompt for prompt, text in toy_claims.PROMPTS.items()}
+    assert set(toy_claims.PROMPTS) == set(PROPERTIES)
     found = toy_claims.properties(
-        model(scenes, lambda thing, said: thing.kind in PROPERTIES[asked[said]]), scenes
+        model(scenes, lambda thing, text: thing.kind in PROPERTIES[prompt_of[text]]), scenes
     )
-    for said in ("something to sit on", "it can fly", "has wheels"):
-        assert found[said]["miou@0.3"] > 0.97 > found[said]["all things (floor)"]
+    for text in ("something to sit on", "it can fly", "has wheels"):
+        assert found[text]["miou@0.3"] > 0.97 > found[text]["all things (floor)"]
 
 
-def test_a_summary_holds_mean_and_spread():
+def test_summary_has_mean_minimum_and_maximum():
     found = toy_claims.summary([{"a": {"b": 1.0}}, {"a": {"b": 2.0}}, {"a": {"b": 6.0}}])
     assert found == {"a": {"b": {"mean": 3.0, "min": 1.0, "max": 6.0}}}
 
 
-def test_figures_of_a_seed_are_those_of_its_fits_and_of_the_scenes(scenes, tmp_path, monkeypatch):
+def test_measure_collects_metrics_of_runs_and_scenes(scenes, tmp_path, monkeypatch):
     metrics = ("miou@0.3", "miou@best", "ap", "ap_exact")
-    asked = []
+    loaded = []
 
     def fit(name, seed, runs):
         folder = runs / f"{name}-{seed}"
         (folder / "results").mkdir(parents=True)
         numbers = {
-            f"val/{reading}/{m}": len(name) for reading in ("text", "visual") for m in metrics
+            f"val/{prompt_type}/{m}": len(name)
+            for prompt_type in ("text", "visual")
+            for m in metrics
         }
         content = {"metrics": numbers, "seconds": 7.0}
         (folder / "results" / "fit-x.json").write_text(json.dumps(content))
         return folder
 
     def from_checkpoint(file):
-        asked.append(file)
+        loaded.append(file)
         return model(scenes, own_phrase)
 
     monkeypatch.setattr(toy_claims, "fit", fit)
     monkeypatch.setattr(toy_claims, "Segmenter", SimpleNamespace(from_checkpoint=from_checkpoint))
     found = toy_claims.measure(4, tmp_path, scenes)
-    assert asked == [tmp_path / f"{n}-4/checkpoints/last.ckpt" for n in ("toy", "without_fold_0")]
-    assert found["untrained"] == {f"{r}/{m}": 9 for r in ("text", "visual") for m in metrics} | {
+    assert loaded == [tmp_path / f"{n}-4/checkpoints/last.ckpt" for n in ("toy", "without_fold_0")]
+    assert found["untrained"] == {f"{p}/{m}": 9 for p in ("text", "visual") for m in metrics} | {
         "seconds": 7.0
     }
     assert found["listening"]["own phrase"]["miou@0.3"] > 0.97

@@ -1,4 +1,4 @@
-"""Toy VOC2012, COCO2014 and LVIS: what stands in the files is what was drawn."""
+"""Toy VOC2012, COCO2014 and LVIS: the files match the drawn scenes."""
 
 import json
 import pickle
@@ -37,7 +37,7 @@ def labels(file):
 # ---- VOC2012
 
 
-def test_voc_labels_are_those_of_the_scene(world):
+def test_voc_labels_match_the_scene(world):
     folder = world / "VOC2012"
     for index in (0, 7, 39):
         scene = draw_voc(3, "val", index)
@@ -45,29 +45,29 @@ def test_voc_labels_are_those_of_the_scene(world):
         found = labels(folder / "SegmentationClass" / f"{name}.png")
         assert np.array_equal(found, voc_labels(scene))
         assert np.array_equal(found, labels(folder / "SegmentationClassAug" / f"{name}.png"))
-        sure = found != 255
+        valid = found != 255
         for thing in scene.things:
-            inside = found[thing.mask & sure]
+            inside = found[thing.mask & valid]
             assert (inside == 1 + KINDS.index(thing.kind)).all()
-        nothing = ~np.any([thing.mask for thing in scene.things], 0)
-        assert (found[nothing & sure] == 0).all() and (~sure).mean() < 0.15
+        background = ~np.any([thing.mask for thing in scene.things], 0)
+        assert (found[background & valid] == 0).all() and (~valid).mean() < 0.15
         photo = np.array(Image.open(folder / "JPEGImages" / f"{name}.jpg"), int)
         assert np.abs(photo - scene.image).mean() < 6  # JPEG
 
 
-def test_voc_masks_have_the_modes_of_the_published_ones(world):
+def test_voc_masks_have_the_published_modes(world):
     (first, *_) = sorted((world / "VOC2012" / "SegmentationClass").iterdir())
     published = Image.open(first)
     assert published.mode == "P"
     palette = np.array(published.getpalette()).reshape(-1, 3)
-    # facts of the development kit: aeroplane dark red, bicycle dark green, tvmonitor, the border
+    # from VOC's development kit: background, aeroplane, bicycle, tvmonitor, border
     assert palette[[0, 1, 2, 20, 255]].tolist() == [
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [0, 64, 128], [224, 224, 192],
     ]  # fmt: skip
     assert Image.open(world / "VOC2012" / "SegmentationClassAug" / first.name).mode == "L"
 
 
-def test_voc_lists_name_what_is_there(world):
+def test_voc_lists_contain_existing_files(world):
     folder, lists = world / "VOC2012", world / "lists"
     sets = folder / "ImageSets" / "Segmentation"
     train, val = lines(sets / "train.txt"), lines(sets / "val.txt")
@@ -82,7 +82,7 @@ def test_voc_lists_name_what_is_there(world):
         assert all((folder / mask).is_file() for _, mask in rows)
 
 
-def test_hsnets_lists_follow_the_rule_of_2048_pixels(world):
+def test_hsnet_lists_contain_images_with_2048_pixels_of_a_class(world):
     folder = world / "VOC2012"
     for part, split in (("trn", "train"), ("val", "val")):
         for fold in range(4):
@@ -94,19 +94,21 @@ def test_hsnets_lists_follow_the_rule_of_2048_pixels(world):
                         expected.add(f"{name}__{label:02d}")
             rows = lines(world / "lists" / "hsnet" / "pascal" / part / f"fold{fold}.txt")
             assert len(rows) == len(set(rows)) and set(rows) == expected
-            for label in range(5 * fold + 1, 5 * fold + 6):  # a query and a support of each class
+            for label in range(5 * fold + 1, 5 * fold + 6):  # a query and a support per class
                 assert sum(row.endswith(f"__{label:02d}") for row in rows) >= 2
 
 
 # ---- COCO-20i
 
 
-class NothingButData(pickle.Unpickler):
+class PlainUnpickler(pickle.Unpickler):
+    """Unpickler that accepts no classes or functions."""
+
     def find_class(self, module, name):
         raise pickle.UnpicklingError(f"{module}.{name}")
 
 
-def test_coco_masks_are_those_of_the_scene(world):
+def test_coco_masks_match_the_scene(world):
     for split, first in (("train", 1), ("val", 41)):
         scene = draw_coco(3, split, 5)
         name = f"COCO_{split}2014_{first + 5:012d}"
@@ -119,13 +121,13 @@ def test_coco_masks_are_those_of_the_scene(world):
 
 
 @pytest.mark.parametrize("part", ["trn", "val"])
-def test_coco_folds_name_the_images_of_each_class(world, part):
+def test_coco_folds_list_the_images_of_each_class(world, part):
     split = "train" if part == "trn" else "val"
     masks = world / "COCO2014" / "annotations" / f"{split}2014"
     shown = {file.stem: set(np.unique(labels(file)).tolist()) for file in sorted(masks.iterdir())}
     for fold in range(4):
         with (world / "splits" / "coco" / part / f"fold{fold}.pkl").open("rb") as file:
-            listed = NothingButData(file).load()
+            listed = PlainUnpickler(file).load()
         assert list(listed) == list(range(80))
         held_out = {place for place in range(80) if place % 4 == fold}
         classes = held_out if part == "val" else set(range(80)) - held_out
@@ -143,7 +145,7 @@ def test_coco_folds_name_the_images_of_each_class(world, part):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
-def test_lvis_outlines_are_the_things(world, capsys):
+def test_lvis_polygons_match_the_things(world, capsys):
     annotated = COCO(str(world / "LVIS" / "lvis_v1_val.json"))
     kind_of = {category.id: kind for kind, category in LVIS_CATEGORIES.items()}
     for index, image in enumerate(annotated.loadImgs(annotated.getImgIds())[:12]):
@@ -159,7 +161,7 @@ def test_lvis_outlines_are_the_things(world, capsys):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_lvis_has_the_keys_of_v1_and_its_photos(world, split):
+def test_lvis_has_the_keys_of_v1_and_all_photos(world, split):
     content = json.loads((world / "LVIS" / f"lvis_v1_{split}.json").read_text())
     assert set(content) == {"info", "licenses", "categories", "images", "annotations"}
     for image in content["images"]:
@@ -174,14 +176,14 @@ def test_lvis_has_the_keys_of_v1_and_its_photos(world, split):
     assert folders == ({"train2017"} if split == "train" else {"train2017", "val2017"})
 
 
-# ---- beside real samples
+# ---- compared with real samples
 
 
-def test_categories_and_keys_are_lvis_own(world, real_data):
+def test_lvis_categories_and_keys_match_the_published_ones(world, real_data):
     ours = json.loads((world / "LVIS" / "lvis_v1_val.json").read_text())
     theirs = json.loads((real_data / "lvis_mini" / "lvis_val_100.json").read_text())
     assert set(ours) == set(theirs)
-    # v0.5, which the sample is of, names the file as well
+    # the sample is from v0.5, which also has file names
     assert set(ours["images"][0]) == set(theirs["images"][0]) - {"file_name"}
     for part in ("annotations", "categories"):
         assert set(ours[part][0]) == set(theirs[part][0])
@@ -201,7 +203,7 @@ def test_categories_and_keys_are_lvis_own(world, real_data):
         ("coco20i_mini", "COCO2014", "splits", "*.pkl"),
     ],
 )
-def test_folders_and_lists_are_where_the_real_ones_are(
+def test_folders_and_lists_have_the_paths_of_the_real_ones(
     world, real_data, mini, dataset, lists, pattern
 ):
     def found(root, wanted):
@@ -212,7 +214,7 @@ def test_folders_and_lists_are_where_the_real_ones_are(
         assert found(world, wanted) == found(real_data / mini, wanted) != set()
 
 
-# ---- all
+# ---- all datasets
 
 
 def contents(folder):
@@ -224,7 +226,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("name", list(REQUESTS))
-def test_equal_seeds_write_equal_files_and_others_do_not(name, tmp_path):
+def test_files_depend_on_the_seed(name, tmp_path):
     counts = {"train": 2, "val": 1}
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         build_folders(tmp_path / folder, REQUESTS[name](counts, seed), progress=False)
@@ -236,7 +238,7 @@ def test_equal_seeds_write_equal_files_and_others_do_not(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", list(REQUESTS))
-def test_real_data_is_never_touched(name, tmp_path):
+def test_build_folders_never_touches_real_data(name, tmp_path):
     (tmp_path / name).mkdir()
     with pytest.raises(FileExistsError, match="did not write"):
         build_folders(tmp_path, REQUESTS[name](COUNTS, 0), progress=False)

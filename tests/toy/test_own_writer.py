@@ -1,4 +1,4 @@
-"""Toy photos of one's own: what stands in the tables is what was drawn."""
+"""Toy custom dataset: the tables match the drawn scenes."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def by_kind(scene):
 @pytest.mark.parametrize(
     ("table", "drawn"), [("phrases.csv", properties), ("classes.jsonl", by_kind)]
 )
-def test_tables_say_what_was_drawn(folder, table, drawn):
+def test_tables_match_the_scenes(folder, table, drawn):
     source = ImageFolder(read_table(folder / table, folder, folder))
     found = {}
     for task in range(len(source)):
@@ -44,7 +44,7 @@ def test_tables_say_what_was_drawn(folder, table, drawn):
     assert all(np.array_equal(found[key], mask) for key, mask in expected.items())
 
 
-def test_properties_are_sentences_about_the_kinds_that_have_them(folder):
+def test_properties_cover_the_kinds_that_have_them(folder):
     for index in range(COUNT):
         scene = draw_own(3, index)
         wheeled = [thing.mask for thing in scene.things if thing.kind in ("car", "bus", "bicycle")]
@@ -53,6 +53,6 @@ def test_properties_are_sentences_about_the_kinds_that_have_them(folder):
         assert all(phrase.startswith("something ") for phrase in properties(scene))
 
 
-def test_there_is_one_split():
-    with pytest.raises(ValueError, match=r"no such splits: \['train'\]; own has all"):
+def test_unknown_split_raises():
+    with pytest.raises(ValueError, match=r"unknown splits \['train'\]: own has all"):
         own_request({"train": 3}, 0)

@@ -28,7 +28,7 @@ KEYS = {
 
 
 def fill_as_phrasecut(polygons, shape):
-    """The official evaluator's rasteriser."""
+    """Rasterise polygons as PhraseCut's official evaluation does."""
     mask = np.zeros(shape, bool)
     for polygon in polygons:
         canvas = Image.new("L", shape[::-1])
@@ -87,7 +87,7 @@ def test_vocabulary_counts_are_sorted(folder):
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 @pytest.mark.parametrize("fill", [fill_as_phrasecut, fill_as_coco])
-def test_polygons_are_faithful_under_both_rasterisers(fill):
+def test_polygons_reproduce_masks_with_both_rasterizers(fill):
     for seed in range(40):
         rng = np.random.default_rng(seed)
         scene = draw_scene(
@@ -101,7 +101,7 @@ def test_polygons_are_faithful_under_both_rasterisers(fill):
                 assert (filled & mask).sum() > 0.95 * (filled | mask).sum(), phrase
 
 
-def test_a_mask_with_holes_and_specks_comes_back_exactly():
+def test_polygons_reproduce_a_mask_with_holes_and_specks_exactly():
     mask = np.zeros((40, 50), bool)
     mask[3:30, 3:40] = True
     mask[8:12, 8:14] = mask[20:25, 10:30] = False
@@ -117,14 +117,14 @@ def read_all(folder):
     }
 
 
-def test_equal_seeds_write_equal_files_and_others_do_not(folder, tmp_path):
+def test_files_depend_on_the_seed(folder, tmp_path):
     again = build_folders(tmp_path / "a", phrasecut_request(SCENES, 7, SIZE), progress=False)
     other = build_folders(tmp_path / "b", phrasecut_request(SCENES, 8, SIZE), progress=False)
     assert read_all(again) == read_all(folder)
     assert (other / "images/1.jpg").read_bytes() != (folder / "images/1.jpg").read_bytes()
 
 
-def test_a_world_that_is_there_is_used_and_another_is_refused(folder):
+def test_build_folders_reuses_an_equal_world_and_rejects_another(folder):
     before = (folder / "refer_train.json").stat().st_mtime_ns
     same = phrasecut_request(SCENES, 7, SIZE)
     assert build_folders(folder.parent, same, progress=False) == folder
@@ -133,7 +133,7 @@ def test_a_world_that_is_there_is_used_and_another_is_refused(folder):
         build_folders(folder.parent, phrasecut_request(SCENES, 7, 64), progress=False)
 
 
-def test_real_data_is_never_touched(tmp_path):
+def test_build_folders_never_touches_real_data(tmp_path):
     (tmp_path / "VGPhraseCut_v0").mkdir()
     with pytest.raises(FileExistsError, match="did not write"):
         build_folders(tmp_path, phrasecut_request(SCENES, 0), progress=False)
@@ -141,7 +141,7 @@ def test_real_data_is_never_touched(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_may_race(tmp_path):
+def test_two_processes_may_build_at_once(tmp_path):
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         request = phrasecut_request({"train": 20}, 0, 64)
         jobs = [pool.submit(build_folders, tmp_path, request, False) for _ in range(2)]
@@ -150,7 +150,7 @@ def test_two_processes_may_race(tmp_path):
     assert [path.name for path in tmp_path.glob("[!.]*")] == ["VGPhraseCut_v0"]
 
 
-def test_an_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
+def test_interrupted_build_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("datamodules.toy.writers.phrasecut._tasks", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build_folders(tmp_path, phrasecut_request(SCENES, 0, 64), progress=False)

@@ -10,8 +10,8 @@ from datamodules.toy.language.sentences import all_words
 from datamodules.toy.language.vocabulary import (
     UNKNOWN_ROW,
     ToyTokenizer,
-    kept_tokens,
     toy_vocabulary,
+    used_tokens,
 )
 from datamodules.toy.pretraining.clip import CLIPPretraining
 from datamodules.toy.pretraining.loop import CLIPSettings
@@ -40,7 +40,7 @@ def settings(tmp_path):
     )
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
+def test_resumed_run_equals_an_uninterrupted_one(settings, tmp_path):
     whole = CLIPPretraining(settings)
     whole.fit()
     parts = replace(settings, out=tmp_path / "parts")
@@ -53,7 +53,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
             assert torch.equal(value, other.state_dict()[key]), key
 
 
-def test_rescaling_scales_tokens_and_embeddings_and_nothing_else(settings):
+def test_rescaled_multiplies_only_tokens_and_embeddings(settings):
     model = CLIPPretraining(settings).average.eval()
     images, stream = torch.rand(2, 3, 32, 32), []
     for block in model.visual.transformer.resblocks:
@@ -68,7 +68,7 @@ def test_rescaling_scales_tokens_and_embeddings_and_nothing_else(settings):
         assert torch.allclose(scaled, 4 * tokens, rtol=1e-3, atol=1e-3)
 
 
-def test_the_export_is_a_plain_open_clip_model(settings):
+def test_export_is_a_plain_open_clip_model(settings):
     run = CLIPPretraining(settings)
     run.fit()
     folder = settings.out / "export"
@@ -86,20 +86,20 @@ def test_the_export_is_a_plain_open_clip_model(settings):
     )
 
 
-def test_a_finished_folder_is_not_overwritten(settings):
+def test_existing_checkpoint_is_not_overwritten(settings):
     CLIPPretraining(settings).fit(until=1)
     with pytest.raises(FileExistsError, match="--resume"):
         CLIPPretraining(settings)
 
 
 @pytest.mark.slow
-def test_a_run_is_gone_on_with_as_it_was_begun(settings, tmp_path):
-    with pytest.raises(FileNotFoundError, match="leave out --resume"):
+def test_resume_needs_a_checkpoint_with_the_same_settings(settings, tmp_path):
+    with pytest.raises(FileNotFoundError, match="omit --resume"):
         CLIPPretraining(settings, resume=True)
     assert not settings.out.exists()
     CLIPPretraining(settings).fit(until=2)
     log = settings.out / "log.jsonl"
-    log.write_text(log.read_text() + '{"step": 4}\n')  # written just before it was stopped
+    log.write_text(log.read_text() + '{"step": 4}\n')  # written just before an interruption
     with pytest.raises(ValueError, match="was made with batch_size 8, seed 0"):
         CLIPPretraining(replace(settings, batch_size=4, seed=1), resume=True)
     CLIPPretraining(replace(settings, every=1), resume=True).fit()
@@ -107,12 +107,12 @@ def test_a_run_is_gone_on_with_as_it_was_begun(settings, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"minutes": 0.0, "steps": 0}, {"batch_size": 0}, {"every": 0}])
-def test_budgets_of_nothing_are_refused(settings, wrong):
+def test_settings_must_be_positive(settings, wrong):
     with pytest.raises(ValueError, match=r"minutes or steps|batch_size"):
         replace(settings, **wrong)
 
 
-def test_batches_depend_on_seed_and_step_alone():
+def test_batches_depend_only_on_seed_and_step():
     ids = toy_vocabulary()
     first, second, other = (CaptionedScenes(seed, 10, 8, 64, ids, 24) for seed in (0, 0, 1))
     for images, rows in (first[4], second[4]):
@@ -124,16 +124,16 @@ def test_batches_depend_on_seed_and_step_alone():
     assert not torch.equal(first[4][0], other[4][0])
 
 
-def test_every_caption_is_in_the_vocabulary_and_fits():
+def test_vocabulary_and_context_length_cover_every_caption():
     _, rows = CaptionedScenes(3, 1, 400, 32, toy_vocabulary(), 24, unknown=0.0)[0]
     assert all((row[: row.argmax()] != UNKNOWN_ROW).all() for row in rows)
     assert (rows.max(1).values == len(toy_vocabulary()) - 1).all(), (
-        "the end of text has the greatest row"
+        "the end of text must have the highest row"
     )
     assert (rows[:, -1] == 0).float().mean() > 0.99
 
 
-def test_other_words_map_to_the_unknown_row():
-    tokenize = ToyTokenizer(kept_tokens(all_words()), 8)
+def test_unknown_words_map_to_the_unknown_row():
+    tokenize = ToyTokenizer(used_tokens(all_words()), 8)
     rows = tokenize(["a zebra dog"])[0].tolist()
     assert UNKNOWN_ROW in rows and rows[1] == tokenize(["a"])[0, 1] and rows[-1] == 0

@@ -1,4 +1,4 @@
-"""Pre-training of the toy ViT, and what the shipped one knows."""
+"""Pre-training of the toy ViT, and the accuracy of the shipped one."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ def settings(tmp_path):
     )
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
+def test_resumed_run_equals_an_uninterrupted_one(settings, tmp_path):
     whole = ViTPretraining(settings)
     whole.fit()
     parts = replace(settings, out=tmp_path / "parts")
@@ -45,7 +45,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(settings, tmp_path):
             assert torch.equal(value, other.state_dict()[key]), key
 
 
-def test_batches_depend_on_seed_and_step_alone():
+def test_batches_depend_only_on_seed_and_step():
     first, second, other = (LabelledThings(seed, 8, 64) for seed in (0, 0, 1))
     for images, kinds in (first[4], second[4]):
         assert images.shape == (8, 3, 64, 64) and images.dtype == torch.uint8
@@ -55,7 +55,7 @@ def test_batches_depend_on_seed_and_step_alone():
     assert not torch.equal(first[4][0], other[4][0])
 
 
-def test_the_export_is_the_averaged_vit_with_another_scale_of_its_stream(settings):
+def test_export_is_the_averaged_vit_with_a_rescaled_stream(settings):
     run = ViTPretraining(settings)
     run.fit()
     folder = settings.out / "export"
@@ -75,7 +75,7 @@ def test_the_export_is_the_averaged_vit_with_another_scale_of_its_stream(setting
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_the_shipped_vit_knows_the_kinds_and_its_stream_suits_a_decoder():
+def test_shipped_vit_classifies_kinds_and_has_the_intended_scale():
     pictures, things = single_things(held_out(1), 64, 200)
     backbone = ViTBackbone("toy")
     classifier = load_file(find_file("toy_vit"))

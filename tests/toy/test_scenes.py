@@ -15,7 +15,7 @@ def test_equal_generators_draw_equal_scenes(size):
     assert not np.array_equal(first.image, other.image)
 
 
-def test_global_random_state_is_neither_read_nor_changed():
+def test_global_random_state_is_neither_used_nor_changed():
     np.random.seed(0)
     before = draw_scene(np.random.default_rng(5), 64).image
     np.random.seed(1)
@@ -24,7 +24,7 @@ def test_global_random_state_is_neither_read_nor_changed():
     assert np.array_equal(state, np.random.get_state()[1])
 
 
-def test_masks_tile_the_picture_exactly():
+def test_masks_partition_the_image():
     for seed in range(40):
         scene = draw_scene(np.random.default_rng(seed), (56, 72))
         masks = [thing.mask for thing in scene.things] + list(scene.stuff.values())
@@ -34,8 +34,8 @@ def test_masks_tile_the_picture_exactly():
         assert set(scene.stuff) <= set(STUFF)
 
 
-def test_a_mask_covers_what_the_thing_changed():
-    """Against a thing drawn last, the rest of the picture is what it would have been."""
+def test_mask_covers_the_pixels_changed_by_the_thing():
+    """Compares a scene with one thing to the same scene without it."""
     for seed in range(20):
         empty = draw_scene(np.random.default_rng(seed), 64, count=0)
         one = draw_scene(np.random.default_rng(seed), 64, count=1)
@@ -58,20 +58,20 @@ def test_boxes_bound_the_visible_part():
             assert thing.mask[y].any() and thing.mask[y + height - 1].any()
 
 
-def test_one_to_six_things_about_three_on_average():
+def test_scenes_have_one_to_six_things_and_three_on_average():
     counts = [len(draw_scene(np.random.default_rng(seed), 64).things) for seed in range(300)]
     assert set(counts) == {1, 2, 3, 4, 5, 6}
     assert 2.7 < np.mean(counts) < 3.4
 
 
 @pytest.mark.parametrize("size", [31, (64, 31), (31, 64), 0])
-def test_pictures_too_small_to_draw_in_are_refused(size):
+def test_draw_scene_rejects_small_sizes(size):
     with pytest.raises(ValueError, match="at least 32"):
         draw_scene(np.random.default_rng(0), size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_drawn_in_the_colour_that_it_is_named(kind):
+def test_every_kind_is_drawn_in_the_given_colour(kind):
     assert set(VARIANTS) == set(KINDS)
     drawn = (
         draw_scene(

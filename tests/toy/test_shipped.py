@@ -1,4 +1,4 @@
-"""The toy weights that come with the package fit the code that made them, and know the world."""
+"""The shipped toy weights match the code that made them, and segment the toy world."""
 
 import json
 from pathlib import Path
@@ -22,25 +22,25 @@ from datamodules.toy.scenes.scene import draw_scene
 FOLDER = Path(clipseg_pl.weights.__file__).parent / "toy"
 
 
-def test_the_vocabulary_is_that_of_the_words():
+def test_vocabulary_matches_the_words():
     assert json.loads((FOLDER / "toy_vocabulary.json").read_text()) == toy_vocabulary()
 
 
-def test_the_architecture_is_that_of_the_settings():
+def test_architecture_matches_the_settings():
     text = {**CLIP_ARCHITECTURE["text_cfg"], "vocab_size": len(toy_vocabulary())}
     assert json.loads((FOLDER / "toy.json").read_text()) == {**CLIP_ARCHITECTURE, "text_cfg": text}
 
 
-def test_the_decoder_is_loaded_by_the_class_paths_in_its_checkpoint():
-    described = read_checkpoint(TOY_CHECKPOINT)["hyper_parameters"]
+def test_decoder_is_loaded_by_the_class_paths_in_its_checkpoint():
+    settings = read_checkpoint(TOY_CHECKPOINT)["hyper_parameters"]
     model = load_model(TOY).model
-    assert described["backbone"]["class_path"] == "clipseg_pl.models.clip_backbone.CLIPBackbone"
+    assert settings["backbone"]["class_path"] == "clipseg_pl.models.clip_backbone.CLIPBackbone"
     assert type(model.backbone).__name__ == "CLIPBackbone"
-    assert described["decoder"]["class_path"] == "clipseg_pl.models.decoder.FiLMDecoder"
+    assert settings["decoder"]["class_path"] == "clipseg_pl.models.decoder.FiLMDecoder"
     assert type(model.decoder).__name__ == "FiLMDecoder"
 
 
-def test_pictures_and_texts_are_read_as_in_pre_training():
+def test_normalisation_and_tokenizer_match_pre_training():
     assert (MEAN, STD) == (IMAGENET_MEAN, IMAGENET_STD)
     length = CLIP_ARCHITECTURE["text_cfg"]["context_length"]
     texts = [*all_words(), "a zebra", "dog " * length, ""]
@@ -53,14 +53,14 @@ def iou(probability, mask):
     return (found & mask).sum() / (found | mask).sum()
 
 
-def test_the_decoder_finds_what_it_is_asked_for():
+def test_decoder_segments_text_prompts():
     segmenter, own, others = Segmenter.from_checkpoint(TOY), [], []
     for index in range(20):
         scene = draw_scene(np.random.default_rng((0x5817, index)), 128)
         masks = [thing.mask for thing in scene.things]
         phrases = [f"{thing.colour} {NAMES[thing.variant][0]}" for thing in scene.things]
         if len(set(phrases)) < max(2, len(phrases)):
-            continue  # every phrase must mean one thing
+            continue  # every phrase must refer to a single thing
         answers = segmenter(scene.image, phrases).probability
         own += map(iou, answers, masks)
         others += map(iou, np.roll(answers, 1, 0), masks)
@@ -69,8 +69,8 @@ def test_the_decoder_finds_what_it_is_asked_for():
     assert np.mean(own) > np.mean(others) + 0.2
 
 
-def test_the_decoder_finds_what_it_is_shown():
-    """By a thing of the same kind and colour in another scene, by its mask or its box."""
+def test_decoder_segments_visual_prompts():
+    """Support: a thing of the same kind and colour in another scene, by its mask or its box."""
     segmenter, own, others = Segmenter.from_checkpoint(TOY), [], []
     shown, other = {}, None
     for index in range(300):
@@ -93,16 +93,16 @@ def test_the_decoder_finds_what_it_is_shown():
     assert np.mean(own) > np.mean(others) + 0.2
 
 
-def test_its_cut_tells_things_in_a_scene_from_others():
-    segmenter = Segmenter.from_checkpoint(TOY, absent_cut="kept")
-    found, refused = [], []
+def test_stored_cut_separates_present_from_absent_things():
+    segmenter = Segmenter.from_checkpoint(TOY, absent_cut="stored")
+    accepted, rejected = [], []
     for index in range(20):
         scene = draw_scene(np.random.default_rng((0xC07, index)), 128)
         drawn = sorted({thing.variant for thing in scene.things})
         others = [variant for variant in NAMES if variant not in drawn][index % 4 :: 4]
-        asked = [NAMES[variant][0] for variant in (*drawn, *others)]
-        absent = segmenter(scene.image, asked).absent
-        found += (~absent[: len(drawn)]).tolist()
-        refused += absent[len(drawn) :].tolist()
-    assert len(found) > 40 and len(refused) > 40
-    assert np.mean(found) > 0.6 and np.mean(refused) > 0.6, (np.mean(found), np.mean(refused))
+        prompts = [NAMES[variant][0] for variant in (*drawn, *others)]
+        absent = segmenter(scene.image, prompts).absent
+        accepted += (~absent[: len(drawn)]).tolist()
+        rejected += absent[len(drawn) :].tolist()
+    assert len(accepted) > 40 and len(rejected) > 40
+    assert np.mean(accepted) > 0.6 and np.mean(rejected) > 0.6

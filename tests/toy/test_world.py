@@ -1,4 +1,4 @@
-"""All toy datasets at once, by the function and by the verb."""
+"""All toy datasets at once, written by the function and by the command."""
 
 import json
 import subprocess
@@ -19,11 +19,11 @@ PARTS = {"VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS", "ow
 
 @pytest.fixture
 def small(monkeypatch):
-    """Worlds of a few pictures a split."""
-    monkeypatch.setattr("datamodules.toy.world._LEAST", SMALL)
+    """Allow worlds with one or two images per split."""
+    monkeypatch.setattr("datamodules.toy.world._MIN_IMAGES", SMALL)
 
 
-def test_counts_are_in_proportion_and_never_tiny():
+def test_scaled_counts_are_in_proportion_with_a_minimum():
     assert scaled(2000) == SCENES
     assert scaled(4000)["COCO2014"] == {"train": 600, "val": 400}
     assert scaled(1) == {
@@ -33,15 +33,15 @@ def test_counts_are_in_proportion_and_never_tiny():
         "LVIS": {"train": 40, "val": 40},
         "own": {"all": 40},
     }
-    with pytest.raises(ValueError, match="at least 1 scene, not 0"):
+    with pytest.raises(ValueError, match="at least 1, got 0"):
         scaled(0)
 
 
-def test_the_cache_carries_the_version():
+def test_cache_folder_has_the_version_in_its_name():
     assert toy_root().name == f"toy_world_{WORLD}"
 
 
-def test_all_datasets_are_written_once(tmp_path, small):
+def test_write_toy_world_writes_all_datasets_once(tmp_path, small):
     written = write_toy_world(tmp_path, scenes=3, seed=5, progress=False)
     assert {path.name for path in tmp_path.glob("[!.]*")} == PARTS
     assert {path.name: count for path, count in written.items()} == {
@@ -58,7 +58,7 @@ def test_all_datasets_are_written_once(tmp_path, small):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_the_verb_writes_and_says_what_comes_next(tmp_path, small, capsys):
+def test_toy_command_writes_and_prints_the_next_command(tmp_path, small, capsys):
     root = tmp_path / "my data"
     toy.main(["--root", str(root), "--scenes", "2", "--seed", "4"])
     out = capsys.readouterr().out
@@ -69,46 +69,46 @@ def test_the_verb_writes_and_says_what_comes_next(tmp_path, small, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "answer"),
+    ("options", "message"),
     [
-        (["--scenes", "0"], "at least 1 scene, not 0"),
-        (["--scenes", "-3"], "at least 1 scene, not -3"),
-        (["--seed", "-1"], "0 or more, not -1"),
+        (["--scenes", "0"], "scenes must be at least 1, got 0"),
+        (["--scenes", "-3"], "scenes must be at least 1, got -3"),
+        (["--seed", "-1"], "seed must be at least 0, got -1"),
     ],
 )
-def test_bad_numbers_are_one_line(tmp_path, change, answer):
+def test_toy_command_reports_invalid_numbers_in_one_line(tmp_path, options, message):
     with pytest.raises(SystemExit) as stopped:
-        toy.main(["--root", str(tmp_path / "new"), *change])
-    assert answer in str(stopped.value) and "\n" not in str(stopped.value)
+        toy.main(["--root", str(tmp_path / "new"), *options])
+    assert message in str(stopped.value) and "\n" not in str(stopped.value)
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("name", sorted(PARTS))
-def test_the_verb_refuses_foreign_data_before_it_draws(tmp_path, small, name):
+def test_toy_command_rejects_foreign_data_before_drawing(tmp_path, small, name):
     (tmp_path / name).mkdir()
     with pytest.raises(SystemExit) as stopped:
         toy.main(["--root", str(tmp_path), "--scenes", "2"])
-    assert f"{tmp_path / name} holds data that the toy world did not write" in str(stopped.value)
+    assert f"{tmp_path / name} contains data that the toy world did not write" in str(stopped.value)
     assert "\n" not in str(stopped.value)
     assert [path.name for path in tmp_path.rglob("*")] == [name]
 
 
-def test_another_world_in_one_folder_is_refused_before_it_draws(tmp_path, small):
+def test_write_toy_world_rejects_a_different_world_before_drawing(tmp_path, small):
     build_folders(tmp_path, lvis_request({"train": 1}, 0), progress=False)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(FileExistsError, match="LVIS holds a toy world of"):
+    with pytest.raises(FileExistsError, match="LVIS contains a toy world of"):
         write_toy_world(tmp_path, scenes=2, progress=False)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_root_that_is_a_file_is_refused(tmp_path):
+def test_toy_command_rejects_a_file_as_root(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match="clipseg_pl: "):
         toy.main(["--root", str(tmp_path / "file")])
 
 
 @pytest.mark.slow
-def test_help_is_there_and_light():
+def test_toy_help_does_not_import_torch_or_opencv():
     code = (
         "import sys; sys.argv[1:] = ['toy', '--help']\n"
         "from clipseg_pl.__main__ import main\n"
@@ -120,7 +120,7 @@ def test_help_is_there_and_light():
     assert "example: python -m clipseg_pl toy --root" in " ".join(done.stdout.split())
 
 
-def test_a_datamodule_reads_it(tmp_path, small):
+def test_datamodule_reads_the_toy_world(tmp_path, small):
     write_toy_world(tmp_path, scenes=3, progress=False)
     data = PhraseCutDataModule(str(tmp_path), image_size=64, batch_size=2, num_workers=0)
     data.setup("fit")
@@ -131,18 +131,18 @@ def test_a_datamodule_reads_it(tmp_path, small):
 
 @pytest.mark.parametrize("first_use", ["prepare_data", "setup"])
 def test_root_toy_is_written_on_first_use(monkeypatch, tmp_path, first_use):
-    asked = []
+    roots = []
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
-    monkeypatch.setattr("datamodules.base.write_toy_world", lambda root: asked.append(root))
+    monkeypatch.setattr("datamodules.base.write_toy_world", lambda root: roots.append(root))
     monkeypatch.setattr(PhraseCutDataModule, "build", lambda *_: ["a sample"])
     data = PhraseCutDataModule("toy")
     data.prepare_data() if first_use == "prepare_data" else data.setup("fit")
-    assert asked == [toy_root()] and tmp_path in asked[0].parents
+    assert roots == [toy_root()] and tmp_path in roots[0].parents
     PhraseCutDataModule(str(tmp_path)).prepare_data()
-    assert len(asked) == 1
+    assert len(roots) == 1
 
 
-def test_held_out_scenes_show_three_things_or_more_on_average():
+def test_val_and_test_scenes_have_at_least_three_things_on_average():
     counts = SCENES["PhraseCut"]
     for split in ("val", "test"):
         scenes = [draw_phrasecut(0, split, index, (128, 128))[0] for index in range(counts[split])]

@@ -1,4 +1,4 @@
-"""Two or three processes do what one does."""
+"""Evaluation and training on several processes equal those on one."""
 
 import re
 
@@ -12,13 +12,13 @@ from datamodules.samplers import TrainingSampler
 from tests.command import EXPERIMENTS, arguments, attempt, launch, results, run
 
 TWO, THREE = (("--trainer.strategy=ddp", f"--trainer.devices={count}") for count in (2, 3))
-ROUNDING = 1e-12  # of sums of float64, which are added in another order
+ROUNDING = 1e-12  # float64 sums in a different order
 BENCHMARKS = sorted((EXPERIMENTS / "benchmarks").glob("*.yaml"))
 OWN = EXPERIMENTS / "data" / "image_folder.yaml"
 
 
 def validation(overlay, miniature, decoder_file, folder, batch_size):
-    """A command, and what one process counts by it; kept in `folder`/one.pt."""
+    """Run `validate` on one process and save its counts as `folder`/one.pt; return the command."""
     more = [f"--data.init_args.batch_size={batch_size}", f"--model.init_decoder={decoder_file}"]
     if overlay and overlay.stem.startswith(("pascal", "coco", "lvis")):
         more.append("--data.init_args.allow_seen=true")
@@ -26,7 +26,7 @@ def validation(overlay, miniature, decoder_file, folder, batch_size):
     command = arguments("validate", miniature, folder, *more, configs=configs)
     run(*command, *callback("States", folder / "one.pt"))
     (size,) = results(folder)["dataset_sizes"].values()
-    assert size % batch_size  # the last batch is a smaller one
+    assert size % batch_size  # the last batch is smaller
     return command
 
 
@@ -38,26 +38,26 @@ def callback(name, file) -> tuple[str, str]:
 
 
 def assert_same_counts(file, other):
-    """Integers equal, sums of floats to rounding."""
-    ours, theirs = (torch.load(path, weights_only=True) for path in (file, other))
-    assert ours.keys() == theirs.keys()
-    for name, state in ours.items():
+    """Integers must be equal, sums of floats equal up to rounding."""
+    first, second = (torch.load(path, weights_only=True) for path in (file, other))
+    assert first.keys() == second.keys()
+    for name, state in first.items():
         if state.is_floating_point():
-            torch.testing.assert_close(state, theirs[name], rtol=ROUNDING, atol=0)
+            torch.testing.assert_close(state, second[name], rtol=ROUNDING, atol=0)
         else:
-            assert torch.equal(state, theirs[name]), name
-    assert any(state.any() for state in ours.values())
+            assert torch.equal(state, second[name]), name
+    assert any(state.any() for state in first.values())
 
 
 @pytest.mark.slow
-def test_validate_counts_the_same_where_a_process_has_nothing(miniature, decoder_file, tmp_path):
-    # 15 samples in batches of 8: two batches, so that the third process has none
+def test_validate_counts_are_equal_if_a_process_has_no_batch(miniature, decoder_file, tmp_path):
+    # 15 samples in batches of 8 are two batches, so the third process has none
     command = validation(None, miniature, decoder_file, tmp_path, batch_size=8)
     options = (*THREE, *callback("States", tmp_path / "three.pt"))
     built = callback("Builds", tmp_path / "builds")
-    launch(*command, *options, *built, CLIPSEG_CACHE=str(tmp_path / "cache"))  # an empty one
+    launch(*command, *options, *built, CLIPSEG_CACHE=str(tmp_path / "cache"))  # empty cache
     assert_same_counts(tmp_path / "one.pt", tmp_path / "three.pt")
-    assert (tmp_path / "builds").read_text() == "built\n"  # by one while the others waited
+    assert (tmp_path / "builds").read_text() == "built\n"  # one process builds, the others wait
     content = results(tmp_path)
     assert content["processes"] == 3 and content["metrics"]["val/text/prompts"] == 15
     assert content["metrics"]["val/visual/prompts"] > 0
@@ -71,7 +71,7 @@ def test_validate_counts_the_same_where_a_process_has_nothing(miniature, decoder
     ],
 )
 @pytest.mark.parametrize("overlay", [*BENCHMARKS, OWN], ids=lambda file: file.stem)
-def test_every_benchmark_counts_the_same_on_any_number_of_processes(
+def test_benchmark_counts_are_equal_on_any_number_of_processes(
     overlay, processes, workers, miniature, decoder_file, tmp_path
 ):
     command = validation(overlay, miniature, decoder_file, tmp_path, batch_size=7)
@@ -81,10 +81,10 @@ def test_every_benchmark_counts_the_same_on_any_number_of_processes(
 
 
 @pytest.mark.slow
-def test_training_on_two_processes_learns_what_one_learns(miniature, decoder_file, tmp_path):
-    """By plain SGD: Adam divides by a gradient's size, and so enlarges what rounds small ones."""
+def test_training_on_two_processes_equals_one(miniature, decoder_file, tmp_path):
+    """Uses SGD, because Adam divides by the gradient's magnitude and amplifies rounding."""
     options = (
-        "--model.decoder.init_args.dropout=0",  # ranks draw different dropout
+        "--model.decoder.init_args.dropout=0",  # dropout differs between ranks
         "--model.optimizer=torch.optim.SGD",
         "--model.optimizer.init_args.lr=1",
         f"--model.init_decoder={decoder_file}",
@@ -92,26 +92,27 @@ def test_training_on_two_processes_learns_what_one_learns(miniature, decoder_fil
     )
     half = "--data.init_args.batch_size=2"
     run(*arguments("fit", miniature, tmp_path / "one", *options))
-    shown = ("--trainer.enable_progress_bar=true", "--trainer.log_every_n_steps=1")
-    done = attempt(*arguments("fit", miniature, tmp_path / "two", *options, *TWO, half, *shown))
+    progress = ("--trainer.enable_progress_bar=true", "--trainer.log_every_n_steps=1")
+    done = attempt(*arguments("fit", miniature, tmp_path / "two", *options, *TWO, half, *progress))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert re.findall(r"step (\d)/3 ", done.stdout) == ["1", "2", "3"]  # by the first process
+    assert re.findall(r"step (\d)/3 ", done.stdout) == ["1", "2", "3"]  # first process only
     before = torch.load(decoder_file)
-    one, two = (trained(tmp_path / folder) for folder in ("one", "two"))
+    one, two = (last_checkpoint(tmp_path / folder) for folder in ("one", "two"))
     for name, weight in one["state_dict"].items():
         assert (weight - before[name.removeprefix("model.decoder.")]).abs().max() > 1e-3, name
         torch.testing.assert_close(two["state_dict"][name], weight, rtol=0, atol=1e-6)
     assert (one["threshold"], one["absent_cut"]) == (two["threshold"], two["absent_cut"])
-    ours, theirs = (results(tmp_path / folder) for folder in ("one", "two"))
-    assert (ours["processes"], theirs["processes"]) == (1, 2)
-    assert theirs["metrics"] == pytest.approx(ours["metrics"], abs=1e-5)  # AP enlarges rounding
+    first, second = (results(tmp_path / folder) for folder in ("one", "two"))
+    assert (first["processes"], second["processes"]) == (1, 2)
+    # AP amplifies rounding
+    assert second["metrics"] == pytest.approx(first["metrics"], abs=1e-5)
 
 
-def trained(folder):
+def last_checkpoint(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-def test_the_three_steps_of_that_training_ask_both_processes_for_all_kinds(miniature):
+def test_three_training_steps_give_both_processes_all_kinds_of_prompts(miniature):
     prompting = Prompting(negative_prob=0.8)
     data = PhraseCutDataModule(str(miniature), 64, 4, 0, prompting=prompting)
     data.setup("fit")

@@ -1,4 +1,4 @@
-"""Weights & Biases where nobody is logged in."""
+"""Logging to Weights & Biases without an API key."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from tests.command import EXPERIMENTS, arguments, launch
 
 
 @pytest.mark.slow
-def test_without_a_key_runs_are_logged_offline(miniature, tmp_path):
+def test_wandb_logs_offline_without_a_key(miniature, tmp_path):
     overlay = EXPERIMENTS / "loggers" / "wandb.yaml"
-    nobody = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
+    no_login = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
     unset = {"WANDB_MODE": "", "WANDB_API_KEY": ""}
-    launch(*arguments("fit", miniature, tmp_path / "run", configs=(overlay,)), **nobody, **unset)
+    launch(*arguments("fit", miniature, tmp_path / "run", configs=(overlay,)), **no_login, **unset)
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))

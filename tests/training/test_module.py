@@ -1,4 +1,4 @@
-"""The LightningModule outside of the command line."""
+"""The LightningModule without the command line."""
 
 import math
 from functools import partial
@@ -73,7 +73,7 @@ def test_loss_of_many_half_precision_logits_is_finite(module):
     assert torch.equal(module.loss(logits, batch), module.loss(logits.float(), batch))
 
 
-def test_only_the_decoder_is_optimised_along_the_cosine(module, data, tmp_path):
+def test_training_optimises_only_the_decoder_along_a_cosine(module, data, tmp_path):
     seen = []
     step = module.training_step
 
@@ -96,7 +96,7 @@ def test_only_the_decoder_is_optimised_along_the_cosine(module, data, tmp_path):
     assert all(not torch.equal(v, before[k]) for k, v in after.items())
 
 
-def test_no_learning_rate_rises_in_any_group():
+def test_schedule_never_raises_the_rate_of_a_group():
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
     groups = [{"params": [w], "lr": lr} for w, lr in zip(weights, (1e-3, 1e-5, 0.0), strict=True)]
     optimizer = AdamW(groups)
@@ -111,7 +111,7 @@ def test_no_learning_rate_rises_in_any_group():
     assert set(second) == {1e-5} and set(third) == {0.0}
 
 
-def test_a_resumed_schedule_follows_the_new_optimizers_rate():
+def test_resumed_schedule_follows_the_rate_of_the_new_optimizer():
     def state(lr, before=None):
         optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=lr)
         schedule = CosineSchedule(optimizer, 1e-4, STEPS)
@@ -126,32 +126,32 @@ def test_a_resumed_schedule_follows_the_new_optimizers_rate():
     assert state(2e-4, state(1e-3))[0]["param_groups"][0]["lr"] == pytest.approx(1.5e-4)
 
 
-def test_a_negative_min_lr_is_refused():
-    with pytest.raises(ValueError, match="min_lr is a learning rate of at least 0, not -1"):
+def test_negative_min_lr_raises():
+    with pytest.raises(ValueError, match="min_lr must be >= 0, got -1"):
         CosineSchedule(AdamW([torch.nn.Parameter(torch.zeros(1))]), -1, STEPS)
 
 
-def test_text_and_visual_readings_are_the_ends_of_the_blend(module, data):
+def test_text_and_visual_prompts_equal_blends_of_weight_1_and_0(module, data):
     batch = first_batch(data)
     module.eval()
     with torch.no_grad():
-        answers = module.read(batch)
-        for reading, weight in (("text", 1.0), ("visual", 0.0)):
-            logits, selected = answers[reading]
+        predictions = module.segment(batch)
+        for prompt_type, weight in (("text", 1.0), ("visual", 0.0)):
+            logits, selected = predictions[prompt_type]
             blended = dict(batch, mix_weight=torch.full_like(batch["mix_weight"], weight))
             assert torch.allclose(logits, module(blended)[selected], atol=1e-5)
 
 
-def test_images_are_encoded_once_for_all_readings(module, data):
+def test_images_are_encoded_once_for_all_prompt_types(module, data):
     batch = first_batch(data)
     calls = []
     encode = module.model.encode
     module.model.encode = lambda images: calls.append(len(images)) or encode(images)
-    module.read(batch)
+    module.segment(batch)
     assert calls == [len(batch["query_image"])]
 
 
-def test_zero_shot_runs_the_backbone_once_an_image_for_all_21_classes(miniature, tmp_path):
+def test_zero_shot_encodes_each_image_once_for_all_21_classes(miniature, tmp_path):
     module = CLIPSegModule(
         CLIPBackbone("tiny", pretrained=False), FiLMDecoder, protocol=ZeroShotProtocol()
     )
@@ -160,25 +160,24 @@ def test_zero_shot_runs_the_backbone_once_an_image_for_all_21_classes(miniature,
     )
     clip = module.model.backbone.clip
     images, texts = [], []
-    clip.visual.conv1.register_forward_hook(lambda _, given, __: images.append(len(given[0])))
-    clip.token_embedding.register_forward_hook(lambda _, given, __: texts.append(len(given[0])))
+    clip.visual.conv1.register_forward_hook(lambda _, args, __: images.append(len(args[0])))
+    clip.token_embedding.register_forward_hook(lambda _, args, __: texts.append(len(args[0])))
     trainer(tmp_path).validate(module, data, verbose=False)
-    assert images == [16, 16, 8] and 21 <= sum(texts) < 42  # a few at a time, once
+    assert images == [16, 16, 8] and 21 <= sum(texts) < 42  # texts are padded
     assert 0 < module.numbers["val/text/miou"] < 1
 
 
-def test_the_best_threshold_is_kept_while_training_only(module, data, tmp_path):
+def test_threshold_is_updated_during_training_only(module, data, tmp_path):
     fit = trainer(tmp_path)
     fit.fit(module, data)
-    kept = module.threshold
-    assert kept == pytest.approx(module.numbers["val/text/threshold@best"])
+    assert module.threshold == pytest.approx(module.numbers["val/text/threshold@best"])
     module.threshold = 0.5
     trainer(tmp_path).validate(module, data, verbose=False)
     assert module.threshold == 0.5
-    assert "val/text/miou@kept" in module.numbers
+    assert "val/text/miou@stored" in module.numbers
 
 
-def test_the_absent_cut_is_kept_in_checkpoints(module, data, tmp_path):
+def test_absent_cut_is_stored_in_checkpoints(module, data, tmp_path):
     fit = trainer(tmp_path)
     fit.fit(module, data)
     assert module.absent_cut == module.numbers["val/text/absent_cut@best"]
@@ -187,14 +186,14 @@ def test_the_absent_cut_is_kept_in_checkpoints(module, data, tmp_path):
     assert isinstance(content["absent_cut"], float) and content["absent_cut"] == module.absent_cut
     module.on_load_checkpoint({**content, "absent_cut": 0.625})
     trainer(tmp_path).validate(module, data, verbose=False)
-    assert module.absent_cut == 0.625  # an evaluation keeps no other
-    assert "val/text/presence_accuracy@kept" in module.numbers
+    assert module.absent_cut == 0.625  # not updated by an evaluation
+    assert "val/text/presence_accuracy@stored" in module.numbers
     module.on_load_checkpoint({k: v for k, v in content.items() if k != "absent_cut"})
-    assert module.absent_cut is None  # an older checkpoint
+    assert module.absent_cut is None  # checkpoint from before absent cuts
 
 
 @pytest.mark.slow
-def test_training_without_absent_phrases_in_validation_keeps_no_cut(module, miniature, tmp_path):
+def test_training_without_negatives_in_validation_stores_no_cut(module, miniature, tmp_path):
     module.protocol = OneShotProtocol(80, ["visual"])
     data = COCO20iDataModule(str(miniature), image_size=64, batch_size=8, num_workers=0)
     fit = trainer(tmp_path)
@@ -204,7 +203,7 @@ def test_training_without_absent_phrases_in_validation_keeps_no_cut(module, mini
     assert content["threshold"] is not None and content["absent_cut"] is None
 
 
-def test_a_module_composed_in_python_saves_no_pickled_parts(module, data, tmp_path):
+def test_module_built_in_python_saves_no_pickled_objects(module, data, tmp_path):
     fit = trainer(tmp_path)
     fit.fit(module, data)
     fit.save_checkpoint(tmp_path / "own.ckpt")
@@ -212,12 +211,12 @@ def test_a_module_composed_in_python_saves_no_pickled_parts(module, data, tmp_pa
     assert content["hyper_parameters"] == {"min_lr": 1e-4}
 
 
-def test_an_empty_batch_is_passed_over(module):
+def test_empty_batch_is_skipped(module):
     assert module.validation_step(collate([]), 0) == {}
     assert module.predict_step(collate([]), 0) is None
 
 
-def test_training_without_visual_prompts_needs_none(module, data):
+def test_batch_without_visual_prompts_trains_the_whole_decoder(module, data):
     batch = first_batch(data)
     text_only = dict(
         batch,
@@ -231,29 +230,29 @@ def test_training_without_visual_prompts_needs_none(module, data):
     assert all(p.grad is None for p in module.model.backbone.parameters())
 
 
-def test_losses_are_finite_under_bfloat16(module, data, tmp_path):
+def test_loss_is_finite_in_bfloat16(module, data, tmp_path):
     fit = trainer(tmp_path, precision="bf16-mixed")
     fit.fit(module, data)
     assert math.isfinite(float(fit.callback_metrics["train/loss"]))
-    # embeddings cached under autocast serve float32 as well
-    module.read(first_batch(data))
+    # text embeddings cached under autocast must also work in float32
+    module.segment(first_batch(data))
 
 
-def test_predictions_are_of_what_is_there(module, data):
+def test_predictions_exclude_negatives(module, data):
     batch = first_batch(data)
     module.eval()
     with torch.no_grad():
         probability, named = module.predict_step(batch, 0)
-        logits, selected = module.read(batch)["text"]
+        logits, selected = module.segment(batch)["text"]
     assert named.tolist() == (~batch["negative"]).tolist() and batch["negative"].any()
     assert torch.allclose(probability, logits[named[selected]].sigmoid(), atol=1e-6)
 
 
-def test_many_prompts_are_decoded_in_parts(module, data, monkeypatch):
+def test_many_prompts_are_decoded_in_chunks(module, data, monkeypatch):
     module.eval()
     batch = first_batch(data)
     decoded = []
-    module.model.decoder.register_forward_pre_hook(lambda _, given: decoded.append(len(given[1])))
+    module.model.decoder.register_forward_pre_hook(lambda _, args: decoded.append(len(args[1])))
     with torch.inference_mode():
         whole, _ = module.predict_step(batch, 0)
         (prompts,) = decoded

@@ -1,4 +1,4 @@
-"""Pictures show what they say."""
+"""Panels show the query image, the prompt, the target and the prediction."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from clipseg_pl.training.callbacks.panels import draw_panel, tint
 from datamodules.phrasecut import PhraseCutDataModule
 
 
-def test_a_panel_shows_query_prompt_target_and_prediction(miniature):
+def test_panel_shows_query_prompt_target_and_prediction(miniature):
     data = PhraseCutDataModule(str(miniature), image_size=64, batch_size=3, num_workers=0)
     data.setup("validate")
     batch = next(iter(data.val_dataloader()))
@@ -20,20 +20,20 @@ def test_a_panel_shows_query_prompt_target_and_prediction(miniature):
     query = batch["query_image"][batch["query_index"][chosen[0]]].permute(1, 2, 0).numpy()
     assert (cells[0] == query).all()
     assert (cells[1] == batch["visual_prompt"][0].permute(1, 2, 0).numpy()).all()
-    assert (cells[2] == cells[3]).all()  # a perfect prediction looks like the target
+    assert (cells[2] == cells[3]).all()  # the prediction equals the target
     assert (cells[2] == tint(query, batch["query_mask"][chosen[0], 0].float().numpy())).all()
 
 
-def test_a_text_prompt_is_written_into_its_cell(miniature):
+def test_panel_shows_text_prompts_and_marks_negatives(miniature):
     data = PhraseCutDataModule(str(miniature), image_size=64, batch_size=3, num_workers=0)
     data.setup("validate")
     batch = next(iter(data.val_dataloader()))
-    named, absent = (batch["negative"].tolist().index(flag) for flag in (False, True))
-    batch["text_prompt"][absent] = batch["text_prompt"][named]
-    panel = draw_panel(batch, [named, absent], torch.rand(2, 1, 64, 64).numpy(), visual=False)
+    present, absent = (batch["negative"].tolist().index(flag) for flag in (False, True))
+    batch["text_prompt"][absent] = batch["text_prompt"][present]
+    panel = draw_panel(batch, [present, absent], torch.rand(2, 1, 64, 64).numpy(), visual=False)
     cells = [np.array(panel)[16 + 68 * row : 80 + 68 * row, 68:132] for row in (0, 1)]
     ink = [int((cell < 128).sum()) for cell in cells]
-    assert ink[1] > ink[0] > 0  # the second also says that it is absent
+    assert ink[1] > ink[0] > 0  # the second cell also contains "(absent)"
 
 
 def test_tint_reddens_with_strength():

@@ -1,4 +1,4 @@
-"""How far a run is, where no terminal shows a bar."""
+"""Progress lines of runs without a terminal."""
 
 import re
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ LINE = r"step (\d+)/(\d+)  loss \d\.\d{3}  [\d.]+ steps/s  \d+ s left"
 
 
 @pytest.mark.slow
-def test_a_run_without_a_terminal_prints_a_line_each_logging_step(miniature, tmp_path, capsys):
+def test_run_without_terminal_prints_a_line_per_logging_step(miniature, tmp_path, capsys):
     more = ("--trainer.enable_progress_bar=true", "--trainer.log_every_n_steps=2")
     run(*arguments("fit", miniature, tmp_path, *more, "--trainer.max_steps=5"))
     lines = capsys.readouterr().out.splitlines()
@@ -21,7 +21,7 @@ def test_a_run_without_a_terminal_prints_a_line_each_logging_step(miniature, tmp
         ("2", "5"),
         ("4", "5"),
     ]
-    assert not any("training" in line for line in lines)  # the bar's own words
+    assert not any("training" in line for line in lines)  # label of the progress bar
     more = (
         *more,
         "--ckpt_path=last",
@@ -34,7 +34,7 @@ def test_a_run_without_a_terminal_prints_a_line_each_logging_step(miniature, tmp
 
 
 @pytest.mark.slow
-def test_no_line_is_printed_without_a_progress_bar(miniature, tmp_path, capsys):
+def test_disabled_progress_bar_prints_no_lines(miniature, tmp_path, capsys):
     run(*arguments("fit", miniature, tmp_path, "--trainer.log_every_n_steps=1"))
     assert "steps/s" not in capsys.readouterr().out
 
@@ -46,8 +46,8 @@ def test_no_line_is_printed_without_a_progress_bar(miniature, tmp_path, capsys):
         (500, "step 150/1250  loss 0.123  0.1 steps/s  3 h 3 min left"),
     ],
 )
-def test_a_resumed_run_counts_the_steps_of_its_own_process(monkeypatch, capsys, seconds, line):
-    """It goes on from step 100."""
+def test_resumed_run_measures_its_own_speed(monkeypatch, capsys, seconds, line):
+    """The run is resumed at step 100."""
     clock = iter([1000.0, 1000.0 + seconds])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     trainer = SimpleNamespace(
@@ -60,6 +60,6 @@ def test_a_resumed_run_counts_the_steps_of_its_own_process(monkeypatch, capsys, 
     trainer.global_step = 150
     lines.on_train_batch_end(trainer, None, None, None, 149)
     trainer.is_global_zero = False
-    lines.setup(trainer, None, "fit")  # as on the other processes
+    lines.setup(trainer, None, "fit")  # like on the other processes
     lines.on_train_batch_end(trainer, None, None, None, 149)
     assert capsys.readouterr().out == f"{line}\n"

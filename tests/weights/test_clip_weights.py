@@ -1,4 +1,4 @@
-"""Where CLIP's weights come from, and what is refused."""
+"""Search and loading of CLIP's weights, and rejected files and names."""
 
 import json
 import pickle
@@ -35,7 +35,7 @@ OTHERS = [
 
 
 class Bomb:
-    """Unpickles into a file on disk."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file):
         self.file = file
@@ -46,7 +46,7 @@ class Bomb:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A weights folder with the configuration "own" and no weights yet."""
+    """A weights folder with the configuration "own" and without weights."""
     (tmp_path / "own.json").write_text(json.dumps(TINY_CLIP))
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     return tmp_path
@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def state(folder) -> dict[str, torch.Tensor]:
-    """Weights other than the fixed random ones."""
+    """Weights that differ from the default random weights."""
     made = build_clip("own", tag="", pretrained=False).state_dict()
     return {key: value + 0.5 for key, value in made.items()}
 
@@ -65,7 +65,7 @@ def same(clip, state) -> bool:
 
 
 def one_line(error) -> str:
-    """The message, after a check that it has one line."""
+    """Return the error message and check that it is one line."""
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -73,7 +73,7 @@ def one_line(error) -> str:
 # ---- random weights
 
 
-def test_random_weights_depend_on_nothing(folder):
+def test_random_weights_do_not_depend_on_the_seed(folder):
     torch.manual_seed(1)
     first = build_clip("own", tag="openai", pretrained=False)
     torch.manual_seed(2)
@@ -81,7 +81,7 @@ def test_random_weights_depend_on_nothing(folder):
     assert same(first, second.state_dict())
 
 
-def test_random_weights_leave_the_global_state_alone(folder, monkeypatch):
+def test_random_weights_do_not_change_the_global_random_state(folder, monkeypatch):
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)  # would reseed dropout
     before = torch.get_rng_state()
@@ -94,33 +94,33 @@ def test_random_weights_leave_the_global_state_alone(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth", ".bin"])
-def test_weights_beside_a_configuration_are_found(folder, state, suffix):
+def test_weights_of_a_custom_configuration_are_found(folder, state, suffix):
     file = folder / f"own{suffix}"
     save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
     assert same(build_clip("own", tag="openai", pretrained=True), state)
 
 
-def test_training_checkpoint_of_open_clip_is_read(folder, state):
+def test_training_checkpoint_of_open_clip_is_loaded(folder, state):
     distributed = {f"module.{key}": value for key, value in state.items()}
     torch.save({"epoch": 3, "state_dict": distributed}, folder / "own.pt")
     assert same(build_clip("own", tag="openai", pretrained=True), state)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
-def test_torchscript_archives_are_refused_with_what_to_do(folder):
+def test_torchscript_archives_are_rejected_with_a_hint(folder):
     torch.jit.script(torch.nn.Linear(2, 3)).save(str(folder / "archive.pt"))
-    with pytest.raises(ValueError, match=r"archive\.pt: not a file of weights.*docs/backbones\.md"):
+    with pytest.raises(ValueError, match=r"archive\.pt: not a weights file.*docs/backbones\.md"):
         read_state_dict(folder / "archive.pt")
 
 
-def test_published_name_is_looked_up_with_its_tag(folder, state, monkeypatch):
+def test_weights_of_an_open_clip_model_are_found_with_their_tag(folder, state, monkeypatch):
     open_clip_names = {"RN-tiny-quickgelu": TINY_CLIP}
     monkeypatch.setattr(open_clip, "get_model_config", open_clip_names.get)
     save_file(state, folder / "RN-tiny-quickgelu-mine.safetensors")
     assert same(build_clip("RN-tiny-quickgelu", tag="mine", pretrained=True), state)
 
 
-def test_malicious_pickle_is_refused(folder):
+def test_malicious_pickle_is_rejected(folder):
     file, trace = folder / "own.pt", folder / "trace"
     for write in (torch.save, lambda content, to: to.write_bytes(pickle.dumps(content))):
         write({"weight": Bomb(trace)}, file)
@@ -132,7 +132,7 @@ def test_malicious_pickle_is_refused(folder):
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize("content", [b"", b"garbage" * 50])
-def test_corrupt_files_are_named(folder, suffix, content):
+def test_error_reports_corrupt_file(folder, suffix, content):
     file = folder / f"own{suffix}"
     file.write_bytes(content)
     with pytest.raises(ValueError) as error:
@@ -140,7 +140,7 @@ def test_corrupt_files_are_named(folder, suffix, content):
     assert str(file) in one_line(error)
 
 
-def test_truncated_files_are_named(folder, state):
+def test_error_reports_truncated_file(folder, state):
     for suffix, write in ((".safetensors", save_file), (".pt", torch.save)):
         file = folder / f"cut{suffix}"
         write(state, file)
@@ -150,7 +150,7 @@ def test_truncated_files_are_named(folder, state):
 
 
 @pytest.mark.parametrize("name", ["../own", "/etc/own", "..", "hf-hub:a/b", "local-dir:a"])
-def test_names_are_no_paths_nor_addresses(folder, name):
+def test_paths_and_urls_are_rejected_as_names(folder, name):
     inner = folder / "inner"
     inner.mkdir()
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -162,24 +162,24 @@ def test_names_are_no_paths_nor_addresses(folder, name):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"embed_dim": None}, "is of no CLIP"),
+        ({"embed_dim": None}, "not a valid CLIP configuration"),
         ({"vision_cfg": None}, "not a plain ViT"),
     ],
 )
-def test_configurations_that_make_no_clip_are_refused(folder, change, reason):
+def test_invalid_configurations_are_rejected(folder, change, reason):
     (folder / "own.json").write_text(json.dumps({**TINY_CLIP, **change}))
     with pytest.raises(ValueError, match=reason):
         build_clip("own", tag="", pretrained=False)
 
 
-def test_files_of_other_things_are_named(folder):
+def test_files_without_named_tensors_are_rejected(folder):
     file = folder / "own.pt"
     torch.save({"weight": "words"}, file)
-    with pytest.raises(ValueError, match="holds something else than named tensors"):
+    with pytest.raises(ValueError, match="must contain named tensors only"):
         read_state_dict(file)
 
 
-def test_weights_of_another_model_are_refused_by_name(folder, state):
+def test_weights_of_another_model_are_rejected(folder, state):
     file = folder / "own.safetensors"
     save_file({"visual.conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(ValueError) as error:
@@ -187,13 +187,13 @@ def test_weights_of_another_model_are_refused_by_name(folder, state):
     assert str(file) in one_line(error)
 
 
-def test_missing_weights_say_where_they_were_looked_for(folder):
+def test_error_for_missing_weights_reports_the_folder(folder):
     with pytest.raises(FileNotFoundError) as error:
         build_clip("own", tag="openai", pretrained=True)
     assert str(folder) in one_line(error)
 
 
-def test_failed_download_says_what_to_do(folder, monkeypatch):
+def test_error_for_failed_download_suggests_a_file(folder, monkeypatch):
     def fail(*_):
         raise OSError("no network")
 
@@ -209,16 +209,16 @@ def test_failed_download_says_what_to_do(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("local", [False, True])
-def test_mismatched_activation_is_refused(folder, monkeypatch, local):
+def test_weights_of_another_activation_are_rejected(folder, monkeypatch, local):
     monkeypatch.setattr("clipseg_pl.weights.clip.new_clip", lambda config: None)  # 600 MB
-    if local:  # a file carries no word on its activation
+    if local:  # a weights file does not store its activation
         save_file({"a": torch.zeros(1)}, folder / "ViT-B-16-openai.safetensors")
     with pytest.raises(ValueError, match="belong to ViT-B-16-quickgelu") as error:
         build_clip("ViT-B-16", tag="openai", pretrained=True)
     one_line(error)
 
 
-def test_weights_of_plain_gelu_are_refused_by_a_quick_name(folder, monkeypatch):
+def test_weights_of_exact_gelu_are_rejected_for_a_quickgelu_name(folder, monkeypatch):
     monkeypatch.setattr("clipseg_pl.weights.clip.new_clip", lambda config: None)  # 600 MB
     save_file({"a": torch.zeros(1)}, folder / "ViT-B-16-quickgelu-laion2b_s34b_b88k.safetensors")
     with pytest.raises(ValueError, match=r"'laion2b_s34b_b88k' belong to ViT-B-16:") as error:
@@ -226,32 +226,32 @@ def test_weights_of_plain_gelu_are_refused_by_a_quick_name(folder, monkeypatch):
     one_line(error)
 
 
-def test_unknown_tag_lists_the_known_ones(folder, monkeypatch):
+def test_error_for_unknown_tag_lists_known_tags(folder, monkeypatch):
     monkeypatch.setattr("clipseg_pl.weights.clip.new_clip", lambda config: None)  # 600 MB
     with pytest.raises(ValueError, match=r"no weights 'opeani'.*openai"):
         build_clip("ViT-B-16-quickgelu", tag="opeani", pretrained=True)
 
 
-def test_unknown_name_is_refused_in_one_line(folder):
+def test_unknown_name_is_rejected_in_one_line(folder):
     with pytest.raises(ValueError, match="unknown CLIP 'ViT-Z-99'") as error:
         find_config("ViT-Z-99")
     assert str(folder) in one_line(error)
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_architectures_are_refused(name):
-    """Among them two with average pooling and another tokenizer, which would compute nonsense."""
+def test_other_architectures_are_rejected(name):
+    """Includes two models with average pooling and another tokenizer."""
     with pytest.raises(ValueError, match="not a plain ViT"):
         find_config(name)
 
 
-def test_a_configuration_of_transformers_is_refused(folder):
+def test_configuration_of_transformers_is_rejected(folder):
     (folder / "own.json").write_text(json.dumps({"model_type": "clip", "vision_config": {}}))
     with pytest.raises(ValueError, match="own is not a plain ViT"):
         find_config("own")
 
 
-def test_another_pooling_is_refused(folder):
+def test_other_pooling_is_rejected(folder):
     vision = {**TINY_CLIP["vision_cfg"], "pool_type": "avg"}
     (folder / "own.json").write_text(json.dumps({**TINY_CLIP, "vision_cfg": vision}))
     with pytest.raises(ValueError, match="not a plain ViT"):
@@ -259,12 +259,12 @@ def test_another_pooling_is_refused(folder):
 
 
 @pytest.mark.parametrize(("name", "near"), [("ViT-L/14", "ViT-L-14,"), ("vit-b-32", "ViT-B-32,")])
-def test_an_unknown_name_is_answered_with_those_near_it(folder, name, near):
+def test_error_for_unknown_name_suggests_similar_names(folder, name, near):
     with pytest.raises(ValueError, match=near):
         find_config(name)
 
 
-def test_tags_of_a_name_are_those_of_its_activation():
+def test_usable_tags_have_the_activation_of_the_name():
     assert {"openai", "metaclip_400m", "dfn2b"} <= {*usable_tags("ViT-B-16-quickgelu")}
     plain = usable_tags("ViT-B-16")
     assert "laion2b_s34b_b88k" in plain and "openai" not in plain and "dfn2b" not in plain
@@ -272,7 +272,7 @@ def test_tags_of_a_name_are_those_of_its_activation():
 
 
 @pytest.mark.parametrize("name", plain_names())
-def test_every_tag_of_a_name_passes_the_check_of_its_activation(name):
+def test_usable_tags_pass_the_activation_check_and_others_fail(name):
     published = set(open_clip.list_pretrained_tags_by_model(name))
     usable = set(usable_tags(name))
     for tag in usable:
@@ -282,22 +282,22 @@ def test_every_tag_of_a_name_passes_the_check_of_its_activation(name):
             _check_activation(name, tag, bool(find_config(name).get("quick_gelu")))
 
 
-# ---- what pixels are normalised with
+# ---- normalisation
 
 
-def test_where_openais_constants_were_used_the_authors_give_imagenets():
+def test_weights_trained_with_openais_constants_use_imagenets():
     for tag in ("openai", "metaclip_fullcc"):
         assert find_normalisation("ViT-L-14-quickgelu", tag) == (IMAGENET_MEAN, IMAGENET_STD)
     assert find_normalisation("toy", "openai") == (IMAGENET_MEAN, IMAGENET_STD)
 
 
-def test_where_others_were_used_they_are_the_weights_own():
+def test_weights_trained_with_other_constants_use_these():
     half = (0.5, 0.5, 0.5)
     assert find_normalisation("ViT-L-14", "laion2b_s32b_b82k") == (half, half)
     assert find_normalisation("ViT-L-14", "laion400m_e32") == (IMAGENET_MEAN, IMAGENET_STD)
 
 
-def test_a_model_of_hugging_face_brings_its_own(folder, state):
+def test_constants_in_a_hugging_face_configuration_are_used(folder, state):
     constants = {"mean": [0.5, 0.25, 0.5], "std": [0.5, 0.5, 0.25]}
     config = {"model_cfg": TINY_CLIP, "preprocess_cfg": constants}
     (folder / "own.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""Every layout of open_clip's plain ViTs, narrow and with random weights, against open_clip."""
+"""Comparison with open_clip for narrow, random models of every layout of its plain ViTs."""
 
 import json
 from functools import partial
@@ -21,9 +21,9 @@ TEXTS = ["a dog", "a photo of a red chair by the sea.", ""]
 
 
 def narrow(name: str) -> dict:
-    """The configuration of a name with an eighth of the width a head, two heads, 3 x 3 patches.
+    """Return a configuration reduced to two heads of an eighth of the width, and 3 x 3 patches.
 
-    Depths, patch, activation, shares of the MLP and layer scales stay as they are.
+    Depth, patch size, activation, MLP ratio and layer scale do not change.
     """
     config = find_config(name)
     vision, head = config["vision_cfg"], config["vision_cfg"].get("head_width", 64) // 8
@@ -32,7 +32,7 @@ def narrow(name: str) -> dict:
     return {**config, "embed_dim": 24, "vision_cfg": {**vision, **sizes}, "text_cfg": text}
 
 
-# of names that differ in sizes alone, the first
+# one name for each layout; names that only differ in size have the same layout
 LAYOUTS = {json.dumps(narrow(name), sort_keys=True): name for name in plain_names()[::-1]}.values()
 QUICK = ("ViT-B-16", "ViT-L-14-336-quickgelu")
 each_layout = pytest.mark.parametrize(
@@ -44,14 +44,14 @@ each_layout = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def both(name, tmp_path_factory):
-    """Our CLIP and open_clip's own, from one folder as they lie on Hugging Face."""
+    """Our CLIP and open_clip's, from the same folder in the format of Hugging Face."""
     folder = tmp_path_factory.mktemp("hub")
     config = narrow(name)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     torch.manual_seed(0)
     state = open_clip.CLIP(**config).state_dict()
     for value in state.values():
-        if value.ndim == 1:  # biases and layer scales, which begin as next to nothing
+        if value.ndim == 1:  # biases and layer scales, which are initialised near zero
             value.add_(0.2 * torch.randn_like(value))
     save_file(state, folder / "open_clip_model.safetensors")
     for suffix in (".json", ".safetensors"):
@@ -73,12 +73,12 @@ def assert_equal_to_rounding(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 
 @each_layout
 @torch.no_grad()
-def test_embeddings_and_activations_are_open_clips(both):
+def test_embeddings_and_activations_equal_open_clip(both):
     ours, theirs = both
     images = photos(2, *2 * [theirs.visual.image_size[0]])
     tapped = []
     for block in theirs.visual.transformer.resblocks:
-        block.register_forward_hook(lambda *given: tapped.append(given[-1]))
+        block.register_forward_hook(lambda *args: tapped.append(args[-1]))
     assert_equal_to_rounding(ours.embed_image(images), theirs.encode_image(ours.normalise(images)))
     layers = range(ours.shape.depth)
     assert len(tapped) == len(layers)
@@ -90,7 +90,7 @@ def test_embeddings_and_activations_are_open_clips(both):
 
 @each_layout
 @pytest.mark.parametrize("head", ["simple", "refined"])
-def test_a_decoder_learns_on_it_from_rectangular_images(both, head):
+def test_decoder_learns_from_rectangular_images(both, head):
     backbone, _ = both
     before = [value.clone() for value in backbone.state_dict().values()]
     torch.manual_seed(0)
@@ -119,10 +119,10 @@ def test_a_decoder_learns_on_it_from_rectangular_images(both, head):
     )
 
 
-def test_the_command_line_scales_the_layers_and_masks_have_the_photos_size(
+def test_fit_scales_the_layers_and_masks_have_the_size_of_the_photo(
     miniature, tmp_path, monkeypatch
 ):
-    """ViT-L/14 in small: a run of three steps, and a photo that is no square."""
+    """Trains a narrow ViT-L/14 for three steps and segments a rectangular photo."""
     (tmp_path / "large.json").write_text(json.dumps(narrow("ViT-L-14")))
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     own = ("--model.backbone.init_args.name=large", "--data.init_args.image_size=56")

@@ -1,4 +1,4 @@
-"""Where the ViT's weights come from, and what is refused."""
+"""Search and loading of ViT weights, and rejected files and names."""
 
 import json
 
@@ -18,21 +18,21 @@ PLAIN = "vit_tiny_patch16_224"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A weights folder with nothing in it."""
+    """An empty weights folder."""
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))
     return tmp_path
 
 
 @torch.no_grad()
 def randomise(module: nn.Module) -> None:
-    """Other weights than the fixed random ones."""
+    """Set weights that differ from the default random weights."""
     for value in module.parameters():
         value.normal_(1.0 if value.ndim == 1 else 0.0, 0.2)
 
 
 @pytest.fixture
 def state(folder) -> dict[str, torch.Tensor]:
-    """Weights of "own", with a classifier, other than the fixed random ones."""
+    """Weights of "own" with a classifier, which differ from the default random weights."""
     (folder / "own_vit.json").write_text(json.dumps({**TINY_VIT, "num_classes": 5}))
     vit = VisionTransformer(**TINY_VIT, num_classes=5)
     randomise(vit)
@@ -41,18 +41,18 @@ def state(folder) -> dict[str, torch.Tensor]:
 
 def same(vit: nn.Module, state: dict[str, torch.Tensor]) -> bool:
     own = vit.state_dict()
-    kept = {key for key in state if not key.startswith("head.")}
-    return own.keys() == kept and all(torch.equal(own[key], state[key]) for key in kept)
+    expected = {key for key in state if not key.startswith("head.")}
+    return own.keys() == expected and all(torch.equal(own[key], state[key]) for key in own)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_weights_beside_a_configuration_are_found(folder, state, suffix):
+def test_weights_of_a_custom_configuration_are_found(folder, state, suffix):
     file = folder / f"own_vit{suffix}"
     save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
     assert same(build_vit("own", pretrained=True), state)
 
 
-def test_a_file_named_after_timms_weights_is_found(folder):
+def test_weights_of_a_timm_model_are_found(folder):
     made = timm.create_model(PLAIN)
     randomise(made)
     for name in (PLAIN, f"{PLAIN}.mine"):
@@ -60,59 +60,60 @@ def test_a_file_named_after_timms_weights_is_found(folder):
         assert same(build_vit(name, pretrained=True), made.state_dict())
 
 
-def refusal(name: str, kind: type[Exception] = ValueError, pretrained: bool = True) -> str:
+def error_message(name: str, kind: type[Exception] = ValueError, pretrained: bool = True) -> str:
     with pytest.raises(kind) as error:
         build_vit(name, pretrained=pretrained)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def test_missing_weights_say_where_they_belong(folder, state):
-    assert str(folder) in refusal("own", FileNotFoundError)
+def test_error_for_missing_weights_reports_the_folder(folder, state):
+    assert str(folder) in error_message("own", FileNotFoundError)
 
 
-@pytest.mark.parametrize("lost", ["norm.weight", "blocks.3.attn.qkv.bias"])
-def test_weights_of_another_model_are_refused(folder, state, lost):
-    del state[lost]
+@pytest.mark.parametrize("missing", ["norm.weight", "blocks.3.attn.qkv.bias"])
+def test_weights_of_another_model_are_rejected(folder, state, missing):
+    del state[missing]
     save_file(state, folder / "own_vit.safetensors")
-    said = refusal("own")
-    assert "own_vit.safetensors" in said and lost in said
+    message = error_message("own")
+    assert "own_vit.safetensors" in message and missing in message
 
 
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "deit3_small_patch16_224", "vit_tiny_r_s16_p8_224", "vit_medium_patch16_gap_240"],
 )
-def test_other_models_are_refused(name):
-    assert "plain ViT" in refusal(name, pretrained=False)
+def test_other_architectures_are_rejected(name):
+    assert "plain ViT" in error_message(name, pretrained=False)
 
 
-def test_unknown_names_are_refused(folder):
-    said = refusal("vit_unheard_of")
-    assert "vit_unheard_of_vit.json" in said and str(folder) in said
-    assert f"{PLAIN}.augreg_in21k" in refusal(f"{PLAIN}.unheard_of")
+def test_unknown_names_are_rejected(folder):
+    message = error_message("vit_unheard_of")
+    assert "vit_unheard_of_vit.json" in message and str(folder) in message
+    assert f"{PLAIN}.augreg_in21k" in error_message(f"{PLAIN}.unheard_of")
 
 
-def test_what_is_not_on_disk_is_downloaded_from_timms_repository(folder, monkeypatch):
-    made, asked = timm.create_model(PLAIN), []
+def test_missing_weights_are_downloaded_from_timms_repository(folder, monkeypatch):
+    made, downloads = timm.create_model(PLAIN), []
     randomise(made)
 
     def download(repository, name):
-        asked.append((repository, name))
+        downloads.append((repository, name))
         save_file(made.state_dict(), folder / "downloaded.safetensors")
         return str(folder / "downloaded.safetensors")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     built = build_vit(PLAIN, pretrained=True)
     assert same(built, made.state_dict())
-    assert asked == [(f"timm/{PLAIN}.augreg_in21k_ft_in1k", "model.safetensors")]
+    assert downloads == [(f"timm/{PLAIN}.augreg_in21k_ft_in1k", "model.safetensors")]
 
 
-def test_a_download_that_fails_is_one_line(folder, monkeypatch):
+def test_error_for_failed_download_is_one_line(folder, monkeypatch):
     def fail(*_):
         raise ConnectionError("no\nnetwork")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    said = refusal(PLAIN, FileNotFoundError)
-    assert "ConnectionError" in said and f"{PLAIN}.safetensors" in said and str(folder) in said
+    message = error_message(PLAIN, FileNotFoundError)
+    assert "ConnectionError" in message and str(folder) in message
+    assert f"{PLAIN}.safetensors" in message
     build_vit(PLAIN, pretrained=False)

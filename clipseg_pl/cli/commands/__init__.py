@@ -1,17 +1,27 @@
-"""The verbs; one module for each that is not lightning's."""
+"""The commands of `python -m clipseg_pl`: one module each, except Lightning's four."""
 
-VERBS = {
-    "fit": "train a decoder, as a config says",
-    "validate": "measure a checkpoint under a protocol",
-    "test": "the same on the test split",
-    "predict": "write the masks of the test split, or of your own photos",
-    "segment": "segment your own photos by words and examples",
-    "export": "write a model for Hugging Face, the authors' code or ONNX, or take one over",
-    "demo": "serve a page to try a model on: type, paint, move thresholds",
-    "figure": "show what a model makes of the paper's prompts, as one picture",
-    "alignment": "measure visual prompt engineering on CLIP alone (Table 2)",
-    "sweep": "run a grid of values one after the other, from a W&B sweep file",
-    "tables": "fill in the tables of the paper, run by run",
-    "doctor": "look at datasets, weights and checkpoints: what is missing, what cannot be used",
-    "toy": "write the toy world's datasets, in the layouts of the real ones",
+import argparse
+
+COMMANDS = {
+    "fit": "train a decoder from a config",
+    "validate": "evaluate a checkpoint on the validation split",
+    "test": "evaluate a checkpoint on the test split",
+    "predict": "save masks for the test split or for your own photos",
+    "segment": "segment photos with text and image prompts",
+    "export": "convert a model to or from Hugging Face, ONNX and the authors' format",
+    "demo": "serve a web page for trying a model on photos",
+    "figure": "draw the results for the paper's example prompts (Figures 4 and 6)",
+    "alignment": "compare visual prompt engineering methods on CLIP alone (Table 2)",
+    "sweep": "run a W&B sweep file locally, one run after the other",
+    "tables": "run the experiments of the paper's tables and write the results",
+    "doctor": "check datasets, weights, checkpoints and this machine for problems",
+    "toy": "generate the toy world's datasets, in the file layouts of the real ones",
 }
+"""Name and one-line summary of every command, in the order of the help text."""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Wrap descriptions, but keep texts of several lines, so that examples can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)

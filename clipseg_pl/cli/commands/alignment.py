@@ -1,4 +1,7 @@
-"""`alignment`: which way of showing CLIP an object brings it closest to the object's text."""
+"""The command `alignment`: compare visual prompt engineering methods on CLIP alone.
+
+Reference: paper, Table 2.
+"""
 
 import argparse
 import json
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipseg_pl.atomic import check_folders
+from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.weights.places import TOY
 
 if TYPE_CHECKING:
@@ -18,71 +22,88 @@ if TYPE_CHECKING:
     from datamodules.datasets.lvis import LVIS, Pair
 
 TOY_SCENES = {"train": 40, "val": 4000}
-"""pictures of the toy LVIS that is drawn for this alone; few have an object that qualifies"""
+"""number of images in the toy LVIS of this command; few have an object that qualifies"""
 _PAPER_BACKBONE = "ViT-B-16-quickgelu"
 _PAPER_SAMPLES = 1600
 _NOTES = """\
-Delta P: gain of the probability among the names in the image, in percentage points.
-The paper's "crop & intensity 10%" is a run without a crop. It masked attention by
-setting logits to 0, mixed up the masks of a batch, and compared larger images, masked,
-with the unmasked ones of CLIP's own size (as here; what size alone does has a row)."""
+Delta P: change in the probability of the object's name among the names in the image,
+in percentage points. The paper's value for "crop & intensity 10%" was measured without
+a crop. For its masked attention, the authors set logits to 0, mixed up the masks of a
+batch, and compared masked images of a larger size with unmasked ones of CLIP's size.
+This command uses the same sizes, and one row shows the effect of the size alone.
+See docs/deviations.md (masked-attention, alignment-samples, table-rows)."""
 
 
 def main(args: list[str]) -> None:
-    """Parse, measure, report; one line and status 1 for what a user can mend."""
+    """Run the command. User errors exit with status 1 and a one-line message."""
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl alignment",
-        description="The paper's prompt engineering (Delta P, Table 2): large objects of LVIS are "
-        "cut out and shown to CLIP darkened, blurred, cropped, ... or with their masks laid into "
-        "its attention; measured is how much more probable their names become. No decoder takes "
-        "part.",
-        epilog="example: python -m clipseg_pl alignment --root data --backbone ViT-B-16-quickgelu",
+        description="Compare visual prompt engineering methods on CLIP alone (paper, Table 2). "
+        "Objects of LVIS are highlighted in their images by blurring or darkening the background, "
+        "cropping, or masking CLIP's attention. The command prints by how much each method raises "
+        "the probability of the object's name (Delta P).",
+        epilog="example:\n"
+        "  python -m clipseg_pl alignment --root data --backbone ViT-B-16-quickgelu",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--root",
         default=TOY,
-        help="folder that holds LVIS (lvis_v1_train.json, lvis_v1_val.json, train2017, val2017); "
-        "or 'toy', the default, a drawn one of 4,040 pictures, written into the cache on first use",
+        metavar="FOLDER",
+        help="folder that contains the folder LVIS (with lvis_v1_train.json, lvis_v1_val.json, "
+        "train2017, val2017). 'toy' uses 4,040 generated images, which are cached on first use "
+        "(default: toy)",
     )
     parser.add_argument(
         "--backbone",
-        help=f"name of a CLIP, as of a config (default: {_PAPER_BACKBONE}; toy with --root toy)",
+        metavar="NAME",
+        help=f"CLIP model, by its open_clip name (default: {_PAPER_BACKBONE}; toy with --root toy)",
     )
     parser.add_argument(
-        "--tag", default="openai", help="which weights of that name (default: openai)"
+        "--tag",
+        default="openai",
+        metavar="TAG",
+        help="pretrained weights of the CLIP model, by their open_clip tag (default: openai)",
     )
     parser.add_argument(
         "--samples",
         type=int,
         default=_PAPER_SAMPLES,
-        help=f"objects to measure on, as far as there are so many (default: {_PAPER_SAMPLES})",
+        metavar="N",
+        help="maximum number of objects, at least 2; fewer are used if the dataset has fewer "
+        f"(default: {_PAPER_SAMPLES})",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the choice of objects and crops (default: 0)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="random seed for the choice of objects and crops, at least 0 (default: 0)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("runs/alignment.json"),
-        help="results file to write (default: runs/alignment.json)",
+        metavar="FILE",
+        help="JSON file for the results (default: runs/alignment.json)",
     )
-    given = parser.parse_args(args)
-    if given.samples < 2 or given.seed < 0:
-        parser.error("--samples is 2 or more, --seed 0 or more")
+    options = parser.parse_args(args)
+    if options.samples < 2 or options.seed < 0:
+        parser.error("--samples must be at least 2, and --seed at least 0")
     try:
-        _run(given)
+        _run(options)
     except (OSError, ValueError) as error:
         sys.exit(f"clipseg_pl: {error}")
 
 
-def _run(given: argparse.Namespace) -> None:
-    if given.out.exists():  # said before the work, not after it
-        raise FileExistsError(f"{given.out} exists: give another --out or remove it")
-    check_folders([given.out.parent])
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    started, toy = time.monotonic(), given.root == TOY
+def _run(options: argparse.Namespace) -> None:
+    if options.out.exists():
+        raise FileExistsError(f"{options.out} exists: choose another --out or remove the file")
+    check_folders([options.out.parent])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    started, toy = time.monotonic(), options.root == TOY
 
-    # torch and what hangs on it, only when there is something to do
+    # deferred so that --help does not import torch
     import torch
     from rich.progress import track
 
@@ -96,17 +117,17 @@ def _run(given: argparse.Namespace) -> None:
     from datamodules.toy.writers.folder import build_folders
     from datamodules.toy.writers.lvis import lvis_request
 
-    name = given.backbone or (TOY if toy else _PAPER_BACKBONE)
-    backbone = CLIPBackbone(name, given.tag)
+    name = options.backbone or (TOY if toy else _PAPER_BACKBONE)
+    backbone = CLIPBackbone(name, options.tag)
     backbone.to("cuda" if torch.cuda.is_available() else "cpu")
-    root = toy_root() / "alignment" if toy else Path(given.root).expanduser()
+    root = toy_root() / "alignment" if toy else Path(options.root).expanduser()
     if toy:
         build_folders(root, lvis_request(TOY_SCENES, 0), progress=True)
     source, skipped = LVIS(root), Counter[str]()
-    pairs = _choose(source, given.samples, given.seed, skipped)
+    pairs = _choose(source, options.samples, options.seed, skipped)
     side = image_sizes(backbone)[1]
-    crops = (crop_object(source, pair, side, given.seed) for pair in pairs)
-    probabilities = measure(backbone, track(crops, "showing them to CLIP", total=len(pairs)))
+    crops = (crop_object(source, pair, side, options.seed) for pair in pairs)
+    probabilities = measure(backbone, track(crops, "embedding objects", total=len(pairs)))
     original = probabilities.pop(ORIGINAL)
     unmodified = float(original.mean())
     gains = {row: delta_p(original, modified) for row, modified in probabilities.items()}
@@ -116,10 +137,10 @@ def _run(given: argparse.Namespace) -> None:
         for number, value in gain._asdict().items()
     }
     config = {
-        "root": given.root,
-        "backbone": {"name": name, "tag": given.tag},
-        "samples": given.samples,
-        "seed": given.seed,
+        "root": options.root,
+        "backbone": {"name": name, "tag": options.tag},
+        "samples": options.samples,
+        "seed": options.seed,
     }
     content = {
         "metrics": {**numbers, f"alignment/{ORIGINAL}/probability": unmodified},
@@ -130,13 +151,13 @@ def _run(given: argparse.Namespace) -> None:
         "seconds": round(time.monotonic() - started, 1),
         **provenance(),
     }
-    given.out.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    options.out.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     _print_table(gains, len(pairs), unmodified)
-    print(f"results: {given.out}")
+    print(f"results: {options.out}")
 
 
 def _choose(source: "LVIS", count: int, seed: int, skipped: Counter[str]) -> "list[Pair]":
-    """As many objects as asked for, or all that there are; says so on one line."""
+    """Return `count` random objects, or all with a notice if there are fewer."""
     from rich.progress import track
 
     from datamodules.datasets.alignment import large_objects
@@ -145,22 +166,22 @@ def _choose(source: "LVIS", count: int, seed: int, skipped: Counter[str]) -> "li
     pairs = list(track(found, "choosing objects", total=count, transient=True))
     if len(pairs) < 2:
         raise ValueError(
-            f"{source.folder} has {len(pairs)} objects on more than a tenth of an image with three "
-            "names; two are needed"
+            f"{source.folder} has {len(pairs)} objects that cover more than a tenth of an image "
+            "with at least three names; at least two are needed"
         )
     if len(pairs) < count:
-        print(f"{source.folder} has {len(pairs)} objects that qualify, not {count}: all are taken")
+        print(f"{source.folder} has only {len(pairs)} suitable objects, not {count}; using all")
     return pairs
 
 
 def _print_table(gains: "Mapping[str, DeltaP]", samples: int, probability: float) -> None:
-    """One row a modification, in the paper's order, the paper's figure beside ours."""
+    """Print one row per method, in the paper's order, with the paper's value."""
     from rich.console import Console
     from rich.table import Table
 
     from clipseg_pl.protocols.alignment import PAPER
 
-    table = Table("modification")
+    table = Table("method")
     for column in ("Delta P", "standard error", "paper"):
         table.add_column(column, justify="right")
     for row in [*PAPER, *(row for row in gains if row not in PAPER)]:
@@ -168,5 +189,5 @@ def _print_table(gains: "Mapping[str, DeltaP]", samples: int, probability: float
         printed = "-" if paper is None else f"{paper:.2f}"
         table.add_row(row, f"{gain.mean:.2f}", f"{gain.standard_error:.2f}", printed)
     Console().print(table)
-    print(f"{samples} objects; on the unmodified image their probability is {probability:.3f}.")
+    print(f"{samples} objects; mean probability on unmodified images: {probability:.3f}.")
     print(_NOTES)

@@ -1,4 +1,4 @@
-"""`demo`: a page to try a model on."""
+"""The command `demo`: serve a web page to try a model."""
 
 import argparse
 import os
@@ -9,84 +9,96 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.weights.places import TOY, find_checkpoint
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_LARGEST_UPLOAD = 64 << 20  # bytes
-_MOST_VISITORS = 32  # whose photos are kept in memory, a few megabytes each
+_MAX_UPLOAD = 64 << 20  # bytes
+_MAX_SESSIONS = 32  # visitors whose photos are in memory, a few megabytes each
 _SIZE = 360, 480  # height and width of a scene in pixels
 _SCENES = (
-    (240, "car, road, grass, aeroplane"),  # there is no aeroplane
-    (37, "grass, cat, car, boat"),  # nor a boat
+    (240, "car, road, grass, aeroplane"),  # no aeroplane in the scene
+    (37, "grass, cat, car, boat"),  # no boat in the scene
     (10, "wall, motorbike, car, chair"),
     (42, "woman, car, sky"),
     (298, "sheep, bus, bottle, grass"),
     (8, "train, chair, boat, grass"),
 )
-"""seeds, and words to begin with; of 400 seeds among those that the toy weights do best on"""
+"""seeds and initial phrases of the sample scenes, chosen from the best results of 400 seeds"""
 _SUPPORT = 98
-"""seed of the first support image; its sofa finds that of the first scene"""
+"""seed of the initial support image; its sofa works as a prompt for the first scene"""
 
 
 def main(args: list[str]) -> None:
-    """Parse and serve; one line and status 1 for what a user can mend."""
+    """Run the command. User errors exit with status 1 and a one-line message."""
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl demo",
-        description="Serve a page to try a model on: choose a photo, type words or paint over an "
-        "example, move the thresholds, download the masks. Nothing leaves this machine, and "
-        "nothing is kept when the page ends. Needs Gradio: pip install -e '.[demo]'.",
-        epilog="example: python -m clipseg_pl demo --checkpoint runs/pc_plus/checkpoints/best.ckpt",
+        description="Serve a local web page to try a model on photos, with text prompts or a "
+        "painted example. All data stays on this machine and is deleted on exit. Requires Gradio: "
+        "pip install -e '.[demo]'.",
+        epilog="example:\n"
+        "  python -m clipseg_pl demo --checkpoint runs/pc_plus/checkpoints/best.ckpt",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--checkpoint",
         default=TOY,
-        help="as of `segment`; by default the toy weights, which know drawn scenes only",
+        metavar="FILE",
+        help="same formats as `segment --checkpoint` (default: toy, a small model that works on "
+        "generated scenes only)",
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to serve on; 0.0.0.0 lets in whoever reaches this machine (default: this "
-        "machine alone)",
+        metavar="ADDRESS",
+        help="address to listen on; 0.0.0.0 gives access to everyone who can reach this machine "
+        "(default: 127.0.0.1, this machine only)",
     )
-    parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
-    given = parser.parse_args(args)
-    if not 1 <= given.port <= 65535:
-        parser.error(f"--port lies in [1, 65535], not {given.port}")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=7860,
+        metavar="PORT",
+        help="port to listen on, 1 to 65535 (default: 7860)",
+    )
+    options = parser.parse_args(args)
+    if not 1 <= options.port <= 65535:
+        parser.error(f"--port must be in [1, 65535], not {options.port}")
     try:
-        find_checkpoint(given.checkpoint)
+        find_checkpoint(options.checkpoint)
         if not find_spec("gradio"):
             raise ValueError("gradio is not installed: pip install -e '.[demo]'")
         with TemporaryDirectory(prefix="clipseg_demo_") as folder, suppress(KeyboardInterrupt):
-            _serve(given, Path(folder))
+            _serve(options, Path(folder))
     except (OSError, ValueError) as error:
         sys.exit(f"clipseg_pl: {error}")
 
 
-def _serve(given: argparse.Namespace, folder: Path) -> None:
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # else importing it calls home
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # else uploads stay behind
-    # Gradio asks its own server whether it is there, which no proxy can answer
+def _serve(options: argparse.Namespace, folder: Path) -> None:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # importing Gradio would send analytics
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # so that uploads are deleted on exit
+    # Gradio polls its own server at startup, which fails through a proxy
     for name in ("NO_PROXY", "no_proxy"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), given.host, "localhost")))
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), options.host, "localhost")))
 
     from clipseg_pl.demo.page import CSS, Example, build_page
     from clipseg_pl.inference.segmenter import Segmenter
 
-    segmenter = Segmenter.from_checkpoint(given.checkpoint)
-    if given.checkpoint == TOY:
-        about = "These are the toy weights: they know drawn scenes only. For photos, start the "
-        about += "page with `--checkpoint`."
+    segmenter = Segmenter.from_checkpoint(options.checkpoint)
+    if options.checkpoint == TOY:
+        about = "This is the toy model, which works on generated scenes only. For photos, start "
+        about += "the page with `--checkpoint`."
     else:
-        about = f"Weights: `{given.checkpoint}`"
+        about = f"Weights: `{options.checkpoint}`"
     examples = [Example(_draw_scene(seed), words) for seed, words in _SCENES]
     page = build_page(segmenter, examples, _draw_scene(_SUPPORT), about, folder)
     _, url, _ = page.launch(
-        server_name=given.host,
-        server_port=given.port,
-        max_file_size=_LARGEST_UPLOAD,
-        state_session_capacity=_MOST_VISITORS,
+        server_name=options.host,
+        server_port=options.port,
+        max_file_size=_MAX_UPLOAD,
+        state_session_capacity=_MAX_SESSIONS,
         share=False,
         ssr_mode=False,
         quiet=True,
@@ -94,7 +106,7 @@ def _serve(given: argparse.Namespace, folder: Path) -> None:
         footer_links=[],
         prevent_thread_lock=True,
     )
-    print(f"{url} shows the page; Ctrl+C ends it", flush=True)
+    print(f"open {url} in a browser; press Ctrl+C to stop", flush=True)
     page.block_thread()
 
 

@@ -1,4 +1,4 @@
-"""`doctor`: what is there to work with, what is missing, and where to get it."""
+"""The command `doctor`: check datasets, weights, checkpoints and the machine."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.weights.places import TOY
 
 if TYPE_CHECKING:
@@ -15,71 +16,78 @@ if TYPE_CHECKING:
 _PLACES = {
     "phrasecut": "PhraseCut (training, Tables 3 and 9)",
     "voc2012": "Pascal VOC 2012 (generalised zero-shot, Table 4)",
-    "pascal_5i": "Pascal-5i, PFENet's photos (Tables 5 and 7)",
-    "pascal_5i_hsnet": "Pascal-5i, HSNet's episodes",
+    "pascal_5i": "Pascal-5i with PFENet's photos (Tables 5 and 7)",
+    "pascal_5i_hsnet": "Pascal-5i with HSNet's episodes",
     "coco_20i": "COCO-20i (Table 6)",
     "lvis": "LVIS (Tables 2 and 8)",
-    "clip": "weights of CLIP",
-    "vit": "weights of the ViT (baseline ViTSeg only)",
-    "cache": "indexes and the toy world",
-    "devices": "what runs would use",
-    "versions": "libraries against pyproject.toml",
+    "clip": "CLIP weights",
+    "vit": "ViT weights (baseline ViTSeg only)",
+    "cache": "cached indexes and toy world",
+    "devices": "hardware used by default",
+    "versions": "library versions required by pyproject.toml",
 }
 _DATASETS = ("phrasecut", "voc2012", "pascal_5i", "pascal_5i_hsnet", "coco_20i", "lvis")
 _COLOURS = {"ok": "green", "note": "cyan", "missing": "yellow", "wrong": "red"}
 _BEST = "*/checkpoints/best.ckpt"
-_RECENT = 5  # runs that are looked at unless checkpoints are named
-_NOTHING_ASKED = """\
-Nothing was asked for by name, so nothing is required. What needs no download is the toy world:
+_RECENT = 5  # newest runs to check if nothing is named
+_NOTHING_NAMED = """\
+Nothing was named, so nothing is required. To start without a download, train on the toy world:
   python -m clipseg_pl fit --config experiments/pc_plus.yaml --config experiments/toy.yaml"""
 
 
 def main(args: list[str]) -> None:
-    """Parse, look, report; status 1 if something asked for by name cannot be used."""
+    """Run the command. Exits with status 1 if a named dataset or checkpoint is unusable."""
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl doctor",
-        description="Look at datasets, weights, checkpoints and this machine: what is there, what "
-        "is missing or cannot be used, and what to do about it. Without names everything is looked "
-        f"at, with the best checkpoints of the {_RECENT} newest runs, and nothing is required; what"
-        " is named must be usable, else the exit status is 1. Nothing is downloaded or written. "
-        "'note' marks what works but is not the published one.",
-        epilog="example: python -m clipseg_pl doctor phrasecut clip --root data",
+        description="Check datasets, weights, checkpoints and this machine, and print how to fix "
+        "problems. Nothing is downloaded or written. Without names or "
+        "--checkpoint, the command checks everything, including the best checkpoints of the "
+        f"{_RECENT} newest runs, and the exit status is 0. Otherwise, it checks the named items "
+        "only, and exits with status 1 if one of them is missing or unusable. The state "
+        "'note' marks files that work but differ from the published ones.",
+        epilog="example:\n  python -m clipseg_pl doctor phrasecut clip --root data",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
-        "names", nargs="*", metavar="name", help=f"what to ask for: {', '.join(_PLACES)}"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"item to check; one or more of {', '.join(_PLACES)} (default: all)",
     )
     parser.add_argument(
         "--root",
         default="data",
-        help="folder that holds the datasets (VGPhraseCut_v0, VOC2012, lists, COCO2014, splits, "
-        "LVIS); or 'toy', the drawn ones in the cache (default: data)",
+        metavar="FOLDER",
+        help="folder that contains the datasets (VGPhraseCut_v0, VOC2012, lists, COCO2014, splits, "
+        "LVIS). 'toy' checks the generated datasets in the cache (default: data)",
     )
     parser.add_argument(
         "--checkpoint",
         type=Path,
         action="append",
         default=[],
-        help="to ask for: a checkpoint of `fit`, an authors' decoder (.pth), Hugging Face's CLIPSeg"
-        " (file or folder), or 'toy'; repeat for more",
+        metavar="FILE",
+        help="checkpoint to check: checkpoint of `fit` (.ckpt), decoder of the authors (.pth), "
+        "Hugging Face CLIPSeg (file or folder), or 'toy'; can be repeated",
     )
     parser.add_argument(
         "--all",
         action="store_true",
-        help="open every photo of PhraseCut and LVIS and every label map; by default 200 of a "
-        "list, spread over it",
+        help="open every photo of PhraseCut and LVIS and every label map (default: a sample of 200 "
+        "per list)",
     )
-    given = parser.parse_args(args)
-    unknown = [name for name in given.names if name not in _PLACES]
+    options = parser.parse_args(args)
+    unknown = [name for name in options.names if name not in _PLACES]
     if unknown:
-        parser.error(f"no {', '.join(unknown)}; there are {', '.join(_PLACES)}")
-    unusable = _examine(given)
+        parser.error(f"unknown name: {', '.join(unknown)}; choose from {', '.join(_PLACES)}")
+    unusable = _examine(options)
     if unusable:
         sys.exit(f"clipseg_pl: cannot be used: {', '.join(unusable)}")
 
 
-def _examine(given: argparse.Namespace) -> list[str]:
-    """Print what is found; returns what was asked for and cannot be used."""
-    # torch and what hangs on it, only when there is something to do
+def _examine(options: argparse.Namespace) -> list[str]:
+    """Print all findings; return the named items that are missing or unusable."""
+    # deferred so that --help does not import torch
     from clipseg_pl.doctor.checkpoints import check_checkpoint
     from clipseg_pl.doctor.datasets import (
         check_coco_20i,
@@ -106,27 +114,27 @@ def _examine(given: argparse.Namespace) -> list[str]:
         "devices": check_devices,
         "versions": check_versions,
     }
-    root = toy_root() if given.root == TOY else Path(given.root).expanduser()
-    if given.root == TOY and not root.is_dir():
-        sys.exit(f"clipseg_pl: no toy world yet: python -m clipseg_pl toy --root {root} draws it")
-    asked = bool(given.names or given.checkpoint)
+    root = toy_root() if options.root == TOY else Path(options.root).expanduser()
+    if options.root == TOY and not root.is_dir():
+        sys.exit(f"clipseg_pl: no toy world in {root}; run python -m clipseg_pl toy --root {root}")
+    named = bool(options.names or options.checkpoint)
     states = dict[str, Counter[str]]()
-    for name in dict.fromkeys(given.names) if asked else _PLACES:
+    for name in dict.fromkeys(options.names) if named else _PLACES:
         where = f" in {root}" if name in _DATASETS else ""
-        states[name] = _report(f"{name}: {_PLACES[name]}{where}", checks[name](root, given.all))
+        states[name] = _report(f"{name}: {_PLACES[name]}{where}", checks[name](root, options.all))
     runs = sorted(Path("runs").glob(_BEST), key=lambda file: file.stat().st_mtime)
-    for file in given.checkpoint if asked else [Path(TOY), *runs[-_RECENT:]]:
+    for file in options.checkpoint if named else [Path(TOY), *runs[-_RECENT:]]:
         states[str(file)] = _report(f"checkpoint {file}", check_checkpoint(file.expanduser()))
-    if not asked:
-        together = sum(states.values(), Counter[str]())
-        print(f"in all: {', '.join(f'{together[state]} {state}' for state in _COLOURS)}")
-        print(_NOTHING_ASKED)
+    if not named:
+        total = sum(states.values(), Counter[str]())
+        print(f"total: {', '.join(f'{total[state]} {state}' for state in _COLOURS)}")
+        print(_NOTHING_NAMED)
         return []
     return [name for name, counts in states.items() if counts["missing"] or counts["wrong"]]
 
 
 def _report(title: str, findings: "Iterable[Finding]") -> Counter[str]:
-    """Print a section, a line each; how many are in each state."""
+    """Print the findings of a section, one per line; return the number in each state."""
     from rich.console import Console
     from rich.text import Text
 
@@ -135,12 +143,13 @@ def _report(title: str, findings: "Iterable[Finding]") -> Counter[str]:
     found = list[Finding]()
     try:
         for finding in findings:
-            found.append(finding)  # what came before an error is said too
-    except Exception as error:  # one thing that is broken must not hide the others
+            found.append(finding)  # keeps the findings before an error
+    except Exception as error:  # a broken item must not hide the others
         found.append(Finding("wrong", "reading", explain(error)))
     console = Console(soft_wrap=True, highlight=False)
     console.print(Text(title, "bold"))
-    for state, thing, says in found:
-        console.print(Text.assemble((f"  {state:9}", _COLOURS[state]), f"  {thing:26}  {says}"))
+    for state, subject, message in found:
+        line = Text.assemble((f"  {state:9}", _COLOURS[state]), f"  {subject:26}  {message}")
+        console.print(line)
     console.print()
     return Counter(finding.state for finding in found)

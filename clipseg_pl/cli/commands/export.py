@@ -1,4 +1,4 @@
-"""`export`: a model in the format of another program, or of this one."""
+"""The command `export`: convert a model to or from the format of another library."""
 
 import argparse
 import shlex
@@ -12,208 +12,248 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from clipseg_pl.atomic import check_folders
+from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.weights.places import TOY, find_checkpoint
 
 if TYPE_CHECKING:
     from clipseg_pl.convert.loading import LoadedModel, StoredModel
 
 _SUFFIX = {"original": ".pth", "ckpt": ".ckpt"}
-"""of what is one file; the others are folders"""
-_FOLDERS = {
+"""file endings of the single-file formats; the others are folders"""
+_EXPORTED = {
     *("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "vocab.json", "merges.txt", "model.safetensors"),
     *("tokenizer.json", "pytorch_model.bin"),
     *(f"{name}.onnx{end}" for name in ("encoder", "decoder", "text") for end in ("", ".data")),
 }
-"""of exports; --overwrite replaces a folder that holds nothing else"""
-_AUTHORS_WIDTHS = (768, 512)  # of activations and conditional vectors
+"""file names in exported folders; --overwrite only replaces folders without other files"""
+_AUTHORS_WIDTHS = (768, 512)  # widths of activations and conditional vectors, those of ViT-B
 
 
 def main(args: list[str]) -> None:
-    """Parse, load, write; one line and status 1 for what a user can mend."""
+    """Run the command. User errors exit with status 1 and a one-line message."""
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl export",
-        description="Write a model as Hugging Face's CLIPSeg (a folder for from_pretrained), as a "
-        "decoder of the authors (.pth), as ONNX graphs (a folder), or, where it comes from one of "
-        "the first two, as a checkpoint of this project.",
-        epilog="example: python -m clipseg_pl export runs/pc_plus/checkpoints/best.ckpt --to hf "
+        description="Convert a model to another format: Hugging Face CLIPSeg (a folder for "
+        "from_pretrained), a decoder for the authors' code (.pth) or ONNX graphs (a folder). "
+        "Models in the first two formats can also be converted to a checkpoint of this project "
+        "(.ckpt).",
+        epilog="example:\n  python -m clipseg_pl export runs/pc_plus/checkpoints/best.ckpt --to hf "
         "--out clipseg_hf",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "source",
-        help="a checkpoint of `fit`, an authors' decoder (.pth), Hugging Face's CLIPSeg (its "
-        "folder, or its file of weights), or 'toy'",
+        metavar="SOURCE",
+        help="model to convert: checkpoint of `fit` (.ckpt), decoder of the authors (.pth), "
+        "Hugging Face CLIPSeg (folder or weights file), or 'toy', the model included in the "
+        "package",
     )
-    parser.add_argument("--to", choices=("hf", "original", "onnx", "ckpt"), required=True)
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write; a file for original and ckpt"
+        "--to",
+        choices=("hf", "original", "onnx", "ckpt"),
+        required=True,
+        help="target format (required). hf: Hugging Face CLIPSeg; original: the authors' code; "
+        "onnx: ONNX; ckpt: checkpoint of this project",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what is at --out")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="output folder for hf and onnx, output file for original (.pth) and ckpt (.ckpt) "
+        "(required)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an existing output file or folder; folders with files that are not from an "
+        "export are never replaced",
+    )
     parser.add_argument(
         "--backbone",
         metavar="NAME[:TAG]",
-        help="CLIP to put a published decoder on, as open_clip or a file in CLIPSEG_WEIGHTS names "
-        "it; TAG says which of its weights (default: the CLIP in the source, else "
-        "OpenAI's ViT-B/16)",
+        help="CLIP model to combine with a published decoder, by its open_clip name or the name of "
+        "a file in CLIPSEG_WEIGHTS; TAG selects the pretrained weights (default: the CLIP in "
+        "SOURCE, else OpenAI's ViT-B/16)",
     )
     parser.add_argument(
         "--layers",
         type=int,
         nargs="+",
         metavar="N",
-        help="blocks of CLIP that an authors' decoder taps, counted from 0, which its file does "
-        "not say (default: 3 7 9)",
+        help="tapped layers of CLIP, counted from 0, for a decoder of the authors (.pth), whose "
+        "file does not store them (default: 3 7 9)",
     )
-    given = parser.parse_args(args)
-    suffix = _SUFFIX.get(given.to)
-    if suffix and given.out.suffix != suffix:
-        parser.error(f"--to {given.to} writes one file: --out <name>{suffix}, not {given.out}")
-    if not given.out.name:
-        parser.error("--out names what is to be written")
-    trained_here = given.source == TOY or given.source.endswith(".ckpt")
-    if trained_here and (given.backbone or given.layers):
-        parser.error(f"{given.source} says its backbone and layers itself")
-    if trained_here and given.to == "ckpt":
-        parser.error(f"{given.source} is a checkpoint of this project already")
+    options = parser.parse_args(args)
+    suffix = _SUFFIX.get(options.to)
+    if suffix and options.out.suffix != suffix:
+        parser.error(f"--to {options.to} needs --out <name>{suffix}, not {options.out}")
+    if not options.out.name:
+        parser.error(f"--out needs a file or folder name, not {str(options.out)!r}")
+    trained_here = options.source == TOY or options.source.endswith(".ckpt")
+    if trained_here and (options.backbone or options.layers):
+        parser.error(
+            f"{options.source} stores its backbone and layers; omit --backbone and --layers"
+        )
+    if trained_here and options.to == "ckpt":
+        parser.error(f"{options.source} is already a checkpoint of this project")
     try:
-        _export(given)
+        _export(options)
     except (OSError, ValueError) as error:
         sys.exit(f"clipseg_pl: {error}")
 
 
-def _export(given: argparse.Namespace) -> None:
-    out: Path = given.out.expanduser()
-    folder = given.to not in _SUFFIX
-    file = find_checkpoint(given.source).resolve()
+def _export(options: argparse.Namespace) -> None:
+    out: Path = options.out.expanduser()
+    folder = options.to not in _SUFFIX
+    file = find_checkpoint(options.source).resolve()
     if out.resolve() in (file, file.parent):
-        raise ValueError(f"{out} is what is exported: name another place")
+        raise ValueError(f"--out {out} is the source of the export: choose another path")
     check_folders([out if folder else out.parent])
-    _refuse_to_replace(out, given.overwrite, folder)
+    _check_replaceable(out, options.overwrite, folder)
     missing = [name for name in ("onnx", "onnxscript", "tokenizers") if not find_spec(name)]
-    if given.to == "onnx" and missing:
+    if options.to == "onnx" and missing:
         raise ValueError(f"{missing[0]} is not installed: pip install -e '.[onnx]'")
     from clipseg_pl.convert.loading import read_model
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        stored = read_model(given.source)
-        source = _build(given, stored)
+        stored = read_model(options.source)
+        source = _build(options, stored)
     for warning in caught:
         print(f"clipseg_pl: {warning.message}", file=sys.stderr)
     target = out if folder else out.parent
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out if out.is_dir() else out.parent, prefix=".export-") as stage:
-        lines = [*_left_behind(stored), *_write(given, source, Path(stage), out)]
+        notes = [*_unused_weights(stored), *_write(options, source, Path(stage), out)]
         target.mkdir(exist_ok=True)
         for old in target.glob("[!.]*") if folder else ():
             old.unlink()
-        written = sorted(Path(stage).iterdir(), reverse=True)  # a checkpoint after its CLIP
+        written = sorted(Path(stage).iterdir(), reverse=True)  # moves a checkpoint after its CLIP
         files = [Path(shutil.move(file, target / file.name)) for file in written][::-1]
-    for line in lines:
-        print(f"clipseg_pl: {line}", file=sys.stderr)
+    for note in notes:
+        print(f"clipseg_pl: {note}", file=sys.stderr)
     size = sum(file.stat().st_size for file in files) / 1e6
     names = ", ".join(file.name if folder else str(file) for file in files)
     print(f"{out}: {names} ({size:.1f} MB)" if folder else f"{names} ({size:.1f} MB)")
-    print(_how_to_use(given.to, out, source))
+    print(_usage_hint(options.to, out, source))
 
 
-def _build(given: argparse.Namespace, stored: "StoredModel") -> "LoadedModel":
+def _build(options: argparse.Namespace, stored: "StoredModel") -> "LoadedModel":
     from clipseg_pl.convert.checkpoints import PublishedWarning
     from clipseg_pl.convert.loading import build_model
     from clipseg_pl.models.clip_backbone import CLIPBackbone
     from clipseg_pl.weights.places import find_file
 
     warnings.simplefilter("always", PublishedWarning)
-    name, _, tag = (given.backbone or "").partition(":")
+    name, _, tag = (options.backbone or "").partition(":")
     if tag and find_file(name, (".json",)):
-        raise ValueError(f"--backbone {given.backbone}: {name}.json has one weights file, no tag")
-    backbone = CLIPBackbone(*given.backbone.split(":", 1)) if given.backbone else None
-    return build_model(stored, backbone, given.layers)
+        raise ValueError(
+            f"--backbone {options.backbone}: {name}.json has a single weights file; omit :{tag}"
+        )
+    backbone = CLIPBackbone(*options.backbone.split(":", 1)) if options.backbone else None
+    return build_model(stored, backbone, options.layers)
 
 
 def _write(
-    given: argparse.Namespace, source: "LoadedModel", stage: Path, out: Path
+    options: argparse.Namespace, source: "LoadedModel", stage: Path, out: Path
 ) -> Iterator[str]:
-    """Write into an empty folder; yields what the new format does not store, a line each."""
+    """Write to an empty folder; yield a note for every setting the format cannot store."""
     from clipseg_pl.models.backbone import PAPER_SIZE
 
     model = source.model
-    known = source.image_size or PAPER_SIZE, source.threshold, source.absent_cut
-    if given.to == "hf":
+    settings = source.image_size or PAPER_SIZE, source.threshold, source.absent_cut
+    if options.to == "hf":
         from clipseg_pl.convert.to_hugging_face import write_hugging_face
 
-        write_hugging_face(stage, model, *known)
-    elif given.to == "onnx":
+        write_hugging_face(stage, model, *settings)
+    elif options.to == "onnx":
         from clipseg_pl.convert.onnx_graphs import write_onnx
 
-        write_onnx(stage, model, *known)
-    elif given.to == "original":
+        write_onnx(stage, model, *settings)
+    elif options.to == "original":
         from clipseg_pl.convert.decoder_files import write_original
 
         write_original(stage / out.name, model.decoder)
-        yield from _not_in_a_pth(source)
+        yield from _not_stored_in_pth(source)
     else:
         from clipseg_pl.convert.decoder_files import write_checkpoint, write_clip
         from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
 
-        name, _, tag = (given.backbone or PAPERS_CLIP).partition(":")
-        if source.clip:  # which is written beside the checkpoint that names it
+        name, _, tag = (options.backbone or PAPERS_CLIP).partition(":")
+        if source.clip:  # written next to the checkpoint, which stores its name
             name = f"{out.stem}_clip"
             for end in (".json", ".safetensors"):
-                _refuse_to_replace(out.with_name(name + end), given.overwrite, False)
+                _check_replaceable(out.with_name(name + end), options.overwrite, False)
             write_clip(stage, name, model.backbone, dict(source.clip))
         write_checkpoint(stage / out.name, source, name, tag or PAPERS_TAG)
 
 
-def _left_behind(stored: "StoredModel") -> Iterator[str]:
-    """What an authors' file holds that no model has."""
+def _unused_weights(stored: "StoredModel") -> Iterator[str]:
+    """Yield a note if a file of the authors contains weights that CLIPSeg does not use."""
     from clipseg_pl.convert.key_map import UNUSED
 
     keys = [key for key in stored.state if key.startswith(UNUSED)]
     if keys:
-        yield f"{stored.path}: left out {', '.join(keys)}, which CLIPSeg never uses"
+        yield f"{stored.path}: dropped {', '.join(keys)}, which CLIPSeg does not use"
 
 
-def _not_in_a_pth(source: "LoadedModel") -> Iterator[str]:
-    """What the authors' format has no place for, where it is not what readers assume."""
-    from clipseg_pl.convert.from_hugging_face import is_imagenets
+def _not_stored_in_pth(source: "LoadedModel") -> Iterator[str]:
+    """Yield a note for each setting that a `.pth` cannot store and that is not the default."""
+    from clipseg_pl.convert.from_hugging_face import is_imagenet_norm
     from clipseg_pl.models.decoder import default_layers
 
     layers = sorted(source.model.decoder.layers)
     backbone = source.model.backbone
     if tuple(layers) != default_layers(backbone.shape):
         listed = " ".join(map(str, layers))
-        yield f"a .pth does not say its layers: whatever reads this one needs {listed} (--layers)"
+        yield f".pth files do not store the tapped layers; load this one with --layers {listed}"
     if (backbone.shape.width, backbone.shape.embed_dim) != _AUTHORS_WIDTHS:
-        yield "the authors' code knows CLIP ViT-B only; here --backbone says which CLIP it is for"
-    if not is_imagenets(backbone.mean.flatten().tolist(), backbone.std.flatten().tolist()):
-        yield "a .pth does not say how images are normalised: readers will take ImageNet's mean"
+        yield "the authors' code supports CLIP ViT-B only; here, load the file with --backbone"
+    if not is_imagenet_norm(backbone.mean.flatten().tolist(), backbone.std.flatten().tolist()):
+        yield (
+            ".pth files do not store the image normalisation; ImageNet's mean and standard "
+            "deviation will be assumed"
+        )
     if source.threshold is not None:
-        yield f"a .pth does not say the threshold, {source.threshold:g}: readers will take theirs"
+        yield (
+            f".pth files do not store the threshold ({source.threshold:g}); readers use their "
+            "default"
+        )
     if source.absent_cut is not None:
-        yield f"a .pth does not say the absent cut, {source.absent_cut:g}: readers will take none"
+        yield f".pth files do not store the absent cut ({source.absent_cut:g}); readers use none"
 
 
-def _refuse_to_replace(path: Path, overwrite: bool, folder: bool) -> None:
+def _check_replaceable(path: Path, overwrite: bool, folder: bool) -> None:
+    """Raise FileExistsError if a path exists and may not be replaced.
+
+    Args:
+        path: output file or folder.
+        overwrite: whether --overwrite is set.
+        folder: whether a folder will be written.
+    """
     if path.exists() and path.is_dir() != folder:
-        kinds = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
-        raise FileExistsError(f"{path} is {kinds[0]}, and {kinds[1]} is to be written")
+        found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise FileExistsError(f"{path} is a {found}, but the export writes a {expected}")
     files = list(path.iterdir()) if path.is_dir() else []
-    held = {file.name if file.is_file() else f"the folder {file.name}" for file in files}
-    if path.exists() and (held or not folder) and not overwrite:
+    names = {file.name if file.is_file() else f"the folder {file.name}" for file in files}
+    if path.exists() and (names or not folder) and not overwrite:
         raise FileExistsError(f"{path} exists; --overwrite replaces it")
-    if strange := sorted(held - _FOLDERS):
-        raise FileExistsError(f"{path} holds {strange[0]} too: name another folder, or empty it")
+    if others := sorted(names - _EXPORTED):
+        raise FileExistsError(
+            f"{path} also contains {others[0]}: choose another folder or empty this one"
+        )
 
 
-def _how_to_use(to: str, out: Path, source: "LoadedModel") -> str:
+def _usage_hint(to: str, out: Path, source: "LoadedModel") -> str:
     if to == "hf":
         return (
             f"in transformers: CLIPSegForImageSegmentation.from_pretrained({str(out)!r}) and "
             f"CLIPSegProcessor.from_pretrained({str(out)!r})"
         )
     if to == "onnx":
-        return "docs/export.md has an example for onnxruntime"
+        return "see docs/export.md for an example with onnxruntime"
     if to == "original":
         layers = ", ".join(map(str, sorted(source.model.decoder.layers)))
         return f"in the authors' code: CLIPDensePredT(..., extract_layers=[{layers}]), strict=False"

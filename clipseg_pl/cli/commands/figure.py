@@ -1,4 +1,7 @@
-"""`figure`: the paper's prompts on photos of one's own, as one picture."""
+"""The command `figure`: draw the probabilities of the paper's prompts for your own photos.
+
+Reference: paper, Figures 4 and 6.
+"""
 
 import argparse
 import sys
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipseg_pl.atomic import check_file
+from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.weights.places import TOY, find_checkpoint
 
 if TYPE_CHECKING:
@@ -21,61 +25,68 @@ PROMPTS = (
     *("something that has legs", "cutlery", "a living creature", "chair", "table", "drawers"),
     *("grass", "cow", "yellow cow", "green drawers"),
 )
-"""those of the paper's Figures 4 and 6"""
-_COLUMNS, _CELL, _CAPTION = 6, 200, 22  # cells in a line; pixels
+"""the prompts in the paper's Figures 4 and 6"""
+_COLUMNS, _CELL, _CAPTION = 6, 200, 22  # cells per row; width of a cell and caption height (px)
 
 
 def main(args: list[str]) -> None:
-    """Parse, segment, draw; one line and status 1 for what a user can mend."""
+    """Run the command. User errors exit with status 1 and a one-line message."""
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl figure",
-        description="Show what a model makes of the paper's prompts (Figures 4 and 6), from plain "
-        "names to what things are for, as one picture: the redder, the more probable.",
-        epilog="example: python -m clipseg_pl figure kitchen.jpg field.jpg --checkpoint "
+        description="Segment photos with the prompts of the paper's Figures 4 and 6, and draw the "
+        "probabilities into one image. Red areas are more probable.",
+        epilog="example:\n  python -m clipseg_pl figure kitchen.jpg field.jpg --checkpoint "
         "runs/pc_plus/checkpoints/best.ckpt --out figure.png",
+        formatter_class=HelpFormatter,
     )
-    parser.add_argument("photos", type=Path, nargs="+", help="photos, in any common format")
+    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="image file")
     parser.add_argument(
-        "--prompt", action="append", help="other prompts than the paper's; repeat for more"
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="text prompt to use instead of the paper's prompts; can be repeated",
     )
     parser.add_argument(
         "--checkpoint",
         default=TOY,
-        help="as of `segment`; by default the toy weights, which know drawn scenes only",
+        metavar="FILE",
+        help="same formats as `segment --checkpoint` (default: toy, a small model that works on "
+        "generated scenes only)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("figure.png"),
-        help="picture to write (default: %(default)s)",
+        metavar="FILE",
+        help="image file to write (default: figure.png)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the picture")
-    given = parser.parse_args(args)
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    options = parser.parse_args(args)
     try:
-        find_checkpoint(given.checkpoint)
-        for photo in given.photos:
+        find_checkpoint(options.checkpoint)
+        for photo in options.photos:
             if not photo.is_file():
                 raise FileNotFoundError(f"{photo}: no such photo")
-        _check_picture(given.out, given.overwrite)
-        drawn = _draw(given.photos, given.prompt or list(PROMPTS), given.checkpoint)
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        drawn.save(given.out)
+        _check_picture(options.out, options.overwrite)
+        drawn = _draw(options.photos, options.prompt or list(PROMPTS), options.checkpoint)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save(options.out)
     except (OSError, ValueError) as error:
         sys.exit(f"clipseg_pl: {error}")
-    print(f"{given.out}: {len(given.photos)} photos")
+    print(f"{options.out}: {len(options.photos)} photos")
 
 
 def _check_picture(out: Path, overwrite: bool) -> None:
-    """Refuse what could not be written before anything is computed."""
+    """Check that the image can be written, before any work is done."""
     from PIL import Image
 
     check_file(out, overwrite)
     if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
-        raise ValueError(f"{out}: not an image file name; use figure.png, for example")
+        raise ValueError(f"{out}: unknown image format; use a name like figure.png")
 
 
 def _draw(photos: list[Path], prompts: list[str], checkpoint: str) -> "Image":
-    """One block a photo: the photo, then a cell for each prompt."""
+    """Draw one block per photo: the photo, then one cell per prompt."""
     from PIL import Image
     from rich.progress import track
 

@@ -1,4 +1,4 @@
-"""`segment`: masks and overlays for photos of one's own."""
+"""The command `segment`: write masks and mask overlays for your own photos."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.cli.model_options import add_model_options, load_segmenter
 from clipseg_pl.cli.prompt_options import (
     add_prompt_options,
@@ -28,34 +29,34 @@ if TYPE_CHECKING:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say it on one line; the usage is long."""
+        """Print the error on one line, without argparse's long usage text."""
         option = message.removeprefix("argument ").partition(":")[0]
-        if message.endswith("expected one argument"):  # argparse takes what follows for an option
-            message += f"; one that begins with - is written behind =, as in {option}=-..."
+        if message.endswith("expected one argument"):  # also if the value looks like an option
+            message += f"; write a value that starts with - as {option}=-..."
         self.exit(2, f"clipseg_pl: {message} (see segment --help)\n")
 
 
 def main(args: list[str]) -> None:
-    """Parse, segment, write; one line and status 1 for what a user can mend.
+    """Run the command. User errors exit with status 1 and a one-line message.
 
-    Photos that cannot be read are left out and named at the end, with status 1 as well.
+    Unreadable photos are skipped and listed at the end, also with status 1.
     """
     parser = _parser()
-    given = parser.parse_args(args)
+    options = parser.parse_args(args)
     try:
-        skipped = _segment(given, collect_prompts(parser, given))
+        skipped = _segment(options, collect_prompts(parser, options))
     except OSError as error:
-        sys.exit(f"clipseg_pl: {_without_number(error)}")
+        sys.exit(f"clipseg_pl: {_without_errno(error)}")
     except ValueError as error:
         sys.exit(f"clipseg_pl: {error}")
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        sys.exit("clipseg_pl: out of memory: give fewer prompts, no --tile, or --device cpu")
+        sys.exit("clipseg_pl: out of memory: use fewer prompts, omit --tile or set --device cpu")
     except KeyboardInterrupt:
         print(
-            f"\nclipseg_pl: stopped; the photos that are finished lie in {given.out}: go on with "
-            "the others, or with all of them and --overwrite",
+            f"\nclipseg_pl: interrupted. The results so far are in {options.out}. Run the command "
+            "again with the remaining photos, or with all photos and --overwrite",
             file=sys.stderr,
         )
         sys.exit(130)
@@ -63,39 +64,41 @@ def main(args: list[str]) -> None:
         sys.exit("\n".join(f"clipseg_pl: skipped {reason}" for reason in skipped))
 
 
-def _without_number(error: OSError) -> str:
-    """What the system says of a file, without the number of the error; what we say as it is."""
+def _without_errno(error: OSError) -> str:
+    """Format an error of the operating system without its number; keep our own messages."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a GPU's, PyTorch's or numpy's memory is spent."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in said or "allocate memory" in said
+    """Recognize out-of-memory errors of CUDA, PyTorch and NumPy."""
+    message = str(error).lower()
+    return (
+        isinstance(error, MemoryError) or "out of memory" in message or "allocate memory" in message
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m clipseg_pl segment",
-        usage="python -m clipseg_pl segment PHOTO [PHOTO ...] --prompt WORDS [options]",
-        description="Find in photos what prompts ask for. Every prompt gives a mask at the\n"
-        "photo's own size; an overlay shows them all, with a legend. Photos that cannot\n"
-        "be read are skipped and named at the end.",
+        usage="python -m clipseg_pl segment PHOTO [PHOTO ...] --prompt TEXT [options]",
+        description="Segment photos with text and image prompts. Writes one mask per photo and "
+        "prompt, at the size of the photo, and one overlay image per photo that shows all masks "
+        "with a legend. Unreadable photos are skipped and listed at the end.",
         epilog="examples:\n"
         '  python -m clipseg_pl segment photo.jpg --prompt "a dog" --prompt grass\n'
         '  python -m clipseg_pl segment holiday "more/**/*.jpg" --prompt sky --format rle\n'
         "  python -m clipseg_pl segment photo.jpg --image-prompt cat.jpg --mask cat_mask.png\n"
         '  python -m clipseg_pl segment photo.jpg --prompt "a cat" --with cat.jpg '
         "--box 40,30,200,180",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
         "photos",
         nargs="+",
         metavar="PHOTO",
-        help="a file in any common format; a folder, with those in it and in its subfolders, but "
-        "for subfolders called masks and the --out folder; or a quoted glob",
+        help="image file, folder or quoted glob pattern. Folders are searched recursively, except "
+        "subfolders named 'masks' and the --out folder",
     )
     add_prompt_options(parser)
     add_model_options(parser)
@@ -105,42 +108,50 @@ def _parser() -> argparse.ArgumentParser:
         type=lambda folder: Path(folder).expanduser(),
         default=Path(MASKS),
         metavar="FOLDER",
-        help="where to write; photos of several folders keep theirs below it (default: masks)",
+        help="output folder; photos from several folders are written to subfolders of it "
+        "(default: masks)",
     )
     form = output.add_mutually_exclusive_group()
     form.add_argument(
         "--format",
         choices=("png", "npy", "rle"),
         default="png",
-        help="png: <photo>_<prompt>.png, a mask each (default); npy: <photo>.npy, float16 "
-        "probabilities (prompts, height, width); rle: masks.json of all photos, as COCO's results",
+        help="png: one mask per prompt in <photo>_<prompt>.png; npy: float16 probabilities of "
+        "shape (prompts, height, width) in <photo>.npy; rle: run-length encoded masks of all "
+        "photos in masks.json, in COCO results format (default: png)",
     )
     form.add_argument(
         "--argmax",
         dest="format",
         action="store_const",
         const="labels",
-        help="<photo>_labels.png in place of masks: each pixel the number of its likeliest prompt, "
-        "0 where none reaches the threshold; prompts.json has the numbers",
+        help="write one label map <photo>_labels.png instead of masks: the number of the most "
+        "probable prompt for each pixel, 0 where no prompt exceeds the threshold. prompts.json "
+        "lists the numbers",
     )
-    output.add_argument("--no-overlay", action="store_true", help="write no <photo>_overlay.png")
+    output.add_argument(
+        "--no-overlay", action="store_true", help="do not write <photo>_overlay.png"
+    )
     output.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace what earlier runs wrote, but not maps of other prompts",
+        help="replace existing result files; still an error if --out contains .npy files or label "
+        "maps of other prompts",
     )
     output.add_argument(
-        "--verbose", action="store_true", help="say what is used, and what each photo shows"
+        "--verbose",
+        action="store_true",
+        help="print the settings, and the covered area and presence score of every prompt",
     )
     return parser
 
 
-def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
-    """Write masks; returns why photos were skipped."""
-    find_checkpoint(given.checkpoint)  # the first thing to be said, and said at once
-    photos = find_photos(given.photos, leave_out=given.out)
+def _segment(options: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
+    """Segment and write; return one message per skipped photo."""
+    find_checkpoint(options.checkpoint)  # first, to report a missing checkpoint at once
+    photos = find_photos(options.photos, leave_out=options.out)
 
-    # torch and what hangs on it, only when there is something to do
+    # deferred so that --help does not import torch
     from rich.console import Console
     from rich.progress import Progress
 
@@ -149,54 +160,59 @@ def _segment(given: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     from clipseg_pl.prompts.image_prompt import describe
 
     names = [describe(prompt) for prompt in prompts]
-    files = MaskFiles(given.out, names, given.format, overlay=not given.no_overlay)
-    files.check(photos, given.overwrite, example_files(given))
-    segmenter, settings = load_segmenter(given)
-    if given.verbose:
+    files = MaskFiles(options.out, names, options.format, overlay=not options.no_overlay)
+    files.check(photos, options.overwrite, example_files(options))
+    segmenter, settings = load_segmenter(options)
+    if options.verbose:
         print(settings)
     embedded = _embed(segmenter, prompts)
-    if given.checkpoint == TOY:
-        print("the toy weights know drawn scenes only; --checkpoint names others", file=sys.stderr)
+    if options.checkpoint == TOY:
+        print(
+            "clipseg_pl: using the toy model, which works on generated scenes only; choose another "
+            "model with --checkpoint",
+            file=sys.stderr,
+        )
     several, started = len(photos) > 1, time.perf_counter()
     found, skipped = [0] * len(prompts), []
     outcomes = segment_files(segmenter, embedded, photos, files)
-    console, to_screen = Console(stderr=True), sys.stdout.isatty()  # what goes to a file stays out
+    # redirecting stdout keeps printed lines above the bar, but would move piped output to stderr
+    console, to_screen = Console(stderr=True), sys.stdout.isatty()
     bar = Progress(console=console, redirect_stdout=to_screen, disable=not several)
-    with files, closing(outcomes), bar:  # when stopped, what is being written is finished first
+    with files, closing(outcomes), bar:  # closing: when interrupted, finish files being written
         for outcome in bar.track(outcomes, len(photos), description="segmenting"):
             if outcome.problem:
                 skipped.append(outcome.problem)
                 continue
             found = [n + (part > 0) for n, part in zip(found, outcome.covered, strict=True)]
-            if given.verbose or not several:
-                _print_outcome(files, outcome, with_presence=given.verbose)
+            if options.verbose or not several:
+                _print_outcome(files, outcome, with_presence=options.verbose)
     seconds, written = time.perf_counter() - started, len(photos) - len(skipped)
     if several:
-        print(f"{given.out}: {written} of {len(photos)} photos")
+        print(f"{options.out}: {written} of {len(photos)} photos")
         for prompt, count in zip(names, found, strict=True):
             print(f"  {shorten(prompt)!r} found in {count}")
-    if given.verbose and written:
-        print(f"{seconds / written * 1000:.0f} ms a photo, with reading and writing")
+    if options.verbose and written:
+        print(f"{seconds / written * 1000:.0f} ms per photo, including reading and writing")
     return skipped
 
 
 def _embed(segmenter: "Segmenter", prompts: "list[Prompt]") -> "EmbeddedPrompts":
-    """Read the prompts; what CLIP warns of, that it reads no texts so long, is said in a line."""
+    """Embed the prompts; print CLIP's warnings about truncated texts on one line."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         embedded = segmenter.embed(prompts)
-    said = list(dict.fromkeys(str(warning.message) for warning in caught))
-    if said:
-        more = f" (and {len(said) - 1} more such texts)" if len(said) > 1 else ""
-        print(f"clipseg_pl: {said[0]}{more}", file=sys.stderr)
+    messages = list(dict.fromkeys(str(warning.message) for warning in caught))
+    if messages:
+        more = f" (and {len(messages) - 1} more such texts)" if len(messages) > 1 else ""
+        print(f"clipseg_pl: {messages[0]}{more}", file=sys.stderr)
     return embedded
 
 
 def _print_outcome(files: "MaskFiles", outcome: "Outcome", with_presence: bool) -> None:
     rows = zip(files.prompts, outcome.covered, outcome.presence, strict=True)
     for number, (prompt, covered, presence) in enumerate(rows):
-        said = f"covers {covered:.1%}" if covered else "not found"
+        area = f"covers {covered:.1%}" if covered else "not found"
         more = f", presence {presence:.2f}" if with_presence else ""
-        print(f"{files.with_prompt(outcome.photo, number)}: {shorten(prompt)!r} {said}{more}")
+        print(f"{files.mask_file(outcome.photo, number)}: {shorten(prompt)!r} {area}{more}")
     if files.overlay:
-        print(f"{files.of(outcome.photo)[-1]}: all prompts")
+        print(f"{files.photo_files(outcome.photo)[-1]}: all prompts")

@@ -1,1 +1,1 @@
-"""The tables of the paper as lists of runs, and what they came to."""
+"""The tables of the paper: list of runs, stored results, report and plots."""

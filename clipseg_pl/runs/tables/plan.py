@@ -1,4 +1,4 @@
-"""Which runs make which table."""
+"""The runs behind each table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from clipseg_pl.weights.places import TOY
 WORLDS = (TOY, "paper")
 _BASE = "pc_plus.yaml"
 Settings = tuple[tuple[str, Any], ...]
-"""dotted keys and values, set behind all overlays"""
+"""dotted keys and values that override all configs"""
 
 
 @dataclass(frozen=True)
 class World:
-    """Where tables are made: on the paper's data, or on the toy world.
+    """The data that tables are computed on: the paper's data or the toy world.
 
     Attributes:
         name: "paper" or "toy".
-        title: for the reader.
-        overlay: laid over every run, below experiments/.
-        training_settings: of every training.
-        notes: what must be known of all its figures.
+        title: title in RESULTS.md.
+        overlay: config overlay of every run, relative to experiments/.
+        training_settings: settings of every training.
+        notes: notes on all figures of this world.
     """
 
     name: str
@@ -32,9 +32,9 @@ class World:
     notes: str = ""
 
     def configs(self, overlays: Sequence[str]) -> tuple[str, ...]:
-        """Base, overlays, world."""
-        named = (f"{overlay}.yaml" for overlay in overlays)
-        return (_BASE, *named, *([self.overlay] if self.overlay else []))
+        """Return the base config, the given overlays and the world's overlay, in this order."""
+        files = (f"{overlay}.yaml" for overlay in overlays)
+        return (_BASE, *files, *([self.overlay] if self.overlay else []))
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Training:
     """One run of `fit`.
 
     Attributes:
-        name: of its folder and its evidence, equal for equal runs.
-        configs: files below experiments/, in their order.
-        settings: behind them.
+        name: name of its folder and results file; equal for equal runs.
+        configs: config files in order, relative to experiments/.
+        settings: settings that override the configs.
     """
 
     name: str
@@ -52,19 +52,21 @@ class Training:
     settings: Settings
 
     def arguments(self, experiments: Path) -> list[str]:
-        """The command line, without a folder."""
+        """Return the arguments of the command line, without a folder."""
         return ["fit", *_options(experiments, self.configs, self.settings)]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run of `validate` on what a training left.
+    """One run of `validate` on the last checkpoint of a training.
+
+    See `docs/deviations.md` (last-checkpoint).
 
     Attributes:
-        name: unique among the evaluations of the training.
-        training: whose last checkpoint is evaluated.
-        configs: files below experiments/, in their order.
-        settings: behind them.
+        name: name, unique among the evaluations of the training.
+        training: training whose last checkpoint is evaluated.
+        configs: config files in order, relative to experiments/.
+        settings: settings that override the configs.
     """
 
     name: str
@@ -73,23 +75,23 @@ class Evaluation:
     settings: Settings
 
     def arguments(self, experiments: Path) -> list[str]:
-        """The command line, without checkpoint and folder."""
+        """Return the arguments of the command line, without checkpoint and folder."""
         return ["validate", *_options(experiments, self.configs, self.settings)]
 
 
 Seed = tuple[tuple[Evaluation, ...], ...]
-"""of each fold, its evaluations under the table's benchmarks"""
+"""evaluations of one seed: folds x benchmarks of the table"""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table.
+    """One row of a table.
 
     Attributes:
-        name: as the paper has it.
-        columns: title -> metric, as a results file names it without "val/".
-        paper: printed figures by column title, in percent.
-        seeds: the runs of each seed; figures are means over its folds.
+        name: name in the paper.
+        columns: metric by column title; the metric is a key of a results file without "val/".
+        paper: published figures by column title, in percent.
+        seeds: evaluations of each seed. The figure of a seed is the mean over its folds.
     """
 
     name: str
@@ -99,7 +101,7 @@ class Row:
 
 
 ALIGNMENT = Evaluation("alignment", Training("alignment", (), ()), (), ())
-"""the experiment on CLIP alone, which trains nothing"""
+"""the experiment on CLIP alone (Table 2), without a training"""
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,11 @@ class Table:
     """One table of the paper in one world.
 
     Attributes:
-        key: as `--only` takes it.
-        title: for the reader.
-        notes: what must be known to compare it.
-        rows: its lines.
-        decimals: that the paper prints.
+        key: key for `--only`.
+        title: title in RESULTS.md.
+        notes: notes for the comparison with the paper.
+        rows: rows in order.
+        decimals: number of decimals in the paper.
     """
 
     key: str
@@ -122,22 +124,22 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Titles, in the order of the first row."""
+        """Column titles, in the order of the first row."""
         return list(self.rows[0].columns)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure that should be above another.
+    """A claim that one figure is higher than another.
 
     Attributes:
-        says: the claim.
-        left: table, row and column.
-        right: table, row and column.
-        share: of the right figure, that the left one must exceed.
+        text: the claim in words.
+        left: table, row and column of the figure that should be higher.
+        right: table, row and column of the figure that should be lower.
+        share: factor of the right figure that the left figure must exceed.
     """
 
-    says: str
+    text: str
     left: tuple[str, str, str]
     right: tuple[str, str, str]
     share: float = 1.0
@@ -152,7 +154,11 @@ class Plan:
     claims: tuple[Claim, ...]
 
     def evaluations(self, only: Sequence[str] = ()) -> list[Evaluation]:
-        """Each evaluation once, those of one training together."""
+        """Return each evaluation once, grouped by training.
+
+        Args:
+            only: keys of tables; all tables if empty.
+        """
         wanted = (
             evaluation
             for table in self.tables

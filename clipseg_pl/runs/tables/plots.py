@@ -1,4 +1,4 @@
-"""Pictures of the tables: ablation, thresholds, precision and recall, sizes of object and image."""
+"""Plots: ablation, mIoU by threshold, object size and image size, precision and recall."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,30 +10,30 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from clipseg_pl.inference.overlay import COLOURS
-from clipseg_pl.runs.tables.evidence import Evidence
 from clipseg_pl.runs.tables.plan import Plan, Row
+from clipseg_pl.runs.tables.stored_results import StoredResults
 
-_READINGS = ("text", "visual")
+_PROMPT_TYPES = ("text", "visual")
 _PALETTE = [tuple(part / 255 for part in colour) for colour in COLOURS]
 
 
-def draw_plots(plan: Plan, evidence: Evidence, folder: Path) -> list[Path]:
-    """Draw every plot whose figures are there.
+def draw_plots(plan: Plan, results: StoredResults, folder: Path) -> list[Path]:
+    """Draw every plot whose results are available.
 
     Args:
-        plan: of the world.
-        evidence: its results.
-        folder: for the PNGs.
+        plan: plan of a world.
+        results: stored results of the world.
+        folder: folder for the PNG files.
 
     Returns:
         The files written.
     """
     drawn = {
-        "ablation.png": _ablation(plan, evidence),
-        "miou_by_threshold.png": _curves(plan, evidence, "threshold"),
-        "precision_recall.png": _curves(plan, evidence, "precision"),
-        "miou_by_object_size.png": _curves(plan, evidence, "size"),
-        "miou_by_image_size.png": _image_sizes(plan, evidence),
+        "ablation.png": _ablation(plan, results),
+        "miou_by_threshold.png": _curves(plan, results, "threshold"),
+        "precision_recall.png": _curves(plan, results, "precision"),
+        "miou_by_object_size.png": _curves(plan, results, "size"),
+        "miou_by_image_size.png": _image_sizes(plan, results),
     }
     written = []
     for name, figure in drawn.items():
@@ -46,9 +46,9 @@ def draw_plots(plan: Plan, evidence: Evidence, folder: Path) -> list[Path]:
     return written
 
 
-def _ablation(plan: Plan, evidence: Evidence) -> Any:  # noqa: ANN401 - a figure of matplotlib
-    """Table 9 as bars, with the range over seeds."""
-    found = {row.name: evidence.figures(row) for row in _rows(plan, "T9")}
+def _ablation(plan: Plan, results: StoredResults) -> Any:  # noqa: ANN401 - a figure of matplotlib
+    """Draw Table 9 as bars, with the range over seeds."""
+    found = {row.name: results.figures(row) for row in _rows(plan, "T9")}
     rows = {name: figures for name, figures in found.items() if not isinstance(figures, str)}
     if not rows:
         return None
@@ -69,22 +69,22 @@ def _ablation(plan: Plan, evidence: Evidence) -> Any:  # noqa: ANN401 - a figure
     return figure
 
 
-def _reports(plan: Plan, evidence: Evidence) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Reading and report of the whole model on PhraseCut."""
-    whole = [row for row in _rows(plan, "T9") if row.name == "CLIPSeg (PC+)"]
-    evaluations = whole[0].seeds[0][0] if whole else ()
-    for reading, evaluation in zip(_READINGS, evaluations, strict=False):
-        if evidence.state(evaluation) == "valid":
-            yield reading, evidence.result(evaluation)["report"]
+def _reports(plan: Plan, results: StoredResults) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield prompt type and report of CLIPSeg (PC+) on PhraseCut."""
+    rows = [row for row in _rows(plan, "T9") if row.name == "CLIPSeg (PC+)"]
+    evaluations = rows[0].seeds[0][0] if rows else ()
+    for prompt_type, evaluation in zip(_PROMPT_TYPES, evaluations, strict=False):
+        if results.state(evaluation) == "valid":
+            yield prompt_type, results.result(evaluation)["report"]
 
 
-def _curves(plan: Plan, evidence: Evidence, kind: str) -> Any:  # noqa: ANN401
-    reports = list(_reports(plan, evidence))
+def _curves(plan: Plan, results: StoredResults, kind: str) -> Any:  # noqa: ANN401
+    reports = list(_reports(plan, results))
     if not reports:
         return None
     figure, axes = plt.subplots(figsize=(6, 4))
-    for colour, (reading, report) in zip(_PALETTE, reports, strict=False):
-        tables = {title.removeprefix(f"{reading}: "): table for title, table in report.items()}
+    for colour, (prompt_type, report) in zip(_PALETTE, reports, strict=False):
+        tables = {title.removeprefix(f"{prompt_type}: "): table for title, table in report.items()}
         if kind == "size":
             (sizes,) = (t for title, t in tables.items() if title.endswith("share of the image"))
             points: tuple[list[Any], list[float]] = list(sizes), list(sizes.values())
@@ -97,25 +97,27 @@ def _curves(plan: Plan, evidence: Evidence, kind: str) -> Any:  # noqa: ANN401
             miou = tables["miou by threshold"]
             points = [float(threshold) for threshold in miou], list(miou.values())
             labels = "threshold", "mIoU"
-        axes.plot(*points, marker="o", markersize=3, color=colour, label=_label(reading))
+        axes.plot(*points, marker="o", markersize=3, color=colour, label=_label(prompt_type))
     axes.set(xlabel=labels[0], ylabel=labels[1], ylim=(0, 1))
     return _titled(figure, axes, plan)
 
 
-def _image_sizes(plan: Plan, evidence: Evidence) -> Any:  # noqa: ANN401
-    """Quality over the side of the images."""
+def _image_sizes(plan: Plan, results: StoredResults) -> Any:  # noqa: ANN401
+    """Draw mIoU by image size."""
     rows: list[tuple[Row, dict[str, list[float]]]] = [
         (row, found)
         for row in _rows(plan, "F5")
-        if not isinstance(found := evidence.figures(row), str)
+        if not isinstance(found := results.figures(row), str)
     ]
     if len(rows) < 2:
         return None
     figure, axes = plt.subplots(figsize=(6, 4))
-    for colour, reading, column in zip(_PALETTE, _READINGS, ("mIoU", "visual mIoU"), strict=False):
+    for colour, prompt_type, column in zip(
+        _PALETTE, _PROMPT_TYPES, ("mIoU", "visual mIoU"), strict=False
+    ):
         sides = [int(row.name) for row, _ in rows]
         values = [found[column][0] for _, found in rows]
-        axes.plot(sides, values, marker="o", color=colour, label=_label(reading))
+        axes.plot(sides, values, marker="o", color=colour, label=_label(prompt_type))
     axes.set(xlabel="side of the images, pixels", ylabel="mIoU at the best threshold, %")
     return _titled(figure, axes, plan)
 
@@ -128,9 +130,9 @@ def _titled(figure: Any, axes: Any, plan: Plan) -> Any:  # noqa: ANN401
 
 
 def _rows(plan: Plan, key: str) -> Sequence[Row]:
-    """Rows of a table, none where there is no such table."""
+    """Return the rows of a table, or no rows if the table does not exist."""
     return [row for table in plan.tables if table.key == key for row in table.rows]
 
 
-def _label(reading: str) -> str:
-    return "by text" if reading == "text" else "by visual prompt"
+def _label(prompt_type: str) -> str:
+    return "by text" if prompt_type == "text" else "by visual prompt"

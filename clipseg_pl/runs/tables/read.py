@@ -1,4 +1,4 @@
-"""experiments/tables.yaml, read and spelled out."""
+"""Reader of experiments/tables.yaml."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,17 +27,17 @@ def read_plan(file: Path, world: str) -> Plan:
     """Read the tables of a world.
 
     Args:
-        file: tables.yaml.
+        file: path of tables.yaml.
         world: one of `WORLDS`.
 
     Raises:
-        ValueError: naming a table or row with keys that there are not, or without those it needs.
+        ValueError: if a table or row has an unknown key or lacks a required key.
     """
     content = yaml.safe_load(file.read_text())
-    given = content["worlds"][world]
-    settings = _settings(given.get("training_settings"))
-    notes = given.get("notes", "")
-    chosen = World(world, given["title"], given.get("overlay"), settings, notes)
+    entry = content["worlds"][world]
+    settings = _settings(entry.get("training_settings"))
+    notes = entry.get("notes", "")
+    chosen = World(world, entry["title"], entry.get("overlay"), settings, notes)
     claims = (
         Claim(c["says"], tuple(c["left"]), tuple(c["right"]), c.get("share", 1.0))
         for c in content["claims"]
@@ -46,29 +46,33 @@ def read_plan(file: Path, world: str) -> Plan:
     return Plan(chosen, tuple(tables), tuple(claims))
 
 
-def _table(key: str, given: Mapping[str, Any], world: World) -> Table:
-    title, notes = given["title"], given.get("notes", "")
-    if given.get("alignment"):
-        return Table(key, title, notes, _alignment_rows(given["columns"]), decimals=2)
-    _check(f"table {key}", given, _TABLE_KEYS, needed=("benchmarks", "columns", "rows"))
+def _table(key: str, entry: Mapping[str, Any], world: World) -> Table:
+    title, notes = entry["title"], entry.get("notes", "")
+    if entry.get("alignment"):
+        return Table(key, title, notes, _alignment_rows(entry["columns"]), decimals=2)
+    _check_keys(f"table {key}", entry, _TABLE_KEYS, required=("benchmarks", "columns", "rows"))
     rows = (
-        _row(name, row, given, world)
-        for name, row in given["rows"].items()
+        _row(name, row, entry, world)
+        for name, row in entry["rows"].items()
         if row.get("world", world.name) == world.name
     )
     return Table(key, title, notes, tuple(rows))
 
 
-def _check(what: str, given: Mapping[str, Any], known: set[str], needed: Sequence[str]) -> None:
-    if unknown := given.keys() - known:
-        there = ", ".join(sorted(known))
-        raise ValueError(f"{what}: no key {', '.join(sorted(unknown))}; there are {there}")
-    if missing := [key for key in needed if key not in given]:
-        raise ValueError(f"{what} needs {', '.join(missing)}")
+def _check_keys(
+    subject: str, entry: Mapping[str, Any], known: set[str], required: Sequence[str]
+) -> None:
+    if unknown := entry.keys() - known:
+        expected = ", ".join(sorted(known))
+        raise ValueError(
+            f"{subject}: unknown key {', '.join(sorted(unknown))}; expected {expected}"
+        )
+    if missing := [key for key in required if key not in entry]:
+        raise ValueError(f"{subject}: missing key {', '.join(missing)}")
 
 
 def _alignment_rows(columns: Mapping[str, str]) -> tuple[Row, ...]:
-    """All that the experiment measures, those of the paper's first."""
+    """Return all rows of the alignment experiment, starting with those of the paper."""
     first, seeds = next(iter(columns)), (((ALIGNMENT,),),)
     names = dict.fromkeys([*PAPER, *MASKINGS, LARGE])
     return tuple(
@@ -83,10 +87,12 @@ def _alignment_rows(columns: Mapping[str, str]) -> tuple[Row, ...]:
 
 
 def _row(name: str, row: Mapping[str, Any], table: Mapping[str, Any], world: World) -> Row:
-    _check(f"row {name!r}", row, _ROW_KEYS, needed=("training",))
+    _check_keys(f"row {name!r}", row, _ROW_KEYS, required=("training",))
     columns, printed = {**table["columns"], **row.get("columns", {})}, row.get("paper", [])
     if len(printed) > len(columns):
-        raise ValueError(f"row {name!r}: {len(printed)} figures for {len(columns)} columns")
+        raise ValueError(
+            f"row {name!r}: {len(printed)} figures of the paper for {len(columns)} columns"
+        )
     seeds = tuple(
         tuple(
             tuple(
@@ -125,14 +131,14 @@ def _evaluation(
         world.configs(overlays),
         (*settings, *world.training_settings),
     )
-    asked = {**table.get("settings", {}), **row.get("settings", {})}
-    asked = {key: filled(value) for key, value in asked.items()}
+    options = {**table.get("settings", {}), **row.get("settings", {})}
+    options = {key: filled(value) for key, value in options.items()}
     own_overlays = row.get("evaluation", [])
     parts = [benchmark, *(Path(overlay).name for overlay in own_overlays)]
-    parts += [f"{key.rpartition('.')[2]}={value}" for key, value in asked.items()]
-    laid = world.configs([*own_overlays, f"benchmarks/{benchmark}"])
-    return Evaluation("+".join(parts), training, laid, _settings(asked))
+    parts += [f"{key.rpartition('.')[2]}={value}" for key, value in options.items()]
+    configs = world.configs([*own_overlays, f"benchmarks/{benchmark}"])
+    return Evaluation("+".join(parts), training, configs, _settings(options))
 
 
-def _settings(given: Mapping[str, Any] | None) -> Settings:
-    return tuple((given or {}).items())
+def _settings(options: Mapping[str, Any] | None) -> Settings:
+    return tuple((options or {}).items())

@@ -1,1 +1,1 @@
-"""What a run leaves behind."""
+"""Callbacks that write checkpoints, results, masks, panels and progress."""

@@ -1,4 +1,4 @@
-"""The best and the newest state of a run."""
+"""Callbacks that save the best and the newest checkpoint of a run."""
 
 import math
 import signal
@@ -10,26 +10,29 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from clipseg_pl.sample import Batch
-from clipseg_pl.training.faults import refuse_weights
+from clipseg_pl.training.faults import reject_weights
 from clipseg_pl.training.signals import Request, Requests, requeue
 
-_EVERY = 100  # steps; a checkpoint of the paper's decoder has 13 MB
+_EVERY = 100  # steps; a checkpoint of the paper's decoder is 13 MB large
 
 
 class Best(ModelCheckpoint):
-    """Goes on from a run that lies elsewhere now; lightning's forgets what its best was."""
+    """Saves the best checkpoint and keeps its score when the run's folder has been moved.
+
+    Lightning's ModelCheckpoint forgets the best score in this case.
+    """
 
     @property
     def state_key(self) -> str:
-        """Its name in checkpoints, which it had before there was `Last`."""
+        """Key of the callback's state in checkpoints; from before this class had its own name."""
         return super().state_key.replace(type(self).__qualname__, "Checkpoint", 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the file in the run's folder for the one that was saved, if it is there."""
+        """Restore the best score, and look for the best checkpoint in the run's current folder."""
         folder = Path(str(self.dirpath))
         here = folder / Path(state_dict["best_model_path"]).name
         if not here.is_file():
-            return  # the next one is the best there is
+            return  # the best file was removed: save the next one in any case
         best = {str(here): score for score in state_dict["best_k_models"].values()}
         paths = {key: str(here) for key in ("best_model_path", "kth_best_model_path")}
         state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
@@ -37,30 +40,30 @@ class Best(ModelCheckpoint):
 
 
 class Last(Checkpoint):
-    """Keeps the newest state, so that whatever ends a run, `--ckpt_path last` goes on with it.
+    """Saves the newest state, so that an interrupted run can be resumed with `--ckpt_path last`.
 
-    It is written every 100 steps, before and after each validation and when a signal asks for it.
-    SIGTERM ends the run, with status 143; SIGUSR1 hands its job back to SLURM, where it runs under
-    SLURM, and ends it too. Both wait for the end of a step, and for all ranks.
+    The file is written every 100 steps, before and after each validation, and on a signal. SIGTERM
+    saves and ends the run with exit status 143. SIGUSR1 saves; under SLURM, it also requeues the
+    job and ends the run. Both wait for the end of a step on all ranks.
 
     Args:
-        file: where to.
+        file: path of the checkpoint.
     """
 
     def __init__(self, file: Path) -> None:
-        """Note nothing to have been asked for yet."""
+        """Start without pending requests."""
         self.file, self.requests = file, Requests()
         self._validates_next = False
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen to signals; lightning stops it when the run ends."""
+        """Listen to signals until the run ends."""
         self.requests.listen(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same where there is no sanity check; and have it validate between steps only."""
+        """Listen to signals if there was no sanity check, and validate between steps only."""
         self.requests.listen(trainer)
         every, accumulate = trainer.val_check_batch, trainer.accumulate_grad_batches
-        if every is not None:  # a number of batches, not a time
+        if every is not None:  # None: the validation interval is a time
             trainer.val_check_batch = math.ceil(every / accumulate) * accumulate
 
     def on_train_batch_end(
@@ -71,29 +74,30 @@ class Last(Checkpoint):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Save now and then, and where it was asked for."""
+        """Save every 100 steps and on request."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # between two steps: gradients are in no checkpoint
-        asked = self.requests.of_all_ranks(trainer)
+            return  # checkpoints do not contain accumulated gradients
+        request = self.requests.take_from_all_ranks(trainer)
         if _validation_is_next(trainer, batch_idx):
-            self.requests.asked = asked  # validation saves first
+            self.requests.pending = request  # the validation saves before its first batch
             return
-        if asked or trainer.global_step % _EVERY == 0:
+        if request or trainer.global_step % _EVERY == 0:
             self._save(trainer, pl_module)
-        if asked == Request.REQUEUE:
-            taken = trainer.is_global_zero and requeue()
-            asked = Request(asked * trainer.strategy.broadcast(taken))
-        if asked:
+        if request == Request.REQUEUE:
+            requeued = trainer.is_global_zero and requeue()
+            request = Request(request * trainer.strategy.broadcast(requeued))
+        if request:
             self._end(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save a state that validates before it goes on.
+        """Save a state that starts with this validation when it is resumed.
 
-        Not before the last validation: lightning takes a run of all its steps for finished.
+        Nothing is saved before the last validation, because lightning regards a run that has taken
+        all its steps as finished.
         """
         if trainer.sanity_checking:
             return
-        refuse_weights(pl_module)  # before `Best` saves them
+        reject_weights(pl_module)  # before `Best` saves them
         if trainer.global_step < trainer.max_steps:
             self._validates_next = True
             self._save(trainer, pl_module)
@@ -108,48 +112,48 @@ class Last(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Leave at once where it was asked for: what there is to save was saved before.
+        """Handle a request immediately, because the state was saved before the validation.
 
-        Ranks have different numbers of batches, so that none can wait for others here.
+        Ranks have different numbers of batches, so they cannot wait for each other here.
         """
         if trainer.sanity_checking:
-            return  # the first step answers: there is nothing to go on from yet
-        asked = self.requests.take()
-        taken = asked == Request.REQUEUE and trainer.is_global_zero and requeue()
-        if asked == Request.END or taken:
+            return  # nothing to resume from yet: the request is handled after the first step
+        request = self.requests.take()
+        requeued = request == Request.REQUEUE and trainer.is_global_zero and requeue()
+        if request == Request.END or requeued:
             self._end(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what has been validated."""
+        """Save the validated state."""
         if not trainer.sanity_checking:
             self._save(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last step of a run that is not validated."""
+        """Save after the last step of a run without validation."""
         if not trainer.enable_validation:
             self._save(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Say in lightning's words that a validation has begun, which it then begins anew."""
+        """Mark the validation as started, so that lightning restarts it when the run is resumed."""
         if self._validates_next:
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
             for counts in (progress["total"], progress["current"]):
                 counts.update(ready=1, started=1, processed=0, completed=0)
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        refuse_weights(pl_module)
+        reject_weights(pl_module)
         trainer.save_checkpoint(self.file, weights_only=False)
 
     def _end(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:
-            raise SystemExit(0)  # lightning kills the first process where another one fails
-        sys.stderr.write("clipseg_pl: ended by a signal; --ckpt_path last goes on\n")
+            raise SystemExit(0)  # on another status, lightning would kill the first process
+        sys.stderr.write("clipseg_pl: stopped by a signal; resume with --ckpt_path last\n")
         raise SystemExit(128 + signal.SIGTERM)
 
 
 def _validation_is_next(trainer: Trainer, batch_idx: int) -> bool:
-    every = trainer.val_check_batch  # batches; None where it is a time
+    every = trainer.val_check_batch  # number of batches, or None if the interval is a time
     due = every is not None and (batch_idx + 1) % every == 0
     return trainer.enable_validation and (due or trainer.global_step >= trainer.max_steps)

@@ -1,4 +1,4 @@
-"""Pictures of what a model does: query | prompt | target | prediction."""
+"""Panels of predictions: query image | prompt | target | prediction."""
 
 import textwrap
 from functools import partial
@@ -24,14 +24,16 @@ _TINT = np.array((255, 32, 32), np.float32)
 
 
 class Panels(Callback):
-    """Draws the first prompts of the first batch of every evaluation.
+    """Draws up to 8 prompts of the first batch of every evaluation.
+
+    Panels are also sent to loggers that accept images.
 
     Args:
-        folder: gets `<stage>-<reading>-<step>.png`; loggers that take images get them as well.
+        folder: folder for `<stage>-<prompt_type>-<step>.png`.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Remember the folder."""
+        """Store the folder."""
         self.folder = folder
 
     def on_validation_batch_end(
@@ -47,20 +49,20 @@ class Panels(Callback):
         if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, CLIPSegModule)
-        for reading, (logits, selected) in outputs.items():
+        for prompt_type, (logits, selected) in outputs.items():
             probability = logits[:_ROWS].float().sigmoid().cpu().numpy()
             if not len(probability):
                 continue
             prompts = selected.nonzero()[:_ROWS, 0].tolist()
-            panel = draw_panel(batch, prompts, probability, visual=reading == "visual")
+            panel = draw_panel(batch, prompts, probability, visual=prompt_type == "visual")
             stage = "test" if trainer.testing else "val"
             step = pl_module.steps_trained
-            file = self.folder / f"{stage}-{reading}-{step:06}.png"
+            file = self.folder / f"{stage}-{prompt_type}-{step:06}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, partial(panel.save, format="PNG"))
             for logger in trainer.loggers:
                 if hasattr(logger, "log_image"):
-                    logger.log_image(f"panels/{reading}", [panel], step)
+                    logger.log_image(f"panels/{prompt_type}", [panel], step)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -68,13 +70,13 @@ class Panels(Callback):
 def draw_panel(
     batch: Batch, prompts: list[int], probability: npt.NDArray[np.float32], visual: bool
 ) -> Image.Image:
-    """Draw some prompts of a batch, one a row.
+    """Draw K prompts of a batch, one per row.
 
     Args:
-        batch: where they come from.
-        prompts: their positions in it, K of them.
-        probability: (K, 1, H, W), 0 to 1.
-        visual: show the support in the second column, else the words.
+        batch: batch with P prompts.
+        prompts: indices of the K prompts, each in [0, P).
+        probability: (K, 1, H, W) predictions in [0, 1].
+        visual: show the support image instead of the text prompt in the second column.
     """
     height, width = batch["query_image"].shape[2:]
     step = height + _GAP
@@ -83,15 +85,15 @@ def draw_panel(
     for column, title in enumerate(("query", "prompt", "target", "prediction")):
         draw.text((column * (width + _GAP) + 2, 2), title, fill="black")
     owners = batch["prompt_index"].tolist()
-    for row, (prompt, answer) in enumerate(zip(prompts, probability, strict=True)):
+    for row, (prompt, prediction) in enumerate(zip(prompts, probability, strict=True)):
         query = _pixels(batch["query_image"][batch["query_index"][prompt]])
         if visual and prompt in owners:
-            asked = _pixels(batch["visual_prompt"][owners.index(prompt)])
+            shown = _pixels(batch["visual_prompt"][owners.index(prompt)])
         else:
             absent = " (absent)" if batch["negative"][prompt] else ""
-            asked = _written(batch["text_prompt"][prompt] + absent, height, width)
+            shown = _text_cell(batch["text_prompt"][prompt] + absent, height, width)
         target = _target(batch, prompt)
-        cells = (query, asked, tint(query, target), tint(query, answer[0]))
+        cells = (query, shown, tint(query, target), tint(query, prediction[0]))
         for column, cell in enumerate(cells):
             place = (column * (width + _GAP), _CAPTION + row * step)
             canvas.paste(Image.fromarray(cell), place)
@@ -99,29 +101,29 @@ def draw_panel(
 
 
 def _target(batch: Batch, prompt: int) -> npt.NDArray[np.float32]:
-    """The target of a prompt at the size of the query image, 0 or 1."""
+    """Return the target of a prompt at the size of the query image, with values 0 and 1."""
     height, width = batch["target_size"][prompt].tolist()
     mask = batch["query_mask"][prompt : prompt + 1, :, :height, :width].float()
     fitted = F.interpolate(mask, batch["query_image"].shape[2:], mode="nearest")
     return fitted[0, 0].cpu().numpy()
 
 
-def _written(words: str, height: int, width: int) -> RGB:
-    """Words in black on a white cell, (height, width, 3) uint8."""
+def _text_cell(text: str, height: int, width: int) -> RGB:
+    """Draw black text on a white cell, (height, width, 3) uint8."""
     cell = Image.new("RGB", (width, height), "white")
     size = max(10, height // 10)
-    lines = textwrap.wrap(words, max(8, int(width / size * 1.8)))
+    lines = textwrap.wrap(text, max(8, int(width / size * 1.8)))
     font = ImageFont.load_default(size)
     ImageDraw.Draw(cell).multiline_text((4, 4), "\n".join(lines), fill="black", font=font)
     return np.asarray(cell)
 
 
 def tint(image: RGB, strength: npt.NDArray[np.float32]) -> RGB:
-    """Lay red over an image.
+    """Tint an image red.
 
     Args:
         image: (H, W, 3) uint8.
-        strength: (H, W), 0 (the image, dimmed) to 1 (mostly red).
+        strength: (H, W), from 0 (dimmed image) to 1 (mostly red).
     """
     weight = 0.6 * strength[..., None]
     dimmed = image * (0.5 + 0.5 * strength[..., None])

@@ -1,4 +1,4 @@
-"""Masks on disk: as PhraseCut's official evaluator reads them, and as `segment` writes them."""
+"""Callbacks that write the masks of `predict`, for benchmarks and for your own photos."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,21 +19,21 @@ from clipseg_pl.training.module import CLIPSegModule
 
 
 class Predictions(Callback):
-    """Writes `<prompt id>.png` (0 or 255) at the size of the photo, for every phrase predicted.
+    """Writes a mask `<prompt id>.png` (0 or 255) at the size of the photo for every phrase.
 
-    The prompt id is PhraseCut's task id. The threshold is the one that the checkpoint kept, else
-    the paper's.
+    PhraseCut's official evaluator reads these files; the prompt id is PhraseCut's task id. The
+    threshold is the one stored in the checkpoint, or the paper's if there is none.
 
     Args:
-        folder: where to.
+        folder: folder for the masks.
 
     Raises:
-        ValueError: if masks are there already, which would get mixed with the new ones.
+        ValueError: if the folder is not empty, because masks of two runs would be mixed.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Remember the folder."""
-        refuse_used(folder)
+        """Store the folder."""
+        reject_used_folder(folder)
         self.folder = folder
 
     def on_predict_batch_end(
@@ -46,7 +46,7 @@ class Predictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write one batch."""
-        if outputs is None:  # this rank has nothing to predict
+        if outputs is None:  # this rank has an empty batch
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         assert isinstance(pl_module, CLIPSegModule)
@@ -60,43 +60,45 @@ class Predictions(Callback):
             save_mask(mask, self.folder / f"{batch['prompt_id'][prompt]}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count them, for the results; phrases that the reading is not for have none."""
+        """Count the masks; phrases that the prompt type does not select have none."""
         trainer.strategy.barrier("all masks are written")
         masks = len(list(self.folder.glob("*.png")))
         if trainer.is_global_zero:
             assert isinstance(pl_module, CLIPSegModule)
-            pl_module.numbers = {f"predict/{pl_module.protocol.readings[0]}/masks": masks}
+            pl_module.numbers = {f"predict/{pl_module.protocol.prompt_types[0]}/masks": masks}
             print(f"masks: {self.folder}")
 
 
 @rank_zero_only
-def refuse_used(folder: Path) -> None:
-    """Refuse a folder that holds something: masks of two runs would get mixed.
+def reject_used_folder(folder: Path) -> None:
+    """Raise if a folder is not empty, because masks of two runs would be mixed.
 
     Raises:
-        ValueError: naming it.
+        ValueError: if the folder exists and is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(
-            f"{folder} holds masks already: remove them or set --trainer.default_root_dir"
+            f"{folder} already contains masks: remove them or set --trainer.default_root_dir to "
+            "another folder"
         )
 
 
 class PhotoMasks(Callback):
-    """Writes what photos show of prompts that are the same for all.
+    """Writes the masks of photos that are all segmented with the same prompts.
 
     Args:
-        folder: where to.
-        photos: all of them; a batch's prompts are named `<number of the photo>/<of the prompt>`.
-        prompts: P names.
+        folder: folder for the masks.
+        photos: all photos. Prompt ids of a batch are `<photo index>/<prompt index>`.
+        prompts: names of the P prompts.
         form: see `MaskFiles`.
         overlay: see `MaskFiles`.
-        threshold: by default the one that the checkpoint kept, else the paper's.
-        absent_cut: see `Segmenter`; "kept" for the one in the checkpoint.
+        threshold: defaults to the stored threshold of the checkpoint, or the paper's if there is
+            none.
+        absent_cut: see `Segmenter`; "stored" uses the cut of the checkpoint.
 
     Raises:
         OSError: see `MaskFiles.check`.
-        ValueError: if the folder holds something already; see `MaskFiles` and its `check`.
+        ValueError: if the folder is not empty; see also `MaskFiles` and `MaskFiles.check`.
     """
 
     def __init__(
@@ -107,15 +109,15 @@ class PhotoMasks(Callback):
         form: Form,
         overlay: bool,
         threshold: float | None = None,
-        absent_cut: float | Literal["kept"] = 0.0,
+        absent_cut: float | Literal["stored"] = 0.0,
     ) -> None:
-        """Refuse what could not be written before anything is read."""
-        refuse_used(folder)
+        """Check before any photo is read that all files can be written."""
+        reject_used_folder(folder)
         self.photos, self.threshold, self.absent_cut = photos, threshold, absent_cut
         self.files = MaskFiles(folder, prompts, form, overlay)
         self.files.check(photos, overwrite=True)
         self.unreadable: list[str] = []
-        """the photos that were skipped, and why: known to the first process, when all is done"""
+        """reasons for skipped photos; complete on the first process after the run"""
         self._written: list[int] = []
 
     def on_predict_batch_end(
@@ -128,15 +130,15 @@ class PhotoMasks(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write one batch."""
-        if outputs is None:  # this rank has nothing to predict
+        if outputs is None:  # this rank has an empty batch
             return
         assert isinstance(pl_module, CLIPSegModule)
         threshold, _ = threshold_in_use(self.threshold, pl_module.threshold)
         absent_cut, _ = cut_in_use(self.absent_cut, pl_module.absent_cut)
         for image, size in enumerate(batch["query_size"].tolist()):
-            asked = batch["query_index"] == image
-            number = int(batch["prompt_id"][int(asked.nonzero()[0])].split("/")[0])
-            probability = outputs[0][asked]
+            own = batch["query_index"] == image
+            number = int(batch["prompt_id"][int(own.nonzero()[0])].split("/")[0])
+            probability = outputs[0][own]
             result = Segmentation(
                 self.files.prompts,
                 merge(probability, (), size).numpy(),
@@ -150,7 +152,7 @@ class PhotoMasks(Callback):
             self._written.append(number)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what the photos share, and find those that could not be read."""
+        """Write the files that all photos share and collect the unreadable photos."""
         written = set(_of_all_ranks(self._written))
         self.files.entries = _of_all_ranks(self.files.entries)
         if not trainer.is_global_zero:
@@ -163,12 +165,12 @@ class PhotoMasks(Callback):
                 self.unreadable.append(str(error))
         assert isinstance(pl_module, CLIPSegModule)
         masks = len(written) * len(self.files.prompts)
-        pl_module.numbers = {f"predict/{pl_module.protocol.readings[0]}/masks": masks}
+        pl_module.numbers = {f"predict/{pl_module.protocol.prompt_types[0]}/masks": masks}
         print(f"masks: {self.files.folder}")
 
 
 def _of_all_ranks(own: list[Any]) -> list[Any]:
-    """What all processes have, when all have come here."""
+    """Concatenate the lists of all processes. Every process has to call this function."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return own
     every: list[list[Any]] = [[]] * torch.distributed.get_world_size()

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, lines in a file."""
+"""Progress of a run: a bar on a terminal, lines in a log file."""
 
 import time
 from typing import Any
@@ -10,21 +10,21 @@ from clipseg_pl.sample import Batch
 
 
 class RunProgressBar(RichProgressBar):
-    """One bar over all steps of the run: the paper counts steps, epochs are the sampler's."""
+    """Progress bar over all steps of a run, because the paper counts steps and not epochs."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "training"
 
 
 class ProgressLines(ProgressBar):
-    """Prints a line each `log_every_n_steps` of training, from the first process only.
+    """Prints a line every `log_every_n_steps` training steps, on the first process only.
 
-    `step 50/1250  loss 0.123  1.9 steps/s  10 min left`: the rate is that of this process since it
-    started or resumed, with its validations.
+    Example: `step 50/1250  loss 0.123  1.9 steps/s  10 min left`. The rate is averaged since this
+    process has started or resumed training, and includes validations.
     """
 
     def __init__(self) -> None:
-        """Start the clock when training starts."""
+        """Create a bar whose clock starts with the training."""
         super().__init__()
         self._prints = True
         self._first_step, self._started = 0, 0.0
@@ -34,7 +34,7 @@ class ProgressLines(ProgressBar):
         self._prints = True
 
     def disable(self) -> None:
-        """Print none; Lightning calls this on every process but the first."""
+        """Print no lines. Lightning calls this on every process except the first."""
         self._prints = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -65,7 +65,7 @@ class ProgressLines(ProgressBar):
 
 
 def _duration(seconds: float) -> str:
-    """In the unit a person would use: 40 s, 10 min, 3 h 20 min."""
+    """Format a duration, for example as 40 s, 10 min or 3 h 20 min."""
     minutes = round(seconds / 60)
     if seconds < 60:
         return f"{seconds:.0f} s"

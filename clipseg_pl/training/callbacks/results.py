@@ -1,4 +1,4 @@
-"""One JSON file for each evaluation, with everything needed to trust its numbers."""
+"""Results file of a training or evaluation: metrics, config, versions and data sizes."""
 
 import hashlib
 import json
@@ -20,17 +20,17 @@ from clipseg_pl.training.module import CLIPSegModule
 from clipseg_pl.weights.files import content_hash
 
 PLACES = ("default_root_dir", "root", "num_workers", "ckpt_path", "config")
-"""keys that say where a run lies, nothing of what it is"""
+"""config keys of locations and workers, which do not identify an evaluation"""
 _PACKAGES = ("clipseg_pl", "torch", "lightning", "torchmetrics", "open_clip_torch", "numpy")
 
 
 class Results(Callback):
-    """Writes `<folder>/results/<verb>-<name>.json` and prints its numbers as a table.
+    """Writes `<folder>/results/<command>-<name>.json` and prints the metrics as a table.
 
     Args:
-        folder: of the run.
-        name: of the experiment.
-        config: resolved, as plain values.
+        folder: folder of the run.
+        name: name of the experiment.
+        config: resolved config as plain values.
         identity: see `identify`.
     """
 
@@ -40,20 +40,20 @@ class Results(Callback):
         self.started = time.monotonic()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the last validation of a training."""
+        """Write the metrics of the last validation of a training."""
         self._report(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report `validate`; the validations inside `fit` go to the loggers."""
+        """Write the metrics of `validate`. Validations during `fit` go to the loggers."""
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report `test`."""
+        """Write the metrics of `test`."""
         self._report(trainer, pl_module)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave with the masks what they were made with, and how many they are."""
+        """Write the number of masks, with the config and checkpoint they were made with."""
         self._report(trainer, pl_module)
 
     def _report(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,10 +61,10 @@ class Results(Callback):
             return
         assert isinstance(pl_module, CLIPSegModule)
         numbers = pl_module.numbers
-        verb = str(trainer.state.fn.value if trainer.state.fn else "run")
-        # another evaluation may have taken the name since this one started
-        name = own_name(self.folder, verb, self.name, self.identity)
-        file = results_file(self.folder, verb, name)
+        command = str(trainer.state.fn.value if trainer.state.fn else "run")
+        # another evaluation may have used the name since this one started
+        name = unique_name(self.folder, command, self.name, self.identity)
+        file = results_file(self.folder, command, name)
         data = getattr(trainer, "datamodule")  # noqa: B009 - not in Trainer's types
         content = {
             "metrics": numbers,
@@ -87,45 +87,43 @@ class Results(Callback):
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """Hash of a resolved config without the places where things lie."""
+    """Return the hash of a resolved config, 16 hexadecimal digits, without the keys in `PLACES`."""
 
-    def meaning(value: object) -> object:
+    def without_places(value: object) -> object:
         if isinstance(value, dict):
-            return {k: meaning(v) for k, v in value.items() if k not in PLACES}
+            return {k: without_places(v) for k, v in value.items() if k not in PLACES}
         return value
 
-    return hashlib.sha256(json.dumps(meaning(config), sort_keys=True).encode()).hexdigest()[:16]
+    content = json.dumps(without_places(config), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def identify(config: dict[str, Any], weights: Path | None, data: Path) -> str:
-    """Tell evaluations apart.
+    """Return the identity of an evaluation, 16 hexadecimal digits.
 
     Args:
-        config: resolved, as plain values.
-        weights: a file or folder; its content counts.
-        data: root of the datasets; its location counts.
-
-    Returns:
-        16 hexadecimal digits.
+        config: resolved config as plain values.
+        weights: file or folder of weights, identified by its content.
+        data: root of the datasets, identified by its location.
     """
     parts = [config_hash(config), content_hash(weights) if weights else None, str(data.resolve())]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def results_file(folder: Path, verb: str, name: str) -> Path:
-    """Where the numbers of an evaluation lie in the folder of a run."""
-    return folder / "results" / f"{verb}-{name}.json"
+def results_file(folder: Path, command: str, name: str) -> Path:
+    """Return the path of a results file in the folder of a run."""
+    return folder / "results" / f"{command}-{name}.json"
 
 
-def own_name(folder: Path, verb: str, name: str, identity: str) -> str:
-    """The name, with the start of the identity if the name has results of another evaluation."""
-    file = results_file(folder, verb, name)
+def unique_name(folder: Path, command: str, name: str, identity: str) -> str:
+    """Return the name, with the start of the identity if another evaluation has used the name."""
+    file = results_file(folder, command, name)
     taken = file.exists() and json.loads(file.read_text()).get("identity") != identity
     return f"{name}-{identity[:8]}" if taken else name
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, machine, and the commit of the package's own folder (null outside a checkout)."""
+    """Return versions, device and commit of the package (None outside a git checkout)."""
     folder = Path(clipseg_pl.__file__).parent
 
     def git(*args: str) -> str | None:
@@ -136,7 +134,7 @@ def provenance() -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    # a package installed below somebody else's checkout is not tracked there
+    # a package that is installed inside another repository is not tracked there
     tracked = git("ls-files", "--error-unmatch", "__init__.py") is not None
     changes = git("status", "--porcelain", "--", ".", "../datamodules") if tracked else None
     return {
@@ -148,15 +146,15 @@ def provenance() -> dict[str, Any]:
 
 
 def _print_table(numbers: dict[str, float]) -> None:
-    """One row a metric, one column a reading."""
+    """Print a table with one row per metric and one column per prompt type."""
     rows: dict[str, dict[str, float]] = {}
-    readings: dict[str, None] = {}
+    prompt_types: dict[str, None] = {}
     for key, value in numbers.items():
-        reading, _, metric = key.rpartition("/")
-        readings[reading] = None
-        rows.setdefault(metric, {})[reading] = value
-    table = Table("metric", *readings)
+        prompt_type, _, metric = key.rpartition("/")
+        prompt_types[prompt_type] = None
+        rows.setdefault(metric, {})[prompt_type] = value
+    table = Table("metric", *prompt_types)
     for metric, values in rows.items():
-        cells = (values.get(reading) for reading in readings)
+        cells = (values.get(prompt_type) for prompt_type in prompt_types)
         table.add_row(metric, *("" if value is None else f"{value:.4g}" for value in cells))
     Console().print(table)

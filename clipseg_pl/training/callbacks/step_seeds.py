@@ -1,4 +1,4 @@
-"""What training draws on its device, that is dropout."""
+"""Seeds for random numbers that training uses on its device (dropout)."""
 
 from typing import Any
 
@@ -10,34 +10,34 @@ from clipseg_pl.sample import Batch
 
 
 class StepSeeds(Callback):
-    """Seeds torch anew at each step, from (seed, step, rank) alone.
+    """Seeds torch at each training step from (seed, step, rank).
 
-    So the seed in a checkpoint is all there is of the state of its random numbers: neither a
-    resume nor a validation or a worker that is started changes what the next step draws. Samples
-    are drawn in the same manner, see `PromptedDataset`.
+    The seed in a checkpoint is therefore the complete state of these random numbers. Resuming,
+    validating or starting a data worker does not change the random numbers of the next step.
+    Samples are seeded in the same way, see `PromptedDataset`.
     """
 
     def __init__(self) -> None:
-        """Wait for the seed of the process, or of a checkpoint."""
+        """Start without a seed; it comes from the process or from a checkpoint."""
         self.seed: int | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the seed of the process, unless a checkpoint has brought one."""
+        """Use the seed of the process, unless a checkpoint has provided one."""
         if self.seed is None:
             self.seed = torch.initial_seed()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Seed."""
+        """Seed torch for this step."""
         assert self.seed is not None
-        drawn = np.random.SeedSequence([self.seed, batch_idx, trainer.global_rank])
-        torch.manual_seed(int(drawn.generate_state(1, np.uint64)[0]))
+        sequence = np.random.SeedSequence([self.seed, batch_idx, trainer.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed."""
+        """Return the seed."""
         return {"seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the seed that training began with."""
+        """Restore the seed of the original run."""
         self.seed = state_dict["seed"]

@@ -1,1 +1,1 @@
-"""Lists of words that the package carries, and what makes them again."""
+"""Scripts that generate the word lists shipped with the package."""

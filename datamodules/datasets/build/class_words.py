@@ -1,8 +1,8 @@
-"""Writes `class_words.json`, the words that name Pascal's classes, from WordNet 3.0.
+"""Generates `class_words.json`, the words that name Pascal classes, from WordNet 3.0.
 
     python -m datamodules.datasets.build.class_words --wordnet <WordNet's dict folder>
 
-The folder holds data.noun, index.noun and noun.exc (Debian's package wordnet-base has them).
+The folder must contain data.noun, index.noun and noun.exc (in Debian: package wordnet-base).
 """
 
 import argparse
@@ -30,8 +30,7 @@ AUTHORS_SYNSETS = dict(
     )
 )
 AUTHORS_PERSON = frozenset("person human man woman toddler baby body child infant".split())
-"""What the authors take for person.n.01 and all below it."""
-
+"""the authors' words for the class "person", instead of the lemmas below person.n.01"""
 
 _SUFFIXES = (
     ("s", ""),
@@ -44,25 +43,25 @@ _SUFFIXES = (
     ("men", "man"),
     ("ies", "y"),
 )
-"""what a noun's form may end in -> what its lemma then ends in; applied once"""
+"""suffix of an inflected noun -> suffix of its lemma; applied once"""
 
 
 class Nouns:
     """Synsets, lemmas and inflections of WordNet's nouns (formats: wndb(5WN), morphy(7WN)).
 
-    Words are as people write them: in lower case, with spaces.
+    Words are in lower case, with spaces instead of underscores.
 
     Args:
         folder: WordNet's dict folder, with data.noun, index.noun and noun.exc.
 
     Raises:
-        FileNotFoundError: if one of them is missing, naming it.
+        FileNotFoundError: if one of the files is missing.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read all three."""
-        self._lemmas: dict[str, list[str]] = {}  # by the synset's offset
-        self._hyponyms: dict[str, list[str]] = {}
+        """Read the three files."""
+        self._lemmas: dict[str, list[str]] = {}  # by synset offset
+        self._hyponyms: dict[str, list[str]] = {}  # by synset offset
         self._synsets: dict[str, list[str]] = {}  # by lemma, the most frequent sense first
         self._bases: dict[str, list[str]] = {}  # irregular form -> lemmas
         self._irregular: dict[str, list[str]] = defaultdict(list)
@@ -74,7 +73,7 @@ class Nouns:
         missing = [name for name in readers if not (folder / name).is_file()]
         if missing:
             raise FileNotFoundError(
-                f"{folder} should be WordNet's dict folder, but has no {', '.join(missing)}"
+                f"{folder} is not WordNet's dict folder: it has no {', '.join(missing)}"
             )
         for name, read in readers.items():
             for line in (folder / name).read_text(errors="replace").splitlines():
@@ -82,42 +81,42 @@ class Nouns:
                     read(line.split("|")[0].split())
 
     def __len__(self) -> int:
-        """Number of synsets."""
+        """Return the number of synsets."""
         return len(self._lemmas)
 
     def synset(self, name: str) -> str:
-        """Offset of a synset that is named as in "vessel.n.02", the lemma's second sense.
+        """Return the offset of a synset by name; "vessel.n.02" is the lemma's second sense.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if there is no such synset.
         """
         lemma, _, sense = name.split(".")
         offsets = self._synsets.get(lemma.replace("_", " "), [])
         if not 0 < int(sense) <= len(offsets):
-            raise ValueError(f"{name}: WordNet has {len(offsets)} senses of it")
+            raise ValueError(f"{name}: WordNet has {len(offsets)} senses of this lemma")
         return offsets[int(sense) - 1]
 
     def below(self, synset: str) -> set[str]:
-        """A synset, its hyponyms, theirs, and so on; no instances."""
-        found, open_ends = {synset}, [synset]
-        while open_ends:
-            new = set(self._hyponyms[open_ends.pop()]) - found
+        """Return a synset and all its direct and indirect hyponyms, without instances."""
+        found, pending = {synset}, [synset]
+        while pending:
+            new = set(self._hyponyms[pending.pop()]) - found
             found |= new
-            open_ends += new
+            pending += new
         return found
 
     def lemmas(self, synsets: Iterable[str]) -> set[str]:
-        """The words that some synsets go by."""
+        """Return the lemmas of all given synsets."""
         return {lemma for synset in synsets for lemma in self._lemmas[synset]}
 
     def first_sense(self, lemma: str) -> str:
-        """The synset that a lemma means most often."""
+        """Return the most frequent synset of a lemma."""
         return self._synsets[lemma][0]
 
     def inflections(self, lemma: str) -> set[str]:
-        """The lemma and every form that WordNet's rules and exceptions would reduce to it.
+        """Return the lemma and every form that WordNet's rules and exceptions reduce to it.
 
-        Rules do not know English: among the forms of "bus" is "buss".
+        The rules also produce non-words, e.g. "buss" for "bus".
         """
         regular = {
             lemma[: len(lemma) - len(ending)] + suffix
@@ -127,11 +126,11 @@ class Nouns:
         return {lemma, *regular, *self._irregular[lemma]}
 
     def lemmatise(self, word: str) -> str:
-        """NLTK's `WordNetLemmatizer().lemmatize(word)`: the shortest of the lemmas found.
+        """Return the shortest lemma found, as NLTK's `WordNetLemmatizer().lemmatize(word)` does.
 
-        A word without lemma stays as it is. NLTK before 3.9 stripped suffixes again and again
-        where one pass found nothing; of the 8,406 words in PhraseCut's published vocabulary that
-        changes three, none to one of the lists' lemmas.
+        A word without lemma is returned unchanged. NLTK before 3.9 stripped suffixes repeatedly if
+        one pass found nothing. This changes 3 of the 8,406 words in PhraseCut's published
+        vocabulary, none of them to a lemma in the lists.
         """
         if word in self._bases:
             candidates = [word, *self._bases[word]]
@@ -141,10 +140,10 @@ class Nouns:
         return min((c for c in candidates if c in self._synsets), key=len, default=word)
 
     def forms(self, lemmas: Set[str]) -> set[str]:
-        """All strings, of whatever letters, that `lemmatise` turns into one of some lemmas.
+        """Return all strings that `lemmatise` maps to one of the lemmas.
 
-        It takes a lemma from the word itself, its exceptions or one rule; so whatever it reduces
-        to a lemma is among the lemma's `inflections`.
+        `lemmatise` uses the word itself, its exceptions or one rule. Every such string is therefore
+        in the `inflections` of the lemma.
         """
         inflected = {form for lemma in lemmas for form in self.inflections(lemma)}
         return {form for form in inflected if self.lemmatise(form) in lemmas}
@@ -175,17 +174,18 @@ def _spoken(word: str) -> str:
 
 @dataclass(frozen=True)
 class Curation:
-    """How the mended list of a class departs from WordNet; words are separated by commas.
+    """Manual changes to WordNet's words of a class, for the whole-word rule ("mended").
 
-    The list holds a word if what people call by it in a photo is what VOC's annotation guidelines
-    (2007) put into the class, where vans are cars and donkeys horses. From WordNet come the lemmas
-    below the synsets whose most frequent sense lies there.
+    A word belongs to the list if people use it in photos for something that VOC's annotation
+    guidelines (2007) assign to the class; there, vans are cars and donkeys are horses. WordNet
+    provides the lemmas of `synsets` and their hyponyms whose most frequent sense is one of these
+    synsets. In all fields, items are separated by commas.
 
     Args:
-        synsets: where to look.
-        also: names that WordNet does not give, or knows better in another sense.
+        synsets: synsets of the class.
+        also: names that are not in WordNet, or are more frequent in another sense.
         without: lemmas that mostly mean something else in photos.
-        spared: names of other things that hold a name of the class.
+        spared: names of other things that contain a name of the class.
     """
 
     synsets: str
@@ -289,7 +289,7 @@ MENDED: dict[str, Curation] = {
 
 
 def authors_words(nouns: Nouns, name: str) -> dict[str, list[str]]:
-    """The authors' lemmas of a class, and all that NLTK reduces to one of a single word."""
+    """Return the authors' lemmas of a class, and all strings NLTK maps to a single-word lemma."""
     lemmas = set(AUTHORS_PERSON)
     if name != "person":
         lemmas = nouns.lemmas(nouns.below(nouns.synset(AUTHORS_SYNSETS[name])))
@@ -298,16 +298,20 @@ def authors_words(nouns: Nouns, name: str) -> dict[str, list[str]]:
 
 
 def mended_words(nouns: Nouns, name: str) -> dict[str, list[str]]:
-    """The mended names of a class in singular and plural, and what is spared.
+    """Return the names of a class for the whole-word rule, and the names of other things.
 
-    Of names within names ("bottle", "water bottle") only the shorter is listed.
+    Names are in singular and plural. A name that contains a shorter one ("water bottle", "bottle")
+    is not listed.
+
+    Raises:
+        ValueError: if a lemma in `without` is not among WordNet's words of the class.
     """
     curation = MENDED[name]
     synsets = [nouns.below(nouns.synset(synset)) for synset in _split(curation.synsets)]
     within = set().union(*synsets)
     lemmas = {lemma for lemma in nouns.lemmas(within) if nouns.first_sense(lemma) in within}
     if not lemmas >= set(_split(curation.without)):
-        raise ValueError(f"{name}: {curation.without!r} names what is not there")
+        raise ValueError(f"{name}: not all of {curation.without!r} are lemmas of the class")
     names = {name, *lemmas, *_split(curation.also)} - set(_split(curation.without))
     forms: set[str] = set()
     inflected = sorted(_inflected(nouns, names), key=_length)
@@ -331,16 +335,16 @@ def _inflected(nouns: Nouns, words: Iterable[str]) -> set[str]:
 
 
 def build(wordnet: Path) -> dict[str, Any]:
-    """The content of `class_words.json`.
+    """Return the content of `class_words.json`.
 
     Raises:
-        FileNotFoundError: if a file of WordNet is missing, naming it.
-        ValueError: if WordNet is of another version.
+        FileNotFoundError: if a WordNet file is missing.
+        ValueError: if WordNet has another version than 3.0.
     """
     nouns = Nouns(wordnet)
     if len(nouns) != _NOUN_SYNSETS:
         raise ValueError(
-            f"{wordnet}: {len(nouns)} synsets of nouns, but WordNet 3.0 has {_NOUN_SYNSETS}"
+            f"{wordnet}: found {len(nouns)} noun synsets, but WordNet 3.0 has {_NOUN_SYNSETS}"
         )
     head = (wordnet / "data.noun").read_text().splitlines()[:29]
     licence = [line.strip().partition(" ")[2].rstrip() for line in head]
@@ -354,19 +358,19 @@ def build(wordnet: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the command line, build, write."""
+    """Build the word lists and write them to a JSON file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--wordnet", type=Path, required=True, help="WordNet 3.0's dict folder")
-    parser.add_argument("--out", type=Path, default=LISTS, help=f"default: {LISTS}")
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=LISTS, help=f"JSON file, default: {LISTS}")
+    args = parser.parse_args()
     try:
-        content = build(given.wordnet)
+        content = build(args.wordnet)
     except (OSError, ValueError) as error:
-        sys.exit(f"class_words_build: {error}")
-    given.out.write_text(json.dumps(content, indent=0) + "\n")
-    print(f"wrote {given.out}")
+        sys.exit(f"class_words: {error}")
+    args.out.write_text(json.dumps(content, indent=0) + "\n")
+    print(f"wrote {args.out}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What the toy world says of its scenes: vocabulary, phrases, captions."""
+"""Language of the toy world: vocabulary, phrases and captions."""

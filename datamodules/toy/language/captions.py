@@ -1,4 +1,4 @@
-"""PhraseCut-style phrases of a toy scene, each with the masks that it means."""
+"""PhraseCut-style phrases about a toy scene, each with the masks of its things or stuff."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,21 +11,22 @@ from datamodules.toy.language.words import NAMES, SIZE_WORDS, STUFF_NAMES
 from datamodules.toy.scenes.scene import Scene, Thing
 
 PhraseType = Literal["name", "attribute", "relation", "verbose"]
-_CLEARLY = 0.1  # share of the picture's side by which centres must differ for a relation to hold
+_MIN_DISTANCE = 0.1  # between the centres of related things, as a share of the image side
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase and what it means in its scene.
+    """A phrase and the things or the stuff region that it refers to.
 
     Attributes:
         text: The words, lower case.
         name: The noun.
         attributes: Attributes in the order in which PhraseCut prepends them.
         relations: Pairs of predicate and object name.
-        type: What told the meant things apart, as PhraseCut has it.
+        type: PhraseCut's phrase type: the part that separates the referred things from others of
+            the same name. "verbose" is a relation that is not needed to separate them.
         things: Indices into the scene's things, in order; empty for stuff.
-        stuff: Name of the stuff that is meant, else "".
+        stuff: Name of the stuff region; "" for things.
     """
 
     text: str
@@ -37,7 +38,7 @@ class Phrase:
     stuff: str = ""
 
     def masks(self, scene: Scene) -> list[NDArray[np.bool_]]:
-        """One (H, W) bool mask per instance; the phrase means their union."""
+        """Return one (H, W) bool mask per instance; the phrase refers to their union."""
         return (
             [scene.stuff[self.stuff]]
             if self.stuff
@@ -46,7 +47,7 @@ class Phrase:
 
 
 def names_of(thing: Thing) -> tuple[str, ...]:
-    """All nouns for a thing, the commonest first."""
+    """Return all nouns for a thing, the most common one first."""
     return NAMES[thing.variant]
 
 
@@ -61,39 +62,41 @@ RELATIONS: dict[str, tuple[int, int]] = {
     "above the": (1, 1),
     "below the": (1, -1),
 }
-"""Predicate -> axis (0 is x) and sign of the way from the thing to the relation's object."""
+"""Predicate -> axis (0 is x, 1 is y) and sign of the direction from the thing to the object."""
 
 
 def distance(thing: Thing, predicate: str, other: Thing) -> float:
-    """Pixels by which a relation such as "left of the" holds between centres; negative if not."""
+    """Return the distance in pixels of two centres along a relation; negative if it is false."""
     axis, sign = RELATIONS[predicate]
     return sign * (_centre(other)[axis] - _centre(thing)[axis])
 
 
 def _related(scene: Scene, thing: Thing, other: Thing, predicate: str) -> bool | None:
-    """Whether `predicate` holds clearly, None where a person would hesitate."""
+    """Return whether `predicate` is true; None if the centres are too close to tell."""
     side = scene.image.shape[1 - RELATIONS[predicate][0]]
     share = distance(thing, predicate, other) / side
-    return True if share > _CLEARLY else False if share < 0 else None
+    return True if share > _MIN_DISTANCE else False if share < 0 else None
 
 
-def _is(thing: Thing, attribute: str) -> bool:
-    """Whether a colour, texture or size word is true of a thing."""
+def _has_attribute(thing: Thing, attribute: str) -> bool:
+    """Return whether a colour, texture or size word describes a thing."""
     return attribute in (thing.colour, thing.texture, *SIZE_WORDS.get(thing.size, ()))
 
 
 def _phrase(scene: Scene, name: str, *attributes: str) -> Phrase:
-    """The phrase of all things called `name` of which every attribute is true."""
-    called = [index for index, thing in enumerate(scene.things) if name in names_of(thing)]
-    meant = tuple(i for i in called if all(_is(scene.things[i], word) for word in attributes))
+    """Return the phrase for all things called `name` that have every attribute."""
+    named = [index for index, thing in enumerate(scene.things) if name in names_of(thing)]
+    referred = tuple(
+        i for i in named if all(_has_attribute(scene.things[i], word) for word in attributes)
+    )
     text = " ".join((*reversed(attributes), name))
-    manner: PhraseType = "attribute" if len(meant) < len(called) else "name"
-    return Phrase(text, name, attributes, (), manner, meant)
+    phrase_type: PhraseType = "attribute" if len(referred) < len(named) else "name"
+    return Phrase(text, name, attributes, (), phrase_type, referred)
 
 
 def _relation_phrase(scene: Scene, rng: np.random.Generator, name: str) -> Phrase | None:
-    """A phrase such as "dog left of the chair", or None where none is clear for every dog."""
-    called = [index for index, thing in enumerate(scene.things) if name in names_of(thing)]
+    """Return a phrase such as "dog left of the chair"; None if none is clear for all dogs."""
+    named = [index for index, thing in enumerate(scene.things) if name in names_of(thing)]
     others = [thing for thing in scene.things if name not in names_of(thing)]
     rng.shuffle(others)
     for other in others:
@@ -102,17 +105,18 @@ def _relation_phrase(scene: Scene, rng: np.random.Generator, name: str) -> Phras
         references = [thing for thing in scene.things if noun in names_of(thing)]
         if len(references) != 1:
             continue
-        verdicts = [_related(scene, scene.things[index], other, predicate) for index in called]
-        if None in verdicts or not any(verdicts):
+        related = [_related(scene, scene.things[index], other, predicate) for index in named]
+        if None in related or not any(related):
             continue
-        meant = tuple(index for index, verdict in zip(called, verdicts, strict=True) if verdict)
-        manner: PhraseType = "relation" if len(meant) < len(called) else "verbose"
-        return Phrase(f"{name} {predicate} {noun}", name, (), ((predicate, noun),), manner, meant)
+        referred = tuple(index for index, true in zip(named, related, strict=True) if true)
+        phrase_type: PhraseType = "relation" if len(referred) < len(named) else "verbose"
+        text = f"{name} {predicate} {noun}"
+        return Phrase(text, name, (), ((predicate, noun),), phrase_type, referred)
     return None
 
 
 def _candidates(scene: Scene, rng: np.random.Generator) -> Iterator[Phrase]:
-    """Phrases of each thing and each stuff region, in random order within a thing."""
+    """Yield one random phrase per thing, and one for some of the stuff regions."""
     for thing in scene.things:
         names = names_of(thing)
         name = names[0] if rng.random() < 0.6 else str(rng.choice(names))
@@ -139,14 +143,14 @@ def _candidates(scene: Scene, rng: np.random.Generator) -> Iterator[Phrase]:
 
 
 def draw_phrases(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
-    """Draws about one phrase per thing and one per two stuff regions, no text twice.
+    """Sample about one phrase per thing and two per five stuff regions, without duplicate texts.
 
     Args:
-        scene: What to describe.
+        scene: The scene to describe.
         rng: The only source of randomness.
 
     Returns:
-        Phrases in random order; a phrase means every thing of the scene that it is true of.
+        Phrases in random order. A phrase refers to every thing in the scene that it describes.
     """
     phrases = list({phrase.text: phrase for phrase in _candidates(scene, rng)}.values())
     return [phrases[index] for index in rng.permutation(len(phrases))]

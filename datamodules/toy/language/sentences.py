@@ -1,4 +1,4 @@
-"""Captions for contrastive pre-training: sentences on whole scenes and on single things."""
+"""Captions for contrastive pre-training, for whole scenes and for single things."""
 
 import numpy as np
 
@@ -15,24 +15,21 @@ from datamodules.toy.language.words import (
 )
 from datamodules.toy.scenes.scene import Scene, Thing
 
-_PREFIXES = PREFIXES["shuffle_plus"]  # those of the paper's training
-_MOST_NAMED = 4
+_PREFIXES = PREFIXES["shuffle_plus"]  # the prefixes of the paper's training
+_MAX_LISTED = 4  # things in a caption that lists them
 _EMPTY = ("background", "the background", "an empty background")
 
 
 def describe(
     thing: Thing, rng: np.random.Generator, *, colour: float = 0.85, texture: float = 0.5
 ) -> str:
-    """A noun with attributes, such as "striped red dog".
+    """Return a noun with attributes and no article, such as "striped red dog".
 
     Args:
-        thing: What to describe.
+        thing: The thing to describe.
         rng: The only source of randomness.
-        colour: Probability that the colour is named.
-        texture: Probability that a texture other than plain is named.
-
-    Returns:
-        Words without an article.
+        colour: Probability of naming the colour.
+        texture: Probability of naming a texture other than plain.
     """
     words = []
     if thing.size and rng.random() < 0.15:
@@ -47,18 +44,18 @@ def describe(
 
 
 def _property_sentence(thing: Thing, rng: np.random.Generator) -> str:
-    """What the thing is for, can do or has; its description where the lists lack its kind."""
-    true = [text for text, kinds in PROPERTIES.items() if thing.kind in kinds]
-    if not true:
+    """Return a sentence on an affordance, attribute or part; a description if its kind has none."""
+    matching = [text for text, kinds in PROPERTIES.items() if thing.kind in kinds]
+    if not matching:
         return describe(thing, rng)
-    sentence = str(rng.choice(PROPERTY_SENTENCES[str(rng.choice(true))]))
+    sentence = str(rng.choice(PROPERTY_SENTENCES[str(rng.choice(matching))]))
     if rng.random() < 0.35:
         sentence = f"{describe(thing, rng)}, {sentence.replace(' {}', '').replace(' that is', '')}"
     return sentence.format(thing.colour)
 
 
 def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A sentence on the only thing of a scene."""
+    """Return a caption for a scene with exactly one thing."""
     (thing,) = scene.things
     choice = rng.random()
     if choice < 0.18:
@@ -69,7 +66,7 @@ def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
             if thing.texture == "plain"
             else f"{thing.texture} {thing.colour} thing"
         )
-    words = describe(thing, rng, colour=0.6)  # kinds must be learned without them too
+    words = describe(thing, rng, colour=0.6)  # kinds must also be learned without a colour
     if choice < 0.5:
         stuff = [name for name, mask in scene.stuff.items() if mask.mean() > 0.1]
         if stuff:
@@ -79,7 +76,7 @@ def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A sentence on a scene of any number of things: a list, a relation, one phrase, or stuff."""
+    """Return a caption for any scene: a list of things, a relation, one phrase, or stuff."""
     stuff = [
         str(rng.choice(STUFF_NAMES[name]))
         for name, mask in scene.stuff.items()
@@ -105,7 +102,7 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
         _property_sentence(thing, rng)
         if rng.random() < 0.08
         else describe(thing, rng, colour=0.8, texture=0.4)
-        for thing in things[:_MOST_NAMED]
+        for thing in things[:_MAX_LISTED]
     ]
     if stuff and rng.random() < 0.3:
         named.append(str(rng.choice(stuff)))
@@ -116,7 +113,7 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def all_words() -> list[str]:
-    """Every text that captions and phrases are made of, for pruning the tokeniser's vocabulary."""
+    """Return every text that captions and phrases consist of, to prune the vocabulary."""
     texts: list[str] = [*COLOUR_WORDS, *TEXTURE_WORDS, *_PREFIXES, *RELATIONS, *_EMPTY]
     texts += ["thing", "and", "on", "before", ",", "a photo of"]
     for table in (NAMES, STUFF_NAMES, SIZE_WORDS, PROPERTY_SENTENCES):

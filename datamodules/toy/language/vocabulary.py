@@ -1,4 +1,4 @@
-"""A tokeniser over the few BPE tokens that the toy world uses."""
+"""Tokenizer restricted to the few BPE tokens that the toy world uses."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,14 +9,15 @@ from torch import Tensor
 
 from datamodules.toy.language.sentences import all_words
 
-UNKNOWN_ROW = 0  # of padding, too: it follows the end of text, where nothing looks at it
+UNKNOWN_ROW = 0  # also the padding: it follows the end of text and is never attended to
 
 
-def kept_tokens(texts: Iterable[str]) -> list[int]:
-    """BPE token ids in row order.
+def used_tokens(texts: Iterable[str]) -> list[int]:
+    """Return the BPE token ids of the vocabulary, in row order.
 
-    The ids rise: 0, which pads and stands for every token that is not kept, then the tokens of
-    `texts`, then start and end of text, so the end has the greatest row, as CLIP's pooling needs.
+    The ids ascend: 0 (padding, and every token outside the vocabulary), the tokens of `texts`,
+    start of text, end of text. The end of text must have the highest row, because CLIP pools the
+    text at the highest token.
     """
     tokenizer = SimpleTokenizer()
     seen = {token for text in texts for token in tokenizer.encode(text)} - {0}
@@ -27,8 +28,8 @@ class ToyTokenizer:
     """Maps texts to rows of the pruned token embedding.
 
     Args:
-        token_ids: BPE id of every row, as `kept_tokens` gives them.
-        context_length: Tokens per text, start and end included; longer texts are cut.
+        token_ids: BPE id of every row, see `used_tokens`.
+        context_length: Tokens per text, including start and end; longer texts are truncated.
     """
 
     def __init__(self, token_ids: Sequence[int], context_length: int) -> None:
@@ -37,10 +38,10 @@ class ToyTokenizer:
         self._rows[np.asarray(token_ids)] = np.arange(len(token_ids))
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Rows (N, context_length) int64 of N texts, zero-padded."""
+        """Return the rows of N texts, (N, context_length) int64, padded with zeros."""
         return torch.from_numpy(self._rows[self._tokenizer(list(texts)).numpy()])
 
 
 def toy_vocabulary() -> list[int]:
-    """The rows of the shipped toy CLIP, for every text that captions and phrases are made of."""
-    return kept_tokens(all_words())
+    """Return the BPE token ids of the shipped toy CLIP, which cover all captions and phrases."""
+    return used_tokens(all_words())

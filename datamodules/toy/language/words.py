@@ -1,4 +1,4 @@
-"""The words of the toy world: names, affordances, attributes and parts."""
+"""Words of the toy world: names, affordances, attributes and parts."""
 
 from datamodules.toy.scenes.paint import COLOURS, TEXTURES
 
@@ -25,7 +25,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train",),
     "tvmonitor": ("tv", "television", "monitor", "tvmonitor"),
 }
-"""Variant -> names, the commonest first. "person" means men and women alike."""
+"""Variant -> names, the most common one first. "person" refers to both men and women."""
 
 STUFF_NAMES: dict[str, tuple[str, ...]] = {
     "sky": ("sky",),
@@ -52,9 +52,10 @@ PROPERTIES: dict[str, frozenset[str]] = {
     "has legs": _LEGGED,
     "has ears": frozenset(("cat", "cow", "dog", "horse", "person", "sheep")),
 }
-"""Generalised prompt -> kinds, as the paper maps them (LVIS names reduced to the twenty kinds).
+"""Generalised prompt -> kinds that it applies to.
 
-"has ears" is not in the paper, but in the authors' code.
+The mapping is the paper's, with LVIS categories reduced to the twenty kinds. "has ears" is missing
+from the paper and comes from the authors' code.
 """
 
 PROPERTY_SENTENCES: dict[str, tuple[str, ...]] = {
@@ -88,9 +89,9 @@ PROPERTY_SENTENCES: dict[str, tuple[str, ...]] = {
     "has legs": ("has legs", "it has legs", "something with legs", "a {} thing with legs"),
     "has ears": ("has ears", "it has ears", "something with ears", "a {} thing with ears"),
 }
-"""Generalised prompt -> the ways it is said in pre-training; {} takes a colour."""
+"""Generalised prompt -> its wordings in pre-training; {} is replaced by a colour."""
 
 
 def kind_name(kind: str) -> str:
-    """The commonest name of a kind; "person" where men and women are meant alike."""
+    """Return the most common name of a kind; "person" covers both men and women."""
     return "person" if kind == "person" else NAMES[kind][0]

@@ -1,1 +1,1 @@
-"""Pre-training of the CLIP and the ViT that come with the package."""
+"""Pre-training of the toy CLIP and the toy ViT that are shipped with the package."""

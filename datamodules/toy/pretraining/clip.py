@@ -1,4 +1,4 @@
-"""Contrastive pre-training of the toy CLIP on endless fresh scenes.
+"""Contrastive pre-training of the toy CLIP on newly drawn scenes, none of them repeated.
 
 python -m datamodules.toy.pretraining.clip --out runs/toy_clip --steps 7000 --every 250
 """
@@ -19,14 +19,14 @@ from datamodules.toy.pretraining.pictures import CaptionedScenes, normalised
 from datamodules.toy.scenes.scales import CLIP_EMBEDDINGS, CLIP_STREAM, rescaled
 from datamodules.toy.zero_shot import HeldOutPictures
 
-_GREATEST_SCALE = math.log(100)
+_MAX_LOGIT_SCALE = math.log(100)
 
 
 class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
-    """Pictures against captions.
+    """Training of a CLIP to match images with captions.
 
     Args:
-        settings: What to train, and for how long.
+        settings: Architecture, data and budget.
         resume: Continue from the checkpoint in `settings.out`.
     """
 
@@ -46,15 +46,15 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         super().__init__(settings, resume)
 
     def build(self) -> CLIP:
-        """A CLIP with its initial weights."""
+        """Return a CLIP with its initial weights."""
         return CLIP(**self.config)
 
     def drop_patches(self, share: float) -> None:
-        """Have the image tower leave out that share of the patches while it is trained."""
+        """Make the image tower drop this share of the patches in training."""
         self.model.visual.patch_dropout = PatchDropout(share)
 
     def batches(self) -> CaptionedScenes:
-        """Pictures and token rows (B, T) int64."""
+        """Return a dataset of image batches with token rows, (B, T) int64."""
         settings = self.settings
         return CaptionedScenes(
             settings.seed,
@@ -66,22 +66,22 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         )
 
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        """CLIP's contrastive loss."""
+        """Return CLIP's contrastive loss."""
         with torch.autocast(self.device.type, torch.bfloat16):
             image, text, scale = self.model(normalised(images), targets)
         loss: Tensor = ClipLoss()(image.float(), text.float(), scale.float())
         return loss
 
     def constrain(self) -> None:
-        """Bound the temperature, as CLIP does."""
-        self.model.logit_scale.clamp_(0, _GREATEST_SCALE)
+        """Clamp the logit scale, as CLIP does."""
+        self.model.logit_scale.clamp_(0, _MAX_LOGIT_SCALE)
 
     def score(self) -> dict[str, float]:
-        """Zero-shot accuracies and retrieval."""
+        """Return zero-shot and retrieval accuracies."""
         return self.held_out.score(self.average)
 
     def export(self, folder: Path) -> None:
-        """Writes model config, averaged weights in fp16, vocabulary and log, all named toy*."""
+        """Write model config, averaged fp16 weights, vocabulary and log to files named toy*."""
         settings = self.settings
         factors = {CLIP_STREAM: settings.stream_scale, CLIP_EMBEDDINGS: settings.embedding_scale}
         scaled = rescaled(self.average.state_dict(), factors)

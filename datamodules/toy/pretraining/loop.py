@@ -1,4 +1,4 @@
-"""Pre-training on endless fresh scenes: budget, optimisers, averaged weights and files."""
+"""Pre-training loop on newly drawn scenes: budget, optimisers, averaged weights and files."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
 MOST_STEPS = 10**7
-_FREE = ("out", "workers", "every", "steps", "minutes")  # a longer budget is a fair wish
+_RESUMABLE = ("out", "workers", "every", "steps", "minutes")  # may change when a run is resumed
 
 CLIP_ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 96,
@@ -34,7 +34,7 @@ CLIP_ARCHITECTURE: dict[str, Any] = {
     "text_cfg": {"context_length": 24, "width": 96, "heads": 3, "layers": 3},
     "quick_gelu": False,
 }
-VIT_ARCHITECTURE: dict[str, Any] = {  # the toy CLIP's image tower as far as decoders read it
+VIT_ARCHITECTURE: dict[str, Any] = {  # the toy CLIP's image tower up to the last tapped layer
     "img_size": 64,
     "patch_size": 8,
     "embed_dim": 128,
@@ -45,23 +45,24 @@ VIT_ARCHITECTURE: dict[str, Any] = {  # the toy CLIP's image tower as far as dec
 
 @dataclass(frozen=True)
 class Settings:
-    """One pre-training run.
+    """Settings of a pre-training run.
 
     Attributes:
         out: Folder for checkpoint.pt, log.jsonl and export/.
-        minutes: Time budget over all resumes; the learning rate follows it unless `steps` is given.
-        steps: Step budget, exactly repeatable; 0 for a time budget.
-        batch_size: Pictures per step.
-        learning_rate: Peak of the rate.
-        warmup: Share of the budget over which the rate rises.
-        weight_decay: On the blocks' matrices.
-        patch_dropout: Share of patches left out, which makes steps cheaper.
-        whole_from: Share of the budget after which pictures are seen whole.
-        ema_decay: Of the exported weights.
-        seed: Of weights and pictures.
-        workers: Drawing processes.
+        minutes: Time budget in minutes, summed over all resumes. The learning rate schedule follows
+            it unless `steps` is set.
+        steps: Step budget, which makes runs exactly repeatable; 0 uses the time budget.
+        batch_size: Images per step.
+        learning_rate: Peak learning rate.
+        warmup: Share of the budget over which the learning rate rises.
+        weight_decay: Weight decay of the matrices in the blocks.
+        patch_dropout: Share of patches dropped to make steps cheaper.
+        whole_from: Share of the budget after which no patches are dropped.
+        ema_decay: Decay of the weight average that is exported.
+        seed: Seed of weights and images.
+        workers: Data workers that draw scenes.
         every: Steps between evaluations, checkpoints and exports.
-        singles: Held-out pictures of one thing.
+        singles: Number of held-out images with one thing.
     """
 
     out: Path
@@ -80,26 +81,30 @@ class Settings:
     singles: int = 512
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained.
+        """Validate budget, batch size and interval.
 
         Raises:
-            ValueError: A budget, batch or interval of nothing.
+            ValueError: If the budget, the batch size or the interval is not positive.
         """
         if self.steps < 0 or not (self.steps or self.minutes > 0):
-            raise ValueError(f"give minutes or steps above 0, not {self.minutes} and {self.steps}")
+            raise ValueError(
+                f"minutes or steps must be positive, got {self.minutes} and {self.steps}"
+            )
         if self.batch_size < 1 or self.every < 1:
-            raise ValueError(f"batch_size {self.batch_size} and every {self.every} must be >= 1")
+            raise ValueError(
+                f"batch_size and every must be at least 1, got {self.batch_size} and {self.every}"
+            )
 
 
 @dataclass(frozen=True)
 class CLIPSettings(Settings):
-    """A run of `pretraining.clip`.
+    """Settings of a run of `pretraining.clip`.
 
     Attributes:
-        stream_scale: What the exported vision tower's tokens are scaled by, see `scales`.
-        embedding_scale: What exported embeddings are scaled by.
-        scenes: Held-out pictures of several things.
-        architecture: open_clip model config without the vocabulary's size.
+        stream_scale: Factor on the residual stream of the exported image tower, see `scales`.
+        embedding_scale: Factor on the exported image and text embeddings.
+        scenes: Number of held-out images with several things.
+        architecture: open_clip model config without the vocabulary size.
     """
 
     stream_scale: float = 1 / 4
@@ -110,7 +115,7 @@ class CLIPSettings(Settings):
 
 @dataclass(frozen=True)
 class ViTSettings(Settings):
-    """A run of `pretraining.vit`.
+    """Settings of a run of `pretraining.vit`.
 
     Attributes:
         architecture: Arguments of timm's VisionTransformer without the number of classes.
@@ -125,7 +130,10 @@ RunSettings = TypeVar("RunSettings", bound=Settings)
 
 
 def _optimisers(model: nn.Module, weight_decay: float) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the blocks' matrices, AdamW for everything else; one learning rate fits both."""
+    """Return Muon for the matrices in the blocks and AdamW for all other weights.
+
+    Muon's updates are scaled to those of AdamW, so that both use the same learning rate.
+    """
     named = dict(model.named_parameters())
     chosen = {name for name, value in named.items() if "blocks" in name and value.ndim == 2}
     matrices = [named[name] for name in named if name in chosen]
@@ -137,16 +145,16 @@ def _optimisers(model: nn.Module, weight_decay: float) -> tuple[torch.optim.Opti
 
 
 class Pretraining(ABC, Generic[Model, RunSettings]):
-    """The state of a run: model, averaged model, optimisers, steps and seconds so far.
+    """State of a run: model, averaged model, optimisers, steps and seconds so far.
 
     Args:
-        settings: What to train, and for how long.
+        settings: Architecture, data and budget.
         resume: Continue from the checkpoint in `settings.out`.
 
     Raises:
-        FileNotFoundError: There is nothing to resume.
-        FileExistsError: There is a checkpoint, and it is not to be resumed.
-        ValueError: The checkpoint is of other settings.
+        FileNotFoundError: If `resume` is set and there is no checkpoint.
+        FileExistsError: If there is a checkpoint and `resume` is not set.
+        ValueError: If the checkpoint was made with other settings.
     """
 
     def __init__(self, settings: RunSettings, resume: bool = False) -> None:
@@ -160,45 +168,45 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         self.step, self.seconds = 0, 0.0
         checkpoint = settings.out / "checkpoint.pt"
         if resume and not checkpoint.exists():
-            raise FileNotFoundError(f"no {checkpoint}: leave out --resume to begin")
+            raise FileNotFoundError(f"no checkpoint at {checkpoint}: omit --resume to start a run")
         if resume:
             self._load(checkpoint)
         elif checkpoint.exists():
             raise FileExistsError(
-                f"{checkpoint} exists: give --resume to continue it, or another --out"
+                f"{checkpoint} exists: pass --resume to continue the run, or choose another --out"
             )
         settings.out.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod
     def build(self) -> Model:
-        """A model with its initial weights."""
+        """Return a model with its initial weights."""
 
     @abstractmethod
     def drop_patches(self, share: float) -> None:
-        """Have `model` leave out that share of the patches while it is trained."""
+        """Make `model` drop this share of the patches in training."""
 
     @abstractmethod
     def batches(self) -> Dataset[tuple[Tensor, Tensor]]:
-        """Batches by step: pictures (B, 3, H, W) uint8 RGB and what they are to be matched with."""
+        """Return a dataset of batches by step: images (B, 3, H, W) uint8 RGB and their targets."""
 
     @abstractmethod
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        """What `model` is to bring down, a scalar."""
+        """Return the training loss of `model`, a scalar."""
 
     @abstractmethod
     def score(self) -> dict[str, float]:
-        """How well `average` does on held-out pictures."""
+        """Return the scores of `average` on held-out images."""
 
     @abstractmethod
     def export(self, folder: Path) -> None:
-        """Write everything that using `average` needs."""
+        """Write every file needed to use `average`."""
 
     def constrain(self) -> None:
-        """Keep weights of `model` within bounds, after every step."""
+        """Clamp weights of `model` after every step; does nothing by default."""
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is spent, in [0, 1]."""
+        """Share of the budget already spent, in [0, 1]."""
         settings = self.settings
         spent = (
             self.step / settings.steps if settings.steps else self.seconds / (60 * settings.minutes)
@@ -206,7 +214,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         return min(1.0, spent)
 
     def fit(self, until: int | None = None) -> None:
-        """Trains to the end of the budget, or to step `until`."""
+        """Train until the end of the budget, or until step `until`."""
         settings = self.settings
         batches = self._load_batches()
         last = min(until or MOST_STEPS, settings.steps or MOST_STEPS)
@@ -232,7 +240,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         weights = {key: value.to(torch.float16).contiguous().cpu() for key, value in state.items()}
         part = folder / f"{stem}.safetensors.part"
         save_file(weights, part)
-        part.chmod(0o644)  # safetensors writes files for the owner alone
+        part.chmod(0o644)  # safetensors creates files that only their owner can read
         os.replace(part, folder / f"{stem}.safetensors")
         (folder / f"{stem}.json").write_text(json.dumps(config, indent=2) + "\n")
         (folder / f"{stem}_log.jsonl").write_text((self.settings.out / "log.jsonl").read_text())
@@ -243,7 +251,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
             batch_size=None,
             sampler=range(self.step, MOST_STEPS),
             num_workers=self.settings.workers,
-            generator=torch.Generator(),  # else it draws from the state that a resume restores
+            generator=torch.Generator(),  # the default one changes the state a resume restores
         )
         return iter(loader)
 
@@ -291,7 +299,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
             "random": torch.get_rng_state(),
             "step": self.step,
             "seconds": self.seconds,
-            "settings": self._decisive(),
+            "settings": self._fixed_settings(),
         }
         part = self.settings.out / "checkpoint.pt.part"
         torch.save(state, part)
@@ -299,32 +307,35 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
 
     def _load(self, checkpoint: Path) -> None:
         state = torch.load(checkpoint, map_location=self.device, weights_only=True)
-        own, others = self._decisive(), state["settings"]
-        if different := [f"{key} {others[key]}" for key in own if own[key] != others[key]]:
-            raise ValueError(f"{checkpoint} was made with {', '.join(different)}")
+        own, stored = self._fixed_settings(), state["settings"]
+        if different := [f"{key} {stored[key]}" for key in own if own[key] != stored[key]]:
+            raise ValueError(
+                f"{checkpoint} was made with {', '.join(different)}: "
+                "resume with the same settings, or choose another --out"
+            )
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         torch.set_rng_state(state["random"].cpu())
         self.step, self.seconds = state["step"], state["seconds"]
-        log = self.settings.out / "log.jsonl"  # it may have been written, and the checkpoint not
+        log = self.settings.out / "log.jsonl"  # may have lines that are newer than the checkpoint
         lines = log.read_text().splitlines(keepends=True)
         log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step))
 
-    def _decisive(self) -> dict[str, Any]:
-        """Settings that a resumed run must share."""
-        return {k: v for k, v in asdict(self.settings).items() if k not in _FREE}
+    def _fixed_settings(self) -> dict[str, Any]:
+        """Return the settings that a resumed run must share."""
+        return {k: v for k, v in asdict(self.settings).items() if k not in _RESUMABLE}
 
 
 def run(pretraining: type[Pretraining[Any, Any]], settings: type[Settings], about: str) -> None:
-    """Reads the command line and trains."""
+    """Parse the command line and train."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=settings.minutes)
-    parser.add_argument("--steps", type=int, default=0, help="exact step budget instead of minutes")
+    parser.add_argument("--steps", type=int, default=0, help="step budget, in place of --minutes")
     parser.add_argument("--batch-size", type=int, default=settings.batch_size)
     parser.add_argument("--learning-rate", type=float, default=settings.learning_rate)
     parser.add_argument("--seed", type=int, default=0)
@@ -333,7 +344,7 @@ def run(pretraining: type[Pretraining[Any, Any]], settings: type[Settings], abou
     parser.add_argument("--resume", action="store_true")
     arguments = vars(parser.parse_args())
     resume = arguments.pop("resume")
-    torch.set_flush_denormal(True)  # a CPU slows down by an order of magnitude on them
+    torch.set_flush_denormal(True)  # denormal numbers make a CPU about ten times slower
     try:
         pretraining(settings(**arguments), resume).fit()
     except (OSError, ValueError) as error:

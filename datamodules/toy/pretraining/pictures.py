@@ -1,4 +1,4 @@
-"""Pictures as encoders are shown them: of one thing, normalised, held out of every training."""
+"""Images for pre-training: single things, captioned scenes, held-out images, normalisation."""
 
 from collections.abc import Sequence
 
@@ -15,57 +15,62 @@ from datamodules.toy.scenes.kinds import KINDS
 from datamodules.toy.scenes.scene import Scene, Thing, draw_scene
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_HELD_OUT = 2**31  # training seeds with (seed, step), steps stay far below
+_HELD_OUT = 2**31  # training seeds generators with (seed, step) and never reaches this step
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) uint8 RGB to float32 with ImageNet's mean and deviation."""
+    """Normalise images (B, 3, H, W) uint8 RGB to float32 by ImageNet's mean and deviation."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
     return (images.float() / 255 - mean) / std
 
 
 def stacked(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Pictures (H, W, 3) to (B, 3, H, W)."""
+    """Stack images (H, W, 3) into a tensor (B, 3, H, W)."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def held_out(seed: int) -> np.random.Generator:
-    """The generator of pictures that a training run of that seed never draws."""
+    """Return the generator of images that training runs with this seed never draw."""
     return np.random.default_rng((seed, _HELD_OUT))
 
 
 def single_things(
     rng: np.random.Generator, image_size: int, count: int
 ) -> tuple[Tensor, list[Thing]]:
-    """Up to `count` pictures (B, 3, H, W) uint8 RGB of one thing each, and the things."""
+    """Draw up to `count` images of one thing each.
+
+    Returns:
+        Images (B, 3, H, W) uint8 RGB, and the thing in each of them.
+    """
     drawn = [draw_scene(rng, image_size, count=1) for _ in range(count)]
-    drawn = [scene for scene in drawn if scene.things]  # now and then nothing finds its place
+    drawn = [scene for scene in drawn if scene.things]  # a thing occasionally finds no place
     return stacked([scene.image for scene in drawn]), [scene.things[0] for scene in drawn]
 
 
-_GROUP = 8
-_POOLS = ((20, 10), (3, 4), (20, 1))  # numbers of kinds and colours of a group
-_REDRAWS = 3
-_MAGNIFIED = (0.35, 0.7)  # of the picture's side
+_GROUP = 8  # images
+_POOLS = ((20, 10), (3, 4), (20, 1))  # number of kinds and number of colours in a group
+_TRIES = 3  # to find a caption that is new in the batch
+_MAGNIFIED = (0.35, 0.7)  # length of magnified things, as a share of the image side
 
 
 class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches by step number, so that neither workers nor a resume change what is seen.
+    """Whole batches indexed by step, so that neither data workers nor a resume change the data.
 
-    A third of the pictures show one magnified thing, a third two or three that are as large as a
-    decoder sees them, one in fifty only stuff, the rest one to six things. Pictures come in groups
-    of 8. A third of the groups draws from three kinds and four colours, a third from one colour,
-    which makes hard negatives: the same kind in another colour, another kind in the same colour.
+    About a third of the images show one magnified thing, 30 % show two or three things in the size
+    in which a decoder sees them, 2 % show only stuff, and the rest show one to six things. Images
+    come in groups of 8. A third of the groups uses three kinds and four colours, another third uses
+    one colour. The groups provide hard negatives: the same kind in another colour, and another kind
+    in the same colour.
 
     Args:
         seed: First part of every generator's seed.
         steps: Number of batches.
-        batch_size: Pictures per batch.
-        image_size: Side of the pictures in pixels.
-        token_ids: BPE ids of the kept rows.
+        batch_size: Images per batch.
+        image_size: Side of the images in pixels.
+        token_ids: BPE id of every row of the token embedding.
         context_length: Tokens per caption.
-        unknown: Share of word tokens that are replaced by the unknown row, so that it comes to
-            mean nothing in particular.
+        unknown: Share of word tokens replaced by the unknown row, which keeps that row free of any
+            specific meaning.
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
         return self.steps
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, H, W) uint8 RGB and token rows (B, T) int64 of batch `step`."""
+        """Return images (B, 3, H, W) uint8 RGB and token rows (B, T) int64 of batch `step`."""
         rng = np.random.default_rng((self.seed, step))
         images: list[np.ndarray] = []
         captions: list[str] = []
@@ -103,7 +108,7 @@ class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
                 kind_count, colour_count = _POOLS[rng.integers(len(_POOLS))]
                 kinds = [str(kind) for kind in rng.permutation(KINDS)[:kind_count]]
                 colours = [str(name) for name in rng.permutation(COLOUR_WORDS)[:colour_count]]
-            for _ in range(_REDRAWS):
+            for _ in range(_TRIES):
                 scene, caption = self._draw(rng, kinds, colours)
                 if caption not in captions:
                     break
@@ -111,8 +116,8 @@ class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
             images.append(scene.image)
         pictures = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         rows = self.tokenize(captions)
-        lost = torch.from_numpy(rng.random(rows.shape) < self.unknown) & (rows < self.words)
-        return pictures, rows.masked_fill(lost, UNKNOWN_ROW)
+        replaced = torch.from_numpy(rng.random(rows.shape) < self.unknown) & (rows < self.words)
+        return pictures, rows.masked_fill(replaced, UNKNOWN_ROW)
 
     def _draw(
         self, rng: np.random.Generator, kinds: Sequence[str], colours: Sequence[str]

@@ -1,8 +1,9 @@
-"""Pre-training of the toy ViT, as a classifier of the twenty kinds on endless fresh pictures.
+"""Pre-training of the toy ViT, as a classifier of the twenty kinds on newly drawn images.
 
 python -m datamodules.toy.pretraining.vit --out runs/toy_vit --minutes 40
 
-What ImageNet's ViT is to the real world: it sees pictures of one thing each, and never a word.
+The toy ViT is the counterpart of a ViT trained on ImageNet: it sees images of single things and no
+text.
 """
 
 import math
@@ -25,16 +26,16 @@ from datamodules.toy.scenes.scene import Thing
 
 _STREAM_STD = 2.0
 _TAPPED = 9
-"""the deepest block that the paper's decoder reads"""
+"""deepest layer tapped by the paper's decoder"""
 
 
 class LabelledThings(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches of pictures of one thing each; batch n is a pure function of (seed, n).
+    """Whole batches of images of one thing each; batch n depends only on (seed, n).
 
     Args:
         seed: First part of every generator's seed.
-        batch_size: Pictures per batch.
-        image_size: Side of the pictures in pixels.
+        batch_size: Images per batch.
+        image_size: Side of the images in pixels.
     """
 
     def __init__(self, seed: int, batch_size: int, image_size: int) -> None:
@@ -45,17 +46,17 @@ class LabelledThings(Dataset[tuple[Tensor, Tensor]]):
         return MOST_STEPS
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, H, W) uint8 RGB and rows in `KINDS` (B,) int64 of batch `step`."""
+        """Return images (B, 3, H, W) uint8 RGB and indices into `KINDS` (B,) int64 of a batch."""
         rng = np.random.default_rng((self.seed, step))
         pictures, things = single_things(rng, self.image_size, self.batch_size)
         return pictures, _rows(things)
 
 
 class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
-    """Pictures against the kind of the thing that they show.
+    """Training of a ViT to classify the thing in an image.
 
     Args:
-        settings: What to train, and for how long.
+        settings: Architecture, data and budget.
         resume: Continue from the checkpoint in `settings.out`.
     """
 
@@ -68,33 +69,33 @@ class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
         super().__init__(settings, resume)
 
     def build(self) -> VisionTransformer:
-        """A ViT with its initial weights."""
+        """Return a ViT with its initial weights."""
         return VisionTransformer(**self.config)
 
     def drop_patches(self, share: float) -> None:
-        """Have the model leave out that share of the patches while it is trained."""
+        """Make the model drop this share of the patches in training."""
         self.model.patch_drop = PatchDropout(share)
 
     def batches(self) -> LabelledThings:
-        """Pictures and kinds (B,) int64."""
+        """Return a dataset of image batches with kinds, (B,) int64."""
         return LabelledThings(self.settings.seed, self.settings.batch_size, self.image_size)
 
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of the kinds."""
+        """Return the cross-entropy over the kinds."""
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model(normalised(images))
         return F.cross_entropy(logits.float(), targets)
 
     @torch.no_grad()
     def score(self) -> dict[str, float]:
-        """Share of held-out pictures whose kind is told right."""
+        """Return the share of held-out images whose kind is predicted correctly."""
         logits = self.average(normalised(self.pictures.to(self.device)))
-        right = (logits.argmax(1).cpu() == self.kinds).float().mean()
-        return {"kind": round(right.item(), 4)}
+        accuracy = (logits.argmax(1).cpu() == self.kinds).float().mean()
+        return {"kind": round(accuracy.item(), 4)}
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
-        """Writes the sizes, averaged weights in fp16 and log, all named toy_vit*."""
+        """Write architecture, averaged fp16 weights and log to files named toy_vit*."""
         tapped: Any = self.average.forward_intermediates(
             normalised(self.pictures.to(self.device)),
             [min(_TAPPED, len(self.average.blocks) - 1)],

@@ -1,1 +1,1 @@
-"""The drawn scenes of the toy world: kinds of things, backgrounds, arrangement."""
+"""Drawn scenes of the toy world: kinds of things, backgrounds and composition."""

@@ -25,7 +25,7 @@ def _legs(
     bottom: float,
     width: float,
 ) -> list[Part]:
-    """Straight legs under the hips at x = `hips`, each with a random step."""
+    """Draw straight legs under the hips at x = `hips`, each with a random step."""
     steps = rng.uniform(-0.14, 0.14, len(hips))
     return [
         stroke(role, width, (x, top), (x + step, bottom))
@@ -34,7 +34,7 @@ def _legs(
 
 
 def bird(rng: np.random.Generator) -> list[Part]:
-    """Round body, fan tail, beak; standing on thin legs or flying with spread wings."""
+    """Draw a round body, fan tail and beak, standing on thin legs or flying with spread wings."""
     if rng.random() < 0.5:
         lift = rng.uniform(0.7, 0.95)
         return [
@@ -58,7 +58,7 @@ def bird(rng: np.random.Generator) -> list[Part]:
 
 
 def cat(rng: np.random.Generator) -> list[Part]:
-    """Round head with two pointed ears and whiskers, curling tail; sitting or walking."""
+    """Draw a round head with pointed ears and whiskers and a curling tail, sitting or walking."""
     if rng.random() < 0.6:
         curl = rng.uniform(0.6, 1.0)
         body = [
@@ -118,7 +118,7 @@ def cat(rng: np.random.Generator) -> list[Part]:
 
 
 def dog(rng: np.random.Generator) -> list[Part]:
-    """Long snout, drooping dark ear, tongue and raised tail; standing or sitting."""
+    """Draw a long snout, drooping dark ear, tongue and raised tail, standing or sitting."""
     wag = rng.uniform(-0.2, 0.15)
     if rng.random() < 0.65:
         body = [
@@ -156,7 +156,7 @@ def dog(rng: np.random.Generator) -> list[Part]:
 
 
 def horse(rng: np.random.Generator) -> list[Part]:
-    """Tall legs, arched neck with a dark mane, long head, hanging tail."""
+    """Draw tall legs, an arched neck with a dark mane, a long head and a hanging tail."""
     nod = rng.uniform(-0.1, 0.12)
     return [
         stroke(HAIR, 0.17, (-0.62, -0.05), (-0.9, 0.1), (-0.92, 0.6)),
@@ -175,7 +175,7 @@ def horse(rng: np.random.Generator) -> list[Part]:
 
 
 def cow(rng: np.random.Generator) -> list[Part]:
-    """Heavy boxy body, white horns, pink muzzle and udder, thin tail."""
+    """Draw a heavy boxy body, white horns, a pink muzzle and udder, and a thin tail."""
     nod = rng.uniform(-0.08, 0.12)
     x, y = 0.68, -0.28 + nod
     return [
@@ -213,7 +213,7 @@ def cow(rng: np.random.Generator) -> list[Part]:
 
 
 def sheep(rng: np.random.Generator) -> list[Part]:
-    """A cloud of wool on short dark legs, with a dark face."""
+    """Draw a cloud of wool on short dark legs, with a dark face."""
     puffs = [
         disc(BODY, -0.12 + 0.62 * np.cos(angle), 0.0 + 0.36 * np.sin(angle), 0.3)
         for angle in np.linspace(0, 2 * np.pi, 9, endpoint=False) + rng.uniform(0, 0.7)

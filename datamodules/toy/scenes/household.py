@@ -20,7 +20,7 @@ from datamodules.toy.scenes.parts import (
 
 
 def bottle(rng: np.random.Generator) -> list[Part]:
-    """Slim body, narrow neck with a cap, a light label."""
+    """Draw a slim body, a narrow neck with a cap, and a light label."""
     neck = rng.uniform(-0.5, -0.3)
     wide = rng.uniform(0.27, 0.36)
     return [
@@ -43,7 +43,7 @@ def bottle(rng: np.random.Generator) -> list[Part]:
 
 
 def chair(rng: np.random.Generator) -> list[Part]:
-    """An upright back, a seat, four long thin legs."""
+    """Draw an upright back, a seat and four long thin legs."""
     lean = rng.uniform(0.0, 0.14)
     bars = rng.random() < 0.5
     back = (
@@ -71,7 +71,7 @@ def chair(rng: np.random.Generator) -> list[Part]:
 
 
 def diningtable(rng: np.random.Generator) -> list[Part]:
-    """A wide flat top on legs at its corners, set with a plate and a cup."""
+    """Draw a wide flat top with a plate and a cup, on legs at its corners or on one foot."""
     top = rng.uniform(-0.28, -0.12)
     setting = [
         disc(LIGHT, -0.2, top + 0.02, 0.28, 0.09),
@@ -99,7 +99,7 @@ def diningtable(rng: np.random.Generator) -> list[Part]:
 
 
 def pottedplant(rng: np.random.Generator) -> list[Part]:
-    """Green leaves over a tapering pot; pot and flowers carry the colour."""
+    """Draw green leaves over a tapering pot; pot and flowers have the thing's colour."""
     angles = np.linspace(-1.1, 1.1, 6) + rng.uniform(-0.12, 0.12, 6)
     length = rng.uniform(0.38, 0.52)
     leaves = [
@@ -126,7 +126,7 @@ def pottedplant(rng: np.random.Generator) -> list[Part]:
 
 
 def sofa(rng: np.random.Generator) -> list[Part]:
-    """Wide and low: a long back, two fat arms, seat cushions, stub feet."""
+    """Draw a long back, two fat arms, seat cushions and stub feet, wide and low."""
     feet = (
         stroke(DARK, 0.14, (-0.8, 0.5), (-0.8, 0.72)),
         stroke(DARK, 0.14, (0.8, 0.5), (0.8, 0.72)),
@@ -158,7 +158,7 @@ def sofa(rng: np.random.Generator) -> list[Part]:
 
 
 def tvmonitor(rng: np.random.Generator) -> list[Part]:
-    """A thick frame round a shining screen; aerials and knobs, or a monitor's stand."""
+    """Draw a thick frame around a shining screen, with aerials and knobs or with a stand."""
     screen = [
         polygon(GLASS, (-0.3, -0.42), (0.05, -0.42), (-0.4, 0.28), (-0.62, 0.28)),
     ]

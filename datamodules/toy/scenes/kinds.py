@@ -1,4 +1,4 @@
-"""The twenty Pascal kinds of the toy world and how each is drawn."""
+"""The twenty kinds of things in the toy world (Pascal's classes), and their drawings."""
 
 from collections.abc import Callable
 from functools import partial
@@ -41,4 +41,4 @@ VARIANTS: dict[str, dict[str, Drawing]] = {
     "train": {"train": vehicles.train},
     "tvmonitor": {"tvmonitor": household.tvmonitor},
 }
-"""Kind -> variant -> drawing; only persons come in two variants, which phrases tell apart."""
+"""Kind -> variant -> drawing. Only "person" has two variants, which phrases distinguish."""

@@ -1,4 +1,4 @@
-"""Named colours and textures, and painting one thing by numbers."""
+"""Named colours and textures, rendering of a single thing, and polygons of its mask."""
 
 from functools import cache
 
@@ -40,7 +40,7 @@ _FIXED[parts.PINK] = (240, 160, 165)
 
 @cache
 def _pattern(texture: str, period: int, side: int) -> NDArray[np.bool_]:
-    """Where a texture shows its second colour, (side, side), repeating every `period` pixels."""
+    """Return a texture's mask of the second colour, (side, side), with a period in pixels."""
     y, x = np.mgrid[:side, :side] % period
     half = period / 2
     if texture == "striped":
@@ -51,10 +51,10 @@ def _pattern(texture: str, period: int, side: int) -> NDArray[np.bool_]:
 
 
 def palette(rng: np.random.Generator, colour: str) -> NDArray[np.uint8]:
-    """Draws the paints of one thing.
+    """Sample the paints of one thing.
 
     Args:
-        rng: Source of the shade, the texture's second colour, skin and hair.
+        rng: Source of randomness for the shade, the texture's second colour, skin and hair.
         colour: A key of `COLOURS`.
 
     Returns:
@@ -85,13 +85,13 @@ def paint(
     period: int,
     shape: tuple[int, int],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Paints one thing, anti-aliased, on a canvas of its own.
+    """Render one thing, anti-aliased, on its own canvas.
 
     Args:
         drawing: The parts, back to front.
-        points: (N, 2) all points of the parts in turn, in pixels of the canvas.
-        unit: Pixels per unit of the thing's frame, which scales line widths.
-        paints: (13, 3) uint8 RGB of `palette`.
+        points: (N, 2) points of all parts, concatenated, in pixels of the canvas.
+        unit: Pixels per unit of the thing's frame, to scale line widths.
+        paints: (13, 3) uint8 RGB, see `palette`.
         texture: A value of `TEXTURES`.
         period: Pixels between repetitions of the texture, at least 3.
         shape: Height and width of the canvas in pixels.
@@ -127,16 +127,17 @@ def paint(
     )
 
 
-_INSIDE, _OUTER = 0.5, 0.4  # of a pixel; 0.5 ± 0.4 truncates to the pixel itself
+_INSIDE, _OUTER = 0.5, 0.4  # in pixels; 0.5 ± 0.4 truncates to the same pixel
 
 
 def polygons_of(mask: NDArray[np.bool_]) -> list[list[list[float]]]:
-    """Traces a mask by polygons without holes.
+    """Trace a mask as polygons without holes.
 
-    A vertex lies inside its boundary pixel, pushed outward by 0.4 pixels. So the mask comes back
-    both from rasterisers that truncate vertices to pixels and draw outlines (PhraseCut's) and from
-    those that fill areas (COCO's), but for the ends of lines that are one pixel wide and at least
-    three long: these have the vertex in the pixel's middle, and COCO's leaves them out.
+    Each vertex is inside its boundary pixel, moved outward by 0.4 pixels. The polygons therefore
+    reproduce the mask with rasterizers that truncate vertices to pixels and draw outlines
+    (PhraseCut's), and with rasterizers that fill areas (COCO's). One exception: a line that is one
+    pixel wide and at least three pixels long has end vertices in the centre of the pixel, and
+    COCO's rasterizer drops its end pixels.
 
     Args:
         mask: (H, W) bool, at least one pixel.
@@ -150,9 +151,10 @@ def polygons_of(mask: NDArray[np.bool_]) -> list[list[list[float]]]:
 
 
 def _without_holes(mask: NDArray[np.bool_], left: int) -> list[tuple[NDArray[np.bool_], int]]:
-    """Cuts a mask at a column through each hole, for no polygon can leave one out.
+    """Split a mask at a column through each hole, because a polygon cannot have holes.
 
-    Returns pieces and the column of the picture at which each begins.
+    Returns:
+        Pieces of the mask, each with its first column in the full mask.
     """
     contours, hierarchy = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
@@ -178,16 +180,16 @@ def _outlines(mask: NDArray[np.bool_], left: int) -> list[list[list[float]]]:
             low, high = points.min(0) - _OUTER, points.max(0) + _OUTER
             points = np.array((low, (high[0], low[1]), high, (low[0], high[1])))
         else:
-            way = np.roll(points, -1, 0) - np.roll(points, 1, 0)
-            # OpenCV walks outer contours so that the outside lies on this side of the way
-            points = points + _OUTER * np.sign(np.stack((-way[:, 1], way[:, 0]), 1))
+            direction = np.roll(points, -1, 0) - np.roll(points, 1, 0)
+            # OpenCV traces outer contours in the direction that has the outside on this side
+            points = points + _OUTER * np.sign(np.stack((-direction[:, 1], direction[:, 0]), 1))
         points = points[_corners(points)] + (left + _INSIDE, _INSIDE)
         outlines.append([[round(x, 1), round(y, 1)] for x, y in points.tolist()])
     return outlines
 
 
 def _corners(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points of a closed line are not on the straight way between their neighbours."""
+    """Return the mask of the points at which a closed line changes direction."""
     before, after = points - np.roll(points, 1, 0), np.roll(points, -1, 0) - points
     turn = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-6
     back = (before * after).sum(1) < 0

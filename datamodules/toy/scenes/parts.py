@@ -1,7 +1,7 @@
-"""Primitives of the toy world: a thing is a list of flat parts, painted by numbers.
+"""Primitives of the toy world: a thing is a list of flat parts.
 
-A part carries a role (which paint of the thing's palette) and points in the thing's own frame:
-x to the right, y down, the thing roughly within [-1, 1] on both axes, facing right.
+A part has a role (the row of its paint in the thing's palette) and points in the thing's own frame:
+x to the right, y down, the thing roughly within [-1, 1] on both axes and facing right.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BODY, SHADE, DARK, LIGHT, GLASS, WARM, SKIN, LEAF, PINK, HAIR, EDGE, SECOND = range(1, 13)
-ROLES = 13  # with 0, unpainted
+ROLES = 13  # including 0, unpainted
 
 _CIRCLE = np.stack(
     [
@@ -25,7 +25,7 @@ class Part(NamedTuple):
     """One flat shape of a thing.
 
     Attributes:
-        role: Paint number, one of the constants of this module.
+        role: Paint number, one of the constants in this module.
         points: (N, 2) float, x and y in the thing's frame.
         width: Line width in units of the frame; 0 fills the polygon.
         closed: Whether a line returns to its first point.
@@ -38,19 +38,19 @@ class Part(NamedTuple):
 
 
 def polygon(role: int, *points: tuple[float, float]) -> Part:
-    """A filled polygon through `points`."""
+    """Return a filled polygon through `points`."""
     return Part(role, np.array(points))
 
 
 def box(role: int, left: float, top: float, right: float, bottom: float) -> Part:
-    """A filled axis-parallel box."""
+    """Return a filled axis-aligned box."""
     return Part(role, np.array(((left, top), (right, top), (right, bottom), (left, bottom))))
 
 
 def disc(
     role: int, x: float, y: float, radius_x: float, radius_y: float | None = None, tilt: float = 0.0
 ) -> Part:
-    """A filled ellipse; `tilt` in radians turns it clockwise about its centre."""
+    """Return a filled ellipse; `tilt` in radians rotates it clockwise about its centre."""
     points = _CIRCLE * (radius_x, radius_x if radius_y is None else radius_y)
     if tilt:
         cos, sin = np.cos(tilt), np.sin(tilt)
@@ -59,10 +59,10 @@ def disc(
 
 
 def stroke(role: int, width: float, *points: tuple[float, float]) -> Part:
-    """An open line through `points`."""
+    """Return an open line through `points`."""
     return Part(role, np.array(points), width)
 
 
 def ring(role: int, x: float, y: float, radius: float, width: float) -> Part:
-    """A circle drawn as a line."""
+    """Return the outline of a circle."""
     return Part(role, _CIRCLE * radius + (x, y), width, True)

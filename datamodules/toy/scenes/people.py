@@ -1,4 +1,4 @@
-"""Clip art of persons, in two variants."""
+"""Clip art of people, in two variants."""
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from datamodules.toy.scenes.parts import (
 
 
 def person(rng: np.random.Generator, woman: bool) -> list[Part]:
-    """Standing figure seen from the front; the clothes carry the colour.
+    """Draw a standing figure seen from the front, in coloured clothes.
 
-    A woman wears a dress and long hair.
+    A woman has a dress and long hair.
     """
     left, right = rng.choice(np.array((0.35, 0.1, -0.75)), 2, p=(0.6, 0.2, 0.2))
     stride = rng.uniform(0.1, 0.26)

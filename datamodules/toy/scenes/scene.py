@@ -1,4 +1,4 @@
-"""Composition of toy scenes: things of the Pascal kinds over stuff, with exact visible masks."""
+"""Composition of toy scenes: things in front of stuff, with exact masks of the visible parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from datamodules.toy.scenes.paint import TEXTURES, paint, palette
 from datamodules.toy.scenes.parts import Part
 from datamodules.toy.scenes.stuff import STUFF, draw_background
 
-_COUNTS = (0.16, 0.24, 0.25, 0.18, 0.11, 0.06)  # of 1 to 6 things: 3.0 on average
-_SMALL, _LARGE = 0.035, 0.13
-_LEAST_VISIBLE = 0.45
-_TRIES = 5
-_LEAST_SIDE = 32  # pixels
-_PLAIN = 0.35  # of the things; the others draw from all textures, so half are plain
+_COUNTS = (0.16, 0.24, 0.25, 0.18, 0.11, 0.06)  # probability of 1 to 6 things, 3.0 on average
+_SMALL, _LARGE = 0.035, 0.13  # share of the image
+_MIN_VISIBLE = 0.45  # share of a thing
+_TRIES = 5  # to place a thing
+_MIN_SIDE = 32  # pixels
+_PLAIN = 0.35  # of the things; the others sample from all textures, so that half are plain
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,8 @@ class Thing:
         variant: The kind, except for a person: "man" or "woman".
         colour: One of `COLOURS`.
         texture: One of `TEXTURES`.
-        size: "small", "large" or "" for neither, by the share of the picture that it would fill
-            unoccluded.
-        box: x, y, width, height in pixels of the visible part.
+        size: "small", "large" or "" for neither, by its unoccluded share of the image.
+        box: x, y, width and height of the visible part in pixels.
         mask: (H, W) bool, the visible pixels; masks of a scene are disjoint.
     """
 
@@ -46,12 +45,12 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and everything that is true of it.
+    """An image with its complete annotation.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         things: The things, back to front.
-        stuff: Name -> (H, W) bool visible mask of each stuff region in sight.
+        stuff: Name -> (H, W) bool mask of the visible part, for each visible stuff region.
     """
 
     image: NDArray[np.uint8]
@@ -61,7 +60,7 @@ class Scene:
 
 @dataclass
 class _Placed:
-    """A painted thing with its window of the picture: rows and columns that it may touch."""
+    """A rendered thing with its window in the image (rows and columns)."""
 
     labels: tuple[str, str, str, str]
     rows: slice
@@ -77,7 +76,11 @@ class _Placed:
 def _pose(
     rng: np.random.Generator, drawing: list[Part], longest: float, centre: tuple[float, float]
 ) -> tuple[NDArray[np.float64], float]:
-    """Stretches, turns, flips and scales a drawing so that its longer side has `longest` pixels."""
+    """Stretch, rotate, flip and scale a drawing so that its longer side has `longest` pixels.
+
+    Returns:
+        (N, 2) points in pixels of the image, and the pixels per unit of the thing's frame.
+    """
     points = np.concatenate([part.points for part in drawing])
     points = points * np.exp(rng.uniform(-0.14, 0.14, 2))
     angle = rng.normal(0, 0.1)
@@ -96,7 +99,7 @@ def _place(
     longest: float,
     labels: tuple[str, str, str, str],
 ) -> _Placed | None:
-    """Paints one thing at a random place; None where hardly anything of it would be seen."""
+    """Render one thing at a random place; return None if almost nothing of it is visible."""
     height, width = shape
     kind, variant, colour, texture = labels
     drawing = VARIANTS[kind][variant](rng)
@@ -126,12 +129,12 @@ def _place(
 
 
 def _fits(owner: NDArray[np.int8], areas: list[int], new: _Placed) -> bool:
-    """Whether the new thing leaves enough in sight of every thing that is already there."""
+    """Return whether enough of every earlier thing stays visible behind the new one."""
     hidden = owner[new.rows, new.columns][new.solid]
     counts = np.bincount(hidden + 1, minlength=len(areas) + 1)[1:]
     visible = np.bincount((owner + 1).ravel(), minlength=len(areas) + 1)[1:]
     return all(
-        v - c >= _LEAST_VISIBLE * area for v, c, area in zip(visible, counts, areas, strict=True)
+        v - c >= _MIN_VISIBLE * area for v, c, area in zip(visible, counts, areas, strict=True)
     )
 
 
@@ -144,28 +147,25 @@ def draw_scene(
     colours: Sequence[str] = COLOUR_WORDS,
     lengths: tuple[float, float] | None = None,
 ) -> Scene:
-    """Draws one scene; equal generators draw equal scenes.
+    """Draw one scene; equal generators draw equal scenes.
 
     Args:
         rng: The only source of randomness.
         size: Side in pixels, or height and width; at least 32.
-        count: Number of things, 0 to 6; by default random, 3.0 on average. Crowded scenes may come
-            out with fewer.
+        count: Number of things, 0 to 6; random by default, 3.0 on average. Crowded scenes may get
+            fewer.
         kinds: Kinds to choose from.
         colours: Colour names to choose from.
-        lengths: Least and greatest longer side of a thing, as a share of the picture's shorter
-            side; by default it depends on the number of things.
-
-    Returns:
-        The scene.
+        lengths: Minimum and maximum of a thing's longer side, as a share of the shorter side of the
+            image; by default they depend on the number of things.
 
     Raises:
-        ValueError: A side has fewer than 32 pixels.
+        ValueError: If a side has fewer than 32 pixels.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < _LEAST_SIDE:
+    if min(height, width) < _MIN_SIDE:
         raise ValueError(
-            f"a scene has at least {_LEAST_SIDE} pixels a side, not {height} x {width}"
+            f"size must be at least {_MIN_SIDE} pixels per side, got {height} x {width}"
         )
     image, regions = draw_background(rng, (height, width))
     wanted = 1 + int(rng.choice(len(_COUNTS), p=_COUNTS)) if count is None else count
@@ -207,7 +207,7 @@ def draw_scene(
 
 
 def _thing(labels: tuple[str, str, str, str], mask: NDArray[np.bool_], area: int) -> Thing:
-    """Names a drawn thing; `area` is its unoccluded size in pixels."""
+    """Return the annotation of a drawn thing; `area` is its unoccluded size in pixels."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = (int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
     share = area / mask.size

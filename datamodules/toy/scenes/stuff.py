@@ -1,4 +1,4 @@
-"""What the things stand before: sky, grass, sea, road and wall."""
+"""Stuff in the background of a scene: sky, grass, sea, road and wall."""
 
 import cv2
 import numpy as np
@@ -68,10 +68,10 @@ _DETAILS = {"sky": _sky, "grass": _grass, "sea": _sea, "road": _road, "wall": _w
 def draw_background(
     rng: np.random.Generator, shape: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draws one to three bands of stuff, the sky or a wall above the ground.
+    """Draw one to three bands of stuff, with the sky or a wall above the ground.
 
     Args:
-        rng: Source of the layout, the shades and the details.
+        rng: Source of randomness for the layout, the shades and the details.
         shape: Height and width in pixels.
 
     Returns:

@@ -19,7 +19,7 @@ from datamodules.toy.scenes.parts import (
 
 
 def _wheels(radius: float, y: float, *xs: float) -> list[Part]:
-    """Dark tyres with a light hub."""
+    """Draw dark tyres with a light hub."""
     return [
         disc(role, x, y, size)
         for x in xs
@@ -28,7 +28,7 @@ def _wheels(radius: float, y: float, *xs: float) -> list[Part]:
 
 
 def aeroplane(rng: np.random.Generator) -> list[Part]:
-    """Fuselage with swept wings, tail fin and cabin windows; from the side or from above."""
+    """Draw a fuselage with swept wings, tail fin and windows, from the side or from above."""
     sweep = rng.uniform(0.3, 0.55)
     if rng.random() < 0.35:
         return [
@@ -61,7 +61,7 @@ def aeroplane(rng: np.random.Generator) -> list[Part]:
 
 
 def bicycle(rng: np.random.Generator) -> list[Part]:
-    """Two thin wheels, an open frame in the thing's colour, saddle and handlebar."""
+    """Draw two thin wheels, an open frame in the thing's colour, a saddle and a handlebar."""
     tyre = int(rng.choice((DARK, BODY), p=(0.7, 0.3)))
     return [
         ring(tyre, -0.56, 0.34, 0.42, 0.09),
@@ -78,7 +78,7 @@ def bicycle(rng: np.random.Generator) -> list[Part]:
 
 
 def boat(rng: np.random.Generator) -> list[Part]:
-    """Curved hull with sails on a mast, or a motor boat with a cabin and funnel."""
+    """Draw a hull with sails on a mast, or a motor boat with a cabin and a funnel."""
     hull = polygon(BODY, (-1.0, 0.3), (1.0, 0.3), (0.7, 0.85), (-0.68, 0.85))
     trim = stroke(LIGHT, 0.09, (-0.92, 0.42), (0.92, 0.42))
     if rng.random() < 0.65:
@@ -101,7 +101,7 @@ def boat(rng: np.random.Generator) -> list[Part]:
 
 
 def bus(rng: np.random.Generator) -> list[Part]:
-    """A long tall box with a row of windows, a door and two wheels; sometimes a double-decker."""
+    """Draw a long tall box with windows, a door and two wheels; sometimes a double-decker."""
     top = -0.9 if rng.random() < 0.35 else -0.5
     rows = (-0.78, -0.32) if top < -0.8 else (-0.36,)
     return [
@@ -124,7 +124,7 @@ def bus(rng: np.random.Generator) -> list[Part]:
 
 
 def car(rng: np.random.Generator) -> list[Part]:
-    """A low body with a rounded cabin over two big wheels."""
+    """Draw a low body with a rounded cabin over two big wheels."""
     roof = rng.uniform(-0.48, -0.36)
     back = rng.uniform(-0.75, -0.5)
     return [
@@ -147,7 +147,7 @@ def car(rng: np.random.Generator) -> list[Part]:
 
 
 def motorbike(rng: np.random.Generator) -> list[Part]:
-    """Two fat wheels under a solid body: tank, seat, exhaust, fork and headlight."""
+    """Draw two fat wheels under a solid body: tank, seat, exhaust, fork and headlight."""
     bars = rng.uniform(-0.7, -0.5)
     return [
         ring(DARK, -0.58, 0.38, 0.32, 0.2),
@@ -176,7 +176,7 @@ def motorbike(rng: np.random.Generator) -> list[Part]:
 
 
 def train(rng: np.random.Generator) -> list[Part]:
-    """A steam engine: boiler, chimney with smoke, cab, cowcatcher and a row of small wheels."""
+    """Draw a steam engine: boiler, chimney with smoke, cab, cowcatcher and small wheels."""
     puff = rng.uniform(-0.25, 0.1)
     return [
         disc(LIGHT, 0.55 + puff, -0.88, 0.2, 0.12),

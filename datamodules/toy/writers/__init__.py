@@ -1,1 +1,1 @@
-"""Toy scenes on disk, in the layouts in which the real datasets are published."""
+"""Writers of toy datasets, in the published layouts of the real ones."""

@@ -1,4 +1,4 @@
-"""Toy COCO-20i: scenes labelled with COCO's classes, in the layout and lists of HSNet."""
+"""Toy COCO-20i: scenes labelled with COCO's classes, with HSNet's layout and lists."""
 
 import pickle
 from collections.abc import Callable, Mapping
@@ -17,27 +17,28 @@ COCO_CLASSES: dict[str, int] = {
     "cat": 15, "chair": 56, "cow": 19, "diningtable": 60, "dog": 16, "horse": 17, "motorbike": 3,
     "person": 0, "pottedplant": 58, "sheep": 18, "sofa": 57, "train": 6, "tvmonitor": 62,
 }  # fmt: skip
-"""Kind -> place of the same thing among COCO's 80 classes; a label is one more."""
+"""Kind -> index of the same class in COCO's 80; the label is one more."""
 _FOLDER, _LISTS = "COCO2014", "splits"
 _SIZE = 160, 200  # height and width in pixels
-_COCO = 0xC0C020  # opens the generators' seeds: nobody else draws these scenes
+_COCO = 0xC0C020  # first part of every generator's seed, unique to this dataset
 _FOLDS, _CLASSES = 4, 80
-_PROTOCOL = 4  # of the published pickles; fixed, so that files do not depend on Python's version
+_PROTOCOL = 4  # the published pickles', fixed because Python's default changes with its version
 
 
 def coco_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """Asks for `<root>/COCO2014` and `<root>/splits/coco`.
+    """Return the request for `<root>/COCO2014` and `<root>/splits/coco`.
 
-    Masks are PNG of mode L: 0 background, class + 1 elsewhere, nothing ignored. The list of fold f
-    is a pickle of a dict, class 0 to 79 -> paths of the images with any pixel of it; val holds
-    classes f, f + 4, ..., trn the others, and those left out have an empty list.
+    Label maps are PNG files of mode L: 0 is background, other pixels have class + 1, and no pixel
+    is ignored. The list of fold f is a pickled dict, class (0 to 79) -> paths of the images with
+    at least one pixel of the class. "val" lists classes f, f + 4, ...; "trn" lists the others. All
+    other classes have an empty list.
 
     Args:
-        scenes: Split -> number of pictures; from 40 on, each kind's class is there twice.
+        scenes: Split -> number of images; 40 or more cover each kind at least twice.
         seed: Equal seeds give equal files.
 
     Raises:
-        ValueError: COCO has no such split.
+        ValueError: If `scenes` has an unknown split.
     """
     counts = counts_of(scenes, COCO_SPLITS, "COCO2014")
     fill = partial(_fill, counts=counts, seed=seed)
@@ -45,7 +46,7 @@ def coco_request(scenes: Mapping[str, int], seed: int) -> Request:
 
 
 def draw_coco(seed: int, split: str, index: int) -> Scene:
-    """The scene of an image: a function of the dataset's seed, the split and the index in it."""
+    """Draw the scene of an image from the dataset's seed, the split and the index in the split."""
     rng = np.random.default_rng((_COCO, seed, COCO_SPLITS.index(split), index))
     return draw_varied(rng, _SIZE, index)
 
@@ -56,7 +57,7 @@ def _fill(
     counts: Mapping[str, int],
     seed: int,
 ) -> None:
-    """Draws every split and writes its lists."""
+    """Draw every split and write its lists."""
     labels_of = {kind: place + 1 for kind, place in COCO_CLASSES.items()}
     number = 0
     for split in COCO_SPLITS:
@@ -80,13 +81,13 @@ def _fill(
 
 
 def _write_folds(folder: Path, split: str, images: Mapping[int, list[str]]) -> None:
-    """Four pickles: validation holds a quarter of the classes, training the other three."""
+    """Write a pickle per fold: a quarter of the classes for validation, the others for training."""
     validation = split == "val"
     folder = folder / ("val" if validation else "trn")
     folder.mkdir(parents=True)
     for fold in range(_FOLDS):
-        held = {
+        content = {
             place: list(names) if (place % _FOLDS == fold) == validation else []
             for place, names in images.items()
         }
-        (folder / f"fold{fold}.pkl").write_bytes(pickle.dumps(held, _PROTOCOL))
+        (folder / f"fold{fold}.pkl").write_bytes(pickle.dumps(content, _PROTOCOL))

@@ -1,4 +1,4 @@
-"""Dataset folders that appear at once and whole, and that are never mistaken for real data."""
+"""Build dataset folders atomically, and never touch data that the toy world did not write."""
 
 import json
 import os
@@ -12,21 +12,21 @@ from rich.progress import Progress
 from datamodules.datasets.files import drafting, writing_to
 
 MANIFEST = "toy_world.json"
-"""file in each folder that the toy world wrote; says what was asked for"""
+"""file in each folder written by the toy world, with the request"""
 WORLD = 2
-"""counts up when the same request gives other files"""
+"""version; increased whenever the same request gives different files"""
 
 Fill = Callable[[Path, Callable[[], None]], None]
-"""Writes into a folder; the second argument is called after each picture."""
+"""Function that writes into a folder; it calls its second argument after each image."""
 
 
 class Request(NamedTuple):
-    """A dataset that is asked for.
+    """Request to build a dataset.
 
     Attributes:
-        parts: Names of its folders; the last is the dataset's own and appears last.
-        manifest: See `describe`.
-        fill: Writes all of it into a folder where the parts exist and are empty.
+        parts: Names of the folders; the last one is the dataset's main folder and is created last.
+        manifest: Description of the dataset, see `describe`.
+        fill: Function that writes the dataset into a folder with empty `parts`.
     """
 
     parts: tuple[str, ...]
@@ -35,62 +35,63 @@ class Request(NamedTuple):
 
 
 def describe(scenes: Mapping[str, int], shape: tuple[int, int], seed: int) -> dict[str, Any]:
-    """The manifest of a dataset.
+    """Return the manifest of a dataset, to be compared when the dataset is requested again.
 
     Args:
-        scenes: Split -> number of pictures.
-        shape: Height and width of the pictures in pixels.
-        seed: Of the dataset.
+        scenes: Split -> number of images.
+        shape: Height and width of the images in pixels.
+        seed: Seed of the dataset.
 
     Returns:
-        What is compared when the folder is asked for again; can be written as JSON.
+        A dictionary that can be written as JSON.
     """
     return {"world": WORLD, "scenes": dict(scenes), "size": list(shape), "seed": seed}
 
 
 def counts_of(scenes: Mapping[str, int], splits: Sequence[str], name: str) -> dict[str, int]:
-    """Number of pictures of every split, in the dataset's order; 0 for those left out.
+    """Return the number of images of every split, in the dataset's order; 0 for missing splits.
 
     Raises:
-        ValueError: A split that the dataset `name` does not have.
+        ValueError: If the dataset `name` has no such split.
     """
     unknown = set(scenes) - set(splits)
     if unknown:
-        raise ValueError(f"no such splits: {sorted(unknown)}; {name} has {', '.join(splits)}")
+        raise ValueError(f"unknown splits {sorted(unknown)}: {name} has {', '.join(splits)}")
     return {split: int(scenes.get(split, 0)) for split in splits}
 
 
 def is_built(root: Path, request: Request) -> bool:
-    """Whether all folders of a dataset are there.
+    """Return whether all folders of a dataset exist.
 
     Raises:
-        FileExistsError: One of them holds something else: real data, or another toy world.
+        FileExistsError: If a folder contains real data or a different toy world.
     """
-    present = [_holds(root / part, request.manifest) for part in request.parts]
+    present = [_is_part_built(root / part, request.manifest) for part in request.parts]
     return all(present)
 
 
 def build_folders(root: Path, request: Request, progress: bool) -> Path:
-    """Builds the folders of a dataset below `root` unless they are there.
+    """Build the folders of a dataset below `root` unless they exist.
 
-    They are filled in a temporary sibling and renamed. Of several processes one builds them
-    (`drafting`) and the others use its result. What an interrupted process has renamed is kept.
+    The folders are written to a temporary sibling of the main folder and then renamed. If several
+    processes request the same dataset, one builds it and the others wait (see `drafting`). Folders
+    already renamed by an interrupted process are used.
 
     Args:
-        root: Folder of all datasets, made if missing.
+        root: Folder of all datasets, created if missing.
         request: The dataset.
-        progress: Show a bar.
+        progress: Show a progress bar.
 
     Returns:
-        The dataset's own folder.
+        The dataset's main folder.
 
     Raises:
-        FileExistsError: A folder holds something else: real data, or another toy world.
-        OSError: `root` cannot be written to.
+        FileExistsError: If a folder contains real data or a different toy world.
+        OSError: If `root` cannot be written to.
     """
     if not is_built(root, request):
         with drafting(root / request.parts[-1]) as building:
-            if not is_built(root, request):  # nor meanwhile
+            if not is_built(root, request):  # another process may have built it meanwhile
                 with writing_to(root):
                     _build(root, building, request, progress)
                 is_built(root, request)
@@ -98,12 +99,12 @@ def build_folders(root: Path, request: Request, progress: bool) -> Path:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Writes JSON without spaces."""
+    """Write JSON without spaces."""
     path.write_text(json.dumps(content, separators=(",", ":")))
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Writes a list, one entry a line, into a folder that is made if missing."""
+    """Write a list, one entry per line; the folder is created if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines))
 
@@ -113,8 +114,8 @@ def _build(root: Path, building: Path, request: Request, progress: bool) -> None
     for part in parts:
         (building / part).mkdir()
     total = sum(manifest["scenes"].values())
-    shown = progress and sys.stdout.isatty()  # in a file, a bar that goes leaves empty lines
-    with Progress(disable=not shown, transient=True) as bar:
+    show = progress and sys.stdout.isatty()  # a transient bar leaves empty lines in a file
+    with Progress(disable=not show, transient=True) as bar:
         job = bar.add_task(f"drawing toy {parts[-1]}", total=total)
         fill(building, lambda: bar.advance(job))
     for part in parts:
@@ -126,19 +127,20 @@ def _rename(built: Path, target: Path) -> None:
     try:
         os.rename(built, target)
     except OSError:
-        if not (target / MANIFEST).is_file():  # nobody was faster: a real failure
+        if not (target / MANIFEST).is_file():  # not created by another process meanwhile
             raise
 
 
-def _holds(target: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether the folder is there; raises where it is not the one that the manifest describes."""
+def _is_part_built(target: Path, manifest: Mapping[str, Any]) -> bool:
+    """Return whether a folder exists; raises FileExistsError if its manifest is a different one."""
     if not target.exists():
         return False
     file = target / MANIFEST
     found = json.loads(file.read_text()) if file.is_file() else None
     if found != manifest:
-        held = f"a toy world of {found}" if found else "data that the toy world did not write"
+        content = f"a toy world of {found}" if found else "data that the toy world did not write"
         raise FileExistsError(
-            f"{target} holds {held}; wanted {manifest}. Give another root or remove it."
+            f"{target} contains {content}, expected {manifest}. "
+            "Choose another root or remove the folder."
         )
     return True

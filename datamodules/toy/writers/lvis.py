@@ -1,4 +1,4 @@
-"""Toy LVIS: scenes with an outline of each thing, in the layout of LVIS v1."""
+"""Toy LVIS: scenes with polygons of each thing, in the layout of LVIS v1."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,13 +15,13 @@ from datamodules.toy.writers.pictures import draw_varied, write_jpeg
 LVIS_SPLITS: tuple[str, ...] = ("train", "val")
 _FOLDER = "LVIS"
 _SIZE = 160, 200  # height and width in pixels
-_LVIS = 0x1715  # opens the generators' seeds: nobody else draws these scenes
+_LVIS = 0x1715  # first part of every generator's seed, unique to this dataset
 _URL = "http://images.cocodataset.org"
-_FROM_TRAIN = 4  # every fourth image of val lies with COCO's training images, as in LVIS itself
+_FROM_TRAIN = 4  # every fourth val image is among COCO's training images; LVIS has such images too
 
 
 class Category(NamedTuple):
-    """An LVIS v1 category; all that the toy world draws are frequent ones."""
+    """An LVIS v1 category; all categories of the toy world are frequent ones."""
 
     id: int
     name: str
@@ -78,22 +78,22 @@ LVIS_CATEGORIES: dict[str, Category] = {
         "it goes on rails",
     ),
 }
-"""Kind -> category of the same thing, with its id and names in LVIS v1."""
+"""Kind -> the same class in LVIS v1, with its id and names."""
 
 
 def lvis_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """Asks for `<root>/LVIS`.
+    """Return the request for `<root>/LVIS`.
 
-    As published, an image is found by the end of its `coco_url`, and images of val lie in
-    train2017 as well. Everything drawn is annotated: the categories that an image does not name are
-    its `neg_category_ids`, and none is `not_exhaustive`.
+    As in LVIS, the end of `coco_url` is the path of an image, and some images of val are in
+    train2017. Annotations are complete: all categories that are not in an image are in its
+    `neg_category_ids`, and `not_exhaustive_category_ids` is empty.
 
     Args:
-        scenes: Split -> number of pictures; from 40 on, each kind is there twice.
+        scenes: Split -> number of images; 40 or more cover each kind at least twice.
         seed: Equal seeds give equal files.
 
     Raises:
-        ValueError: LVIS has no such split.
+        ValueError: If `scenes` has an unknown split.
     """
     counts = counts_of(scenes, LVIS_SPLITS, "LVIS")
     fill = partial(_fill, counts=counts, seed=seed)
@@ -101,7 +101,7 @@ def lvis_request(scenes: Mapping[str, int], seed: int) -> Request:
 
 
 def draw_lvis(seed: int, split: str, index: int) -> Scene:
-    """The scene of an image: a function of the dataset's seed, the split and the index in it."""
+    """Draw the scene of an image from the dataset's seed, the split and the index in the split."""
     rng = np.random.default_rng((_LVIS, seed, LVIS_SPLITS.index(split), index))
     return draw_varied(rng, _SIZE, index)
 
@@ -112,7 +112,7 @@ def _fill(
     counts: Mapping[str, int],
     seed: int,
 ) -> None:
-    """Draws every split."""
+    """Draw every split and write its annotations."""
     folder = building / _FOLDER
     for name in ("train2017", "val2017"):
         (folder / name).mkdir()
@@ -156,7 +156,7 @@ def _image(image_id: int, file: str, scene: Scene) -> dict[str, Any]:
 
 
 def _annotations(image_id: int, scene: Scene, first: int) -> list[dict[str, Any]]:
-    """One annotation a thing, numbered from `first`; areas are pixels, boxes x, y, w, h."""
+    """Return one annotation per thing, numbered from `first`; areas in pixels, boxes x, y, w, h."""
     return [
         {
             "id": first + number,
@@ -174,7 +174,7 @@ def _annotations(image_id: int, scene: Scene, first: int) -> list[dict[str, Any]
 
 
 def _categories(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The categories by id, with the number of their images and annotations in this file."""
+    """Return the categories by id, with their number of images and annotations in this file."""
     categories = []
     for category in sorted(LVIS_CATEGORIES.values()):
         images = [a["image_id"] for a in annotations if a["category_id"] == category.id]

@@ -1,4 +1,4 @@
-"""Toy photos of one's own, with words that no other toy dataset is annotated with."""
+"""Toy example of a custom dataset, with phrases that no other toy dataset has."""
 
 import csv
 import json
@@ -26,24 +26,24 @@ from datamodules.toy.writers.pictures import label_map, write_jpeg, write_labels
 _FOLDER = "own"
 _SPLITS = ("all",)
 _SIZE = 120, 160  # height and width in pixels
-_OWN = 0x0B0B  # opens the generators' seeds: nobody else draws these scenes
-_MORE_THINGS = 4, 0.5  # beside the first one, on how many and how likely each
+_OWN = 0x0B0B  # first part of every generator's seed, unique to this dataset
+_MORE_THINGS = 4, 0.5  # binomial number of things after the first
 _CATEGORIES = {kind: number for number, kind in enumerate(KINDS, 1)}
 
 
 def own_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """Asks for `<root>/own`, in the three forms that docs/own_data.md tells of.
+    """Return the request for `<root>/own`, in the three formats of docs/own_data.md.
 
-    `phrases.csv` says what things are for, can do and have, with binary masks; `classes.jsonl`
-    has their names, with maps of labels; `coco.json` the names, with polygons. All are about
-    the photos in `images`.
+    All three annotate the photos in `images`. `phrases.csv` has affordances, attributes and parts
+    of things, with binary masks; `classes.jsonl` has the names of things, with label maps;
+    `coco.json` has the names, with polygons.
 
     Args:
-        scenes: Number of pictures, of the one split "all".
+        scenes: Number of images of the only split, "all".
         seed: Equal seeds give equal files.
 
     Raises:
-        ValueError: There is no such split.
+        ValueError: If `scenes` has an unknown split.
     """
     counts = counts_of(scenes, _SPLITS, "own")
     fill = partial(_fill, count=counts["all"], seed=seed)
@@ -51,13 +51,17 @@ def own_request(scenes: Mapping[str, int], seed: int) -> Request:
 
 
 def draw_own(seed: int, index: int) -> Scene:
-    """The scene of a photo: a function of seed and index."""
+    """Draw the scene of a photo from seed and index."""
     rng = np.random.default_rng((_OWN, seed, index))
     return draw_scene(rng, _SIZE, count=1 + int(rng.binomial(*_MORE_THINGS)))
 
 
 def properties(scene: Scene) -> dict[str, NDArray[np.bool_]]:
-    """What can be said of things in a scene, such as "something with wheels" -> (H, W) bool."""
+    """Return phrases about affordances, attributes and parts of the things in a scene.
+
+    Returns:
+        Phrase, such as "something with wheels" -> (H, W) bool mask of all matching things.
+    """
     found = {}
     for name, kinds in PROPERTIES.items():
         masks = [thing.mask for thing in scene.things if thing.kind in kinds]
@@ -68,7 +72,7 @@ def properties(scene: Scene) -> dict[str, NDArray[np.bool_]]:
 
 
 def _fill(building: Path, advance: Callable[[], None], count: int, seed: int) -> None:
-    """Draws every photo."""
+    """Draw every photo and write its annotations."""
     folder = building / _FOLDER
     for name in ("images", "masks", "labels"):
         (folder / name).mkdir()
@@ -101,7 +105,7 @@ def _fill(building: Path, advance: Callable[[], None], count: int, seed: int) ->
 
 
 def _annotations(image: int, scene: Scene, first: int) -> list[dict[str, Any]]:
-    """One annotation a thing, numbered from `first`."""
+    """Return one annotation per thing, numbered from `first`."""
     return [
         {
             "id": first + number,

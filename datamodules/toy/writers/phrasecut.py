@@ -1,4 +1,4 @@
-"""Toy PhraseCut: referring phrases of toy scenes, in the layout of VGPhraseCut_v0."""
+"""Toy PhraseCut: phrases about toy scenes, in the layout of VGPhraseCut_v0."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,23 +19,23 @@ from datamodules.toy.writers.pictures import write_jpeg
 PHRASECUT_SPLITS: tuple[str, ...] = ("train", "val", "test", "miniv")
 _FOLDER = "VGPhraseCut_v0"
 _SIDE = 128  # pixels
-_PHRASECUT = 0x9C0DE  # opens the generators' seeds: nobody else draws these scenes
-_MORE_THINGS = 5, 0.46  # beside the first one, on how many and how likely each: 3.3 on average
-_STUFF_ID, _RELATION_ID = 50, 90  # within the hundred ids of a picture, after its things
+_PHRASECUT = 0x9C0DE  # first part of every generator's seed, unique to this dataset
+_MORE_THINGS = 5, 0.46  # binomial number of things after the first; 3.3 things on average
+_STUFF_ID, _RELATION_ID = 50, 90  # within the hundred ids of an image, after its things
 
 
 def phrasecut_request(
     scenes: Mapping[str, int], seed: int, size: int | tuple[int, int] = _SIDE
 ) -> Request:
-    """Asks for `<root>/VGPhraseCut_v0`.
+    """Return the request for `<root>/VGPhraseCut_v0`.
 
     Args:
-        scenes: Split -> number of pictures; splits left out are empty.
+        scenes: Split -> number of images; missing splits are empty.
         seed: Equal seeds give equal files.
-        size: Side of the pictures in pixels, or height and width.
+        size: Side of the images in pixels, or height and width.
 
     Raises:
-        ValueError: PhraseCut has no such split.
+        ValueError: If `scenes` has an unknown split.
     """
     counts = counts_of(scenes, PHRASECUT_SPLITS, "PhraseCut")
     shape = (size, size) if isinstance(size, int) else size
@@ -50,7 +50,7 @@ def _fill(
     shape: tuple[int, int],
     seed: int,
 ) -> None:
-    """Draws every split."""
+    """Draw every split and write its annotations."""
     folder = building / _FOLDER
     (folder / "images").mkdir()
     table: list[dict[str, Any]] = []
@@ -80,9 +80,10 @@ def _fill(
 def draw_phrasecut(
     seed: int, split: str, index: int, shape: tuple[int, int]
 ) -> tuple[Scene, list[Phrase]]:
-    """The scene of an image and its phrases: a function of seed, split and the index in it.
+    """Draw the scene of an image and its phrases from seed, split and index in the split.
 
-    There is at least one phrase, and no two mean the same instances, which make task ids.
+    There is at least one phrase. No two phrases refer to the same instances, because task ids are
+    made of these.
     """
     rng = np.random.default_rng((_PHRASECUT, seed, PHRASECUT_SPLITS.index(split), index))
     while True:
@@ -105,7 +106,7 @@ def _table_row(image_id: int, shape: tuple[int, int], split: str) -> dict[str, A
 
 
 def _tasks(image_id: int, scene: Scene, phrases: list[Phrase]) -> list[dict[str, Any]]:
-    """The annotation of each phrase, with PhraseCut's seven keys."""
+    """Return the annotation of each phrase, with PhraseCut's seven keys."""
     tasks = []
     for phrase in phrases:
         ids = (

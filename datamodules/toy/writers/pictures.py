@@ -1,4 +1,4 @@
-"""What the writers share: scenes in which every kind occurs, label maps and picture files."""
+"""Helpers shared by the writers: scenes that cover every kind, label maps and image files."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,14 +12,14 @@ from datamodules.toy.scenes.kinds import KINDS
 from datamodules.toy.scenes.scene import Scene, draw_scene
 
 IGNORED = 255
-"""label of pixels that do not count"""
+"""ignore label"""
 _JPEG_QUALITY = 95
-_SURE = 2 * len(KINDS)  # first pictures of a split; each kind has a query and a support then
-_FAVOUR = 10  # how often the kind that must occur stands among the choices, to draw few scenes
+_COVERING = 2 * len(KINDS)  # first images of a split; they give each kind a query and a support
+_REPEATS = 10  # of the required kind among the choices, to reject few scenes
 
 
 def occurs(scene: Scene, kind: str) -> bool:
-    """Whether a thing of a kind is in a scene."""
+    """Return whether a scene contains a thing of a kind."""
     return any(thing.kind == kind for thing in scene.things)
 
 
@@ -29,36 +29,34 @@ def draw_varied(
     index: int,
     shows: Callable[[Scene, str], bool] = occurs,
 ) -> Scene:
-    """Draws a scene; the first forty pictures of a split show each kind at least twice.
+    """Draw a scene such that the first 40 images of a split show each kind at least twice.
 
     Args:
         rng: The only source of randomness.
         shape: Height and width in pixels.
-        index: Of the picture in its split.
-        shows: Whether a kind can be seen well enough in a scene.
-
-    Returns:
-        The scene.
+        index: Index of the image in its split.
+        shows: Test of whether a scene shows a kind well enough.
     """
-    if index >= _SURE:
+    if index >= _COVERING:
         return draw_scene(rng, shape)
     kind = KINDS[index % len(KINDS)]
     while True:
-        scene = draw_scene(rng, shape, kinds=(*KINDS, *(kind,) * _FAVOUR))
+        scene = draw_scene(rng, shape, kinds=(*KINDS, *(kind,) * _REPEATS))
         if shows(scene, kind):
             return scene
 
 
 def label_map(scene: Scene, labels: Mapping[str, int], border: bool = False) -> NDArray[np.uint8]:
-    """Labels of the pixels of a scene.
+    """Return the label map of a scene.
 
     Args:
         scene: The scene.
         labels: Kind -> label, 1 to 254.
-        border: Ignore a line, one pixel wide, around each thing: half of it lies within.
+        border: Ignore a line around each thing. The line is one pixel wide, half of it inside the
+            thing.
 
     Returns:
-        (H, W) uint8; 0 where there is no thing, 255 on the border.
+        (H, W) uint8; 0 in the background, 255 (ignore label) on the border.
     """
     owner = np.zeros(scene.image.shape[:2], np.uint8)
     result = np.zeros_like(owner)
@@ -66,21 +64,21 @@ def label_map(scene: Scene, labels: Mapping[str, int], border: bool = False) -> 
         owner[thing.mask] = number
         result[thing.mask] = labels[thing.kind]
     if border:
-        # a window of two by two makes a line one pixel wide, which thin things survive
+        # a 2 x 2 window gives a line one pixel wide, which leaves labels on thin things
         edge = cv2.morphologyEx(owner, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
         result[edge > 0] = IGNORED
     return result
 
 
 def write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
-    """Writes a picture of (H, W, 3) uint8 RGB."""
+    """Write an image, (H, W, 3) uint8 RGB."""
     _, data = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
     path.write_bytes(data.tobytes())
 
 
 def write_labels(path: Path, labels: NDArray[np.uint8], palette: bytes | None = None) -> None:
-    """Writes (H, W) uint8 labels as PNG: of mode P with 256 RGB colours in a palette, else L."""
+    """Write labels, (H, W) uint8, as PNG: mode P with a palette of 256 RGB colours, else mode L."""
     image = Image.fromarray(labels)
     if palette is not None:
-        image.putpalette(palette)  # turns mode L into P and keeps the labels
+        image.putpalette(palette)  # converts mode L to P without a change of the labels
     image.save(path)

@@ -1,4 +1,4 @@
-"""Toy VOC2012: scenes labelled pixel by pixel, with the lists of PFENet and HSNet beside them."""
+"""Toy VOC2012: scenes with label maps, and the lists of PFENet and HSNet."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,29 +21,30 @@ from datamodules.toy.writers.pictures import (
 
 VOC_SPLITS: tuple[str, ...] = ("train", "val")
 VOC_LABELS: dict[str, int] = {kind: label for label, kind in enumerate(KINDS, 1)}
-"""Kind -> label, 1 to 20: the kinds are Pascal's and stand in its order."""
+"""Kind -> label, 1 to 20; the kinds are Pascal's classes in Pascal's order."""
 LEAST_PIXELS = 2 * 32 * 32
-"""pixels of a class from which HSNet's lists name an image for it"""
+"""minimum pixels of a class for an image to be in HSNet's list of the class"""
 _FOLDER, _LISTS = "VOC2012", "lists"
-_SIZE = 240, 320  # height and width in pixels: large enough for 2048 of any class
-_VOC = 0x70C12  # opens the generators' seeds: nobody else draws these scenes
-_BLOCK = 5  # classes of a fold
+_SIZE = 240, 320  # height and width in pixels, large enough for 2048 pixels of any class
+_VOC = 0x70C12  # first part of every generator's seed, unique to this dataset
+_BLOCK = 5  # classes per fold
 
 
 def voc_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """Asks for `<root>/VOC2012` and `<root>/lists`.
+    """Return the request for `<root>/VOC2012` and `<root>/lists`.
 
-    `SegmentationClass` has mode P and Pascal's palette, as published; `SegmentationClassAug` has
-    the same labels in mode L, as PFENet and HSNet read them. Every training image stands in
-    train.txt and in train_aug.txt. PFENet's lists name all images of a split. HSNet's name an image
-    for each class of which it has at least 2048 pixels; fold file k holds classes 5k + 1 to 5k + 5.
+    `SegmentationClass` has mode P and Pascal's palette, as published. `SegmentationClassAug` has
+    the same labels in mode L, as used by PFENet and HSNet. Every training image is in train.txt and
+    in train_aug.txt. PFENet's lists contain all images of a split. HSNet's lists contain an image
+    once for each class with at least 2048 pixels; the file of fold k has classes 5k + 1 to 5k + 5.
 
     Args:
-        scenes: Split -> number of pictures; from 40 on, each class is in HSNet's lists twice.
+        scenes: Split -> number of images; with 40 or more, HSNet's lists have each class at least
+            twice.
         seed: Equal seeds give equal files.
 
     Raises:
-        ValueError: VOC has no such split.
+        ValueError: If `scenes` has an unknown split.
     """
     counts = counts_of(scenes, VOC_SPLITS, "VOC2012")
     fill = partial(_fill, counts=counts, seed=seed)
@@ -51,18 +52,22 @@ def voc_request(scenes: Mapping[str, int], seed: int) -> Request:
 
 
 def draw_voc(seed: int, split: str, index: int) -> Scene:
-    """The scene of an image: a function of the dataset's seed, the split and the index in it."""
+    """Draw the scene of an image from the dataset's seed, the split and the index in the split."""
     rng = np.random.default_rng((_VOC, seed, VOC_SPLITS.index(split), index))
     return draw_varied(rng, _SIZE, index, _listed)
 
 
 def voc_labels(scene: Scene) -> NDArray[np.uint8]:
-    """(H, W) labels: 0 background, 1 to 20, and 255 on the border of things."""
+    """Return (H, W) labels: 0 for background, 1 to 20 for things, 255 on the border of things."""
     return label_map(scene, VOC_LABELS, border=True)
 
 
 def voc_palette() -> bytes:
-    """Pascal's 256 RGB colours: the bits of a label, dealt in turn to the channels' high bits."""
+    """Return Pascal's 256 RGB colours.
+
+    The bits of a label are distributed over red, green and blue in turn, from the highest bit of
+    the channels down.
+    """
     labels = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for place in range(8):
@@ -82,7 +87,7 @@ def _fill(
     counts: Mapping[str, int],
     seed: int,
 ) -> None:
-    """Draws every split and writes its lists."""
+    """Draw every split and write its lists."""
     folder, palette = building / _FOLDER, voc_palette()
     for name in ("JPEGImages", "SegmentationClass", "SegmentationClassAug"):
         (folder / name).mkdir()
@@ -106,7 +111,7 @@ def _fill(
 
 
 def _write_lists(sets: Path, pfenet: Path, ids: Mapping[str, Sequence[str]]) -> None:
-    """VOC's own lists, that of the augmented training set, and PFENet's."""
+    """Write VOC's lists, the list of the augmented training set, and PFENet's lists."""
     pairs = {
         split: [(f"JPEGImages/{name}.jpg", f"SegmentationClassAug/{name}.png") for name in names]
         for split, names in ids.items()
@@ -124,7 +129,7 @@ def _write_lists(sets: Path, pfenet: Path, ids: Mapping[str, Sequence[str]]) -> 
 
 
 def _write_hsnet(folder: Path, split: str, areas: Mapping[str, Counter[int]]) -> None:
-    """One file a fold, by class in training and by image in validation, as published."""
+    """Write one file per fold, sorted by class for training and by image for validation."""
     for fold in range(len(KINDS) // _BLOCK):
         block = range(_BLOCK * fold + 1, _BLOCK * fold + _BLOCK + 1)
         found = [

@@ -1,6 +1,6 @@
-"""What runs came to, stored in a file for each training, and what decides a result.
+"""Stored results, one JSON file per training, and the digests that identify them.
 
-A digest is equal wherever and at whatever commit a result is measured.
+A digest does not depend on the machine or the commit of a run.
 """
 
 import hashlib
@@ -17,48 +17,59 @@ from clipseg_pl.weights.places import find_file
 
 State = Literal["valid", "stale", "missing"]
 _DIGITS = 5
-_KEPT = ("dataset_sizes", "dataset_skipped", "seconds", "commit", "dirty", "versions", "device")
+_STORED_KEYS = (
+    "dataset_sizes",
+    "dataset_skipped",
+    "seconds",
+    "commit",
+    "dirty",
+    "versions",
+    "device",
+)
 
 
-class Evidence:
-    """The results of one world.
+class StoredResults:
+    """The stored results of one world.
 
     Args:
-        folder: of the JSON files.
-        digest_of: what identifies the result of an evaluation today (`digest`); asked once each.
+        folder: folder of the JSON files.
+        digest_of: function that returns the current digest of an evaluation; called once per
+            evaluation.
     """
 
     def __init__(self, folder: Path, digest_of: Callable[[Evaluation], str]) -> None:
-        """Nothing is read yet."""
+        """Store the folder; files are read on demand."""
         self.folder, self._digest_of = folder, digest_of
         self._digests: dict[Evaluation, str] = {}
 
     def file(self, training: str) -> Path:
-        """Where the results of a training lie."""
+        """Return the path of the results of a training."""
         return self.folder / f"{training}.json"
 
     def state(self, evaluation: Evaluation) -> State:
-        """Whether there is a result, and whether it is of what would be run today."""
-        found = self._read(evaluation.training.name).get(evaluation.name)
-        if found is None:
+        """Return whether the result is missing, stale (its digest has changed) or valid."""
+        stored = self._read(evaluation.training.name).get(evaluation.name)
+        if stored is None:
             return "missing"
-        return "valid" if found["digest"] == self.digest(evaluation) else "stale"
+        return "valid" if stored["digest"] == self.digest(evaluation) else "stale"
 
     def digest(self, evaluation: Evaluation) -> str:
-        """What identifies its result today."""
+        """Return the current digest of an evaluation."""
         if evaluation not in self._digests:
             self._digests[evaluation] = self._digest_of(evaluation)
         return self._digests[evaluation]
 
     def result(self, evaluation: Evaluation) -> dict[str, Any]:
-        """Metrics and report of an evaluation that has a result."""
-        found: dict[str, Any] = self._read(evaluation.training.name)[evaluation.name]
-        return found
+        """Return the stored result of an evaluation that has one."""
+        stored: dict[str, Any] = self._read(evaluation.training.name)[evaluation.name]
+        return stored
 
     def figures(self, row: Row) -> dict[str, list[float]] | State:
-        """Column title -> a figure in percent for each seed, means over folds.
+        """Return the figures of a row.
 
-        Where a result is missing or stale, that word instead.
+        Returns:
+            By column title, one figure per seed in percent (mean over folds); or "missing" or
+            "stale" if not all results of the row are valid.
         """
         runs = [run for seed in row.seeds for fold in seed for run in fold]
         states = {self.state(run) for run in runs}
@@ -69,7 +80,7 @@ class Evidence:
                 title: [self._mean(seed, metric) for seed in row.seeds]
                 for title, metric in row.columns.items()
             }
-        except KeyError:  # a result from before its metric was measured
+        except KeyError:  # the result is older than the metric
             return "stale"
 
     def add(
@@ -78,15 +89,15 @@ class Evidence:
         content: Mapping[str, Any],
         training_seconds: float | None = None,
     ) -> None:
-        """Keep a result.
+        """Store a result.
 
         Args:
-            evaluation: what was run.
-            content: of its results file.
-            training_seconds: that its training took, if it is known.
+            evaluation: the evaluation.
+            content: content of its results file.
+            training_seconds: duration of its training, if known.
         """
-        kept = {**self._read(evaluation.training.name)}
-        kept[evaluation.name] = {
+        stored = {**self._read(evaluation.training.name)}
+        stored[evaluation.name] = {
             "digest": self.digest(evaluation),
             "metrics": {
                 key.removeprefix("val/"): _rounded(value)
@@ -94,21 +105,21 @@ class Evidence:
             },
             "report": _rounded(content.get("report", {})),
             "training_seconds": training_seconds,
-            **{key: content[key] for key in _KEPT},
+            **{key: content[key] for key in _STORED_KEYS},
         }
-        write_json(self.file(evaluation.training.name), kept)
-        _content.cache_clear()  # the clock of files may be too coarse to tell
+        write_json(self.file(evaluation.training.name), stored)
+        _content.cache_clear()  # modification times may be too coarse to notice the change
 
     def _mean(self, folds: Seed, metric: str) -> float:
-        """Of the folds, in percent; raises KeyError if one has no such metric."""
-        found = []
+        """Return the mean over folds in percent; raise KeyError if one lacks the metric."""
+        values = []
         for fold in folds:
             metrics: dict[str, float] = {}
             for evaluation in fold:
                 metrics |= self.result(evaluation)["metrics"]
-            found.append(metrics[metric])
-        scale = 1 if metric.startswith("alignment/") else 100  # those are percentage points
-        return scale * sum(found) / len(found)
+            values.append(metrics[metric])
+        scale = 1 if metric.startswith("alignment/") else 100  # alignment: percentage points
+        return scale * sum(values) / len(values)
 
     def _read(self, training: str) -> dict[str, Any]:
         file = self.file(training)
@@ -117,7 +128,7 @@ class Evidence:
 
 @cache
 def _content(file: Path, changed: int) -> dict[str, Any]:
-    """Of a file that many rows and plots ask for, read once as long as it stays as it is."""
+    """Read a results file; many rows and plots use the same one."""
     content: dict[str, Any] = json.loads(file.read_text())
     return content
 
@@ -128,58 +139,59 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - JSON
     return round(value, _DIGITS) if isinstance(value, float) else value
 
 
-_INDIFFERENT = {"root", "num_workers", "text_cache", "allow_seen"}
+_IGNORED_KEYS = {"root", "num_workers", "text_cache", "allow_seen"}
+_RENAMED = {"prompt_types": "readings"}  # digests of committed results use the old name
 _TRAINER = ("max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "devices")
 
 
 def training_digest(config: Mapping[str, Any], world: str) -> str:
-    """Identify what a training comes to.
+    """Return the digest of a training, 16 hexadecimal digits.
+
+    The digest covers model, optimizer, data, seed, steps and world. Published weights are
+    identified by their name, custom weights (with a `<name>.json` next to them) by their content.
 
     Args:
-        config: resolved, of `fit`.
+        config: resolved config of `fit`.
         world: version of the data.
-
-    Returns:
-        16 hexadecimal digits over model, optimizer, data, seed, steps and world. Published weights
-        count by their name, weights of one's own (a `<name>.json` beside them) by their content.
     """
-    apart = ("protocol", "compile", "init_decoder")
-    model = {key: value for key, value in config["model"].items() if key not in apart}
+    excluded = ("protocol", "compile", "init_decoder")
+    model = {key: value for key, value in config["model"].items() if key not in excluded}
     trainer = {key: config["trainer"].get(key) for key in _TRAINER}
     return _digest(
-        [_given(model), _given(config["data"]), trainer, config["seed_everything"], world],
-        *_own_weights(config["model"]),
+        [_relevant(model), _relevant(config["data"]), trainer, config["seed_everything"], world],
+        *_custom_weights(config["model"]),
     )
 
 
 def evaluation_digest(training: str, config: Mapping[str, Any]) -> str:
-    """Identify what an evaluation comes to.
+    """Return the digest of an evaluation, 16 hexadecimal digits.
 
     Args:
-        training: digest of the training whose checkpoint is read; the model is the checkpoint's.
-        config: resolved, of `validate`.
+        training: digest of the training whose checkpoint is evaluated. It covers the model.
+        config: resolved config of `validate`.
     """
-    data = _given(config["data"])
+    data = _relevant(config["data"])
     data["init_args"].pop("batch_size", None)
     limit = config["trainer"].get("limit_val_batches")
-    return _digest([training, _given(config["model"]["protocol"]), data, limit])
+    return _digest([training, _relevant(config["model"]["protocol"]), data, limit])
 
 
 def backbone_digest(config: Mapping[str, Any], world: str) -> str:
-    """Identify what an experiment on the backbone alone comes to."""
-    return _digest([_given(config["model"]["backbone"]), world], *_own_weights(config["model"]))
+    """Return the digest of an experiment on the backbone alone, 16 hexadecimal digits."""
+    backbone = _relevant(config["model"]["backbone"])
+    return _digest([backbone, world], *_custom_weights(config["model"]))
 
 
-def _given(value: Any) -> Any:  # noqa: ANN401 - a config
-    """A config without what is not set and what does not matter."""
+def _relevant(value: Any) -> Any:  # noqa: ANN401 - a config
+    """Drop unset keys and keys that do not affect a result."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k not in _INDIFFERENT and v is not None}
-        return {key: _given(inner) for key, inner in kept.items()}
+        used = {k: v for k, v in value.items() if k not in _IGNORED_KEYS and v is not None}
+        return {_RENAMED.get(key, key): _relevant(inner) for key, inner in used.items()}
     return value
 
 
-def _own_weights(model: Mapping[str, Any]) -> Iterator[str]:
-    """Digests of the files of a CLIP or ViT that is not a published one."""
+def _custom_weights(model: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the hashes of the files of a custom CLIP or ViT and of the initial decoder."""
     name = model["backbone"]["init_args"]["name"]
     vit = [f"{name}_vit"] if model["backbone"]["class_path"].endswith("ViTBackbone") else []
     for stem in (name, *vit):

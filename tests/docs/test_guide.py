@@ -1,0 +1,84 @@
+"""Commands and Python examples of the README and the guide.
+
+Commands that train or evaluate are parsed only, since tests/test_experiments.py runs every config.
+All other commands are run.
+"""
+
+import re
+import shlex
+import shutil
+from importlib import import_module
+
+import pytest
+import torch
+
+from clipseg_pl.cli.commands import COMMANDS
+from clipseg_pl.cli.commands.export import main as export
+from clipseg_pl.cli.resolve import resolve
+from tests.docs.commands import ROOT, commands
+
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("segment", "train", "evaluate", "datasets")),
+]
+LIGHTNING = ("fit", "validate", "test", "predict")
+EXTRA_OPTIONS = {
+    "segment": ["--overwrite"],
+    "toy": ["--scenes=1"],
+    "tables": ["--only=T3", "--dry-run"],  # run by tests/cli/test_tables.py
+    "sweep": ["--dry-run"],  # run by tests/cli/test_sweeps.py
+    "alignment": ["--samples=2", "--backbone=toy", "--out=alignment.json"],
+}
+SKIPPED = {"demo": "tests/demo/test_demo.py"}  # serves until it is stopped
+WEIGHTS = "clipseg-rd64-refined"
+ALL = list(dict.fromkeys(shlex.join(args) for page in PAGES for args in commands(page)))
+
+
+def test_every_command_is_documented():
+    assert {command.split()[0] for command in ALL} == set(COMMANDS)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+@pytest.fixture
+def folder(pictures, miniature, trained, decoder_file):
+    """Everything that the pages assume: photos, data, a trained run and published weights."""
+    for name in ("experiments", "sweeps"):
+        (pictures / name).symlink_to(ROOT / name)
+    (pictures / "data").symlink_to(miniature)
+    shutil.copytree(trained, pictures / "runs" / "pc_plus")
+    torch.save(torch.load(decoder_file), pictures / "rd64-uni.pth")
+    for name in ("holiday", "more/summer"):
+        (pictures / name).mkdir(parents=True)
+        shutil.copy(pictures / "photo.jpg", pictures / name / "beach.jpg")
+    return pictures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in ALL if c.split()[0] in LIGHTNING])
+def test_commands_with_configs_are_parsed(command, folder):
+    assert resolve(shlex.split(command))["model"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in ALL if c.split()[0] not in LIGHTNING])
+def test_other_commands_run(command, folder):
+    name, *args = shlex.split(command)
+    if name in SKIPPED:
+        assert (ROOT / SKIPPED[name]).is_file()
+        return
+    if WEIGHTS in args:
+        export(["toy", "--to=hf", f"--out={WEIGHTS}"])
+    import_module(f"clipseg_pl.cli.commands.{name}").main([*args, *EXTRA_OPTIONS.get(name, [])])
+
+
+@pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.stem)
+def test_python_examples_run(page, pictures):
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    if WEIGHTS in code:
+        export(["toy", "--to=hf", f"--out={WEIGHTS}"])
+    names: dict = {}
+    exec(code, names)
+    assert names["result"].masks.shape == (3, 128, 128)
