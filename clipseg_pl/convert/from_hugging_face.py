@@ -20,7 +20,8 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # transformers 5 stores the preprocessor in processor_config.json
 _PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _TOKENS, _END = 49408, 49407  # CLIP's vocabulary
-_ENDS = (_END, 2)  # configs before 2023 have 2; transformers then uses the largest id
+# configs before 2023 contain 2, for which transformers takes the largest id as the end of a text
+_ENDS = (_END, 2)
 _VISION = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -95,7 +96,8 @@ def describe(folder: Path) -> Description:
     try:
         if config.get("model_type") != "clipseg":
             raise ValueError(f"model_type is {config.get('model_type')!r}, not 'clipseg'")
-        # transformers uses the last layer for the first projection; here it is the deepest one
+        # transformers feeds the last layer in the list to the first projection, this project the
+        # deepest layer; both agree for ascending lists only
         if layers != sorted(layers):
             raise ValueError(f"extract_layers {layers} must be in ascending order")
         if config["conditional_layer"] != 0:
@@ -116,7 +118,7 @@ def describe(folder: Path) -> Description:
 def _open_clip_config(config: Mapping[str, Any]) -> dict[str, Any]:
     towers = []
     for name, defaults in (("vision", _VISION), ("text", _TEXT)):
-        # files of 2022 repeat settings that differ from the defaults in a second dictionary
+        # files of 2022 contain a second dictionary with the settings that differ from the defaults
         parts = (config.get(f"{name}_config"), config.get(f"{name}_config_dict"))
         towers.append({**defaults, **(parts[0] or {}), **(parts[1] or {})})
     vision, text = towers

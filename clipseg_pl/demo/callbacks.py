@@ -41,7 +41,7 @@ class Callbacks:
             return None
         try:
             return session.encode(self.segmenter, uploaded(upload.get("path"), self.folder))
-        except ValueError as error:  # a warning: an error would keep the previous photo
+        except ValueError as error:  # gr.Error would leave the previous photo on the page
             gr.Warning(str(error))
             return None
 
@@ -88,15 +88,15 @@ class Callbacks:
         shown = replace(segmentation, threshold=threshold, absent_cut=absent_cut)
         overlay = draw_overlay(photo.pixels, shown.masks, list(shown.prompts))
         masks = write_masks(shown, overlay, Path(tempfile.mkdtemp(dir=self.folder)))
-        height, width = photo.pixels.shape[:2]  # without the legend, which the table replaces
+        height, width = photo.pixels.shape[:2]  # crops the legend; the page shows a table instead
         return overlay.crop((0, 0, width, height)), write_table(shown), str(masks)
 
 
 def uploaded(path: object, folder: Path) -> Path:
     """Check that a path in a request is an uploaded file, and return it.
 
-    Gradio accepts the path of any file on this machine if a request omits the type marker of a
-    file.
+    Gradio only checks paths that a request marks as files (`meta`). Without this check, a request
+    without the mark could open any file of this machine.
 
     Args:
         path: path in the request.

@@ -13,8 +13,8 @@ from datamodules.datasets.files import DatasetNotFoundError
 
 State = Literal["ok", "note", "missing", "wrong"]
 STATES: tuple[State, ...] = ("ok", "note", "missing", "wrong")
-"""from best to worst: usable; usable, but different from the published data; not found; found, but
-not usable"""
+"""from best to worst. ok: usable; note: usable, but different from the published data; missing: not
+found; wrong: found, but not usable"""
 SAMPLE = 200
 """number of files per list that are opened by default"""
 
@@ -40,7 +40,7 @@ def explain(error: Exception) -> str:
 
 
 def combine(subject: str, parts: Sequence[tuple[State, str]]) -> Finding:
-    """Combine several states and messages about one subject to one finding of the worst state."""
+    """Combine messages about one subject into one finding with the worst of their states."""
     worst = max((state for state, _ in parts), key=STATES.index)
     return Finding(worst, subject, "; ".join(message for _, message in parts if message))
 

@@ -24,7 +24,7 @@ class GeneralisedIoU(NamedTuple):
 
 
 def generalised_iou(pixels: Tensor, unseen: Collection[int]) -> GeneralisedIoU:
-    """Return mean IoUs of seen and unseen classes, as JoEm's evaluator does.
+    """Return mean IoUs of seen and unseen classes, as in JoEm (Baek et al., ICCV 2021).
 
     The background counts as a seen class.
 

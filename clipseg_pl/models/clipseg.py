@@ -57,7 +57,7 @@ class CLIPSeg(nn.Module):
         """Load the weights of a checkpoint, which does not store the frozen backbone.
 
         Raises:
-            RuntimeError: if other keys are missing, keys are unexpected or shapes differ.
+            RuntimeError: if a stored key is missing, a key is unexpected or shapes differ.
         """
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         missing = [key for key in result.missing_keys if self.is_stored(key)]
@@ -123,7 +123,7 @@ class CLIPSeg(nn.Module):
 
         Args:
             text_prompt: P texts.
-            visual_prompt: (S, 3, H, W) uint8 support images; S = 0 for text only.
+            visual_prompt: (S, 3, H, W) uint8 visual prompts; S = 0 for text only.
             prompt_index: (S,) int64, index of the prompt each support belongs to.
             mix_weight: (P,) weight of the text, 0 to 1; see `blend`.
 

@@ -69,9 +69,9 @@ class FiLMDecoder(Decoder):
 
     Every tapped layer has its own linear projection and decoder block. The projection of the
     deepest layer is modulated by the conditional vector and enters the first block. The other
-    projections are added before their block. Blocks are torch's post-norm encoder layers with
-    ReLU. The CLS token is dropped before the head. The decoder has 1,073,153 parameters on
-    ViT-B/16. See `docs/deviations.md` (parameter-count).
+    projections are added to the output of the previous block. Blocks are torch's post-norm encoder
+    layers with ReLU. The CLS token is dropped before the head. The decoder has 1,073,153 parameters
+    on ViT-B/16. See `docs/deviations.md` (parameter-count).
 
     Args:
         shape: sizes of the backbone.
@@ -151,7 +151,7 @@ class FiLMDecoder(Decoder):
 def default_layers(shape: BackboneShape) -> tuple[int, ...]:
     """Return the paper's layers 3, 7 and 9 of 12, scaled to the depth of the backbone.
 
-    The layers are at the same relative depth, rounded up: 7, 15 and 19 of 24, 10, 21 and 26 of 32.
+    The layers are at the same relative depth, rounded up: 7, 15 and 19 of 24; 10, 21 and 26 of 32.
     They are distinct if the backbone has at least three blocks.
     """
     return tuple(((block + 1) * shape.depth - 1) // 12 for block in (3, 7, 9))

@@ -36,8 +36,8 @@ class OverlapMetrics(nn.Module):
     """Metrics of one prompt type, over prompts that are present in their image.
 
     Args:
-        num_classes: number of classes. mIoU is then the mean over classes of the IoU of their
-            summed pixels. By default (0), mIoU is the mean over prompts.
+        num_classes: number of classes. Pixels are then summed per class, and mIoU is the mean over
+            classes. By default (0), mIoU is the mean over prompts.
     """
 
     def __init__(self, num_classes: int = 0) -> None:

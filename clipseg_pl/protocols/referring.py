@@ -18,9 +18,9 @@ class ReferringProtocol(Protocol):
     Present prompts are evaluated by mIoU (mean over prompts), IoU_FG, IoU_BIN, AP and exact AP.
     Absent prompts are evaluated by the rate and area of false positives.
 
-    Thresholded metrics are computed at the paper's thresholds, at the `best` of 49 thresholds,
-    which is chosen on the evaluated split as in Table 9 (see docs/deviations.md, best-threshold),
-    and at the `stored` threshold of the checkpoint.
+    Thresholded metrics are computed at the paper's thresholds, at the `best` of 49 thresholds and
+    at the `stored` threshold of the checkpoint. The best threshold is chosen on the evaluated
+    split, as in Table 9. See docs/deviations.md (best-threshold).
 
     Present and absent prompts together give the `presence` metrics. The absent cut does not change
     the masks here.

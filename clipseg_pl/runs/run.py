@@ -37,7 +37,7 @@ class Run:
         return [*self.arguments, f"--trainer.default_root_dir={self.folder}"]
 
     def is_finished(self) -> bool:
-        """Return whether all steps were taken, by the results file or the last checkpoint."""
+        """Return whether the results file or the last checkpoint is of the last step."""
         steps = self.config["trainer"]["max_steps"]
         results = newest_results(self.folder, "fit")
         if results is not None and results["step"] >= steps:

@@ -1,4 +1,4 @@
-"""LightningModule for training and evaluation, with checkpoints that contain the decoder only."""
+"""LightningModule for training and evaluation. Checkpoints omit the frozen backbone."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class CLIPSegModule(LightningModule):
         """Build the model and store its configuration as plain values."""
         super().__init__()
         with warnings.catch_warnings():
-            # plain values under the command line; on_save_checkpoint drops the modules otherwise
+            # plain values on the command line; in Python, on_save_checkpoint drops the modules
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
             self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
         self.model = CLIPSeg(backbone, decoder)
@@ -199,7 +199,7 @@ class CLIPSegModule(LightningModule):
         self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
         self.report = self.protocol.report(self.threshold)
         self.protocol.reset()
-        self.log_dict(self.numbers, sync_dist=True)  # already equal on all ranks
+        self.log_dict(self.numbers, sync_dist=True)  # equal on all ranks; avoids a warning
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of six types
         """Return the optimizer of the trained parameters and its cosine schedule."""

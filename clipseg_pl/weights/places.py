@@ -1,6 +1,6 @@
 """Search for weights in $CLIPSEG_WEIGHTS, the package and the download cache.
 
-This module does not import torch, so commands that need it start fast.
+It does not import torch, so that commands which only need this module start fast.
 """
 
 import os

@@ -38,7 +38,7 @@ Flat = npt.NDArray[np.float64]
 _NO_MASK = "without a segmentation"
 _PHRASES = ("phrase", "caption")
 _OTHER_KEYS = ("file_name", "coco_url", "counts")
-"""keys of images and RLE objects, which are not annotations even if they have an image_id"""
+"""an object with one of these keys is an image or an RLE, even if it has an image_id"""
 
 
 class _Photo(NamedTuple):
@@ -390,11 +390,12 @@ def encode(segmentation: object, height: int, width: int, where: str) -> list[En
 
 
 def _lengths(text: str) -> list[int]:
-    """Decode the run lengths of COCO's compressed string; pycocotools accepts truncated strings.
+    """Decode the run lengths of COCO's compressed string.
 
-    A number is stored in groups of five bits, the lowest first. Bit 32 marks that another group
-    follows, and bit 16 of the last group that the number is negative. From the fourth number on,
-    the difference to the last but one is stored.
+    It detects truncated strings, which pycocotools accepts. A number is stored in groups of five
+    bits, the lowest first. The bit of value 32 marks that another group follows. The bit of value
+    16 in the last group marks a negative number. From the fourth number on, the difference to the
+    number two places before is stored.
     """
     lengths: list[int] = []
     value = shift = 0

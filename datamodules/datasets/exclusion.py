@@ -37,12 +37,13 @@ class Exclusion:
         held_out: the classes or words to exclude: a fold of Pascal-5i, the unseen classes of
             generalised zero-shot segmentation, or the words of the generalised prompts. None
             excludes nothing.
-        rule: how a phrase is matched. "mended" matches whole words, case-insensitive, singular and
-            plural, that mean the class in a photo (see `datamodules.datasets.build.class_words`);
-            the value keeps its old name because digests of committed results depend on it.
-            "paper" is the authors' filter, for numbers comparable to theirs: it removes every
-            "gray" (a horse in WordNet) and "counter" (a table), and keeps "potted plant", "men"
-            and "kitten". See docs/deviations.md (exclusion).
+        rule: how a phrase is matched. "mended" excludes phrases that contain a name of the class
+            as a whole word, in singular or plural and in any case. The names are made by
+            `datamodules.datasets.build.class_words`. (This value is part of the digests of
+            committed results and cannot be renamed.) "paper" is the authors' filter, for numbers
+            comparable to theirs. It also excludes phrases with "gray" (in WordNet, a horse) or
+            "counter" (a table), and misses "potted plant", "men" and "kitten". See
+            docs/deviations.md (exclusion).
 
     Raises:
         ValueError: if `held_out` or `rule` is unknown.

@@ -93,10 +93,10 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 def drafting(target: Path) -> Iterator[Path]:
     """Provide a temporary folder next to `target`, to one process at a time.
 
-    Other processes wait, and should check again whether `target` is missing when they enter. On
-    file systems without locks, several processes build at the same time. The caller must rename
-    the result to `target`, which makes it appear complete or not at all; the first rename takes
-    effect. An empty lock file is left behind.
+    Other processes wait. Inside the `with` block, check again whether `target` exists, since
+    another process may have built it. The caller must rename the result to `target`, so that it
+    appears complete or not at all. On file systems without locks, several processes build at the
+    same time, and the first rename takes effect. An empty lock file is left behind.
 
     Args:
         target: file or folder to build; its parent is created if missing.
@@ -119,7 +119,7 @@ def drafting(target: Path) -> Iterator[Path]:
         pass  # file system without locks: all processes build, and the first rename takes effect
     try:
         prefix = f".{target.name}.{platform.node()}."
-        if lock.is_locked:  # drafts of this machine are leftovers of killed processes
+        if lock.is_locked:  # so other drafts of this machine are from killed processes
             for leftover in target.parent.glob(f"{glob.escape(prefix)}*/"):
                 shutil.rmtree(leftover, ignore_errors=True)
         with writing_to(target.parent):

@@ -24,8 +24,8 @@ class Prompting:
     """Settings that extend PhraseCut to PhraseCut+ (PC+).
 
     The defaults are the paper's, except `exclude_query`. See docs/deviations.md
-    (support-not-query, text-weight, blank-support). The partners of a phrase are the other tasks
-    with the same phrase.
+    (support-not-query, text-weight, blank-support). A task is one phrase about one photo; its
+    partners are the other tasks with the same phrase.
 
     Args:
         negative_prob: probability that a training phrase is replaced by a different one, sampled
@@ -33,16 +33,17 @@ class Prompting:
         supports: attach a visual prompt made from another task with the same phrase.
         lone_phrases: also train on phrases without a partner (annotated once in the split), for
             which there is only a text prompt.
-        exclude_query: never use the query itself as its support. False is the paper's rule: any
-            of the n tasks with the phrase if n > 1, the query with probability 1 / n.
+        exclude_query: never use the query itself as its support. False follows the paper: the
+            support is sampled from all n > 1 tasks with the phrase, so it is the query with
+            probability 1 / n.
         blank_support: in evaluation, give phrases without a partner a blank (mean grey) visual
             prompt, as the authors' evaluation does because of a mistyped key. False gives them
             none.
-        prefixes: list of prefixes to sample from in training.
+        prefixes: name of the list of prefixes to sample from in training.
         evaluation_form: template of the text prompt in evaluation, "{}" for the phrase; the paper
             uses the bare phrase.
-        text_weight_min: minimum text weight in training, sampled uniformly.
-        text_weight_max: maximum text weight in training; 1 in the paper, 0.5 for the released
+        text_weight_min: lower bound of the text weight, which training samples uniformly.
+        text_weight_max: upper bound of the text weight; 1 in the paper, 0.5 for the released
             weights.
         visual_prompt: how support images are made.
 

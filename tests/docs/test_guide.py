@@ -48,7 +48,8 @@ def folder(pictures, miniature, trained, decoder_file):
     for name in ("experiments", "sweeps"):
         (pictures / name).symlink_to(ROOT / name)
     (pictures / "data").symlink_to(miniature)
-    shutil.copytree(trained, pictures / "runs" / "pc_plus")
+    for name in ("pc_plus", "pc_plus+toy"):
+        shutil.copytree(trained, pictures / "runs" / name)
     torch.save(torch.load(decoder_file), pictures / "rd64-uni.pth")
     for name in ("holiday", "more/summer"):
         (pictures / name).mkdir(parents=True)

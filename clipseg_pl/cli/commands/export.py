@@ -130,7 +130,8 @@ def _export(options: argparse.Namespace) -> None:
         target.mkdir(exist_ok=True)
         for old in target.glob("[!.]*") if folder else ():
             old.unlink()
-        written = sorted(Path(stage).iterdir(), reverse=True)  # moves a checkpoint after its CLIP
+        # reversed, so that the files of a CLIP are in place before the checkpoint that needs them
+        written = sorted(Path(stage).iterdir(), reverse=True)
         files = [Path(shutil.move(file, target / file.name)) for file in written][::-1]
     for note in notes:
         print(f"clipseg_pl: {note}", file=sys.stderr)
@@ -150,7 +151,7 @@ def _build(options: argparse.Namespace, stored: "StoredModel") -> "LoadedModel":
     name, _, tag = (options.backbone or "").partition(":")
     if tag and find_file(name, (".json",)):
         raise ValueError(
-            f"--backbone {options.backbone}: {name}.json has a single weights file; omit :{tag}"
+            f"--backbone {options.backbone}: {name} is a custom CLIP without tags; omit :{tag}"
         )
     backbone = CLIPBackbone(*options.backbone.split(":", 1)) if options.backbone else None
     return build_model(stored, backbone, options.layers)
@@ -210,7 +211,7 @@ def _not_stored_in_pth(source: "LoadedModel") -> Iterator[str]:
         listed = " ".join(map(str, layers))
         yield f".pth files do not store the tapped layers; load this one with --layers {listed}"
     if (backbone.shape.width, backbone.shape.embed_dim) != _AUTHORS_WIDTHS:
-        yield "the authors' code supports CLIP ViT-B only; here, load the file with --backbone"
+        yield "the authors' code supports CLIP ViT-B only; clipseg_pl needs --backbone to load it"
     if not is_imagenet_norm(backbone.mean.flatten().tolist(), backbone.std.flatten().tolist()):
         yield (
             ".pth files do not store the image normalisation; ImageNet's mean and standard "
@@ -242,7 +243,7 @@ def _check_replaceable(path: Path, overwrite: bool, folder: bool) -> None:
         raise FileExistsError(f"{path} exists; --overwrite replaces it")
     if others := sorted(names - _EXPORTED):
         raise FileExistsError(
-            f"{path} also contains {others[0]}: choose another folder or empty this one"
+            f"{path} contains {others[0]}, which is not from an export; choose another folder"
         )
 
 
@@ -256,7 +257,10 @@ def _usage_hint(to: str, out: Path, source: "LoadedModel") -> str:
         return "see docs/export.md for an example with onnxruntime"
     if to == "original":
         layers = ", ".join(map(str, sorted(source.model.decoder.layers)))
-        return f"in the authors' code: CLIPDensePredT(..., extract_layers=[{layers}]), strict=False"
+        return (
+            f"in the authors' code: model = CLIPDensePredT(..., extract_layers=[{layers}]), then "
+            "model.load_state_dict(..., strict=False)"
+        )
     where = f"CLIPSEG_WEIGHTS={shlex.quote(str(out.parent))} " if source.clip else ""
     command = f"{where}python -m clipseg_pl segment photo.jpg --prompt 'a dog' --checkpoint"
     return f"{command} {shlex.quote(str(out))}"
