@@ -15,6 +15,7 @@ import torch
 from clipseg_pl.cli.commands import COMMANDS
 from clipseg_pl.cli.commands.export import main as export
 from clipseg_pl.cli.resolve import resolve
+from tests.command import EXPERIMENTS
 from tests.docs.commands import ROOT, commands
 
 PAGES = [
@@ -36,6 +37,16 @@ ALL = list(dict.fromkeys(shlex.join(args) for page in PAGES for args in commands
 
 def test_every_command_is_documented():
     assert {command.split()[0] for command in ALL} == set(COMMANDS)
+
+
+def test_every_overlay_is_in_a_table_of_the_guide():
+    pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in ("train", "evaluate")]
+    named = set(re.findall(r"(\w+)\.yaml", "".join(pages)))
+    unseen = {f"without_unseen_{count}" for count in (4, 6, 8, 10)}  # "`2`, `4`, ..." in the table
+    folds = {"without_fold_1", "without_fold_2"}  # "0 to 3"
+    folders = ("data", "ablations", "models", "benchmarks")
+    overlays = {file.stem for name in folders for file in (EXPERIMENTS / name).glob("*.yaml")}
+    assert overlays - named == unseen | folds
 
 
 def test_the_readme_is_short():
