@@ -47,7 +47,7 @@ def open_image(file: Path, what: str = "photo") -> Iterator[Image.Image]:
 
     Args:
         file: path of the image, with any extension.
-        what: kind of image, for the error message about a missing file.
+        what: word for the image in the error message about a missing file.
 
     Raises:
         UnreadableImageError: if the image cannot be read or the code in the context raises
@@ -142,7 +142,7 @@ def size_for_model(size: Sequence[int], area_side: int, patch: int) -> tuple[int
         patch: side of a patch in pixels.
     """
     scale = area_side / (size[0] * size[1]) ** 0.5
-    most = max(1, round((area_side / patch) ** 2))  # patches of a strip one patch wide
+    most = max(1, round((area_side / patch) ** 2))  # length of a strip one patch wide, in patches
     height, width = (min(max(1, round(side * scale / patch)), most) * patch for side in size)
     return height, width
 
@@ -163,7 +163,8 @@ def image_size(file: Path, upright: bool = False) -> tuple[int, int] | None:
     try:
         with open_header(file) as image:
             (width, height), turned = image.size, False
-            if isinstance(image, TiffImageFile):  # PIL rotates TIFFs on load, some versions on open
+            # PIL rotates TIFFs when it loads them, some versions already when it opens them
+            if isinstance(image, TiffImageFile):
                 width, height, upright = image.tag_v2[256], image.tag_v2[257], True
             if upright:
                 turned = image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
@@ -198,7 +199,7 @@ def _decode(file: Path) -> Image.Image:
     with open_header(file) as image:  # loaded pixels stay available after closing
         deep = _has_deep_colours(image)
         image.load()
-    if deep and np.asarray(image)[..., :3].max() < 64:  # high bytes of values of up to 14 bits
+    if deep and np.asarray(image)[..., :3].max() < 64:  # the values have at most 14 bits
         bgr = np.asarray(cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED))
         # PNG and TIFF may have a fourth channel that PIL drops
         colours = bgr[..., [2, 1, 0, 3][: len(image.getbands())]]
@@ -214,7 +215,7 @@ def _load_pil(image: Image.Image) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
 
 
 def _to_rgb(image: Image.Image, opened: Image.Image) -> RGB:
-    """Convert an image, or an upright copy of the `opened` image, to RGB."""
+    """Convert an image to RGB. `opened` is the same image before rotation, with its file's tags."""
     if image.mode.startswith(DEEP):  # PIL would clip values at 255
         name = getattr(opened, "filename", "") or "an image"
         image = Image.fromarray(eight_bits(np.asarray(image), _stated_highest(opened), name))
@@ -286,20 +287,21 @@ def with_channels(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def eight_bits(
     numbers: npt.NDArray[Any], stated: float = 0, name: str = "an image"
 ) -> npt.NDArray[np.uint8]:
-    """Convert pixel values to 8 bits, depending on the range they use.
+    """Convert pixel values to 8 bits, with a bit depth that is guessed from the highest value.
 
     The bit depth of integers is the smallest of 8, 10, 12, 14 and 16 bits that covers the highest
-    value; the 8 most significant of these bits are kept. 12-bit camera data in a 16-bit file thus
-    keep their brightness, and a 16-bit image that uses less than a quarter of its range becomes
-    brighter. The depth of alpha is at least that of the colours and does not affect theirs.
+    value. The 8 most significant of these bits are kept. 12-bit camera data in a 16-bit file are
+    therefore not darkened. However, a 16-bit image becomes brighter if all its values are below a
+    quarter of the 16-bit range. Alpha has its own bit depth, at least that of the colours.
 
-    Floats are scaled from [0, 1] to [0, 255]. If a float is above 1, the highest becomes 255.
+    Floats are scaled from [0, 1] to [0, 255]. If some are above 1, all are scaled so that the
+    highest becomes 255.
 
     Logs a warning, once per bit depth, if the values use fewer bits than their type has.
 
     Args:
         numbers: array of any shape; the last channel of (H, W, 4) is alpha.
-        stated: highest possible value according to the file; a lower bound for the range.
+        stated: highest possible value according to the file, used if it is above the highest value.
         name: name of the image in the log.
 
     Raises:
@@ -314,7 +316,7 @@ def eight_bits(
         if not (numbers.min() >= 0 and np.isfinite(numbers.max())):  # NaN compares false
             raise ValueError("pixel values must be integers of 8 or 16 bits or finite floats >= 0")
         if highest > 1:
-            _warn_once("floats", f"{name}: has floats above 1; the highest, {highest:g}, is white")
+            _warn_once("floats", f"{name}: floats above 1; the highest, {highest:g}, becomes 255")
         return (numbers * (255 / max(float(highest), 1.0))).round().astype(np.uint8)
     if numbers.dtype.kind not in "iu" or numbers.min() < 0 or highest >= 1 << 16:
         raise ValueError("pixel values must be non-negative integers of 8 or 16 bits")

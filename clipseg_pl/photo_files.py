@@ -22,7 +22,7 @@ HEIC = frozenset((".heic", ".heif", ".hif"))
 RAW = frozenset(
     (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf")
 ) | {".pef", ".raf", ".raw", ".rw2", ".sr2", ".srf", ".srw", ".x3f"}
-"""extensions of camera raw files, which are not read"""
+"""extensions of camera raw files, which are not supported"""
 NEEDS_HEIF = "HEIC needs pillow-heif: pip install pillow-heif"
 NEEDS_CONVERSION = "camera raw files must be converted to JPEG, PNG or TIFF first"
 
@@ -31,7 +31,7 @@ MASKS = "masks"
 
 
 class PhotoFile(NamedTuple):
-    """A photo and the names of its results."""
+    """A photo, and its name in results."""
 
     path: Path
     name: str
@@ -48,8 +48,8 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
     look like photos but cannot be read, and how to make them readable.
 
     Args:
-        given: paths of files with any extension, of folders, which are searched recursively, and
-            globs, in which `**` matches any number of folders.
+        given: paths of files, with any extension; paths of folders, which are searched
+            recursively; or globs, in which `**` matches any number of folders.
         leave_out: a folder of results, which is not searched.
 
     Returns:
@@ -145,7 +145,7 @@ def _unread_message(files: Sequence[Path]) -> str:
 Image.init()  # registers the available formats; PIL 10 has no AVIF
 _KNOWN = {"AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
 FORMATS = sorted(_KNOWN.intersection(Image.OPEN))
-"""photo formats to read; other formats are excluded because PIL starts Ghostscript for EPS"""
+"""photo formats to read. Others are excluded, above all EPS, for which PIL runs Ghostscript"""
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 
@@ -153,7 +153,7 @@ def open_header(file: Path) -> ImageFile.ImageFile:
     """Open a file in one of `FORMATS`, or in HEIC if pillow-heif is installed.
 
     Raises:
-        ValueError: for raw files, and for HEIC without pillow-heif. The message has the remedy.
+        ValueError: for raw files, and for HEIC without pillow-heif. The message says what to do.
         Exception: of various types, if the file is not an image.
     """
     if file.suffix.lower() in RAW:

@@ -6,8 +6,9 @@ Axes used throughout the project:
 
 ====  =====================================================================================
 B     query images of a batch
-P     prompts of a batch; each belongs to one query image, an image has one or more prompts
-S     support images of a batch; each belongs to one prompt, several of a prompt are averaged
+P     prompts of a batch; each belongs to one query image, and each image has at least one
+S     support images of a batch; each belongs to one prompt. The embeddings of all support images
+      of a prompt are averaged
 H, W  height and width in pixels
 N     patch tokens of an image, N = (H / patch) * (W / patch); CLIP adds one CLS token: 1 + N
 C     width of CLIP's joint text-image space and of a conditional vector (512 for ViT-B/16)
@@ -42,17 +43,18 @@ class Prompt(TypedDict):
     """(1, H, W) bool, the target; all false if `negative`. Some benchmarks evaluate at a size
     other than the query image's, see `Batch.target_size`"""
     valid_mask: Tensor
-    """(1, H, W) bool, false for pixels to ignore (VOC's 255, padding)"""
+    """(1, H, W) bool, false for pixels to ignore (padding, label 255 in VOC)"""
     phrase: str
-    """the phrase as annotated, or as sampled for a negative"""
+    """the annotated phrase, or the sampled phrase if `negative`"""
     text_prompt: str
-    """the phrase inside a prefix, the input of CLIP's text encoder"""
+    """the phrase inside a prefix (a template such as "a photo of a {}."), input of CLIP's text
+    encoder"""
     supports: list[Tensor]
     """visual prompts, (3, H, W) uint8 each; empty if no support image exists for the phrase"""
     mix_weight: float
     """weight of the text in the conditional vector, 0 to 1; 1 if there is no support image"""
     class_id: int
-    """class for the mean over classes in mIoU; -1 if mIoU is a mean over prompts (PhraseCut)"""
+    """class id, if mIoU is a mean over classes; -1 if mIoU is a mean over prompts (PhraseCut)"""
     negative: bool
     """true if the phrase was sampled to be absent from the image"""
 
@@ -68,7 +70,11 @@ class Sample(TypedDict):
 
 
 class Batch(TypedDict):
-    """A batch of samples; prompts and supports are flat, with an index to their owner."""
+    """A batch of samples.
+
+    The prompts of all images are concatenated, and `query_index` maps each to its image. The visual
+    prompts of all prompts are concatenated, and `prompt_index` maps each to its prompt.
+    """
 
     query_image: Tensor
     """(B, 3, H, W) uint8 RGB"""
@@ -82,7 +88,7 @@ class Batch(TypedDict):
     """(P, 1, H, W) bool"""
     target_size: Tensor
     """(P, 2) int64, height and width of each target. Masks smaller than the largest of the batch
-    are padded at the bottom and on the right; padding is invalid"""
+    are padded at the bottom and on the right; `valid_mask` is false in the padding"""
     prompt_id: list[str]
     """P names"""
     phrase: list[str]
@@ -92,7 +98,7 @@ class Batch(TypedDict):
     visual_prompt: Tensor
     """(S, 3, H, W) uint8 RGB"""
     prompt_index: Tensor
-    """(S,) int64, index of the prompt of each support"""
+    """(S,) int64, index of the prompt of each visual prompt"""
     mix_weight: Tensor
     """(P,) float32, weight of the text"""
     class_id: Tensor
@@ -109,7 +115,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
             empty batch with images of size 0 x 0.
 
     Returns:
-        The batch. Prompts are in the order of their images, supports in the order of their
+        The batch. Prompts are in the order of their images, visual prompts in the order of their
         prompts.
     """
     if not samples:

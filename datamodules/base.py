@@ -53,9 +53,9 @@ class BaseDataModule(LightningDataModule):
         self.listed: dict[str, str] = {}
         """split name -> annotation file and its number of entries, for messages; set by `build`"""
         self.skipped: dict[str, dict[str, int]] = {}
-        """split name -> reason -> number of skipped annotations; `build` may set it"""
+        """split name -> reason -> number of skipped annotations; filled by `build` and `setup`"""
         self.held_out: Sequence[str] = ()
-        """classes or words that a benchmark's models must not be trained on, see `excluded`"""
+        """classes or words that models must not be trained on if evaluated here, see `excluded`"""
         self.classes = Classes()
         """names of the class ids in the samples"""
         self.whole_photos = True
@@ -67,7 +67,7 @@ class BaseDataModule(LightningDataModule):
 
         They are stored in checkpoints as plain strings. A benchmark on held-out classes can thus
         reject a checkpoint that was trained on them. Pascal classes use VOC's names
-        (`datasets.pascal_5i`). For affordances, the list contains the excluded words.
+        (`datasets.pascal_5i`). If affordances ("sit on") are held out, the list contains words.
         """
         return []
 
@@ -119,7 +119,7 @@ class BaseDataModule(LightningDataModule):
         return split
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the batches of the remaining steps; without a Trainer, those of one epoch.
+        """Return the training batches of all remaining steps, or of one epoch without a Trainer.
 
         Raises:
             ValueError: if the Trainer has no `max_steps`.

@@ -22,12 +22,14 @@ _DEFAULT_PROMPTING = Prompting(negative_prob=0.0)
 class COCO20iDataModule(BaseDataModule):
     """One-shot segmentation of the 20 classes of a fold, with training on the other 60.
 
-    In training, each class in each photo that shows it is one phrase per epoch, with object-aware
-    crops as for PhraseCut. The authors sample a class first, all with equal probability, and squash
-    whole photos. See docs/deviations.md (coco-sampling). A negative names another class, which may
-    also be in the photo; the authors' negatives change only the support. See docs/deviations.md
-    (coco-negatives). Validation uses HSNet's test episodes and therefore must not select the
-    checkpoint. The tables use the last checkpoint, as the authors do.
+    In training, every class in every photo gives one sample per epoch: the class name is the
+    phrase, and crops are object-aware as for PhraseCut. The authors first sample a class, each with
+    the same probability, then a photo, and squash whole photos. See docs/deviations.md
+    (coco-sampling). A negative names another class, which may also be in the photo. The authors'
+    negatives change only the support image. See docs/deviations.md (coco-negatives).
+
+    Validation uses HSNet's 1000 test episodes (a query photo, a class and support images each). Do
+    not select checkpoints by it. The tables use the last checkpoint, as the authors do.
 
     Args:
         root: folder that contains COCO2014 and splits, or "toy" for the built-in toy world.
@@ -37,8 +39,8 @@ class COCO20iDataModule(BaseDataModule):
         seed: seed for shuffling and for all random choices; 0 gives HSNet's test episodes.
         prompting: settings for training; validation uses only `visual_prompt` and
             `evaluation_form`.
-        fold: 0 to 3.
-        shots: supports per validation episode; their embeddings are averaged.
+        fold: number of the fold, 0 to 3.
+        shots: support images per validation episode; their embeddings are averaged.
         allow_seen: also evaluate checkpoints whose training did not exclude the fold's classes.
 
     Reference: paper, section 5.3, Table 6.
@@ -69,7 +71,7 @@ class COCO20iDataModule(BaseDataModule):
         self.classes = Classes(COCO_CLASSES)
 
     def build(self, split: Split) -> Dataset[Sample]:
-        """Build the training tasks, or sample the test episodes."""
+        """Build the training samples, or sample the validation episodes."""
         photos, name = open_coco(self.root), self.split_name(split)
         listed = read_fold(self.root, name, self.fold)
         count = sum(map(len, listed.values()))

@@ -45,8 +45,9 @@ _DEFAULT_TABLE = Table("own/phrases.csv")
 class ImageFolderDataModule(BaseDataModule):
     """Your own photos, prompted like PhraseCut+; see docs/own_data.md.
 
-    A task is a row of a table, or a phrase and photo of a COCO JSON file. Tasks with equal phrases
-    are each other's supports. Negatives are phrases that the photo is not annotated with.
+    A task is one phrase about one photo: a row of a table, or all annotations of a photo with the
+    same phrase in a COCO JSON file. The support image of a task is the photo of another task with
+    the same phrase. Negatives are phrases that the photo is not annotated with.
 
     Args:
         root: folder that all paths are relative to, or "toy" for the built-in toy world.
@@ -55,14 +56,14 @@ class ImageFolderDataModule(BaseDataModule):
         num_workers: data worker processes; 0 loads the samples in the main process.
         seed: seed for shuffling and for all random choices in a sample; the split into training
             and validation photos does not depend on it.
-        prompting: settings for negatives, supports, prefixes and text weights.
+        prompting: settings for negatives, support images, prefixes and text weights.
         train: table for training.
         val: table for validation; by default a fraction of the photos in `train`.
         test: table for `test` and `predict`; by default the same as for validation.
         val_share: fraction of the photos in `train` used for validation if `val` is not given,
             above 0 and below 1.
-        phrases_per_image: maximum number of phrases about a photo per training sample; they share
-            one encoding of the photo.
+        phrases_per_image: maximum number of phrases about a photo per training sample; the photo
+            is encoded once for all of them.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class ImageFolderDataModule(BaseDataModule):
             return ImageFolder(every).about(~validated if split == "train" else validated)
         if split == "train":
             return ImageFolder(self._annotations(trained))
-        if trained in self._read:  # fit uses both tables
+        if trained in self._read:  # read by `fit`, which uses both tables
             reject_common_photos(self._annotations(trained), self._annotations(own))
         return ImageFolder(self._annotations(own))
 

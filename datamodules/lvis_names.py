@@ -30,8 +30,8 @@ class LVISNamesDataModule(BaseDataModule):
         batch_size: query images per step and device.
         num_workers: data worker processes; 0 loads the samples in the main process.
         seed: seed for shuffling and for all random choices in a sample.
-        prompting: settings for negatives, supports, prefixes and text weights.
-        exclusion: names to exclude from training; evaluation uses all.
+        prompting: settings for negatives, support images, prefixes and text weights.
+        exclusion: names to exclude from training; evaluation uses all names.
 
     Reference: paper, section 5.4, Table 8.
     """

@@ -1,4 +1,4 @@
-"""Generalised prompts on LVIS as validation data."""
+"""Generalised prompts (affordances, attributes and parts) on LVIS as validation data."""
 
 from torch.utils.data import Dataset
 

@@ -24,20 +24,21 @@ _DEFAULT_VISUAL_PROMPT = VisualPrompt()
 
 
 class Pascal5iDataModule(BaseDataModule):
-    """One-shot segmentation of the five classes of a fold, by support image or by class name.
+    """One-shot segmentation of a fold's five classes, prompted by support image or class name.
 
     Args:
         root: folder that contains VOC2012 and lists, or "toy" for the built-in toy world.
         image_size: side of the query and support images in pixels, a multiple of the patch size.
         batch_size: episodes per step and device.
         num_workers: data worker processes; 0 loads the samples in the main process.
-        seed: seed for sampling classes and supports.
-        fold: 0 to 3.
-        shots: supports per episode; their embeddings are averaged.
-        episodes: "pfenet" uses every validation photo with at least 2048 pixels of a class once and
-            scores at the photo's size, as the paper does; "hsnet" uses HSNet's 1000 test episodes,
-            squashed to squares (seed 0 gives exactly the published ones).
-        visual_prompt: how support images are made.
+        seed: seed for sampling the class and the support images of each episode.
+        fold: number of the fold, 0 to 3.
+        shots: support images per episode; their embeddings are averaged.
+        episodes: "pfenet" follows the paper: every validation photo with at least 2048 pixels of
+            one of the classes is a query once, and masks are compared at the photo's size. "hsnet"
+            uses HSNet's 1000 test episodes, squashed to squares. Seed 0 gives exactly the published
+            episodes.
+        visual_prompt: how support images are cropped, blurred and darkened.
         allow_seen: also evaluate checkpoints whose training did not exclude the fold's classes.
 
     Reference: paper, section 5.3, Tables 5 (visual prompts) and 7 (text).

@@ -12,6 +12,7 @@ from datamodules.datasets.pascal_zero_shot import ZeroShotDataset
 class PascalZeroShotDataModule(BaseDataModule):
     """Photos of VOC2012 val with 21 prompts each: "background" and JoEm's names of the 20 classes.
 
+    The names and the sets of unseen classes are those of JoEm (Baek et al., ICCV 2021).
     Photos and labels are squashed to squares, as in the authors' code.
 
     Args:

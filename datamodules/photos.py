@@ -18,9 +18,9 @@ _DEFAULT_PATCH = 16
 
 
 class SameSizeSampler(Sampler[list[Key]]):
-    """Distributes precomputed batches over the ranks, one after the other.
+    """Distributes precomputed batches over the ranks in turn.
 
-    Each batch contains photos that the model sees at one size.
+    All photos of a batch have the same size at the model's input.
 
     Args:
         batches: indices of the samples of each batch.
@@ -30,7 +30,7 @@ class SameSizeSampler(Sampler[list[Key]]):
 
     def __init__(self, batches: Sequence[Sequence[int]], rank: int, world_size: int) -> None:
         """Select this rank's batches."""
-        self.batches = batches[rank::world_size] or [[]]  # see EvaluationSampler
+        self.batches = batches[rank::world_size] or [[]]  # never empty, see EvaluationSampler
 
     def __len__(self) -> int:
         """Return this rank's number of batches; a rank without samples has one empty batch."""
@@ -43,12 +43,12 @@ class SameSizeSampler(Sampler[list[Key]]):
 
 
 class PhotosDataModule(BaseDataModule):
-    """Your own photos, for writing masks like `segment` on any number of devices.
+    """Your own photos for `predict`: it writes masks as `segment` does, on any number of devices.
 
     Args:
         photos: files, folders and globs, see `find_photos`.
         prompts: prompts for every photo: a phrase, an `ImagePrompt`, a list of `ImagePrompt`
-            (averaged), or a `Blend` of phrases and image prompts.
+            (their embeddings are averaged), or a `Blend` of phrases and image prompts.
         form: file format of the masks, see `MaskFiles`.
         overlay: also write each photo with its masks drawn on top.
         threshold: probability above which a pixel is foreground; by default the checkpoint's
@@ -56,8 +56,9 @@ class PhotosDataModule(BaseDataModule):
         absent_cut: presence score below which a prompt is considered absent and its mask is empty;
             "stored" uses the checkpoint's value. The default 0 never empties a mask.
         root: not used.
-        image_size: side in pixels of a square with about the area of the model's input. The
-            command line's default is the checkpoint's value; without one, the default is 352.
+        image_size: side in pixels of a square. Each photo keeps its aspect ratio and is resized to
+            about the area of this square. The command line uses the checkpoint's value by default.
+            If there is none, 352 is used.
         batch_size: photos per step and device; a batch contains photos of one input size only.
         num_workers: data worker processes; 0 reads the photos in the main process.
         seed: not used; nothing is random.
@@ -90,7 +91,7 @@ class PhotosDataModule(BaseDataModule):
         if not prompts:
             raise ValueError("no prompts: set --data.init_args.prompts to at least one prompt")
         for prompt in prompts:
-            split(prompt)  # raises for an empty one
+            split(prompt)  # raises ValueError if the prompt is empty
         for name, number in (("threshold", threshold), ("absent_cut", absent_cut)):
             if isinstance(number, float | int) and not 0 <= number <= 1:
                 raise ValueError(f"--data.init_args.{name} must be in [0, 1], not {number}")

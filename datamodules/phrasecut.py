@@ -24,13 +24,13 @@ class PhraseCutDataModule(BaseDataModule):
         batch_size: query images per step and device.
         num_workers: data worker processes; 0 loads the samples in the main process.
         seed: seed for shuffling and for all random choices in a sample.
-        prompting: settings for negatives, supports, prefixes and text weights.
+        prompting: settings for negatives, support images, prefixes and text weights.
         val_split: split for `validate` and for validation during `fit`; the paper's tables use
             test.
         rasterizer: how polygons become masks in evaluation; training always uses "coco".
-        exclusion: phrases to exclude from training; evaluation uses all.
-        phrases_per_image: maximum number of phrases about a photo per training sample; they share
-            one encoding of the photo.
+        exclusion: phrases to exclude from training; evaluation uses all phrases.
+        phrases_per_image: maximum number of phrases about a photo per training sample; the photo
+            is encoded once for all of them.
 
     Reference: paper, section 4.
     """

@@ -43,7 +43,10 @@ class TrainingSampler(Sampler[list[Key]]):
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        """Return the steps of the whole run, even if resumed: Lightning continues its count."""
+        """Return the number of steps of the whole run.
+
+        This includes the steps before a resume, because Lightning counts them too.
+        """
         return self.steps
 
     def __iter__(self) -> Iterator[list[Key]]:
@@ -64,8 +67,8 @@ class TrainingSampler(Sampler[list[Key]]):
 class EvaluationSampler(Sampler[list[Key]]):
     """Yields every sample once, in order; batches are distributed over the ranks in turn.
 
-    The batches are the same for any number of ranks. Lightning's default sampler repeats samples
-    until all ranks have equally many, so that some would be counted twice.
+    The batches are the same for any number of ranks. Lightning's default sampler would repeat
+    samples until all ranks have the same number, so that metrics would count some samples twice.
 
     Args:
         size: number of samples in the dataset.

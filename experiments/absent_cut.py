@@ -2,9 +2,11 @@
 
     python experiments/absent_cut.py
 
-Evaluates every phrase of the toy world's test split, each together with a negative, at the paper's
-threshold. The test split was used neither to select the weights nor to calibrate the cut. The
-metrics are written to experiments/results/absent_cut.json.
+The absent cut is the presence score below which a prompt is considered absent from the image and
+its mask is emptied. The script evaluates every phrase of the toy world's test split at the paper's
+threshold, together with a phrase that is absent from the image (negative). The test split was used
+neither to select the weights nor to calibrate the cut. The metrics are written to
+experiments/results/absent_cut.json.
 """
 
 import json
@@ -25,7 +27,7 @@ OUT = Path(__file__).parent / "results" / "absent_cut.json"
 
 
 def measure(segmenter: Segmenter, source: PhraseCut) -> dict[str, dict[str, float]]:
-    """Evaluate no cut, half the stored cut, and the stored cut.
+    """Evaluate without a cut, with half the stored cut, and with the stored cut.
 
     Args:
         segmenter: Model with its stored cut.
@@ -33,8 +35,8 @@ def measure(segmenter: Segmenter, source: PhraseCut) -> dict[str, dict[str, floa
 
     Returns:
         Name of the cut -> `cut`: its value; `miou@0.3`: mIoU of the present phrases; `dropped`:
-        share of the present phrases considered absent; `absent_rate@0.3`: share of the negatives
-        with any pixel above the threshold.
+        share of the present phrases that are considered absent; `absent_rate@0.3`: share of the
+        negatives that are not considered absent and have a pixel above the threshold.
     """
     prompts = PromptedDataset(source, Prompting(supports=False), segmenter.image_size, False, 0)
     ious, present_scores = [], []

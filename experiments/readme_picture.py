@@ -8,7 +8,7 @@ test split of the toy world's PhraseCut, at the paper's threshold of 0.3:
 1. phrases of one word,
 2. phrases of several words,
 3. visual prompts: another image with the same phrase, and its mask,
-4. phrases that are absent from the image; here the case of median area is shown.
+4. phrases that are absent from the image; the row is the median case by area of the prediction.
 """
 
 import textwrap
@@ -34,7 +34,7 @@ COLOUR = np.array((225, 50, 30), np.float32)
 
 
 class Case(NamedTuple):
-    """One prompt on one image, with a score to rank it by: IoU, or the area of an absent phrase."""
+    """One prompt on one image, ranked by IoU or, for absent phrases, by area of the prediction."""
 
     score: float
     image: RGB
@@ -44,7 +44,7 @@ class Case(NamedTuple):
 
 
 def predict(segmenter: Segmenter, source: PhraseCut) -> dict[str, list[Case]]:
-    """Segment every image of a split by a phrase, a support image and an absent phrase."""
+    """Segment every image by a phrase, by an absent phrase and, if possible, by a support image."""
     rng = np.random.default_rng(0)
     cases: dict[str, list[Case]] = {"one word": [], "several words": [], "visual": [], "absent": []}
     for task in track(range(len(source)), "segmenting"):

@@ -2,10 +2,11 @@
 
     python experiments/toy_claims.py --runs runs/toy_claims
 
-Trains three models per seed with the settings of `experiments/toy.yaml`: the README's first
-command, the same with an untrained CLIP, and the same without the kinds of fold 0. Finished runs
-are reused, even if another version of the code made them. The metrics are written to
-experiments/results/toy_claims.json, with commit and config hash of each run.
+Trains three models per seed with the settings of `experiments/toy.yaml`: the model of the README's
+first command, the same model with an untrained CLIP, and the same model without phrases about fold
+0 (five of the toy world's twenty classes, called kinds). Finished runs are reused, even if another
+version of the code made them. The metrics are written to experiments/results/toy_claims.json, with
+commit and config hash of each run.
 """
 
 import argparse
@@ -100,7 +101,7 @@ class Tally:
         self.ious.append(float(iou_foreground(counts)[0, _AT]))
 
     def numbers(self) -> dict[str, float]:
-        """Return the metrics in [0, 1] and the number of prompts; only the number if it is 0."""
+        """Return the number of prompts and, if there are any, the metrics in [0, 1]."""
         if not self.ious:
             return {"prompts": 0}
         total = Counts(*(torch.cat(values).sum(0) for values in zip(*self.counts, strict=True)))
@@ -113,9 +114,9 @@ class Tally:
 
 
 def prompt_sensitivity(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Evaluate the mask of each thing for its own phrase and for another thing's phrase.
+    """Compare the predictions for a thing's own and for another thing's phrase with its mask.
 
-    The floor is a prediction that marks all things for every phrase.
+    A thing is an object of a scene. The floor is the score of marking all things for every phrase.
     """
     tallies = {name: Tally() for name in ("own phrase", "another's phrase", "all things (floor)")}
     for scene in track(scenes, "prompt sensitivity"):
@@ -133,7 +134,7 @@ def prompt_sensitivity(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[st
 
 
 def kinds(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Evaluate every visible kind by its name, separately for fold 0 and the other kinds."""
+    """Prompt with the name of every visible kind; evaluate fold 0 and other kinds separately."""
     fold, others = Tally(), Tally()
     for scene in track(scenes, "kinds"):
         present = sorted({thing.kind for thing in scene.things})
@@ -146,7 +147,7 @@ def kinds(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 
 def properties(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Evaluate affordances, attributes and parts where they match some but not all things."""
+    """Evaluate affordances, attributes and parts on scenes where some but not all things match."""
     tallies = {text: Tally() for text in PROMPTS.values()}
     floor = {text: Tally() for text in PROMPTS.values()}
     for scene in track(scenes, "properties"):
@@ -207,7 +208,7 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder of the training runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--scenes", type=int, default=200, help="held-out scenes to evaluate")
+    parser.add_argument("--scenes", type=int, default=200, help="number of held-out scenes")
     args = parser.parse_args()
     scenes = [
         draw_scene(np.random.default_rng((_SEED, index)), 128) for index in range(args.scenes)

@@ -31,7 +31,7 @@ _CONFIGURED = {
 _RATES = ("optimizer.init_args.lr", "min_lr")
 """model settings that may be changed when a training is resumed"""
 _SIMILAR, _SIMILAR_IN_CLASS = 0.8, 0.6
-"""least similarity (0 to 1) of a suggested key, among all keys or among those of one class"""
+"""minimum similarity (0 to 1) for suggesting a key: among all keys, and among those of a class"""
 _BASE = "--config experiments/pc_plus.yaml"
 _OVERLAYS = (
     "Later configs override earlier ones, and options such as --model.decoder.init_args.dim 16 "
@@ -71,7 +71,7 @@ class Parser(LightningArgumentParser):
     ) -> Namespace:
         """Parse arguments, and accept null for keys of a class.
 
-        Jsonargparse passes null to the parser of a class as None.
+        Jsonargparse passes null to the parser of a class as `None`, which would be read as text.
         """
         if args is not None and getattr(self, "_inner_parser", False):
             args = [re.sub("=None$", "=null", arg) for arg in args]
@@ -142,7 +142,7 @@ def _keys(parser: LightningArgumentParser) -> set[str]:
 
 
 def _all_keys(parser: LightningArgumentParser) -> dict[str, str]:
-    """Return the full keys of all commands and their groups; values as in `_class_keys`."""
+    """Return the full keys of all commands and of their groups. Values are as in `_class_keys`."""
     parsers = [parser]
     for action in parser._actions:
         if isinstance(action.choices, dict):  # parsers of the commands
@@ -156,10 +156,10 @@ def _class_keys(exclude: Set[str] = frozenset()) -> dict[str, str]:
     """Return the full keys of the options of configured classes.
 
     Args:
-        exclude: options of a class whose group is left out.
+        exclude: names of options. Groups that have one of these options are left out.
 
     Returns:
-        By key, " of <classes>" if only some classes of the group have the option, else "".
+        For each key, " of <classes>" if only some classes of the group have the option, else "".
     """
     keys: dict[str, str] = {}
     for place, base in _CONFIGURED.items():
@@ -178,8 +178,9 @@ def _class_keys(exclude: Set[str] = frozenset()) -> dict[str, str]:
 def _similarity(unknown: str, key: str) -> float:
     """Return the similarity of a key to an unknown key, 0 to 1.
 
-    The whole keys are compared, and with a lower weight their last parts and the words in them. The
-    unknown key itself and its groups have similarity 0.
+    It is the highest of three similarities: that of the whole keys, 0.95 times that of their last
+    parts, and 0.8 if the last part of `key` is a word in the last part of `unknown`. The unknown
+    key itself and its groups have similarity 0.
     """
     if f"{unknown}.".startswith(f"{key}."):
         return 0.0

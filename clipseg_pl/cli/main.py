@@ -111,7 +111,7 @@ class CLIPSegCLI(LightningCLI):
         apply_checkpoint_settings(configured, self.config[self.config.subcommand].model, args)
 
     def before_instantiate_classes(self) -> None:
-        """Set defaults that depend on the device, and reject a folder that contains a run."""
+        """Set defaults that depend on the device, and reject a folder that contains another run."""
         config = self.config[self.subcommand]
         trainer = config.trainer
         check_trainer(trainer, self.subcommand == "fit")
@@ -124,7 +124,7 @@ class CLIPSegCLI(LightningCLI):
         for logger in _as_list(trainer.logger):
             if isinstance(logger, Namespace) and logger.init_args.get("save_dir", "") is None:
                 logger.init_args.save_dir = str(self.run_folder)
-        # our callbacks print metrics and write predictions instead
+        # lightning must not print metrics or collect predictions: our callbacks do
         for option in ("verbose", "return_predictions"):
             if option in config:
                 config[option] = False
@@ -231,7 +231,7 @@ class CLIPSegCLI(LightningCLI):
         write_text(self.run_folder / "config.yaml", text)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the command, and improve error messages that lack their cause."""
+        """Run the command, and replace error messages that do not name their cause."""
         try:
             super()._run_subcommand(subcommand)
         except (RuntimeError, MisconfigurationException) as error:
@@ -267,18 +267,18 @@ def _as_list(value: object) -> list[object]:
 
 def silence_warnings() -> None:
     """Silence warnings about intended behaviour."""
-    # pycocotools with numpy 2, once per mask
+    # pycocotools with numpy 2 emits it once per mask
     warnings.filterwarnings("ignore", ".*__array__ implementation.*", DeprecationWarning)
     for message in (
         ".*isinstance\\(treespec, LeafSpec\\).*",  # lightning uses torch's pytree
         ".*module\\(s\\) in eval mode at the start of training.*",  # frozen backbone
-        ".*does not have many workers.*",  # set in the config
+        ".*does not have many workers.*",  # the config sets their number
         ".*smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",  # checked by `claim`
         ".*your dataloader is not resumable.*",  # the sampler starts at the resumed step
         ".*using a custom batch sampler.*",
         ".*Experiment logs directory .* exists and is not empty.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",  # not in evaluations
+        ".*callbacks used to create the checkpoint need to be provided.*",  # not used in evaluation
         ".*is not supported by the model summary.*",
     ):
         warnings.filterwarnings("ignore", message)

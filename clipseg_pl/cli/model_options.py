@@ -39,9 +39,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--absent-cut",
         type=_cut,
         metavar="CUT",
-        help="leave the mask of a prompt empty if its presence score (see --verbose) is below this "
-        "value, 0 to 1; 'stored' uses the value in the checkpoint. Cannot be combined with --tile "
-        "(default: 0, off)",
+        help="leave the mask of a prompt empty if its presence score (mean of the highest 1%% of "
+        "its probabilities) is below this value, 0 to 1; 'stored' uses the checkpoint's value. "
+        "Cannot be combined with --tile (default: 0, off)",
     )
     model.add_argument(
         "--prefixes",
@@ -55,8 +55,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--tile",
         type=_tile,
         metavar="PIXELS",
-        help="also segment square tiles with this side length and average the result; helps to "
-        "find small objects in large photos (default: off)",
+        help="also segment square tiles with this side length, and average their results with "
+        "that of the whole photo; helps to find small objects in large photos (default: off)",
     )
     model.add_argument(
         "--device",
@@ -124,7 +124,7 @@ def _check_device(name: str) -> None:
 
     try:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-            raise RuntimeError(name)  # for PyTorch devices without support here, like meta
+            raise RuntimeError(name)  # devices of PyTorch that we do not support, like meta
         torch.empty(0, device="cpu" if name == "auto" else name)
     except (RuntimeError, AssertionError) as error:
         available = "cpu, cuda" if torch.cuda.is_available() else "cpu"

@@ -42,8 +42,8 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         ("--prompts", "FILE", _add_lines, "text file with one text prompt per line"),
         (
             *("--image-prompt", "IMAGE", _add_example),
-            "image prompt: a photo of an example object. Without --mask or --box, the whole image "
-            "or its opaque part is the object",
+            "image prompt: a photo of an example object. Without --mask or --box, the object is "
+            "the whole image, or its opaque part if it has transparency",
         ),
         (
             *("--mask", "IMAGE", _set_mask),
@@ -73,7 +73,7 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
 def collect_prompts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> "list[Prompt]":
     """Return the prompts in the order of the command line. Example images are not loaded yet.
 
-    Exits with status 2 if there is no prompt or a --weight has nothing to blend.
+    Exits with status 2 if there is no prompt, or if a prompt with --weight lacks text or example.
 
     Raises:
         ValueError: if a prompt is empty.
@@ -90,7 +90,7 @@ def collect_prompts(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def example_files(options: argparse.Namespace) -> list[Path]:
-    """Return the files of all support images and support masks."""
+    """Return the files of all example images and of their masks."""
     examples = [example for draft in options.drafts for example in draft.examples]
     return [Path(file) for e in examples for file in (e.image, e.mask) if file is not None]
 
@@ -124,7 +124,7 @@ def _build(draft: _Draft) -> "Prompt":
 
 
 class _Collect(argparse.Action):
-    """Pass each option, together with the prompts before it, to a function."""
+    """Calls the function `parse` with the prompts so far and the value of the option."""
 
     def __init__(self, parse: Any, **options: Any) -> None:  # noqa: ANN401 - argparse's
         super().__init__(**options)

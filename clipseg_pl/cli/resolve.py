@@ -36,7 +36,7 @@ def resolve(args: Sequence[str]) -> dict[str, Any]:
         args: command and options.
 
     Raises:
-        ValueError: if the command line is invalid, with the message it would print.
+        ValueError: if the command line is invalid. The message is the one the command would print.
     """
     sys.argv = sys.argv[:1]  # lightning warns if sys.argv and args are both set
     stderr = io.StringIO()

@@ -19,7 +19,7 @@ PUBLISHED_HEADS = 4  # attention heads of all published decoders
 
 
 class PublishedWarning(UserWarning):
-    """A setting of a published file had to be assumed, or its parts do not match."""
+    """Warning that a setting of a published file was assumed, or that its parts do not match."""
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def build_decoder(
 ) -> FiLMDecoder:
     """Build the decoder of a state dict from any supported source.
 
-    Width, hidden width and type of the head follow from the weights.
+    Its width, its MLP's hidden width and the type of its head follow from the weights.
 
     Args:
         state: see `decoder_state`.
@@ -98,18 +98,21 @@ def build_decoder(
 
 
 def warn_if_clip_differs(path: Path, clip: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Warn if the CLIP in a file differs from the backbone its decoder is combined with.
+    """Warn if the CLIP in a file differs from the backbone that the file's decoder is used with.
 
     Args:
         path: path of the file.
         clip: CLIP in the file, with open_clip's names; empty if there is none.
-        backbone: backbone that is used instead.
+        backbone: backbone that is used instead of this CLIP.
     """
     own = backbone.clip.state_dict() if isinstance(backbone, CLIPBackbone) else {}
-    # the toy CLIP's embedding table is pruned
+    # embedding tables are not compared, because the toy CLIP's table is pruned
     compared = [key for key in clip if key != "token_embedding.weight"]
     if not all(key in own and torch.equal(clip[key], own[key].to(clip[key])) for key in compared):
-        warn(f"{path}: the CLIP in the file differs from the backbone its decoder is used with")
+        warn(
+            f"{path}: the CLIP in the file differs from the backbone that the file's decoder is "
+            "used with"
+        )
 
 
 def warn_of_unread(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -150,7 +153,11 @@ def _explain_mismatch(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) -
     ]
     if blocks[0] != blocks[1]:
         return f"the file has {blocks[1]} decoder blocks, but the model taps {blocks[0]} layers"
-    names = {"projections.0.weight": ("D", "backbone width"), "film_scale.weight": ("D", "C")}
+    width = "decoder width D"
+    names = {
+        "projections.0.weight": (width, "backbone width"),
+        "film_scale.weight": (width, "conditional vector width C"),
+    }
     for key, axes in names.items():
         if key in own and key in loaded:
             for axis, name in enumerate(axes):

@@ -16,8 +16,10 @@ _PADDING = 0  # like CLIP's own tokenizer; tokens after the end token have no ef
 def whole_embedding(text: TextEncoder) -> Tensor:
     """Return the token embedding table of a text encoder, with a row for every token of CLIP.
 
-    A pruned table, like that of the toy CLIP, is expanded: unknown tokens get the row their
-    tokenizer maps them to. CLIP's own token ids then give the same embeddings.
+    The table of the toy CLIP is pruned: it has rows for some tokens only. A pruned table is
+    expanded: a missing token gets a copy of the row of the padding token, because `PrunedTokenizer`
+    replaces missing tokens with the padding token. With the expanded table, CLIP's own tokenizer
+    gives the same embeddings.
 
     Returns:
         (49408, width).
@@ -35,7 +37,7 @@ def whole_embedding(text: TextEncoder) -> Tensor:
 
 
 def vocabulary(text: TextEncoder) -> dict[str, int]:
-    """Return the id of each token, with OpenAI's names of the tokens."""
+    """Return the id of each token by its name, with OpenAI's names of the start and end token."""
     encoder: dict[str, int] = _plain(text).encoder
     last = max(encoder.values())
     special = {last - 1: START, last: END}  # open_clip uses other names

@@ -25,8 +25,8 @@ def write_original(file: Path, decoder: Decoder) -> None:
     The format does not store the tapped layers and the number of heads.
 
     Raises:
-        ValueError: if the decoder is not a FiLMDecoder or has another number of heads than all
-            published decoders.
+        ValueError: if the decoder is not a FiLMDecoder or does not have `PUBLISHED_HEADS` attention
+            heads, like all published decoders.
     """
     if not isinstance(decoder, FiLMDecoder):
         kind = type(decoder).__name__
@@ -47,8 +47,8 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
         file: file to write; replaced if it exists.
         source: model with a CLIP backbone and a FiLM decoder. The checkpoint stores the name of
             the CLIP and not its weights.
-        name: `name` argument of `CLIPBackbone`. If the source file contained its CLIP, the name
-            passed to `write_clip`.
+        name: `name` argument of `CLIPBackbone`. If the source file contained its CLIP, this is the
+            name passed to `write_clip`.
         tag: `tag` argument of `CLIPBackbone`.
 
     Raises:
@@ -58,12 +58,12 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
     assert isinstance(decoder, FiLMDecoder)  # true for all published models
     own = backbone.mean.flatten().tolist(), backbone.std.flatten().tolist()
     expected = (IMAGENET_MEAN, IMAGENET_STD) if source.clip else find_normalisation(name, tag)
-    if not np.allclose(own, expected, atol=1e-4):  # from a Hugging Face folder
+    if not np.allclose(own, expected, atol=1e-4):  # possible for a Hugging Face folder
         mean, std = map(list, expected)
         raise ValueError(
-            "a checkpoint cannot store the normalisation: images for its CLIP are normalised with "
-            f"mean {mean} and std {std}. If the decoder was trained with these, set them in the "
-            "source's preprocessor_config.json (image_mean, image_std)"
+            "a checkpoint cannot store the source's normalisation: after loading, images are "
+            f"normalised with mean {mean} and std {std}. If the decoder was trained with this mean "
+            "and std, set them in the source's preprocessor_config.json (image_mean, image_std)"
         )
     first: Any = decoder.blocks[0]
     parts = {
@@ -82,7 +82,7 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
                 "head": "refined" if isinstance(decoder.head, nn.Sequential) else "simple",
             },
         ),
-        # the paper's; loading requires an entry, but evaluation does not use it
+        # the paper's optimizer; loading requires this entry, but evaluation does not use it
         "optimizer": ("torch.optim.AdamW", {"lr": 1e-3}),
     }
     described = {

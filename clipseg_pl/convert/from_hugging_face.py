@@ -96,8 +96,8 @@ def describe(folder: Path) -> Description:
     try:
         if config.get("model_type") != "clipseg":
             raise ValueError(f"model_type is {config.get('model_type')!r}, not 'clipseg'")
-        # transformers feeds the last layer in the list to the first projection, this project the
-        # deepest layer; both agree for ascending lists only
+        # transformers feeds the last layer in the list to the first projection, this project feeds
+        # the deepest layer to it. These are the same layer only if the list is ascending
         if layers != sorted(layers):
             raise ValueError(f"extract_layers {layers} must be in ascending order")
         if config["conditional_layer"] != 0:

@@ -1,8 +1,8 @@
 """Conversion of weight names between this project, the authors and Hugging Face.
 
-This project's and Hugging Face's names of the decoder's weights differ from the authors' names by
-prefixes. In addition, Hugging Face stores query, key and value of an attention layer separately and
-transposes CLIP's projections.
+This project's names of the decoder's weights differ from the authors' names only in their prefixes.
+Hugging Face also renames layers within blocks, stores query, key and value of an attention layer
+separately, and transposes CLIP's projections.
 """
 
 import re
@@ -51,7 +51,7 @@ _CLIP_KEYS = (
 _TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
 _CLIP = "clip."
 _CLIP_PREFIXES = (_CLIP, "clipseg.")  # the latter in Hugging Face's files of 2022
-_BUFFER = ".position_ids"  # 0, 1, 2, ...; stored by transformers before 4.31
+_BUFFER = ".position_ids"  # the constant 0, 1, 2, ..., which transformers before 4.31 stored
 _OWN_DECODER, _OWN_BACKBONE = "model.decoder.", "model.backbone."
 
 
@@ -86,10 +86,9 @@ def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def unread_keys(state: Mapping[str, Tensor]) -> list[str]:
     """Return the names of weights that `decoder_state`, `backbone_state` and `clip_state` ignore.
 
-    The result does not include the buffers `position_ids` of older versions of transformers. It is
-    empty for decoders with the authors' names: `decoder_state` returns all their weights, except
-    the unused layer `reduce` and the frozen CLIP of full models, and unknown names are an error
-    when they are loaded.
+    The buffers `position_ids` of older versions of transformers are not in the result. For files
+    of the authors the result is empty. `decoder_state` returns all their weights, except the
+    unused layer `reduce` and the frozen CLIP. If they have unknown names, loading them is an error.
     """
     if any(key.startswith(_OWN_DECODER) for key in state):
         known: tuple[str, ...] = (_OWN_DECODER, _OWN_BACKBONE)
@@ -121,7 +120,7 @@ def hugging_face_decoder(decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert the CLIP in a Hugging Face CLIPSeg to an open_clip state dict.
 
-    The prefix of its names is `clip.`, or `clipseg.` in files of 2022.
+    Names of CLIP's weights start with `clip.`, or with `clipseg.` in files of 2022.
 
     Args:
         state: weights of Hugging Face's CLIPSeg.

@@ -39,8 +39,8 @@ from clipseg_pl.weights.places import find_checkpoint
 class StoredModel(NamedTuple):
     """Content of a model file, before the model is built.
 
-    `state` has the weights, with the names in the file. `checkpoint` is the full content of a
-    checkpoint of `fit`. `described` has the settings of Hugging Face's config.json.
+    `state` has the weights, named as in the file. `checkpoint` is the full content of a checkpoint
+    of the `fit` command. `described` has the settings of a folder in Hugging Face's format.
     """
 
     path: Path
@@ -54,7 +54,8 @@ class LoadedModel(NamedTuple):
 
     `image_size` is the side in pixels of the square training images. `threshold` is the best
     threshold of the probability in validation. `absent_cut` is the presence score below which a
-    prompt is considered absent. `clip` is the open_clip configuration of the CLIP in the file.
+    prompt is considered absent. `clip` is the open_clip configuration of the CLIP in the file, if
+    the model uses it.
     """
 
     model: CLIPSeg
@@ -76,10 +77,11 @@ def load_model(
 
     Args:
         path: "toy", a `.ckpt` of `fit`, an authors' `.pth`, a folder in Hugging Face's format, or
-            the `model.safetensors` or `pytorch_model.bin` in it. `config.json` is read if it is in
-            the folder of such a file.
-        backbone: backbone for a published file. By default the CLIP in the file, otherwise OpenAI's
-            ViT-B/16. It gets the normalisation of a Hugging Face folder.
+            the `model.safetensors` or `pytorch_model.bin` in it. If there is a `config.json` next
+            to such a file, it is read as well.
+        backbone: backbone for a published file; a `.ckpt` ignores it. By default the CLIP in the
+            file, or OpenAI's ViT-B/16 if the file contains none. For a folder in Hugging Face's
+            format, the backbone's normalisation is changed to that of the folder.
         layers: tapped layers, counted from 0, for a file that does not store them.
 
     Raises:
@@ -135,8 +137,8 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
         path: see `load_model`.
 
     Returns:
-        The classes and words excluded from the training of the file (`BaseDataModule.excluded`);
-        empty if the file does not store them.
+        The classes and words excluded from the training data of the decoder
+        (`BaseDataModule.excluded`); empty if the file does not store them.
 
     Raises:
         ValueError: if the weights do not fit the model. The message reports the mismatch: head,
@@ -170,7 +172,7 @@ def _build_own(file: Path, content: Mapping[str, Any]) -> LoadedModel:
         model.load_state_dict({key.removeprefix("model."): value for key, value in weights})
     except (OSError, ValueError):
         raise
-    except Exception as error:  # any error of a class that gets wrong arguments
+    except Exception as error:  # a class with wrong arguments can raise any error
         raise ValueError(f"{file}: weights and settings do not fit ({one_line(error)})") from error
     return LoadedModel(
         model.eval(), content["image_size"], content["threshold"], content.get("absent_cut")
@@ -185,7 +187,7 @@ def _class_with_arguments(
     """Return the class named in a checkpoint, with its arguments bound.
 
     Raises:
-        TypeError: if the class is not a subclass of `kind`; it is not called, for security.
+        TypeError: if the class is not a subclass of `kind`. For security, it is not called.
     """
     if settings is None:
         return default
@@ -251,7 +253,7 @@ def _set_normalisation(described: Description, backbone: Backbone, path: Path) -
 def _warn_of_other_training(
     described: Description | None, clip: Mapping[str, Tensor], backbone: CLIPBackbone, path: Path
 ) -> None:
-    """Warn if the decoder was trained on another CLIP than its backbone."""
+    """Warn if the decoder was trained on a CLIP that differs from the backbone."""
     quick = described.clip["quick_gelu"] if described else True
     if backbone.quick_gelu != quick:
         subject = "its decoder was" if described else "published decoders were"

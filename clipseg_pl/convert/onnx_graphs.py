@@ -4,9 +4,10 @@
     encoder.onnx  images (B, 3, H, W) uint8 RGB -> patches (L, B, h, w, D), cls (L, B, D)
     decoder.onnx  patches, cls, conditional, query_index (P,) int64 -> logits (P, 1, H, W)
 
-L is the number of tapped layers; h and w are H and W in patches. B, P, H and W are dynamic; H and W
-must be multiples of the patch size. The decoder gets the grid from the shape of `patches`, so
-images of any aspect ratio work.
+`context` is the number of tokens that CLIP's text encoder accepts (77 for OpenAI's CLIP). L is the
+number of tapped layers; h and w are H and W in patches. The other axes are those of
+`clipseg_pl.sample`. B, P, H and W are dynamic; H and W must be multiples of the patch size. The
+decoder gets the grid from the shape of `patches`, so images of any aspect ratio work.
 """
 
 import warnings
@@ -26,7 +27,9 @@ from clipseg_pl.models.decoder import Decoder
 
 ENCODER, DECODER, TEXT, TOKENIZER = "encoder.onnx", "decoder.onnx", "text.onnx", "tokenizer.json"
 _OPSET = 18  # the exporter's native version
-_LARGEST = 2**31 - 2**24  # maximum bytes of weights in a file: protobuf's limit minus the graph
+# maximum number of bytes of weights in an .onnx file: protobuf's limit of 2 GiB, minus 16 MiB for
+# the graph; larger weights get a second file
+_LARGEST = 2**31 - 2**24
 
 
 class _Encoder(nn.Module):
@@ -157,7 +160,7 @@ def _graphs(model: CLIPSeg) -> dict[str, _Graph]:
 
 def _write(file: Path, graph: _Graph, metadata: Mapping[str, str]) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about axis names and torch's own deprecations
+        warnings.simplefilter("ignore")  # they are about axis names and torch's own deprecations
         program = torch.onnx.export(
             graph.module.eval(),
             tuple(graph.inputs.values()),
@@ -168,7 +171,7 @@ def _write(file: Path, graph: _Graph, metadata: Mapping[str, str]) -> None:
             opset_version=_OPSET,
             verbose=False,
         )
-    assert program is not None  # it is returned if no file is passed
+    assert program is not None  # torch returns the program, because no file is passed
     program.model.metadata_props.update(metadata)
     parameters = (value.numel() * 4 for value in graph.module.state_dict().values())
     program.save(file, external_data=sum(parameters) > _LARGEST)

@@ -1,8 +1,9 @@
-"""Reduce the size of a checkpoint of `fit`, as for the toy checkpoint in the package.
+"""Reduce the size of a checkpoint of `fit`. The toy checkpoint in the package was made this way.
 
     python -m clipseg_pl.convert.slim_checkpoint <run>/checkpoints/last.ckpt <file>
 
-Removes the optimizer, loop and random states and stores weights in 16 bits: 13 MB become 2 MB.
+Removes the states of the optimizer, the training loop and the random generators, and stores weights
+in 16 bits. A checkpoint of 13 MB becomes 2 MB.
 The result works for inference and evaluation, but training cannot be resumed from it.
 """
 

@@ -56,7 +56,8 @@ def write_hugging_face(
     patch = backbone.shape.patch_size
     if isinstance(decoder.head, nn.Sequential) and patch != _REFINED_PATCH:
         raise ValueError(f"Hugging Face's refined head supports patches of 16 pixels, not {patch}")
-    size = max(1, round(image_size / patch)) * patch  # transformers crops the rest
+    # transformers ignores the pixels of incomplete patches
+    size = max(1, round(image_size / patch)) * patch
     text, clip = backbone.text_encoder, dict(backbone.clip.state_dict())
     clip["token_embedding.weight"] = whole_embedding(text)
     tensors = hugging_face_clip(clip) | hugging_face_decoder(decoder.state_dict())
@@ -137,7 +138,7 @@ def _preprocessor(backbone: CLIPBackbone, size: int) -> dict[str, Any]:
 
 
 def _numbers(values: Tensor) -> list[float]:
-    """Return the shortest decimal numbers that are equal in float32."""
+    """Return the shortest decimal numbers that equal the values when rounded to float32."""
     return [float(str(np.float32(value))) for value in values.flatten().tolist()]
 
 

@@ -23,8 +23,10 @@ NO_PHOTO = "Choose a photo first."
 class Callbacks:
     """Callbacks of the page. User errors are shown as messages on the page.
 
+    An "example" is a support image on which the user has painted the object.
+
     Args:
-        segmenter: segmenter to try.
+        segmenter: segmenter that the page runs.
         folder: folder for the masks to download. The caller deletes it.
     """
 
@@ -32,7 +34,7 @@ class Callbacks:
         self.segmenter, self.folder = segmenter, folder
 
     def encode(self, upload: Mapping[str, Any] | None) -> session.PagePhoto | None:
-        """Encode a photo after it was chosen or removed; None if there is no readable photo.
+        """Encode the new photo when the user changes it; None if it was removed or is unreadable.
 
         Args:
             upload: `path` of the uploaded file, as stored by Gradio.
@@ -41,7 +43,7 @@ class Callbacks:
             return None
         try:
             return session.encode(self.segmenter, uploaded(upload.get("path"), self.folder))
-        except ValueError as error:  # gr.Error would leave the previous photo on the page
+        except ValueError as error:  # after gr.Error, the page would keep using the previous photo
             gr.Warning(str(error))
             return None
 
@@ -82,21 +84,21 @@ class Callbacks:
         threshold: float,
         absent_cut: float,
     ) -> tuple[Image.Image | None, str, str | None]:
-        """Return the overlay, the table and the file of masks, without running the model."""
+        """Return the overlay, the table and the zip file of masks, without running the model."""
         if photo is None or segmentation is None:
             return None, NO_PHOTO, None
         shown = replace(segmentation, threshold=threshold, absent_cut=absent_cut)
         overlay = draw_overlay(photo.pixels, shown.masks, list(shown.prompts))
         masks = write_masks(shown, overlay, Path(tempfile.mkdtemp(dir=self.folder)))
-        height, width = photo.pixels.shape[:2]  # crops the legend; the page shows a table instead
+        height, width = photo.pixels.shape[:2]  # without the legend: the table replaces it
         return overlay.crop((0, 0, width, height)), write_table(shown), str(masks)
 
 
 def uploaded(path: object, folder: Path) -> Path:
     """Check that a path in a request is an uploaded file, and return it.
 
-    Gradio only checks paths that a request marks as files (`meta`). Without this check, a request
-    without the mark could open any file of this machine.
+    Gradio only checks paths that a request marks as files (`meta`). Without the check in this
+    function, a request that omits the mark could open any file of this machine.
 
     Args:
         path: path in the request.

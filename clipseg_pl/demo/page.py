@@ -52,11 +52,11 @@ def build_page(
     """Build the page and connect its fields to the callbacks.
 
     Args:
-        segmenter: segmenter to try.
+        segmenter: segmenter that the page runs.
         examples: sample photos, at least one; the page opens with the first.
-        support: initial support image to paint an example on.
+        support: initial image in the editor, on which users paint the object of an image prompt.
         about: note on the weights, in Markdown.
-        folder: folder for the page's files. The caller deletes it.
+        folder: folder for sample photos, uploads and masks. The caller deletes it.
     """
     rows = []
     for number, (image, phrases) in enumerate(examples):
@@ -156,19 +156,20 @@ def build_page(
                         segmenter.absent_cut,
                         step=0.01,
                         label="Minimum presence",
-                        info="Minimum score of a prompt.",
+                        info="Prompts with a lower presence score get no mask.",
                         elem_id="least-presence",
                     )
                 masks = gr.DownloadButton("Download masks", size="md", elem_id="download")
         encoded, example, segmentation = gr.State(), gr.State(), gr.State()
         callbacks = Callbacks(segmenter, folder)
-        segment = callbacks.segment  # a single object, so that Gradio never runs it in parallel
+        # One object for all events: Gradio runs events with the same function object one at a time.
+        segment = callbacks.segment
         prompts = [encoded, phrases_box, example, example_text, weight]
         settings = [encoded, segmentation, threshold, absent_cut]
         results = [picture, table, masks]
-        # preprocess=False: Gradio would open any file of this machine and photos of any size, and
-        # show a traceback for files that are not photos.
-        # `input` and `clear` instead of `change`, which fires twice for an upload
+        # preprocess=False, because Gradio's own preprocessing would open any file of this machine
+        # and photos of any size, and would show a traceback for files that are not photos.
+        # The events are `input` and `clear`, because `change` fires twice for an upload.
         for changed in (
             gr.on(
                 [page.load, photo.input, photo.clear],
@@ -205,7 +206,8 @@ def build_page(
 def _restrict_to_uploads(editor: gr.ImageEditor, folder: Path) -> None:
     """Prevent an editor from opening any file of this machine except uploads.
 
-    The editor is patched, because Gradio would write a file next to this module for a subclass.
+    This patches the editor object. For a subclass, Gradio would write a .pyi file next to this
+    module.
     """
     open_any = editor.preprocess
 

@@ -17,10 +17,10 @@ from clipseg_pl.inference.segmenter import EncodedPhoto, Segmenter
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
 
 LONGEST_SIDE = 1024
-"""maximum side length of photos on the page in pixels, so that sliders redraw without delay"""
+"""maximum side length of photos in pixels, so that moving a slider redraws the page quickly"""
 MAX_PROMPTS = len(COLOURS)
 """maximum number of prompts: each has its own colour"""
-_PAINTED = 32  # opacity, of 255, from which a pixel is painted; brush strokes are translucent
+_PAINTED = 32  # minimum opacity (0 to 255) of a painted pixel; brush strokes are translucent
 
 
 class PagePhoto(NamedTuple):
@@ -39,7 +39,7 @@ def encode(segmenter: Segmenter, file: Path) -> PagePhoto:
     try:
         photo = load_photo(file)
     except (OSError, ValueError) as error:
-        # the folder of uploads means nothing to the user
+        # show only the file name, because users do not know the folder of uploads
         raise ValueError(str(error).replace(str(file), file.name)) from error
     if max(photo.shape) > LONGEST_SIDE:
         image = Image.fromarray(photo)
@@ -89,8 +89,9 @@ def read_example(editor: Mapping[str, Any] | None) -> ImagePrompt:
     """Convert the support image and the brush strokes on it to an image prompt.
 
     Args:
-        editor: `background`, the support image (H, W, 4) uint8 or None, with transparent margins
-            if its aspect ratio differs from the canvas; and `layers`, the strokes (H, W, 4) uint8.
+        editor: value of the editor. `background` is None or the support image (H, W, 4) uint8, with
+            transparent margins if its aspect ratio differs from that of the canvas. `layers` is a
+            list of brush strokes, (H, W, 4) uint8 each.
 
     Raises:
         ValueError: if there is no image or nothing is painted.
@@ -135,7 +136,7 @@ def write_masks(segmentation: Segmentation, overlay: Image.Image, folder: Path) 
     """Write a zip file with the masks (PNG, 0 or 255) and the overlay, at the size shown.
 
     Args:
-        segmentation: segmentation with the thresholds set on the page.
+        segmentation: segmentation with the threshold and absent cut set on the page.
         overlay: overlay with its legend, stored as JPEG because encoding PNG is slow.
         folder: output folder of `masks.zip`.
     """

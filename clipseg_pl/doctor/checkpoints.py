@@ -12,7 +12,7 @@ from clipseg_pl.doctor.weights import check_backbone
 from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
 
 _FILM = "film_scale.weight"
-"""key that every decoder has"""
+"""key in the state dict of every decoder"""
 _NO_DECODER = "contains no CLIPSeg decoder"
 
 
@@ -31,7 +31,7 @@ def check_checkpoint(file: Path) -> Iterator[Finding]:
     except FileNotFoundError as error:
         yield Finding("missing", "file", str(error))
         return
-    except Exception as error:  # damaged files raise many types
+    except Exception as error:  # damaged files raise errors of many types
         yield Finding("wrong", "file", explain(error))
         return
     yield from found
@@ -108,7 +108,7 @@ def _sizes(state: Mapping[str, Tensor]) -> str:
 
 
 def _layers(layers: Sequence[int] | None) -> str:
-    """Describe the stored layers, or the assumption if none are stored (`default_layers`)."""
+    """Describe the stored layers or, if none are stored, the assumed ones (`default_layers`)."""
     if layers:
         return f"layers {_format_layers(layers)}"
     return "layers not stored (assumed: 3, 7, 9 of 12 blocks, scaled to the backbone's depth)"

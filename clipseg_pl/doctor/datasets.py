@@ -52,9 +52,9 @@ _HSNET_COCO = {
 github.com/juhongm999/hsnet"""
 _LVIS_CATEGORIES = 1_203
 """number of categories of LVIS v1 (lvisdataset.org)"""
-_HINT = "; label maps must be PNGs of class indices (mode P or L), not of RGB or grey colours"
+_HINT = "; label maps must be PNGs (mode P or L) whose pixel values are class indices, not colours"
 _MODE, _LABELS = "has mode", "labels"
-"""prefixes of the problems that get the hint"""
+"""beginnings of the problems to whose message `_HINT` is added"""
 
 
 def check_voc2012(root: Path, every: bool) -> Iterator[Finding]:
@@ -81,7 +81,10 @@ def check_voc2012(root: Path, every: bool) -> Iterator[Finding]:
 
 
 def check_pascal_5i(root: Path, every: bool) -> Iterator[Finding]:
-    """Check SBD's label maps and PFENet's list; see `check_voc2012` for the arguments."""
+    """Check the label maps of SBD (VOC's extra annotations) and PFENet's list of photos.
+
+    See `check_voc2012` for the arguments.
+    """
     voc, listed = partial(open_voc, root, augmented=True), partial(read_pfenet_list, root)
     missing = missing_parts(root, voc, listed)
     if missing:
@@ -99,7 +102,7 @@ def check_pascal_5i(root: Path, every: bool) -> Iterator[Finding]:
 
 
 def check_pascal_5i_hsnet(root: Path, every: bool) -> Iterator[Finding]:
-    """Check SBD's label maps and HSNet's lists; see `check_voc2012` for the arguments."""
+    """Check the label maps of SBD and HSNet's lists; see `check_voc2012` for the arguments."""
     voc = partial(open_voc, root, augmented=True)
     lists = [partial(read_hsnet_list, root, fold) for fold in range(FOLDS)]
     missing = missing_parts(root, voc, *lists)

@@ -32,7 +32,11 @@ class Finding(NamedTuple):
 
 
 def explain(error: Exception) -> str:
-    """Format an error as one line, with its type unless its message is written for users."""
+    """Format an error as one line.
+
+    The type of the error is included, except for OSError, ValueError and RuntimeError, whose
+    messages are written for users.
+    """
     message = " ".join(str(error).split())
     if isinstance(error, OSError | ValueError | RuntimeError):
         return message
@@ -50,8 +54,8 @@ def missing_parts(root: Path, *reads: Callable[[], object]) -> list[Finding]:
 
     Args:
         root: folder that contains the dataset.
-        reads: functions that raise DatasetNotFoundError if a part is missing. ValueErrors are
-            ignored here; the caller handles them when it uses the results.
+        reads: functions that raise DatasetNotFoundError if a part is missing. Their ValueErrors
+            are ignored, because the caller calls the same functions again and reports them.
     """
     missing = {}
     for read in reads:
@@ -82,7 +86,8 @@ def compare_published(
         found: numbers found.
         published: numbers of the published dataset.
         template: format string for the numbers, such as "{:,} photos".
-        toy: whether the dataset is the toy world's, which is not compared.
+        toy: whether the dataset belongs to the toy world (small generated datasets). If so, the
+            numbers are not compared.
     """
     message = template.format(*found)
     if toy:

@@ -17,10 +17,10 @@ _GIB = 1 << 30
 
 
 def check_cache(root: Path, every: bool) -> Iterator[Finding]:
-    """Check that the cache folder, for indexes and the toy world, is writable.
+    """Check that the cache folder, which stores PhraseCut indexes and the toy world, is writable.
 
     Args:
-        root: not used.
+        root: not used; all checks have the same arguments.
         every: not used.
     """
     folder = cache_folder()
@@ -38,7 +38,7 @@ def check_cache(root: Path, every: bool) -> Iterator[Finding]:
 
 
 def check_devices(root: Path, every: bool) -> Iterator[Finding]:
-    """List the GPUs and the CPU that runs would use; see `check_cache` for the arguments."""
+    """List the GPUs, the CPU and the default precision; see `check_cache` for the arguments."""
     precision = (
         f"default precision: {best_precision('auto')} for fit, 32-true for evaluation (change it "
         "with --trainer.precision)"

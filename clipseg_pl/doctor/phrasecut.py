@@ -45,7 +45,7 @@ _COUNTS = "{:,} images, {:,} phrases"
 
 Sizes = Mapping[int, tuple[int, int]]
 Files = tuple[Path, Path, Path]
-"""task file, image table, photo folder"""
+"""task file (a task is a phrase of an image, with its polygons), image table, photo folder"""
 
 
 def check_phrasecut(root: Path, every: bool) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def check_phrasecut(root: Path, every: bool) -> Iterator[Finding]:
             missing |= dict.fromkeys(error.missing)
     for part in missing:
         if part == _OPTIONAL:
-            yield Finding("note", part, f"not found; needed for val_split: miniv only ({SOURCE})")
+            yield Finding("note", part, f"not found; only `val_split: miniv` needs it ({SOURCE})")
         else:
             yield Finding("missing", part, f"download it from {SOURCE}")
     if files:
@@ -122,7 +122,7 @@ class _Split:
         self.counts = len(others | kept.keys()), tasks + len(skipped_ids)
 
     def describe_skipped(self) -> Iterator[tuple[State, str]]:
-        """Report skipped tasks, except those on the published list of images with wrong sizes."""
+        """Report skipped tasks, except tasks on images in the published list of wrong sizes."""
         others = {reason: ids for reason, ids in self.skipped.items() if reason != ON_BAD_IMAGES}
         if others:
             yield ("note" if self.kept else "wrong"), f"skipped tasks: {describe_skipped(others)}"
@@ -158,7 +158,10 @@ def _photos(
 
 
 def _undecodable(images: Path, needed: Sequence[int]) -> list[str]:
-    """Return the errors of photos with a valid header but damaged content; they stop training."""
+    """Return the errors of photos that cannot be decoded although their headers are valid.
+
+    Training stops with an error at such a photo.
+    """
 
     def read_error(image: int) -> str:
         try:
@@ -172,6 +175,6 @@ def _undecodable(images: Path, needed: Sequence[int]) -> list[str]:
 
 
 def _compare(splits: Iterable[_Split], name: str, toy: bool) -> tuple[State, str]:
-    """Compare the total counts of splits with the published ones; splits share no images."""
+    """Compare the summed counts of splits, which share no images, with the published ones."""
     counts = [sum(column) for column in zip(*(split.counts for split in splits), strict=True)]
     return compare_published(counts, _PUBLISHED[name], _COUNTS, toy)

@@ -14,7 +14,7 @@ PAPERS_VIT = "vit_base_patch16_384"
 
 
 def check_clip(root: Path, every: bool) -> Iterator[Finding]:
-    """Check the paper's CLIP (OpenAI's ViT-B/16) and the toy CLIP by loading their weights.
+    """Check CLIPSEG_WEIGHTS, and load the paper's CLIP (OpenAI's ViT-B/16) and the toy CLIP.
 
     Args:
         root: not used; weights are not in the dataset folder.
@@ -22,7 +22,7 @@ def check_clip(root: Path, every: bool) -> Iterator[Finding]:
     """
     variable, folder = "CLIPSEG_WEIGHTS", weight_folders()[0]
     if not os.environ.get(variable):
-        message = "not set (optional folder, searched before the open_clip and timm caches)"
+        message = "not set. Optional: a folder to search before the caches of open_clip and timm"
         yield Finding("ok", variable, message)
     elif not folder.is_dir():
         yield Finding(
@@ -100,6 +100,6 @@ def check_backbone(description: object) -> Iterator[Finding]:
 
 def _how_to_get(stem: str, source: str) -> str:
     return (
-        f"not on this machine. It is downloaded on first use from {source}. To install it by hand, "
-        f"save it as {stem}.safetensors in the folder set by CLIPSEG_WEIGHTS"
+        f"not on this machine. The file is downloaded on first use from {source}. To install it by "
+        f"hand, save it as {stem}.safetensors in the folder set by CLIPSEG_WEIGHTS"
     )

@@ -1,4 +1,4 @@
-"""Convert text and image prompts to conditional vectors."""
+"""Convert text and image prompts to conditional vectors, with which the decoder is conditioned."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,7 +30,8 @@ def embed_prompts(
         model: CLIPSeg model, on its device.
         prompts: at least one prompt, none of them empty.
         side: side length of the visual prompts in pixels.
-        prefixes: sentence templates for texts; the embeddings of all sentences are averaged.
+        prefixes: name of a list of sentence templates. Each text is inserted into all templates,
+            and the embeddings of the sentences are averaged.
 
     Raises:
         ValueError: if there is no prompt, a prompt is empty, `prompts` is a single prompt instead
@@ -58,7 +59,7 @@ def embed_prompts(
 
 
 def _embed_examples(model: CLIPSeg, examples: Sequence[ImagePrompt], side: int) -> Tensor:
-    """Embed S examples: (S, C)."""
+    """Return the embeddings of S examples (support images with a mask), (S, C)."""
     device = model.backbone.mean.device
     embedded = []
     for first in range(0, len(examples), _BATCH):

@@ -25,7 +25,7 @@ Form = Literal["png", "npy", "rle", "labels"]
 _MAX_LABELS = 255
 _LEGEND = "prompts.json"
 _LIST = "masks.json"
-_LONGEST_PROMPT = 40  # characters of a prompt in a file name, up to four bytes each
+_LONGEST_PROMPT = 40  # maximum characters of a prompt in a file name; each has up to four bytes
 
 
 class MaskFiles:
@@ -37,11 +37,12 @@ class MaskFiles:
     png       `<photo>_<prompt>.png`: one mask per prompt, 0 or 255
     npy       `<photo>.npy`: (P, H, W) float16 probabilities, without a threshold
     rle       `masks.json`: the masks of all photos in COCO results format, with the extra keys
-              `file_name` (photo) and `prompt`; `score` is the presence score
+              `file_name` (photo) and `prompt`; `score` is the presence score, the confidence
+              that the prompted object is in the photo
     labels    `<photo>_labels.png`: indexed image, 0 is background, p + 1 is prompt p
     ========  ===================================================================================
 
-    The formats npy and labels add a `prompts.json`, which lists the prompts of the rows or labels.
+    With npy and labels, `prompts.json` lists the prompts in the order of the rows or labels.
 
     Args:
         folder: output folder, created with the first file.
@@ -65,7 +66,7 @@ class MaskFiles:
         """RLE entries, one per mask"""
 
     def photo_files(self, photo: PhotoFile) -> list[Path]:
-        """Return the files that belong to one photo alone, the overlay last."""
+        """Return the result files of one photo, without shared files; the overlay is the last."""
         endings = {
             "png": [f"_{slug}.png" for slug in self._slugs],
             "npy": [".npy"],
@@ -85,7 +86,7 @@ class MaskFiles:
     def check(
         self, photos: Sequence[PhotoFile], overwrite: bool, examples: Sequence[Path] = ()
     ) -> None:
-        """Check that all results can be written, before any work is done.
+        """Check that all results can be written. Call this before the first photo is segmented.
 
         Args:
             photos: all photos.
@@ -178,7 +179,7 @@ class MaskFiles:
             for row, prompt in enumerate(self.prompts)
         ]
         if self.form == "rle":
-            # stable: keeps the order of prompts
+            # the sort is stable, so the prompts of a photo keep their order
             listed = sorted(self.entries, key=lambda entry: entry["image_id"])
         return "[\n" + ",\n".join(map(json.dumps, listed)) + "\n]\n"
 
@@ -217,7 +218,7 @@ def save_mask(mask: npt.NDArray[np.bool_], file: Path) -> None:
 
 
 def _indexed(labels: npt.NDArray[np.int64], prompts: int) -> Image.Image:
-    """Convert labels (H, W) to an indexed image: colours of the overlay, black background."""
+    """Convert labels (H, W) to an indexed image with the colours of the overlay; 0 is black."""
     image = Image.fromarray(labels.astype(np.uint8)).convert("P")
     image.putpalette([0, 0, 0, *(part for p in range(prompts) for part in colour(p))])
     return image

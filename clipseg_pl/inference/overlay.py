@@ -20,7 +20,7 @@ COLOURS = (
     (230, 159, 0),
 )
 _STRENGTH = 0.55
-_GOLDEN = (5**0.5 - 1) / 2  # hue step of the golden ratio: hues never repeat
+_GOLDEN = (5**0.5 - 1) / 2  # hue step; the golden ratio is irrational, so hues never repeat
 _MIN_WIDTH = 200  # pixels, so that the legend is readable
 _LINE = 14, 40  # minimum and maximum height of a legend line in pixels
 _MAX_LINES = 20
@@ -43,7 +43,7 @@ def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str
         masks: (P, H, W) bool. Colours mix where masks overlap. The legend marks prompts with an
             empty mask as not found.
         prompts: P names, truncated to the width of the legend. If there are more than 20, the
-            legend lists the found ones first, and its last line counts the others.
+            legend lists 19 of them, found prompts first, and its last line counts the rest.
     """
     tinted = photo.copy()
     for position, mask in enumerate(masks):

@@ -1,4 +1,4 @@
-"""Segment photo files into mask files, as a stream that holds few photos in memory."""
+"""Segment photo files and write mask files, with only a few photos in memory at a time."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -39,8 +39,8 @@ def segment_files(
 ) -> Generator[Outcome, None, None]:
     """Segment photos and write their results, in order. Unreadable photos are skipped.
 
-    Threads read and write while the model computes. Only a few photos are in memory at a time, and
-    only one result if results are large.
+    Threads read photos and write results while the model computes. A few photos are read ahead.
+    Results that wait to be written use about 256 MiB at most, or are a single larger result.
     """
     read: deque[_Read] = deque()
 

@@ -14,8 +14,8 @@ class Segmentation:
     Args:
         prompts: names of the prompts.
         probability: (P, H, W) float32 at the size of the photo, 0 to 1.
-        presence: (P,) float32, 0 to 1: how likely the object is in the photo at all, see
-            `metrics.functional.presence`.
+        presence: (P,) float32 presence scores, 0 to 1: the confidence that the prompted object is
+            in the photo, see `metrics.functional.presence`.
         threshold: probability above which a pixel belongs to a mask.
         absent_cut: presence score below which a prompt is considered absent. Its mask is empty.
     """
@@ -39,10 +39,9 @@ class Segmentation:
         return masks
 
     def argmax(self) -> npt.NDArray[np.int64]:
-        """Return a label map (H, W) of the most probable prompts: p + 1 for prompt p.
+        """Return a label map (H, W): p + 1 where prompt p is the most probable prompt.
 
-        Pixels are background, 0, where no prompt exceeds the threshold. Absent prompts are left
-        out.
+        Pixels where no prompt exceeds the threshold are 0 (background). Absent prompts are ignored.
         """
         probability = np.where(self.absent[:, None, None], 0, self.probability)
         reached = probability.max(0) > self.threshold

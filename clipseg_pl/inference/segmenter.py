@@ -59,14 +59,15 @@ class Segmenter:
         absent_cut: presence score below which a prompt is considered absent and its mask is empty;
             0 disables the cut. The cut is calibrated on whole photos and is ignored if a photo is
             split into tiles, because presence scores are higher in tiles.
-        prefixes: sentence templates for texts; the embeddings of all sentences are averaged.
-            "plain" uses the bare text, like evaluation.
+        prefixes: name of a list of sentence templates. Each text is inserted into all templates,
+            and the embeddings of the sentences are averaged. "plain" uses the text itself, as in
+            the evaluation.
         tile: side length in pixels of overlapping square tiles that are segmented in addition to
             the whole photo; the results are averaged. Helps to find small objects in large photos.
             None disables tiles.
         device: "auto" uses a CUDA GPU if there is one, else the CPU.
-        precision: "auto" uses the fastest number format that the device supports well. Results
-            differ by rounding only.
+        precision: number format of the computations; "auto" uses the fastest format that the
+            device supports well. The results of the formats differ by rounding only.
     """
 
     def __init__(
@@ -127,8 +128,8 @@ class Segmenter:
                 the image size and the best threshold; or "toy", a small model included in the
                 package that works on generated scenes only. See `load_model` for other files and
                 folders.
-            backbone: backbone for a published file. By default the CLIP in the file, else OpenAI's
-                ViT-B/16.
+            backbone: backbone to use with a published file. The default is the CLIP stored in the
+                file or, if there is none, OpenAI's ViT-B/16.
             absent_cut: see `Segmenter`; "stored" uses the cut in the checkpoint.
             device: see `Segmenter`.
             precision: see `Segmenter`.
@@ -154,7 +155,8 @@ class Segmenter:
             image: photo of any size: a file (EXIF orientation is applied), a PIL image, an array
                 or a tensor; grey, RGB or with transparency (see `load_picture`).
             prompts: list of prompts. A prompt is a text, an `ImagePrompt`, a list of
-                `ImagePrompt`, which are averaged, or a `Blend` of a text and examples.
+                `ImagePrompt` (their embeddings are averaged), or a `Blend` of a text and image
+                prompts.
 
         Raises:
             ValueError: if there is no prompt, a prompt is empty, `prompts` is a single prompt

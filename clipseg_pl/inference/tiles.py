@@ -54,8 +54,9 @@ def resize(probability: Tensor, size: Sequence[int]) -> Tensor:
 def merge(whole: Tensor, tiles: Sequence[tuple[Window, Tensor]], size: Sequence[int]) -> Tensor:
     """Average the probabilities of the whole photo and of its tiles, at the size of the photo.
 
-    Overlapping tiles are averaged with weights that fall off towards the edges of a tile. The whole
-    photo counts half: it shows the surroundings of a tile and objects larger than a tile.
+    Overlapping tiles are averaged with weights that fall off towards the edges of a tile. The
+    result is the mean of this average and of the probabilities of the whole photo. The whole photo
+    adds context, and objects that are larger than a tile.
 
     Args:
         whole: (P, 1, h, w) probabilities of the whole photo.
@@ -84,7 +85,7 @@ def _starts(length: int, side: int) -> list[int]:
 
 
 def _ramp(length: int) -> Tensor:
-    """Return weights that rise over the overlap at both edges and are 1 between; never 0."""
+    """Return weights that rise from above 0 at both edges to 1, over the width of the overlap."""
     places = torch.arange(length) + 0.5
     from_edge = torch.minimum(places, length - places)
     return (from_edge / (OVERLAP * length)).clamp(max=1)

@@ -1,7 +1,7 @@
-"""Delta P: gain of the probability that CLIP assigns to an object when its image is modified.
+"""Delta P: increase of the probability that CLIP assigns to an object when its image is modified.
 
-The paper defines Delta P as a difference of products. The authors' code and this module measure a
-difference of probabilities.
+The paper defines Delta P as a difference of dot products of embeddings. The authors' code and this
+module measure a difference of softmax probabilities. See docs/deviations.md (delta-p).
 
 Reference: paper, section 4 and Table 2.
 """
@@ -26,7 +26,7 @@ def target_probability(images: Tensor, texts: Tensor, logit_scale: float) -> Ten
     Args:
         images: (R, C) embeddings of R versions of an image, not necessarily normalised.
         texts: (K, C) embeddings, first the target object, then other objects in the image.
-        logit_scale: factor of the cosines before the softmax, about 100 in CLIP.
+        logit_scale: factor for the cosine similarities before the softmax, about 100 in CLIP.
 
     Returns:
         (R,) probabilities, 0 to 1.
@@ -36,7 +36,7 @@ def target_probability(images: Tensor, texts: Tensor, logit_scale: float) -> Ten
 
 
 def delta_p(original: Tensor, modified: Tensor) -> DeltaP:
-    """Return the mean gain of the target's probability.
+    """Return the mean increase of the target's probability.
 
     Args:
         original: (N,) probabilities on the original images, 0 to 1.

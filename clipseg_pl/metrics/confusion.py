@@ -14,13 +14,14 @@ def class_iou(pixels: Tensor) -> Tensor:
 
 
 class GeneralisedIoU(NamedTuple):
-    """Mean IoU over groups of classes, 0 to 1."""
+    """Mean IoU of seen, unseen and all classes, 0 to 1."""
 
     seen: float
     unseen: float
     harmonic: float
-    """2 seen unseen / (seen + unseen)"""
+    """harmonic mean of seen and unseen, 2 * seen * unseen / (seen + unseen)"""
     overall: float
+    """mean over all classes"""
 
 
 def generalised_iou(pixels: Tensor, unseen: Collection[int]) -> GeneralisedIoU:

@@ -1,4 +1,4 @@
-"""Fast histograms of pixels between thresholds on a CPU, in chunks that fit the cache."""
+"""Fast histograms of pixels between thresholds on a CPU, in chunks that fit the CPU's cache."""
 
 import cv2
 import numpy as np
@@ -23,7 +23,8 @@ class ThresholdCounter:
         """Create lookup tables of the thresholds below and above each bin.
 
         Raises:
-            ValueError: if the bins inside and outside the target do not fit in one byte.
+            ValueError: for more than 126 thresholds; twice their number of bins (inside and outside
+                the target) must fit in one byte.
         """
         self.bins = len(thresholds) + 1
         if 2 * self.bins >= _CODES:
@@ -41,8 +42,8 @@ class ThresholdCounter:
         """Count the pixels of P prompts.
 
         Args:
-            probability: (P, M), 0 to 1.
-            target: (P, M).
+            probability: (P, M) for M pixels, 0 to 1.
+            target: (P, M), true inside the target.
             valid: (P, M), pixels to count; None counts all.
 
         Returns:
@@ -63,7 +64,7 @@ class ThresholdCounter:
     def _codes(
         self, probability: npt.NDArray[np.float32], target: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.uint8]:
-        """Return (M,) numbers of thresholds below the probability, plus T + 1 on the target."""
+        """Return (M,) numbers of thresholds below the probability, plus T + 1 inside the target."""
         code = (probability * np.float32(self.bins)).astype(np.uint8)
         low, high = (cv2.LUT(code[None], table)[0] for table in (self._below, self._above))
         code += (probability > high).view(np.uint8)

@@ -1,8 +1,9 @@
 """The metrics of the paper as pure functions of pixel counts.
 
-All metrics are computed from two histograms per prompt. They count the target pixels and the other
-pixels whose probability exceeds exactly k of the thresholds. Histograms have a constant size and
-can be added. A cumulative sum turns them into tp, fp, fn and tn at all thresholds.
+All metrics are computed from two histograms per prompt: one of the target pixels and one of the
+other pixels. Bin k counts the pixels whose probability exceeds exactly k of the thresholds.
+Histograms have a constant size and can be added. A cumulative sum turns them into tp, fp, fn and tn
+at all thresholds.
 
 Reference: authors' code, metrics.py, `FixedIntervalMetrics`.
 """
@@ -44,7 +45,11 @@ def threshold_in_use(given: float | None, stored: float | None) -> tuple[float, 
 
 
 def cut_in_use(given: float | str | None, stored: float | None) -> tuple[float, str]:
-    """Return the absent cut: a given number, "stored" for the stored cut, or None for no cut.
+    """Return the absent cut, the presence score below which a prompt is considered absent.
+
+    Args:
+        given: the cut, "stored" for the cut in the checkpoint, or None for no cut (0).
+        stored: the cut in the checkpoint; None if it stores none.
 
     Returns:
         The cut and a description of its source.
@@ -62,12 +67,13 @@ def cut_in_use(given: float | str | None, stored: float | None) -> tuple[float, 
 def presence(probability: Tensor) -> Tensor:
     """Return presence scores: the confidence that the prompted object is in the image.
 
-    The score is the mean of the highest 1 % of the probabilities. On the toy world's validation
-    split (642 text prompts, 490 visual prompts), the scores of the shipped decoder separate present
-    from absent prompts with an AUC of 0.869 for text and 0.825 for visual prompts (`presence_auc`
-    of `validate`). The maximum reaches 0.863 and 0.825, and the mean of the highest 5 % reaches
-    0.878 and 0.825. However, a mean of 5 % underrates small objects: of 710 targets in COCO's
-    photos, 46 % are smaller than 5 % of the image, and 21 % are smaller than 1 %.
+    The score is the mean of the highest 1 % of the probabilities. On the validation split of the
+    toy world (drawn scenes; 642 text prompts and 490 visual prompts), the scores of the toy
+    checkpoint separate present from absent prompts with an AUC of 0.869 for text prompts and 0.825
+    for visual prompts (`presence_auc` of `validate`). If the score is the maximum, the AUCs are
+    0.863 and 0.825. If it is the mean of the highest 5 %, they are 0.878 and 0.825, but this score
+    is too low for small objects: of 710 targets in COCO's photos, 46 % are smaller than 5 % of the
+    image, and 21 % are smaller than 1 %.
 
     Args:
         probability: (P, 1, H, W), 0 to 1, of any floating-point type, at the model's size.
@@ -143,7 +149,7 @@ def counts_at_thresholds(pixels: Histograms) -> Counts:
 def iou_foreground(counts: Counts) -> Tensor:
     """Return IoU_FG = tp / (1 + tp + fp + fn), (..., T) float64.
 
-    The 1 in the denominator is the authors', see docs/deviations.md (denominators).
+    The 1 in the denominator is from the authors' code. See docs/deviations.md (denominators).
 
     Reference: authors' code, metrics.py, `FixedIntervalMetrics`.
     """
@@ -159,12 +165,12 @@ def iou_binary(counts: Counts) -> Tensor:
 def paper_average_precision(counts: Counts) -> float:
     """Return the paper's AP: Simpson's rule over precision and recall at the thresholds.
 
-    Thresholds that no pixel exceeds are dropped, equal points are merged, and the rest is sorted by
-    recall. Recall does not reach 0 or 1, so the area outside the first and the last threshold is
-    missing. This is therefore not the usual AP (`average_precision`), see docs/deviations.md
-    (average-precision).
+    Each threshold gives a point, its recall and precision. Thresholds that no pixel exceeds are
+    dropped, equal points are merged, and the remaining points are sorted by recall. Recall does not
+    reach 0 or 1, so the area below the lowest and above the highest recall is missing. This is
+    therefore not the usual AP (`average_precision`). See docs/deviations.md (average-precision).
 
-    An even number of points is integrated like in scipy at the time of the paper: as the mean of
+    An even number of points is integrated as scipy did at the time of the paper: as the mean of
     two integrals, in which the trapezoid rule covers either the last or the first interval.
 
     The result is not robust on small datasets, in which several thresholds have the same recall:
@@ -199,6 +205,8 @@ def score_levels(probability: Tensor) -> Tensor:
 def average_precision(positives: Tensor, negatives: Tensor) -> float:
     """Return the usual AP, the sum of (R_n - R_(n-1)) P_n over decreasing scores.
 
+    R_n and P_n are the recall and precision at the n-th highest score, used as the threshold.
+
     Args:
         positives: (L,) int64, number of target pixels at each of L increasing score levels.
         negatives: (L,) int64, number of other pixels at each level.
@@ -215,5 +223,8 @@ def average_precision(positives: Tensor, negatives: Tensor) -> float:
 
 
 def _above(histogram: Tensor) -> Tensor:
-    """Convert (..., T + 1) pixels above exactly k thresholds to (..., T) pixels above each one."""
+    """Convert counts of pixels above exactly k thresholds to counts above each threshold.
+
+    (..., T + 1) becomes (..., T).
+    """
     return histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]

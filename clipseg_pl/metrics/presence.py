@@ -15,7 +15,7 @@ _LEVELS = 10_000  # resolution of scores and cuts
 class PresenceCounts(NamedTuple):
     """Number of prompts by presence score, (L + 1,) int64 each.
 
-    Entry k counts scores from k / L to below (k + 1) / L.
+    Entry k counts scores from k / L to below (k + 1) / L, with L = 10,000.
     """
 
     present: Tensor
@@ -60,14 +60,16 @@ def presence_auc(counts: PresenceCounts) -> float:
     """
     present, absent = counts
     below = absent.cumsum(0) - absent
-    ordered = (present * (2 * below + absent)).sum()  # twice the ordered pairs; ties count as half
+    # twice the number of pairs in which the present prompt has the higher score; ties count as half
+    ordered = (present * (2 * below + absent)).sum()
     return int(ordered) / int(2 * present.sum() * absent.sum())
 
 
 def balanced_accuracy(counts: PresenceCounts, cut: float) -> float:
     """Return the mean of the accuracies on present and on absent prompts.
 
-    A present prompt is correct if its score is at least the cut, an absent one if it is below.
+    A present prompt is classified correctly if its score is at least the cut, an absent prompt if
+    its score is below the cut.
 
     Args:
         counts: histograms with present and absent prompts.
@@ -80,8 +82,8 @@ def balanced_accuracy(counts: PresenceCounts, cut: float) -> float:
 def best_cut(counts: PresenceCounts) -> float:
     """Return the lowest cut with the best balanced accuracy.
 
-    The lowest of equally good cuts drops the fewest prompts. If the scores are uninformative, the
-    cut is 0 and drops no prompt.
+    Of equally good cuts, the lowest considers the fewest prompts absent. If the scores are
+    uninformative, the cut is 0 and no prompt is considered absent.
     """
     return int(_correct(counts).argmax()) / _LEVELS  # argmax returns the first maximum
 

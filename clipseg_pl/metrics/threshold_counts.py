@@ -1,8 +1,9 @@
-"""Torchmetrics over pixel histograms, with constant-size states that are summed across ranks.
+"""Metrics of pixel histograms, as torchmetrics classes.
 
-Most metrics accept the result of `functional.histograms`, so a protocol counts pixels only once for
-all of them. They differ in what is summed before computing a ratio: pixels of the dataset, of a
-class or of a prompt.
+Their states have a constant size and are summed across ranks. Most metrics accept the result of
+`functional.histograms`, so a protocol (the evaluation of one benchmark) counts pixels only once for
+all of them. They differ in the pixels that are summed before a ratio is computed: those of the
+dataset, of a class or of a prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +28,10 @@ _BINS = len(THRESHOLDS) + 1
 
 
 class DoubleSums(Metric):
-    """Metric whose float64 states stay float64 when the module around it is cast.
+    """Metric whose float64 states stay float64 when the module that contains it is cast.
 
-    Lightning casts the whole module with `--trainer.precision 16-true` or `bf16-true`. Torchmetrics
-    ignores `.half()` but not `.to(dtype)`.
+    With `--trainer.precision 16-true` or `bf16-true`, Lightning casts the whole module by
+    `.to(dtype)`. Torchmetrics protects states from `.half()`, but not from `.to(dtype)`.
     """
 
     def _apply(
@@ -79,10 +80,10 @@ class PromptIoU(NamedTuple):
 
 
 class MeanIoUPerPrompt(DoubleSums):
-    """Mean of the IoUs of prompts, called mIoU in the paper's PhraseCut tables.
+    """Mean over prompts of their IoU_FG, called mIoU in the paper's PhraseCut tables.
 
     Args:
-        num_groups: number of groups of prompts with a mean of their own.
+        num_groups: number of groups of prompts; a mean is computed for each group.
     """
 
     iou_sum: Tensor
@@ -119,7 +120,9 @@ class MeanIoUPerPrompt(DoubleSums):
 
 
 class MeanIoUPerClass(Metric):
-    """IoU of the summed pixels of each class, for a mean over the classes in the data.
+    """IoU of each class, computed from the summed pixels of its prompts.
+
+    The caller averages the IoUs over the classes that have pixels.
 
     Args:
         num_classes: number of classes; class ids are in [0, num_classes).
@@ -152,7 +155,7 @@ class MeanIoUPerClass(Metric):
 
 
 class AveragePrecision(Metric):
-    """The usual AP over all pixels of the dataset, in constant memory.
+    """The usual average precision over all pixels of the dataset, in constant memory.
 
     Scores are quantised to 65,536 levels, uniform in the logit from -16 to 16.
     """
@@ -208,8 +211,8 @@ class FalsePositives(DoubleSums):
         """Return the rate and area of false positives and the number of prompts.
 
         Returns:
-            (T,) share of prompts with a positive pixel, (T,) mean share of positive pixels, and the
-            number of prompts. The shares are zero without prompts.
+            (T,) share of prompts with at least one positive pixel, (T,) mean share of the pixels
+            that are positive, and the number of prompts. The shares are zero without prompts.
         """
         count = self.count.clamp(min=1)
         return self.alarms.double() / count, self.area / count, int(self.count)

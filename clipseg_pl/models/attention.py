@@ -2,7 +2,8 @@
 
 `nn.MultiheadAttention` transposes its input. Under bfloat16 autocast on a CPU, projecting the
 transposed input copies the weights once per token. A ViT-B/16 at 352 px then runs five times
-slower than in float32 instead of several times faster. The functions here avoid the transpose.
+slower than in float32 instead of several times faster. The functions of this module avoid the
+transpose.
 """
 
 from collections.abc import Callable

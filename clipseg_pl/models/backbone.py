@@ -34,12 +34,13 @@ class BackboneShape:
 class Backbone(nn.Module, ABC):
     """A frozen encoder of images and text, without gradients and always in evaluation mode.
 
-    The backbone normalises uint8 RGB images on the device. By default it uses ImageNet's constants
-    instead of CLIP's, as the authors' code does. See `docs/deviations.md` (normalisation).
+    The backbone normalises uint8 RGB images on the device. By default it uses ImageNet's mean and
+    standard deviation instead of CLIP's, as the authors' code does. See `docs/deviations.md`
+    (normalisation).
 
-    Checkpoints store the name of the backbone and not its weights. `stored_state` lists the
-    prefixes of weights that checkpoints store nevertheless, because they are randomly initialised
-    and cannot be reloaded by name.
+    Checkpoints store the name of the backbone and not its weights. The exceptions are weights whose
+    names start with a prefix in `stored_state`. They are randomly initialised, so they cannot be
+    reloaded from the name of the backbone.
     """
 
     shape: BackboneShape
@@ -55,7 +56,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """Return the raw (not L2-normalised) embeddings of texts: (len(texts), C)."""
+        """Return raw (not L2-normalised) embeddings of texts: (len(texts), C)."""
 
     @abstractmethod
     def embed_image(self, images: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def activations(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Return the tokens after the given blocks, in the order of `layers`.
+        """Return the tokens after each of the given blocks, in the order of `layers`.
 
         Args:
             images: (B, 3, H, W) uint8 RGB; H and W are multiples of the patch size.
@@ -86,7 +87,7 @@ class Backbone(nn.Module, ABC):
         """Scale uint8 images to [0, 1], subtract the mean and divide by the standard deviation.
 
         Raises:
-            TypeError: if images are not uint8; the range of a float image is unknown.
+            TypeError: if the images are not uint8. The range of float images would be unknown.
             ValueError: if the shape is not (N, 3, H, W) or a side is not a multiple of the patch
                 size.
         """

@@ -31,9 +31,9 @@ class CLIPBackbone(Backbone):
         name: name of an open_clip model whose image encoder is a plain ViT (see
             `docs/backbones.md`), or of a `<name>.json` in the folder $CLIPSEG_WEIGHTS.
         tag: open_clip's tag of the pretrained weights; the paper uses "openai".
-        pretrained: false for random weights, which are the same for every instance. See
+        pretrained: false for random weights. They are the same for every instance. See
             `docs/deviations.md` (no-clip-pretraining).
-        text_cache: number of text embeddings to cache; training repeats its phrases.
+        text_cache: number of text embeddings to cache, since the same phrases recur in training.
 
     Reference: paper, section 3.1.
     """
@@ -97,13 +97,13 @@ class CLIPBackbone(Backbone):
     def embed_image(self, images: Tensor) -> Tensor:
         """Return the raw (not L2-normalised) embeddings of (N, 3, H, W) uint8 images: (N, C)."""
         last = self.shape.depth - 1
-        # the embedding depends only on the CLS token, so the last block computes no other
+        # the embedding depends only on the CLS token, so the last block computes no other token
         block = self.clip.visual.transformer.resblocks[last]
         return self.pool(run_block(block, self._run_blocks(images, [last - 1])[0], queries=1))
 
     @torch.no_grad()
     def activations(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Return the tokens after the given blocks: one (B, 1 + N, width) tensor per layer."""
+        """Return the tokens after each given block: one (B, 1 + N, width) tensor per layer."""
         return self._run_blocks(images, layers)
 
     def embed_patches(self, images: Tensor) -> Tensor:
@@ -143,8 +143,8 @@ def resize_position_embedding(embedding: Tensor, grid: Sequence[int]) -> Tensor:
     """Resize the position embeddings of a square grid to another grid, as the authors do.
 
     The interpolation is bicubic with align_corners=False and without antialiasing. open_clip and
-    timm use antialiasing, which changes the values even when enlarging (by 8 % from 14 to 22
-    patches per side). See `docs/deviations.md` (position-embedding).
+    timm use antialiasing, which changes the values even if the grid is enlarged: by 8 % from 14 to
+    22 patches per side. See `docs/deviations.md` (position-embedding).
 
     Args:
         embedding: (1 + side * side, width), CLS token first.

@@ -14,7 +14,7 @@ from clipseg_pl.weights.clip import build_tokenizer
 
 _SHOWN = 80  # maximum number of characters of a text in a warning
 _CPU, _GPU = (4, 4), (64, 16)
-"""number of texts per forward pass, and the multiple that text lengths are padded to"""
+"""number of texts per forward pass, and the number of tokens whose multiples texts are padded to"""
 
 
 class TextEncoder:
@@ -31,7 +31,7 @@ class TextEncoder:
     Args:
         clip: model that provides the text encoder; its image encoder may be missing.
         name: name of the CLIP, which determines the vocabulary.
-        cache_size: number of embeddings to cache; training repeats its phrases.
+        cache_size: number of embeddings to cache, since the same phrases recur in training.
     """
 
     def __init__(self, clip: CLIP, name: str, cache_size: int) -> None:
@@ -59,7 +59,7 @@ class TextEncoder:
                     fill = 0, 0, 0, at_once - len(rows)
                     embedded = self._encode(F.pad(tokens[rows, :length], fill).to(device))
                     for row, embedding in zip(rows.tolist(), embedded, strict=False):
-                        cache[missing[row]] = embedding.clone()  # a view would retain the batch
+                        cache[missing[row]] = embedding.clone()  # a view keeps the batch in memory
         for text in texts:
             cache.move_to_end(text)
         embeddings = torch.stack([cache[text].to(device) for text in texts])
@@ -73,7 +73,8 @@ class TextEncoder:
         Attention is causal, so the padding after the end token does not change the embedding.
         """
         clip = self.clip
-        with torch.autocast(tokens.device.type, enabled=False):  # keeps the cache in float32
+        # without autocast, so that cached embeddings are float32
+        with torch.autocast(tokens.device.type, enabled=False):
             states = clip.token_embedding(tokens) + clip.positional_embedding[: tokens.shape[1]]
             for block in clip.transformer.resblocks:
                 states = run_block(block, states, causal=True)

@@ -11,14 +11,15 @@ from clipseg_pl.models.decoder import Decoder
 
 DecoderFactory = Callable[[BackboneShape], Decoder]
 
-_PROMPTS_AT_ONCE = 64  # decoded per forward pass in evaluation; 4 MB each at 352 px
+_PROMPTS_AT_ONCE = 64  # decoded per forward pass in evaluation; each takes 4 MB at 352 px
 
 
 class Encoding(NamedTuple):
-    """The part of the forward pass on B images that does not depend on the prompts.
+    """The results for B images that do not depend on the prompts.
 
-    `projected` has one tensor per tapped layer, deepest first ((B, 1 + N, D) for FiLMDecoder).
-    `grid` is the height and width of the images in patches.
+    `projected` has one tensor per tapped layer (a block of the backbone whose output the decoder
+    uses), deepest first. The shape is (B, 1 + N, D) for FiLMDecoder. `grid` is the height and width
+    of the images in patches.
     """
 
     projected: list[Tensor]
@@ -26,7 +27,7 @@ class Encoding(NamedTuple):
 
 
 class CLIPSeg(nn.Module):
-    """Segments images for conditional vectors of text or visual prompts.
+    """Segments images for text or visual prompts, given as conditional vectors (CLIP embeddings).
 
     An image is encoded once. Each further prompt for the image only runs the small decoder.
 
@@ -46,7 +47,7 @@ class CLIPSeg(nn.Module):
     def is_stored(self, key: str) -> bool:
         """Whether checkpoints store the weight with this name.
 
-        They leave out weights that can be reloaded by the name of the backbone.
+        Checkpoints leave out the weights that can be reloaded from the name of the backbone.
         """
         stored = tuple(f"backbone.{name}" for name in self.backbone.stored_state)
         return key.startswith(stored) or not key.startswith("backbone.")
@@ -83,7 +84,7 @@ class CLIPSeg(nn.Module):
         return Encoding(self.decoder.project(activations), grid)
 
     def decode(self, encoding: Encoding, conditional: Tensor, query_index: Tensor) -> Tensor:
-        """Segment encoded images.
+        """Segment an encoded image for each prompt.
 
         Args:
             encoding: result of `encode` for B images.
@@ -100,7 +101,7 @@ class CLIPSeg(nn.Module):
         return torch.cat([self.decoder(encoding.projected, *p, encoding.grid) for p in parts])
 
     def forward(self, images: Tensor, conditional: Tensor, query_index: Tensor) -> Tensor:
-        """Segment images.
+        """Segment an image for each prompt.
 
         Args:
             images: (B, 3, H, W) uint8 RGB.
@@ -119,12 +120,12 @@ class CLIPSeg(nn.Module):
         prompt_index: Tensor,
         mix_weight: Tensor,
     ) -> Tensor:
-        """Interpolate text and visual prompts in CLIP's joint space, on raw embeddings.
+        """Embed text and visual prompts and interpolate the raw (not L2-normalised) embeddings.
 
         Args:
             text_prompt: P texts.
             visual_prompt: (S, 3, H, W) uint8 visual prompts; S = 0 for text only.
-            prompt_index: (S,) int64, index of the prompt each support belongs to.
+            prompt_index: (S,) int64, index of the prompt each visual prompt belongs to.
             mix_weight: (P,) weight of the text, 0 to 1; see `blend`.
 
         Returns:
@@ -137,11 +138,11 @@ class CLIPSeg(nn.Module):
 
 
 def blend(text: Tensor, supports: Tensor, prompt_index: Tensor, mix_weight: Tensor) -> Tensor:
-    """Interpolate raw embeddings of texts and supports.
+    """Interpolate raw embeddings of texts and support images.
 
     Args:
-        text: (P, C).
-        supports: (S, C). The supports of a prompt are averaged.
+        text: (P, C) embeddings of the texts.
+        supports: (S, C) embeddings of the support images; those of the same prompt are averaged.
         prompt_index: (S,) int64, index of the prompt each support belongs to.
         mix_weight: (P,) weight of the text, 0 to 1; the supports get the rest. It is ignored for
             prompts without supports, which use the text only.

@@ -18,7 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 _OPS = torch.ops.mkldnn
 _ONEDNN = hasattr(_OPS, "_linear_pointwise")  # not in every build of torch
-_PLAIN = (nn.Linear, NonDynamicallyQuantizableLinear)  # the latter in nn.MultiheadAttention
+_PLAIN = (nn.Linear, NonDynamicallyQuantizableLinear)  # nn.MultiheadAttention has the latter
 
 _Layouts = dict[torch.dtype, tuple[object, Tensor]]
 # for each frozen weight and precision: a fingerprint of the weight, and its reordered copy
@@ -45,11 +45,13 @@ def apply(layer: nn.Module, tokens: Tensor) -> Tensor:
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute `F.linear` up to rounding, with support for autocast.
 
-    For float32 on a CPU, torch uses MKL, which reaches only half the speed of oneDNN on the AMD
-    processor we measured (other processors are untested). This function uses oneDNN if no gradient
-    is needed, as torch does for bfloat16. Torch casts and reorders weights for oneDNN in every
-    call; here frozen weights are reordered once, and a copy per precision stays in memory. The copy
-    is renewed after every change that autograd tracks, but not after in-place changes through
+    On CPUs, torch uses oneDNN for bfloat16, but MKL for float32. MKL reaches only half the speed of
+    oneDNN on the AMD processor we measured (other processors are untested). This function uses
+    oneDNN for both if no gradient is needed.
+
+    Torch casts and reorders the weights for oneDNN in every call. This function reorders frozen
+    weights once and keeps the reordered copy in memory, one for each dtype. The copy is renewed
+    after every change of the weights that autograd tracks, but not after in-place changes through
     `.data` or numpy.
 
     Args:
@@ -69,7 +71,8 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     elif dtype == torch.float32:
         laid_out = weight
     else:
-        return F.linear(tokens, weight, bias)  # autocast caches the casts of trained weights
+        # autocast casts trained weights to bfloat16 only once and caches the result
+        return F.linear(tokens, weight, bias)
     added = None if bias is None else bias.to(dtype)
     mapped: Tensor = _OPS._linear_pointwise(tokens.to(dtype), laid_out, added, "none", [], "")
     return mapped
@@ -78,8 +81,8 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 def _is_plain(tokens: Tensor, weight: Tensor, cast: bool) -> bool:
     """Whether `linear` can use oneDNN for these tensors.
 
-    It cannot while torch traces, compiles or dispatches to a mode such as a FLOP counter: these do
-    not know the private operations.
+    Tracing, compilation and dispatch modes such as a FLOP counter do not support the private
+    operations, so the result is false while one of them is active.
     """
     kinds = {tokens.dtype, weight.dtype}
     equal = kinds <= {torch.float32, torch.bfloat16} if cast else len(kinds) == 1
@@ -114,7 +117,8 @@ def attend(
 ) -> Tensor:
     """Compute `F.scaled_dot_product_attention`, unfused if that is faster.
 
-    On CPUs, the fused kernel is slower than separate operations in bfloat16 and has no dropout.
+    On CPUs, torch's fused kernel does not support dropout, and in bfloat16 it is slower than
+    separate operations.
 
     Args:
         query: (B, heads, queries, width / heads).
@@ -137,7 +141,7 @@ def attend(
 
 
 class Dropout(nn.Dropout):
-    """Dropout that samples the mask of four elements from one random number on CPUs.
+    """Dropout that is faster on CPUs: one 64-bit random number decides on four elements.
 
     Torch samples one number per element on a single thread, which took 40 % of a training step of
     the decoder. The probability is rounded to 16 bits: 0.1 becomes 0.100006.
@@ -151,16 +155,17 @@ class Dropout(nn.Dropout):
 
         Returns:
             An int16 mask of the same shape (1 keeps, 0 drops) and the factor that preserves the
-            mean. None if torch's own dropout applies: outside training, on other devices, and if
-            the probability rounds to 0 or 1 in 16 bits.
+            mean. None if `forward` should call torch's own dropout: outside training, on other
+            devices, and if the probability rounds to 0 or 1 in 16 bits.
         """
         dropped = round(self.p * 2**16)
         if not self.training or dropped in (0, 2**16) or tokens.device.type != "cpu":
             return None
-        bits = np.random.SFC64(int(torch.randint(2**62, ())))  # three times as fast as torch's
+        # this generator is three times as fast as torch's; its seed comes from torch's
+        bits = np.random.SFC64(int(torch.randint(2**62, ())))
         numbers = torch.from_numpy(bits.random_raw((tokens.numel() + 3) // 4).view(np.int16))
         least = dropped - 2**15  # smallest number that is kept: int16 starts at -2^15
-        # a comparison, which returns booleans, would take longer than the random numbers
+        # clamped, since a comparison would take longer than sampling the numbers
         kept = numbers[: tokens.numel()].view(tokens.shape).clamp_(least - 1, least)
         return kept.sub_(least - 1), 2**16 / (2**16 - dropped)
 
@@ -173,7 +178,8 @@ class Dropout(nn.Dropout):
 def apply_dropped(layer: nn.Linear, tokens: Tensor, dropout: Dropout) -> Tensor:
     """Apply dropout, then a linear layer.
 
-    The dropout factor is multiplied into the weights, which are smaller than the tokens.
+    The factor that preserves the mean is multiplied into the weights instead of the tokens, because
+    the weights have fewer elements.
     """
     sampled = dropout.sample_mask(tokens)
     if sampled is None:

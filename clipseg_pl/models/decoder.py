@@ -14,7 +14,8 @@ from clipseg_pl.models.backbone import BackboneShape
 class Decoder(nn.Module, ABC):
     """Base class of the decoders of `CLIPSeg`.
 
-    `layers` are the tapped layers (block indices of the backbone), deepest first.
+    `layers` are the tapped layers, deepest first: indices of the backbone's blocks whose output the
+    decoder uses.
     """
 
     layers: tuple[int, ...]
@@ -37,7 +38,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def project(self, activations: Sequence[Tensor]) -> list[Tensor]:
-        """Compute the part of the decoder that does not depend on the prompt.
+        """Run the part of the decoder that does not depend on the prompt.
 
         Args:
             activations: one (B, 1 + N, width) tensor per tapped layer, deepest first.
@@ -51,7 +52,7 @@ class Decoder(nn.Module, ABC):
         query_index: Tensor,
         grid: tuple[int, int],
     ) -> Tensor:
-        """Segment images.
+        """Segment an image for each prompt.
 
         Args:
             projected: result of `project` for B images.
@@ -67,11 +68,14 @@ class Decoder(nn.Module, ABC):
 class FiLMDecoder(Decoder):
     """Transformer decoder with skip connections to CLIP's blocks, modulated by FiLM.
 
+    FiLM (feature-wise linear modulation) multiplies each channel by a scale and adds a shift, which
+    are both computed from the conditional vector.
+
     Every tapped layer has its own linear projection and decoder block. The projection of the
-    deepest layer is modulated by the conditional vector and enters the first block. The other
-    projections are added to the output of the previous block. Blocks are torch's post-norm encoder
-    layers with ReLU. The CLS token is dropped before the head. The decoder has 1,073,153 parameters
-    on ViT-B/16. See `docs/deviations.md` (parameter-count).
+    deepest layer is modulated by FiLM and enters the first block. Each other projection is added to
+    the output of the previous block before it enters its own block. Blocks are torch's post-norm
+    encoder layers with ReLU. The CLS token is dropped before the head. The decoder has 1,073,153
+    parameters on ViT-B/16. See `docs/deviations.md` (parameter-count).
 
     Args:
         shape: sizes of the backbone.
@@ -82,8 +86,8 @@ class FiLMDecoder(Decoder):
         heads: number of attention heads.
         feedforward: hidden width of the MLP in each block.
         dropout: dropout probability in attention, MLP and residual connections.
-        head: "simple" is the paper's single transposed convolution with the size of a patch.
-            "refined" is the later head of the authors' code, a 3 x 3 convolution and two
+        head: "simple" is the paper's single transposed convolution, whose kernel has the size of a
+            patch. "refined" is the later head of the authors' code, a 3 x 3 convolution and two
             transposed convolutions.
 
     Raises:
@@ -161,7 +165,7 @@ def deepest_first(layers: Sequence[int], shape: BackboneShape) -> tuple[int, ...
     """Sort tapped layers, deepest first.
 
     Raises:
-        ValueError: if there are none, duplicates, or layers the backbone does not have.
+        ValueError: if there are no layers, duplicates, or layers that the backbone does not have.
     """
     if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(range(shape.depth)):
         raise ValueError(
@@ -172,7 +176,10 @@ def deepest_first(layers: Sequence[int], shape: BackboneShape) -> tuple[int, ...
 
 
 def film(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Modulate tokens (P, 1 + N, D) by scale and shift (P, D): scale * x, not (1 + scale) * x."""
+    """Return scale * tokens + shift for tokens (P, 1 + N, D), scale (P, D) and shift (P, D).
+
+    Some other implementations of FiLM multiply by 1 + scale.
+    """
     return scale[:, None] * tokens + shift[:, None]
 
 
@@ -189,10 +196,10 @@ def simple_head(dim: int, patch_size: int) -> nn.Module:
 def refined_head(dim: int, patch_size: int) -> nn.Module:
     """Build the authors' `complex_trans_conv` head for any patch size.
 
-    The product of the two strides is the patch size. For patches of 16 pixels the strides are 4
-    and 4, as published. The authors' formula (patch / 4 for both strides) does not give the patch
-    size otherwise; here the first stride is the smallest divisor of the patch size that is at
-    least its square root. See `docs/deviations.md` (refined-head).
+    The product of the two strides must be the patch size. The authors' formula, patch / 4 for both
+    strides, meets this condition only for patches of 16 pixels. In this function the first stride
+    is the smallest divisor of the patch size that is at least its square root. For 16 pixels both
+    strides are 4, as published. See `docs/deviations.md` (refined-head).
 
     Reference: authors' code, models/clipseg.py.
     """

@@ -18,9 +18,10 @@ from clipseg_pl.models.decoder import (
 class DeconvDecoder(Decoder):
     """Decoder that segments every patch independently, from one layer of the backbone.
 
-    It consists of a linear projection, FiLM, an MLP with one hidden layer and a transposed
-    convolution with the size of a patch: 139,585 parameters on ViT-B/16. Only the authors' code
-    has the MLP. See `docs/deviations.md` (clip-deconv).
+    It consists of a linear projection, FiLM (see `FiLMDecoder`), an MLP with one hidden layer and a
+    transposed convolution whose kernel has the size of a patch. It has 139,585 parameters on
+    ViT-B/16. The MLP is in the authors' code but not in the paper. See `docs/deviations.md`
+    (clip-deconv).
 
     Args:
         shape: sizes of the backbone.

@@ -1,6 +1,6 @@
-"""Support masks that restrict the attention inside CLIP.
+"""Attention inside CLIP, restricted to the object in a support image.
 
-This is an alternative to visual prompt engineering, which changes the support image.
+This is an alternative to visual prompt engineering, which changes the pixels of the support image.
 
 Reference: paper, Table 2, "CLIP modification"; settings from the authors' code.
 """
@@ -19,18 +19,18 @@ from clipseg_pl.models.clip_backbone import CLIPBackbone
 
 @dataclass(frozen=True)
 class AttentionMask:
-    """Which tokens and blocks do not attend to patches outside the object.
+    """The tokens and blocks whose attention is restricted to patches on the object.
 
-    All tokens always attend to the CLS token.
+    Restricted tokens still attend to the CLS token.
 
     Args:
         queries: "cls" restricts the attention of the CLS token, "patches" the attention of the
             patches. The latter is the paper's "mask all", in which the CLS token still attends to
             all patches, as in the authors' code.
         blocks: "last" restricts the last block only (layer 11 of ViT-B), "all" every block.
-        zero_logits: multiply the logits of masked patches by 0 before the softmax, as the
-            authors do. Masked patches then keep the attention weight of a logit of 0. By default
-            their attention weight is 0. See `docs/deviations.md` (masked-attention).
+        zero_logits: multiply the logits of patches outside the object by 0 before the softmax, as
+            the authors do. These patches then keep some attention, because the exponential of 0
+            is 1. By default they get no attention. See `docs/deviations.md` (masked-attention).
     """
 
     queries: Literal["cls", "patches"]
@@ -48,8 +48,8 @@ def embed_masked(
         backbone: CLIP backbone.
         images: (N, 3, H, W) uint8 RGB; H and W are multiples of the patch size.
         masks: (N, H, W) bool, true on the object. A patch is on the object if its top left pixel
-            is (nearest neighbour, as in the authors' code). If no patch is, tokens attend to the
-            CLS token only.
+            is (nearest neighbour, as in the authors' code). If no patch is on the object,
+            restricted tokens attend to the CLS token only.
         masking: tokens and blocks to restrict.
 
     Returns:
@@ -94,7 +94,7 @@ def masked_attention(
         attention: layer that provides the weights.
         tokens: (B, N, width).
         allowed: (B, N, N) bool, see `allowed_pairs`; every row has at least one true column.
-        zero_logits: set the logits of masked pairs to 0 instead of -inf.
+        zero_logits: set the logits of pairs that are not allowed to 0 instead of -inf.
 
     Returns:
         (B, N, width).

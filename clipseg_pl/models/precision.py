@@ -19,7 +19,7 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def best_precision(accelerator: str) -> str:
-    """Return the fastest training precision of an accelerator, by Lightning's name."""
+    """Return Lightning's name of the fastest training precision of an accelerator."""
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     dtype = best_dtype(torch.device("cuda" if gpu else "cpu"))
     names = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}

@@ -27,24 +27,24 @@ class ViTBackbone(Backbone):
 
     The conditional vector of a text is its CLIP embedding. The conditional vector of an image is
     the ViT's CLS token, mapped by the randomly initialised, untrained linear layer `image_head`,
-    as in the authors' code. The authors did not save this layer, so their models had another one
-    after loading; our checkpoints store it.
+    as in the authors' code. The authors did not save this layer, so their models got a new random
+    layer after loading. Our checkpoints store the layer.
 
-    Position embeddings are resized to the image, so images of any size work. The authors resize
-    images to the ViT's 384 px, and masks back, by nearest neighbour. See `docs/deviations.md`
-    (vitseg).
+    Position embeddings are resized to the image, so images of any size work. The authors instead
+    resize images to the ViT's 384 px, and the predicted masks back to the size of the image, both
+    by nearest neighbour. See `docs/deviations.md` (vitseg).
 
     Args:
         name: name of a plain ViT of timm, optionally with the tag of its weights, like
             "vit_base_patch16_384.augreg_in1k". For a custom ViT, the name of a `<name>_vit.json` in
             the folder $CLIPSEG_WEIGHTS with the arguments of timm's `VisionTransformer`, next to
             `<name>_vit.safetensors` or `<name>_vit.pt`.
-        pretrained: false for random weights of both encoders, which are the same for every
+        pretrained: false for random weights of both encoders. They are the same for every
             instance.
         clip: name of the CLIP that provides the text encoder. By default OpenAI's ViT-B/16; for a
             `<name>_vit.json`, the CLIP with the same name.
         tag: open_clip's tag of the CLIP weights.
-        text_cache: number of text embeddings to cache; training repeats its phrases.
+        text_cache: number of text embeddings to cache, since the same phrases recur in training.
 
     Reference: paper, section 5 (baselines); details from the authors' code.
     """
@@ -81,7 +81,7 @@ class ViTBackbone(Backbone):
 
     @torch.no_grad()
     def embed_image(self, images: Tensor) -> Tensor:
-        """Map the CLS tokens of (N, 3, H, W) uint8 images with the random head: (N, C)."""
+        """Map the CLS tokens of (N, 3, H, W) uint8 images to (N, C) with the random head."""
         tokens = self._run_blocks(images, [self.shape.depth - 1])[0]
         cls = self.vit.fc_norm(self.vit.norm(tokens)[:, 0])  # one of the two is the identity
         embeddings: Tensor = self.image_head(cls)
@@ -89,7 +89,7 @@ class ViTBackbone(Backbone):
 
     @torch.no_grad()
     def activations(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Return the tokens after the given blocks: one (B, 1 + N, width) tensor per layer."""
+        """Return the tokens after each given block: one (B, 1 + N, width) tensor per layer."""
         return self._run_blocks(images, layers)
 
     def _run_blocks(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
@@ -178,7 +178,7 @@ def download_url(name: str) -> str:
 
 
 def _repository(name: str) -> str:
-    """Return the Hugging Face repository of the weights of a timm model.
+    """Return the Hugging Face repository ("owner/name") of the weights of a timm model.
 
     Raises:
         ValueError: if timm has no such weights.

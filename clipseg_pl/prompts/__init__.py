@@ -1,1 +1,1 @@
-"""Text and visual prompts as pure functions."""
+"""Text prompts, visual prompts and the masks that mark objects in support images."""

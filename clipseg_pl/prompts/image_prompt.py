@@ -16,10 +16,11 @@ from clipseg_pl.prompts.visual import Mask, VisualPrompt
 Box = tuple[float, float, float, float]
 _ENGINEERING = VisualPrompt()
 _LONGEST_STRIP = 16
-"""maximal long side of a resized example, in multiples of the output side"""
+"""maximum long side of a resized support image, in multiples of the side of the result"""
 _LEAST_SHARE = 1 / 4
-"""images are cropped first if the object's extent is below this share of their shorter side; in
-training, crops show objects of at least about 5 % of the area"""
+"""A support image is first cropped to a square around its object if the longer side of the object's
+bounding box is below this share of the shorter side of the image. In training, objects also cover
+at least about 5 % of their crop."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class ImagePrompt:
 
     Args:
         image: the support image: a path, PIL image, array or tensor (see `load_picture`).
-        mask: a mask of the same size. The object is brighter than half of the maximum; see
-            `load_mask` for palettes and transparency.
+        mask: a mask of the same size as the image. In a grey mask, the object is brighter than half
+            of the maximum. See `load_mask` for palettes and transparency.
         box: left, top, right and bottom of the object in pixels, instead of a mask. Without a mask
             or box, the object is the opaque part of the image, or the whole image if it has no
             alpha channel.
@@ -47,7 +48,7 @@ class ImagePrompt:
     box: Box | None = None
 
     def __str__(self) -> str:
-        """Return the name of the prompt in results: the file name without extension, if any."""
+        """Return the prompt's name in results: the image's file name without its extension."""
         return Path(_file(self.image)).stem
 
     def load(self) -> tuple[RGB, Mask]:
@@ -96,7 +97,8 @@ class ImagePrompt:
             (side, side, 3) uint8.
         """
         image, mask = _around_object(*self.load())
-        # a crop is padded to a square of its long side, which must fit in memory
+        # a long image is reduced further: its crop is later padded to a square of its long side,
+        # which must fit in memory
         scale = min(side / min(mask.shape), _LONGEST_STRIP * side / max(mask.shape))
         width, height = (max(1, round(length * scale)) for length in mask.shape[::-1])
         size = width, height
@@ -155,7 +157,7 @@ def split(prompt: Prompt) -> tuple[str, Sequence[ImagePrompt], float]:
     """Split a prompt into its phrase, its image prompts and the weight of the phrase.
 
     Raises:
-        ValueError: if the prompt is empty, or if an example is not an `ImagePrompt`.
+        ValueError: if the prompt is empty, or if a part of it has another type than in `Prompt`.
     """
     examples: Sequence[ImagePrompt] = ()
     if isinstance(prompt, str):
@@ -174,8 +176,8 @@ def _listed(examples: ImagePrompt | Sequence[ImagePrompt]) -> Sequence[ImageProm
     is_sequence = isinstance(listed, Sequence)
     if not (is_sequence and all(isinstance(example, ImagePrompt) for example in listed)):
         raise ValueError(
-            f"an example must be an ImagePrompt or a list of them, not {examples!r:.60}; a prompt "
-            "is a string, an example or a Blend"
+            f"expected an ImagePrompt or a list of ImagePrompts, not {examples!r:.60}; a prompt is "
+            "a string, an ImagePrompt, a list of ImagePrompts or a Blend"
         )
     return listed
 

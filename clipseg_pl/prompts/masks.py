@@ -1,4 +1,4 @@
-"""Load masks from images, by transparency, palette index or brightness."""
+"""Loading of masks from images, by transparency, palette index or brightness."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -23,15 +23,19 @@ from clipseg_pl.images import (
 from clipseg_pl.prompts.visual import Mask
 
 _LOSSY = {"AVIF", "HEIF", "JPEG", "JPEG2000", "MPO", "WEBP"}
-"""lossy formats; PIL forgets the format of an image that was converted after reading"""
+"""Lossy formats. A PIL image that was converted after reading has no format and counts as
+lossless."""
 _NOISE = 32
-"""of 255, upper bound of brightness changes by lossy formats; closer shades count as equal"""
+"""Lossy compression changes brightness by less than this (of 255). Shades that differ less count as
+equal."""
 _ROUNDING = 8
-"""of 255, upper bound of colour changes by rounding"""
+"""Rounding changes colours by at most this (of 255)."""
 _OVERSHOOT = 64
-"""of 255, upper bound of colour changes at edges by resizing (45 measured, with Lanczos)"""
+"""Resizing changes colours at edges by at most this (of 255). The largest measured change is 45,
+with the Lanczos filter."""
 _CVAT_GREEN = (48, 112, 32)
-"""colour of CVAT's first label, which got index 0 if there was no label named background"""
+"""Colour of the first label in masks of CVAT, an annotation tool. CVAT gave index 0 to this label
+if no label was named background."""
 
 
 def load_mask(picture: Picture) -> Mask:
@@ -43,16 +47,18 @@ def load_mask(picture: Picture) -> Mask:
     - Palette index, if the palette has colours other than grey. Every index except 0 is the object.
     - Brightness, for images in greys or in one colour on black, including antialiased edges.
       Pixels brighter than half of the maximum are the object. In JPEG, JPEG 2000, WebP, AVIF and
-      HEIC, a mask with more than two values, all below 32 of 255, is noise and thus empty.
+      HEIC files, more than two values that are all below 32 (of 255) are taken as noise: the mask
+      is empty.
 
     Args:
         picture: a path, a PIL image, an array with the channels last, or a tensor (H, W) or
             (1, 3 or 4, H, W), with values of any range.
 
     Raises:
-        UnreadableImageError: if a file is not an image, or if its mask is ambiguous: several
-            colours or indices, more than two integer values that are all below 32, or a palette
-            in which the colour of index 0 is more than twice as bright as the other.
+        UnreadableImageError: if a file is not an image, or if its mask is ambiguous. A mask is
+            ambiguous if it has several colours, several palette indices other than 0, more than two
+            integer values that are all below 32, or a palette in which the colour of index 0 is
+            more than twice as bright as the other colour.
         ValueError: if an image, array or tensor is ambiguous in the same way, contains NaN or
             infinity, or has the wrong shape.
         TypeError: for any other type.
@@ -114,10 +120,11 @@ def _of_numbers(numbers: npt.NDArray[Any], lossy: bool = False) -> Mask:
 def _of_palette(
     indices: npt.NDArray[np.uint8], numbers: npt.NDArray[np.int64], palette: npt.NDArray[np.uint8]
 ) -> Mask:
-    """Return the mask of the only index other than 0, the background.
+    """Return the mask of the only index other than 0; index 0 is the background.
 
-    A bright background is rejected, since Pillow's `quantize` gives index 0 to a bright object on
-    black. Only CVAT is known to have written backgrounds that are brighter than the objects
+    A background more than twice as bright as the object is rejected, since Pillow's `quantize`
+    gives index 0 to a bright object on black. An exception is a background in CVAT's green: only
+    CVAT is known to have written backgrounds that are brighter than the objects
     (https://github.com/cvat-ai/cvat/issues/1736).
     """
     if len(numbers) > 1:
@@ -136,8 +143,8 @@ def _of_palette(
 def _one_colour(image: npt.NDArray[Any], lossy: bool) -> bool:
     """Return whether an image (H, W, 3) has one colour on black, with darker shades at edges.
 
-    Edges may differ from the colour by more than flat regions: resizing overshoots at edges, which
-    changes the ratio of the channels if one of them is clipped at 255.
+    The tolerance is larger at edges than in flat regions. Resizing overshoots at edges, and if a
+    channel is then clipped at 255, the ratio of the channels changes.
     """
     image = _flat_blocks(image) if lossy else image
     channels = [np.ascontiguousarray(image[..., channel], np.float32) for channel in range(3)]
@@ -160,7 +167,10 @@ def _one_colour(image: npt.NDArray[Any], lossy: bool) -> bool:
 
 
 def _flat_blocks(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the mean colours (N, 1, 3) of 8 x 8 blocks without edges, where colours blur."""
+    """Return the mean colours (N, 1, 3) of the 8 x 8 blocks without edges.
+
+    Lossy formats blur colours at edges.
+    """
     height, width = (side // 8 for side in image.shape[:2])
     blocks = image[: height * 8, : width * 8].reshape(height, 8, width, 8, 3)
     blocks = blocks.swapaxes(1, 2).reshape(-1, 64, 3)  # H8 8 W8 8 3 -> H8 W8 8 8 3 -> N 64 3
@@ -175,7 +185,7 @@ def _ambiguous(found: str) -> ValueError:
 
 
 def exif_note(found: Sequence[int], wanted: Sequence[int], *pictures: Picture) -> str:
-    """Return an addition to an error message if an EXIF orientation explains a size mismatch.
+    """Return a note for an error message if an EXIF orientation explains a size mismatch.
 
     Args:
         found: height and width.
@@ -183,8 +193,8 @@ def exif_note(found: Sequence[int], wanted: Sequence[int], *pictures: Picture) -
         pictures: paths or PIL images whose EXIF orientation may explain the mismatch.
 
     Returns:
-        "; " and a note about the first picture with an EXIF orientation. Empty unless height and
-        width are swapped and the orientation of a picture swaps them.
+        "; " and a note about the first picture whose EXIF orientation swaps height and width. Empty
+        if there is none, or if `found` is not `wanted` with height and width swapped.
     """
     if list(found) != list(wanted)[::-1]:
         return ""
@@ -195,7 +205,7 @@ def exif_note(found: Sequence[int], wanted: Sequence[int], *pictures: Picture) -
             return (
                 f"; {name} is stored as {stored[1]} x {stored[0]} pixels (width x height) and its "
                 f"EXIF orientation turns it to {shown[1]} x {shown[0]}. Save it without an EXIF "
-                "orientation, with the pixels as annotated"
+                "orientation, with the pixels in the orientation that was annotated"
             )
     return ""
 

@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 Part = tuple[slice, slice]
 
 MEAN_COLOUR = (123.675, 116.28, 103.53)
-"""mean RGB of ImageNet, 0 to 255; zero in the authors' normalised tensors"""
+"""mean RGB of ImageNet, 0 to 255; this colour is zero in the authors' normalised tensors"""
 _BLUR_KERNEL = 15
 _OUTLINE_THICKNESS = 5
 _RED = (255, 0, 0)
@@ -101,9 +101,9 @@ TABLE_2: dict[str, VisualPrompt] = {
     "crop & intensity 10%": VisualPrompt(blur=0, background=0.1, context=0.1),
     "crop + blur + intensity 10%": VisualPrompt(blur=3, background=0.1, context=0.1),
 }
-"""Image operations of Table 2 by their printed names. "crop & blur" has context 0.5, as in the
-authors' run. The printed "crop & intensity 10%" is the result of a run without a crop; here it does
-crop. See docs/deviations.md (table-2-rows)."""
+"""Image operations of Table 2, by the names that the paper prints. "crop & blur" has context 0.5,
+as in the authors' run. The result that the paper prints for "crop & intensity 10%" is from a run
+without a crop. This table follows the name and crops. See docs/deviations.md (table-2-rows)."""
 
 
 def _dye(image: RGB, mask: Mask) -> RGB:
@@ -118,7 +118,7 @@ def _outline(image: RGB, mask: Mask) -> RGB:
 
 
 def _crop_part(mask: Mask, context: float | None) -> Part:
-    """Return the bounding box of the object with its context, or the whole image."""
+    """Return the object's bounding box grown by the context; the whole image for context None."""
     if context is None:
         return slice(0, mask.shape[0]), slice(0, mask.shape[1])
     top, bottom = _grown_extent(np.flatnonzero(mask.any(1)), mask.shape[0], context)
@@ -131,7 +131,7 @@ def _attenuate(image: RGB, mask: Mask, blur: float, background: float, part: Par
     rows, columns = part
     behind: npt.NDArray[Any] = image[part]
     if blur > 0:
-        reach = _BLUR_KERNEL // 2  # pixels around the part that the blur mixes into it
+        reach = _BLUR_KERNEL // 2  # width in pixels of the border whose pixels blur into the part
         above, before = min(reach, rows.start), min(reach, columns.start)
         near = image[
             rows.start - above : rows.stop + reach, columns.start - before : columns.stop + reach
@@ -161,7 +161,7 @@ def _square(part: RGB, wanted: int) -> RGB:
 
 
 def _grown_extent(occupied: npt.NDArray[np.intp], length: int, context: float) -> tuple[int, int]:
-    """Return start and end of sorted positions with their context, within [0, length]."""
+    """Return the range of sorted positions, grown by the context and clipped to [0, length]."""
     if not len(occupied):
         return 0, length
     first, last = int(occupied[0]), int(occupied[-1]) + 1

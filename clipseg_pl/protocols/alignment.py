@@ -24,8 +24,8 @@ MASKINGS = {
     "mask CLS, all layers, logits x 0": AttentionMask("cls", "all", zero_logits=True),
     "mask all, all layers, logits x 0": AttentionMask("patches", "all", zero_logits=True),
 }
-"""Attention masks of Table 2. Masked patches are excluded, or their logits are multiplied by 0
-as in the authors' code. See docs/deviations.md (masked-attention)."""
+"""Attention masks of Table 2. Masked patches get no attention. In the rows "logits x 0", their
+logits are multiplied by 0, as in the authors' code. See docs/deviations.md (masked-attention)."""
 PAPER = {
     "mask CLS, last layer": 1.34,
     "mask CLS, all layers": 1.71,
@@ -43,7 +43,8 @@ PAPER = {
     "crop & intensity 10%": 21.73,
     "crop + blur + intensity 10%": 23.50,
 }
-"""Delta P in percentage points, from Table 2 of the paper."""
+"""Delta P from Table 2 of the paper: change in the probability of the object's name, in percentage
+points."""
 _UNTOUCHED = VisualPrompt(blur=0, background=1, context=None)
 _TEXT = "a photo of a {}"
 _BATCH = 16
@@ -53,8 +54,8 @@ def image_sizes(backbone: CLIPBackbone) -> tuple[int, int]:
     """Return the image sizes for CLIP and for the samples, in pixels.
 
     The first is the native input size of CLIP, 224 in the paper. The second is the size of the
-    samples and of images with masked attention, 352 in the paper. For other CLIPs it has the same
-    ratio to the first, rounded down to whole patches.
+    samples and of images with masked attention, 352 in the paper. For CLIPs of another native size,
+    the second keeps the ratio 352 / 224 and is rounded down to a multiple of the patch size.
     """
     own, patch = int(backbone.clip.visual.image_size[0]), backbone.shape.patch_size
     return own, own * 11 // 7 // patch * patch
@@ -64,12 +65,12 @@ def image_sizes(backbone: CLIPBackbone) -> tuple[int, int]:
 def measure(
     backbone: CLIPBackbone, samples: Iterable[tuple[RGB, Mask, Sequence[str]]]
 ) -> dict[str, Tensor]:
-    """Compute the probability of the object's name for every row of Table 2.
+    """Compute the probability of the name of the masked object, for every row of Table 2.
 
     Args:
         backbone: any CLIP.
-        samples: at least one tuple of an image and a mask (see `embed_modified`) and the class
-            names for the softmax, first the name of the object.
+        samples: at least one tuple (image, mask, class names). For the image and the mask, see
+            `embed_modified`. The softmax is over the class names; the first is the object's.
 
     Returns:
         Row name -> (N,) float32 probabilities of N samples, on the CPU; `ORIGINAL` is the
@@ -96,11 +97,12 @@ def embed_modified(
 
     The authors modify images of 352 pixels and embed them at 224 pixels. They mask attention at 352
     pixels, but compare the result with the unmodified image at 224 pixels. The additional row
-    `LARGE` measures the effect of the size alone. See docs/deviations.md (alignment-samples).
+    `LARGE`, the unmodified image at 352 pixels, shows the effect of the size alone. See
+    docs/deviations.md (alignment-samples).
 
     Args:
         backbone: any CLIP.
-        images: N images (side, side, 3) uint8 RGB; the side is the second of `image_sizes`.
+        images: N images (side, side, 3) uint8 RGB; side is the second value of `image_sizes`.
         masks: N masks (side, side) bool, true on the object.
 
     Returns:

@@ -11,22 +11,23 @@ from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.sample import Batch, Classes, has_support
 
 PromptType = Literal["text", "visual", "blend"]
-"""text prompts, visual prompts, or a blend of both with the `mix_weight` of the batch"""
+"""text prompts, visual prompts, or a blend of both, weighted by the `mix_weight` of the batch"""
 TEXT_WEIGHT: dict[PromptType, tuple[float, float]] = {
     "text": (1, 1),
     "visual": (0, 0),
     "blend": (0, 1),
 }
-"""bounds of the weight of the text in a prompt type"""
+"""minimum and maximum weight of the text for each prompt type; `mix_weight` is clamped to them"""
 
 
 class Protocol(nn.Module, ABC):
     """Base class of the evaluation protocols.
 
     Args:
-        prompt_types: prompt types to evaluate every batch with, each with its own metrics. Images
-            are encoded once for all of them. The first prompt type determines the best checkpoint
-            (see `monitor`) and the threshold and absent cut that are stored in it.
+        prompt_types: every batch is evaluated with each of these prompt types, which have separate
+            metrics. Each image is encoded only once. The first prompt type selects the best
+            checkpoint (see `monitor`), and the threshold and the absent cut (the presence score
+            below which a prompt is considered absent) that are stored in checkpoints.
     """
 
     def __init__(self, prompt_types: Sequence[PromptType]) -> None:
@@ -50,9 +51,9 @@ class Protocol(nn.Module, ABC):
         """classes of the evaluated data, set before the evaluation"""
 
     def selected(self, prompt_type: PromptType, batch: Batch) -> Tensor:
-        """Return the prompts to evaluate with a prompt type, (P,) bool.
+        """Return (P,) bool, true for the prompts to evaluate with a prompt type.
 
-        Visual prompts need a support image; all prompts are evaluated with the other prompt types.
+        "visual" selects the prompts that have a support image. The other types select all prompts.
         """
         supported = has_support(batch)
         return supported if prompt_type == "visual" else torch.ones_like(supported)

@@ -13,14 +13,16 @@ from clipseg_pl.sample import Batch
 class OneShotProtocol(Protocol):
     """Evaluate Pascal-5i and COCO-20i: mIoU over the classes of a fold, IoU_FG, IoU_BIN and AP.
 
-    Some benchmarks evaluate at another size than the model's. Pascal-5i uses a square whose side is
-    the longer side of the photo. Probabilities are resized to this size as in PFENet, bilinear with
-    aligned corners.
+    A fold is one quarter of the classes, which is held out from training.
+
+    The size of the target masks may differ from the size of the model's output. On Pascal-5i, for
+    example, masks are squares whose side is the longer side of the photo. Probabilities are resized
+    to the size of the mask as in PFENet, bilinear with aligned corners.
 
     Args:
         num_classes: number of classes of the dataset, 20 or 80. Classes without prompts are
             excluded from mIoU.
-        prompt_types: "visual" is one-shot segmentation, "text" the zero-shot version in Table 7.
+        prompt_types: "visual" is one-shot segmentation, "text" is the zero-shot setting of Table 7.
 
     Reference: paper, sections 5.2 and 5.3, Tables 5, 6 and 7.
     """
@@ -35,7 +37,7 @@ class OneShotProtocol(Protocol):
     def update(
         self, prompt_type: PromptType, logits: Tensor, batch: Batch, selected: Tensor
     ) -> None:
-        """Update the metrics with the (K, 1, H, W) logits of the K selected of P prompts.
+        """Update the metrics with the (K, 1, H, W) logits of the K selected prompts.
 
         Raises:
             ValueError: if a class id is not in [0, num_classes).
@@ -43,7 +45,7 @@ class OneShotProtocol(Protocol):
         if not ((0 <= batch["class_id"]) & (batch["class_id"] < self.num_classes)).all():
             raise ValueError(
                 f"OneShotProtocol has {self.num_classes} classes, but the data has other ids; "
-                "put a config of experiments/benchmarks after all configs that set the data"
+                "the config of experiments/benchmarks must come after all configs that set the data"
             )
         probability, sizes = logits.float().sigmoid(), batch["target_size"][selected]
         target, valid = batch["query_mask"][selected], batch["valid_mask"][selected]

@@ -26,18 +26,18 @@ Report = dict[str, dict[str, float]]
 REPORTED_THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
 """thresholds of the results in the paper"""
 
-_ROUNDING = 1e-12  # upper bound of differences between sums over different numbers of ranks
+_ROUNDING = 1e-12  # results with different numbers of ranks differ by less than this
 _SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)  # upper bounds of the target's share of the image
 SIZE_NAMES = ("to 1 %", "1 to 2 %", "2 to 5 %", "5 to 10 %", "10 to 20 %", "above 20 %")
-"""names of the groups of targets in reports"""
+"""names of the size groups in reports, by the target's share of the image"""
 
 
 class OverlapMetrics(nn.Module):
     """Metrics of one prompt type, over prompts that are present in their image.
 
     Args:
-        num_classes: number of classes. Pixels are then summed per class, and mIoU is the mean over
-            classes. By default (0), mIoU is the mean over prompts.
+        num_classes: number of classes. If it is positive, pixels are summed per class and mIoU is
+            the mean over classes. By default (0), mIoU is the mean over prompts.
     """
 
     def __init__(self, num_classes: int = 0) -> None:
@@ -67,7 +67,7 @@ class OverlapMetrics(nn.Module):
         self.ap_exact.update(probability, target, valid)
 
     def compute(self, stored_threshold: float | None) -> dict[str, float]:
-        """Return the metrics by name; only `prompts` if there was no prompt."""
+        """Return the metrics by name. If there was no prompt, the only metric is `prompts`: 0."""
         numbers: dict[str, float] = {"prompts": self.prompts.compute().prompts}
         if not numbers["prompts"]:
             return numbers

@@ -15,15 +15,17 @@ from clipseg_pl.sample import Batch
 class ReferringProtocol(Protocol):
     """Evaluate referring expressions on PhraseCut, by text and by visual prompt.
 
-    Present prompts are evaluated by mIoU (mean over prompts), IoU_FG, IoU_BIN, AP and exact AP.
-    Absent prompts are evaluated by the rate and area of false positives.
+    Present prompts, whose object is in the image, are evaluated by mIoU (mean over prompts),
+    IoU_FG, IoU_BIN, AP and exact AP. Absent prompts are evaluated by the rate and area of false
+    positives.
 
     Thresholded metrics are computed at the paper's thresholds, at the `best` of 49 thresholds and
     at the `stored` threshold of the checkpoint. The best threshold is chosen on the evaluated
     split, as in Table 9. See docs/deviations.md (best-threshold).
 
-    Present and absent prompts together give the `presence` metrics. The absent cut does not change
-    the masks here.
+    The `presence` metrics measure how well presence scores separate present from absent prompts.
+    `absent_cut` is the presence score below which a prompt is considered absent. All other metrics
+    ignore the cut: masks of prompts below it are not emptied.
 
     Args:
         prompt_types: any of "text", "visual" and "blend", see `Protocol`.
@@ -40,7 +42,7 @@ class ReferringProtocol(Protocol):
     def update(
         self, prompt_type: PromptType, logits: Tensor, batch: Batch, selected: Tensor
     ) -> None:
-        """Update the metrics with the (K, 1, H, W) logits of the K selected of P prompts."""
+        """Update the metrics with the (K, 1, H, W) logits of the K selected prompts."""
         probability = logits.float().sigmoid()
         absent = batch["negative"][selected]
         target, valid = batch["query_mask"][selected], batch["valid_mask"][selected]

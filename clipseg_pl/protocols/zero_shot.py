@@ -16,9 +16,10 @@ class ZeroShotProtocol(Protocol):
     """Evaluate generalised zero-shot segmentation on Pascal VOC.
 
     Every image has one prompt per class, "background" first. Each pixel is assigned to the class
-    with the highest probability, after multiplying the background's by a factor. `miou_seen` is the
-    mean IoU of the seen classes, including the background, and `miou_unseen` that of the unseen
-    classes. The authors' evaluation probably swaps the two, see docs/deviations.md (seen-unseen).
+    with the highest probability, after the probability of "background" is multiplied by a factor.
+    `miou_seen` is the mean IoU of the seen classes, including the background, and `miou_unseen` is
+    the mean IoU of the unseen classes. The authors' evaluation probably swaps the two. See
+    docs/deviations.md (seen-unseen).
 
     Args:
         background_factor: factor of the background's probability, 3 in the authors' code. See
@@ -39,13 +40,13 @@ class ZeroShotProtocol(Protocol):
         """Update the confusion matrix with the (P, 1, H, W) logits of B images.
 
         Raises:
-            ValueError: if the prompts of each image are not all classes in the order of their ids.
+            ValueError: if an image does not have one prompt per class, in the order of class ids.
         """
         images, class_id = len(batch["query_image"]), batch["class_id"]
         expected = torch.arange(self.num_classes, device=class_id.device).repeat(images)
         if not torch.equal(class_id, expected):
             raise ValueError(
-                "ZeroShotProtocol needs one prompt per class and image, in the order of the ids"
+                "ZeroShotProtocol needs one prompt per class and image, in the order of class ids"
             )
         shape = (images, self.num_classes, *logits.shape[2:])
         probability = logits.float().sigmoid().view(shape)  # P 1 H W -> B classes H W
@@ -78,7 +79,10 @@ class ZeroShotProtocol(Protocol):
 
     @property
     def monitor(self) -> str:
-        """Name of the metric that selects `best.ckpt`; selecting by unseen classes would leak."""
+        """Name of the metric that selects `best.ckpt`.
+
+        It excludes the unseen classes, so that they do not influence the choice of the checkpoint.
+        """
         return "text/miou_seen"
 
     def best_threshold(self) -> None:

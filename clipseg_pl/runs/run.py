@@ -17,7 +17,7 @@ class Run:
     """One training.
 
     Args:
-        arguments: arguments of `python -m clipseg_pl`, without a folder.
+        arguments: arguments of `python -m clipseg_pl`, without `--trainer.default_root_dir`.
         folder: folder of the run.
         config: resolved config.
     """
@@ -33,11 +33,11 @@ class Run:
 
     @property
     def command(self) -> list[str]:
-        """Arguments of `python -m clipseg_pl`, with the folder."""
+        """Arguments of `python -m clipseg_pl`, including the run's folder."""
         return [*self.arguments, f"--trainer.default_root_dir={self.folder}"]
 
     def is_finished(self) -> bool:
-        """Return whether the results file or the last checkpoint is of the last step."""
+        """Return whether the results file or the last checkpoint has reached the last step."""
         steps = self.config["trainer"]["max_steps"]
         results = newest_results(self.folder, "fit")
         if results is not None and results["step"] >= steps:

@@ -18,9 +18,9 @@ def experiment_name(config: Namespace) -> str:
 def find_run_folder(command: str, config: Namespace) -> Path:
     """Return the folder of a run.
 
-    The first of these that applies: `--trainer.default_root_dir`; the folder of the evaluated
-    checkpoint; `runs/sweeps/<sweep id>/<run id>` under a W&B agent, because all runs of a sweep
-    have the same configs; `runs/<experiment name>`.
+    It is the first of these folders that applies: `--trainer.default_root_dir`; the run's folder of
+    the checkpoint to evaluate; `runs/sweeps/<sweep id>/<run id>` under a W&B agent, because all
+    runs of a sweep have the same configs; `runs/<experiment name>`.
     """
     if config.trainer.default_root_dir:
         return Path(config.trainer.default_root_dir)
@@ -41,12 +41,11 @@ def is_restarted() -> bool:
 
 @rank_zero_only
 def claim(folder: Path, checkpoint: str | None) -> None:
-    """Reject the folder of another run, and prepare the folder for this one.
+    """Check that a folder contains no other run, and prepare it for this run.
 
-    A folder contains a run if it has checkpoints or the results of a finished training.
-    Evaluations do not count, nor does a training that has left neither. Unfinished checkpoint files
-    of a killed run are removed. metrics.csv is renamed, because lightning's logger deletes it when
-    it starts.
+    A folder contains a run if it has checkpoints or the results of a finished training. Results of
+    evaluations do not count. Unfinished checkpoint files of a killed run are removed. metrics.csv
+    is renamed, because lightning's logger deletes it when it starts.
 
     Args:
         folder: folder of the run.

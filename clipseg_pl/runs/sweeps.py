@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 Point = Mapping[str, object]
-"""values of one run by dotted key"""
+"""config values of one run, by dotted key"""
 
 _KEYS = {
     *("name", "description", "project", "entity", "program", "command"),
@@ -28,7 +28,7 @@ class Sweep:
         file: the sweep file.
         metric: name of the logged metric that the runs are compared by.
         maximize: whether a higher metric is better.
-        parameters: values by dotted key, at least one each.
+        parameters: for each dotted key, the values to try (at least one).
         command: arguments of `python -m clipseg_pl`, including `${args}`.
     """
 
@@ -44,7 +44,7 @@ class Sweep:
         return [dict(zip(self.parameters, values, strict=True)) for values in combinations]
 
     def arguments(self, point: Point, overlays: Sequence[str] = ()) -> list[str]:
-        """Return the arguments of one run; overlays follow the configs of the command."""
+        """Return the arguments of one run. Overlays are added after the command's own configs."""
         options = [f"--config={overlay}" for overlay in overlays]
         options += [f"--{key}={value}" for key, value in point.items()]  # like wandb's ${args}
         position = self.command.index(_ARGS)
@@ -89,7 +89,7 @@ def _parse(file: Path, content: object) -> Sweep:
         raise ValueError(f"unknown key {unknown[0]}; expected {', '.join(sorted(_KEYS))}")
     metric, parameters = content.get("metric"), content.get("parameters")
     if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-        raise ValueError("metric needs a name: set it to a metric that runs log")
+        raise ValueError("metric needs a name, such as val/text/miou@best")
     if metric.get("goal") not in ("maximize", "minimize"):
         raise ValueError(f"metric.goal must be maximize or minimize, not {metric.get('goal')}")
     if not isinstance(parameters, dict) or not parameters:
@@ -104,7 +104,7 @@ def _parse(file: Path, content: object) -> Sweep:
     names = Counter(sweep.folder_name(point) for point in sweep.points())
     name, count = names.most_common(1)[0]
     if count > 1:
-        raise ValueError(f"{count} runs would be called {name}: list each value once")
+        raise ValueError(f"{count} runs would be called {name}: list each value only once")
     return sweep
 
 
@@ -135,7 +135,7 @@ def _arguments(command: object, program: object) -> list[str]:
     has_launcher = not set(parts[:start]) <= _PYTHON
     if has_launcher or parts[start : start + 3] != ["-m", "clipseg_pl", "fit"]:
         raise ValueError(
-            "command is a list of ${env}, ${interpreter}, -m, clipseg_pl, fit and its options"
+            "command must list ${env}, ${interpreter}, -m, clipseg_pl, fit and its options"
         )
     arguments = parts[start + 2 :]
     macros = [part for part in arguments if part.startswith("${")]

@@ -14,8 +14,9 @@ from clipseg_pl.atomic import write_whole
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoint IO that writes atomically and does not read the initial checkpoint twice.
 
-    A new checkpoint replaces the previous file only after it is completely on disk. Lightning
-    moves it from the temporary folder instead, which is a copy if that folder is on another disk.
+    A new checkpoint replaces the previous file only after it is completely on disk. Lightning's
+    own IO moves the file from the system's temporary folder. If that folder is on another disk,
+    the move is a copy, and an interrupted copy can leave a damaged checkpoint.
 
     Args:
         stored: content of the checkpoint that the command line has already read, if any.
@@ -43,7 +44,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         def fill(stream: BinaryIO) -> None:
             stream.write(content.getbuffer())
             stream.flush()
-            os.fsync(stream.fileno())  # else a power failure could leave an empty renamed file
+            os.fsync(stream.fileno())  # else a power failure could leave an empty file
 
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Checks that stop a training before its checkpoints are spoiled, and empty evaluations."""
+"""Checks that stop a training before it saves unusable weights, or reject an empty evaluation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,12 +22,12 @@ def reject_loss(loss: Tensor, logits: Tensor, batch: Batch, trainer: Trainer) ->
 
     Raises:
         FloatingPointError: if the loss is not finite. The message lists the step (counted from 1),
-            the samples with their prompts, and options to continue with.
+            the samples with their prompts, and command line options for another attempt.
     """
     if loss.isfinite():
         return
     faulty = (~logits.detach().flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
-    faulty = faulty or list(range(len(logits)))  # all logits are finite, their sum is not
+    faulty = faulty or list(range(len(logits)))  # only the loss is not finite: list all
     samples = [f"{batch['prompt_id'][row]} ({batch['text_prompt'][row]!r})" for row in faulty]
     more = f" and {len(samples) - _MAX_LISTED} more" if len(samples) > _MAX_LISTED else ""
     raise FloatingPointError(
@@ -40,8 +40,8 @@ def reject_weights(module: LightningModule) -> None:
     """Stop before weights that are not finite replace the checkpoints of earlier steps.
 
     Raises:
-        FloatingPointError: if a trained weight is not finite. The message contains the weight, the
-            step and options to continue with.
+        FloatingPointError: if a trained weight is not finite. The message contains the name of the
+            weight, the step, and command line options for another attempt.
     """
     for name, weight in module.named_parameters():
         if weight.requires_grad and not weight.isfinite().all():
@@ -69,7 +69,7 @@ def reject_empty_evaluation(numbers: Mapping[str, float], prompt_types: Sequence
 
 
 def _advice(trainer: Trainer) -> str:
-    """Return options that continue from the last good checkpoint with a lower learning rate."""
+    """Advise to continue from the last good checkpoint with a lower learning rate."""
     rate = trainer.optimizers[0].param_groups[0]["initial_lr"]
     last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
     resume = "--ckpt_path last " if last.is_file() else ""

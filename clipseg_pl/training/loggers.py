@@ -1,4 +1,4 @@
-"""Logger for Weights & Biases, the only module that imports wandb."""
+"""Logger for Weights & Biases. No other module imports wandb."""
 
 import os
 
@@ -29,6 +29,6 @@ class WeightsAndBiases(WandbLogger):
             save_dir=folder,
             project=project,
             offline=offline,
-            # lightning sets an environment variable instead, too late for wandb to see it
+            # for `offline`, lightning sets an environment variable only after wandb has read it
             mode="offline" if offline else None,
         )

@@ -56,7 +56,8 @@ class CLIPSegModule(LightningModule):
         """Build the model and store its configuration as plain values."""
         super().__init__()
         with warnings.catch_warnings():
-            # plain values on the command line; in Python, on_save_checkpoint drops the modules
+            # the command line passes plain values; `on_save_checkpoint` drops modules passed in
+            # Python
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
             self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
         self.model = CLIPSeg(backbone, decoder)
@@ -71,7 +72,8 @@ class CLIPSegModule(LightningModule):
         self.threshold: float | None = None
         """best threshold of the last validation during training; stored in checkpoints"""
         self.absent_cut: float | None = None
-        """best absent cut of the last validation during training; stored in checkpoints"""
+        """best absent cut of the last validation during training; stored in checkpoints. A prompt
+        counts as absent if its presence score is below the cut"""
         self._steps_loaded = 0
         self.numbers: dict[str, float] = {}
         """metrics of the last evaluation by name"""
@@ -85,11 +87,11 @@ class CLIPSegModule(LightningModule):
 
     @property
     def steps_trained(self) -> int:
-        """Number of training steps of the weights; in an evaluation, those of the checkpoint."""
+        """Number of steps the weights were trained for; evaluations read it from the checkpoint."""
         return self.trainer.global_step or self._steps_loaded
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return (P, 1, H, W) logits, using the mix weights of the batch."""
+        """Return (P, 1, H, W) logits; `mix_weight` blends text and visual prompts."""
         conditional = self.model.conditional(
             batch["text_prompt"], batch["visual_prompt"], batch["prompt_index"], batch["mix_weight"]
         )
@@ -108,7 +110,7 @@ class CLIPSegModule(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
-        """Make lightning validate, and therefore save, after the last step."""
+        """Make lightning validate after the last step. Each validation also saves a checkpoint."""
         if self.trainer.global_step >= self.trainer.max_steps:
             self.trainer.should_stop = True
 
@@ -199,7 +201,7 @@ class CLIPSegModule(LightningModule):
         self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
         self.report = self.protocol.report(self.threshold)
         self.protocol.reset()
-        self.log_dict(self.numbers, sync_dist=True)  # equal on all ranks; avoids a warning
+        self.log_dict(self.numbers, sync_dist=True)  # sync_dist avoids a warning only: ranks agree
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of six types
         """Return the optimizer of the trained parameters and its cosine schedule."""
@@ -217,7 +219,7 @@ class CLIPSegModule(LightningModule):
         stored = {k: v for k, v in state.items() if self.model.is_stored(k.removeprefix(_MODEL))}
         checkpoint["state_dict"] = stored
         given = checkpoint.get("hyper_parameters", {})
-        # modules and factories of a model built in Python could be restored with pickle only
+        # a model built in Python passes modules and factories, which only pickle could restore
         plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
         checkpoint["hyper_parameters"] = plain
         checkpoint["threshold"], checkpoint["absent_cut"] = self.threshold, self.absent_cut

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class CosineSchedule(LambdaLR):
-    """Lowers the learning rate of each parameter group along a cosine, one call per step.
+    """Lowers the learning rate of each parameter group along a cosine, once per training step.
 
     The rate of a group ends at `min_lr`. A group that starts at or below `min_lr` keeps its own
     rate, so that no rate ever rises.
@@ -35,9 +35,10 @@ class CosineSchedule(LambdaLR):
         super().__init__(optimizer, [_cosine(rate, min_lr, steps) for rate in rates])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume at the stored step, along the cosine of this optimizer's own initial rates.
+        """Resume at the stored step.
 
-        The rates that this optimizer was created with replace those in its restored state.
+        The cosine starts at the rates that the optimizer was created with. They replace the rates
+        of the stored run, so that a resumed run can use other learning rates.
         """
         super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
         groups = self.optimizer.param_groups
@@ -47,7 +48,7 @@ class CosineSchedule(LambdaLR):
 
 
 def _cosine(rate: float, min_lr: float, steps: int) -> Callable[[int], float]:
-    """Return a function from the step to the factor of the initial rate."""
+    """Return a function that maps a step to the factor to multiply the initial rate by."""
     lowest = min_lr / rate if rate > min_lr else 1.0
 
     def factor(step: int) -> float:

@@ -23,7 +23,7 @@ class Request(IntEnum):
 
 
 _REQUESTS = {"SIGUSR1": Request.REQUEUE, "SIGTERM": Request.END}
-"""by name, because numbers differ between systems and Windows lacks SIGUSR1"""
+"""keys are names, because signal numbers differ between systems and Windows lacks SIGUSR1"""
 
 
 class Requests:
@@ -37,8 +37,8 @@ class Requests:
         self.pending = Request.NOTHING
 
     def listen(self, trainer: Trainer) -> None:
-        """Replace lightning's signal handlers. Lightning removes the handlers when the run ends."""
-        if trainer.received_sigterm:  # before training began
+        """Replace lightning's signal handlers. Lightning restores the original ones at the end."""
+        if trainer.received_sigterm:  # SIGTERM arrived before this call
             self.pending = Request.END
 
         def record(number: int, frame: FrameType | None) -> None:
@@ -58,7 +58,7 @@ class Requests:
         return pending
 
     def take_from_all_ranks(self, trainer: Trainer) -> Request:
-        """Return and clear the largest pending request of all ranks. Every rank has to call it."""
+        """Return and clear the largest pending request of all ranks. Every rank must call this."""
         pending = self.take()
         if trainer.world_size == 1:
             return pending

@@ -7,7 +7,8 @@ Checkpoints store the name of their CLIP and no path. A name is resolved as foll
    `open_clip_config.json` of a model on Hugging Face. The package contains the CLIP of the toy
    world, named "toy".
 2. Model of open_clip: its weights are searched as `<name>-<tag>.*` in the same folders, then in
-   the download cache of open_clip.
+   Hugging Face's download cache. If they are in neither, they are downloaded. The tag is
+   open_clip's name of the training of the weights, like "openai".
 """
 
 import difflib
@@ -31,13 +32,13 @@ RGB = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PAPERS_CLIP, PAPERS_TAG = "ViT-B-16-quickgelu", "openai"
-# configuration keys `CLIPBackbone` supports; models with other keys pool or tokenize differently
+# configuration keys that `CLIPBackbone` supports; other keys change the pooling or the tokenizer
 _PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"}
 _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}
 _PLAIN_VISION = {"image_size", "patch_size", "head_width", *_TOWER}
 _PLAIN_TEXT = {"context_length", "vocab_size", "heads", *_TOWER}
 _HUB_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-_SIZES = ("input_resolution", "context_length", "vocab_size")  # entries of OpenAI's files
+_SIZES = ("input_resolution", "context_length", "vocab_size")  # no weights, but in OpenAI's files
 
 
 def find_config(name: str) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def plain_names() -> list[str]:
 
 
 def usable_tags(name: str) -> list[str]:
-    """Return the tags of a model whose weights were trained with its activation function."""
+    """Return the tags of the weights that were trained with the model's activation function."""
     quick = bool(open_clip.get_model_config(name).get("quick_gelu"))
     tags = open_clip.list_pretrained_tags_by_model(name)
     known = ((tag, open_clip.get_pretrained_cfg(name, tag)) for tag in tags)
@@ -82,12 +83,12 @@ def usable_tags(name: str) -> list[str]:
 
 
 def find_normalisation(name: str, tag: str) -> tuple[RGB, RGB]:
-    """Return the mean and standard deviation to normalise images in [0, 1] with.
+    """Return the mean and standard deviation for normalising images with values in [0, 1].
 
-    CLIPs trained with OpenAI's constants get ImageNet's, which are close and which the authors use
-    for OpenAI's CLIP. Other CLIPs get the constants of their training: for example, those of
-    ViT-L-14 laion2b_s32b_b82k are 0.5, and ImageNet's would double the contrast of the images. See
-    `docs/deviations.md` (normalisation).
+    For CLIPs trained with OpenAI's constants, these are the similar constants of ImageNet, which
+    the authors use for OpenAI's CLIP. For other CLIPs, they are the constants of the CLIP's own
+    training. For example, ViT-L-14 laion2b_s32b_b82k was trained with 0.5 for both. ImageNet's
+    constants would double the contrast of its images. See `docs/deviations.md` (normalisation).
     """
     own = _own_config(name)
     published = own.get("preprocess_cfg", {}) if own else open_clip.get_pretrained_cfg(name, tag)
@@ -103,7 +104,7 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
         name: see `find_config`.
         tag: open_clip's tag of the weights; the paper uses "openai".
         pretrained: false for random weights, which depend on the sizes only. Their seed is fixed,
-            because checkpoints do not store the backbone.
+            because checkpoints do not store the backbone and loading must give the same weights.
 
     Raises:
         ValueError: if the name or tag is unknown, the weights were trained with another activation
@@ -134,7 +135,7 @@ def new_clip(config: Mapping[str, Any]) -> CLIP:
 
 
 def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | SimpleTokenizer":
-    """Build CLIP's tokenizer, pruned to the token ids in `<name>_vocabulary.json` if it exists."""
+    """Build CLIP's tokenizer; if `<name>_vocabulary.json` exists, only with the token ids in it."""
     file = find_file(f"{name}_vocabulary", (".json",))
     tokenizer = SimpleTokenizer(context_length=context_length)
     return PrunedTokenizer(tokenizer, read_json(file)) if file else tokenizer
@@ -149,7 +150,7 @@ def weights_on_disk(name: str, tag: str) -> Path | None:
         FileNotFoundError: if there is a `<name>.json` without weights.
     """
     config, own = find_config(name), find_file(name, (".json",)) is not None
-    if not own:  # checked by name, because a weights file does not store its activation
+    if not own:  # checked by name, because a weights file does not store its activation function
         _check_activation(name, tag, bool(config.get("quick_gelu")))
     stem = name if own else f"{name}-{tag}"
     return find_weights(stem, own, partial(_repository, name, tag), _HUB_NAMES)
@@ -183,7 +184,7 @@ def _is_plain(config: dict[str, Any]) -> bool:
 
 
 def _repository(name: str, tag: str) -> str:
-    """Return the Hugging Face repository ("owner/name") of weights of open_clip.
+    """Return the Hugging Face repository ("owner/name") of a pretrained model of open_clip.
 
     Raises:
         ValueError: if open_clip has no such weights.
@@ -192,16 +193,19 @@ def _repository(name: str, tag: str) -> str:
     if not published:
         known = ", ".join(usable_tags(name)) or "none"
         raise ValueError(f"open_clip has no weights {tag!r} for {name} (available: {known})")
-    return os.path.dirname(str(published["hf_hub"]))  # "owner/name/"; set for all plain ViTs
+    return os.path.dirname(str(published["hf_hub"]))  # "owner/name/", set for all plain ViTs
 
 
 def _check_activation(name: str, tag: str, quick: bool) -> None:
     """Reject weights that were trained with the other activation function."""
     plain = name.removesuffix("-quickgelu")
-    published = open_clip.get_pretrained_cfg(plain, tag)  # includes QuickGELU weights
+    # open_clip also lists the weights of `<plain>-quickgelu` under the plain name
+    published = open_clip.get_pretrained_cfg(plain, tag)
     if published and bool(published.get("quick_gelu")) != quick:
         other = plain if quick else f"{plain}-quickgelu"
-        raise ValueError(f"the weights {tag!r} belong to {other}: the activation differs")
+        raise ValueError(
+            f"the weights {tag!r} belong to {other}: the activation differs (GELU or QuickGELU)"
+        )
 
 
 class PrunedTokenizer:
@@ -209,8 +213,9 @@ class PrunedTokenizer:
 
     Args:
         tokenizer: open_clip's `SimpleTokenizer` with the full vocabulary.
-        kept: ids of the kept tokens in ascending order, starting with 0, so that the end token
-            still has the largest id. All other tokens are replaced by the padding token, id 0.
+        kept: ids of the tokens in the smaller vocabulary. They are in ascending order, so that the
+            end token still has the largest id. The first is 0, the padding token, which replaces
+            all tokens that are not in the list.
     """
 
     def __init__(self, tokenizer: Any, kept: list[int]) -> None:  # noqa: ANN401 - open_clip's
@@ -220,7 +225,7 @@ class PrunedTokenizer:
         self.row[torch.tensor(kept)] = torch.arange(len(kept))
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text in the full vocabulary, without start and end token."""
+        """Return a text's token ids in the full vocabulary, without start and end token."""
         ids: list[int] = self.tokenizer.encode(text)
         return ids
 

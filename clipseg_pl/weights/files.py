@@ -15,7 +15,7 @@ _INITIAL_SEED = 211210003  # the paper's arXiv number; any constant works
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 (64 hex digits) of a file, or of the names and contents in a folder."""
+    """Return the SHA-256 (64 hex digits) of a file, or of a folder's file names and contents."""
     if not path.is_dir():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -74,7 +74,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def write_tensors(file: Path, state: Mapping[str, Tensor]) -> None:
-    """Write a `.safetensors` file that transformers can load: contiguous, with format metadata."""
+    """Write a `.safetensors` file with contiguous tensors and the metadata transformers needs."""
     plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     file.touch()
     mode = file.stat().st_mode
@@ -111,7 +111,7 @@ def load_strictly(model: nn.Module, name: str, file: Path, ignored: tuple[str, .
 
 
 def first_mismatch(error: RuntimeError) -> str:
-    """Shorten the error of `load_state_dict` to its first problem, with one key and a count."""
+    """Shorten the error of `load_state_dict` to the first key and the number of other keys."""
     first = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
     named, *others = first.split('", "')
     return f'{named}" and {len(others)} more' if others else first

@@ -1,6 +1,6 @@
 """Search for weights in $CLIPSEG_WEIGHTS, the package and the download cache.
 
-It does not import torch, so that commands which only need this module start fast.
+This module does not import torch, so that commands which do not need torch start fast.
 """
 
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 TOY = "toy"
-"""name of the weights in the package, which were trained on drawn scenes only"""
+"""name of the CLIP and the checkpoint in the package, which were trained on drawn scenes only"""
 _PACKAGED = Path(__file__).parent / TOY
 TOY_CHECKPOINT = _PACKAGED / "toy_pc_plus.ckpt"
 
@@ -36,7 +36,7 @@ def find_checkpoint(name: str | Path) -> Path:
 def find_file(stem: str, suffixes: tuple[str, ...] = _SUFFIXES) -> Path | None:
     """Return the first file `<stem><suffix>` in `weight_folders`, or None.
 
-    Names may come from checkpoints, so paths are rejected for security: the result is None.
+    The stem may come from an untrusted checkpoint. For security, a stem that is a path gives None.
     """
     if Path(stem).name != stem:
         return None
@@ -75,7 +75,7 @@ def download_weights(what: str, stem: str, repository: str, names: Sequence[str]
 
     Args:
         what: description of the weights for the error message.
-        stem: file name, without its suffix, that `weight_folders` were searched for.
+        stem: name without suffix under which a user can put the file into $CLIPSEG_WEIGHTS instead.
         repository: name of the repository.
         names: possible file names in the repository, in order of preference.
 

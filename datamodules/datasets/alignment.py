@@ -1,7 +1,7 @@
 """Samples of the visual prompt engineering experiment: crops of large LVIS objects with masks.
 
-The authors' LVIS archive is not public, so its images and their sizes are unknown. LVIS itself is
-used here, with the authors' settings. See docs/deviations.md (alignment-samples).
+The authors' LVIS archive is not public, so its images and their sizes are unknown. This
+module uses LVIS itself, with the authors' settings. See docs/deviations.md (alignment-samples).
 
 Reference: paper, section 4.
 """
@@ -22,7 +22,7 @@ MIN_AREA = 0.1
 """fraction of the image; objects that cover this much or less are skipped"""
 MIN_NAMES = 3
 """minimum number of categories in the image, between which CLIP chooses; as in the authors' code"""
-_MIN_VISIBLE = 0.05
+_MIN_VISIBLE = 0.05  # `share` of `window_on_object`
 _ENLARGED = 1.1  # short side of enlarged photos, relative to the side of the crop
 
 
@@ -42,7 +42,7 @@ def large_objects(source: LVIS, seed: int, skipped: Counter[str]) -> Iterator[Pa
 
     An object qualifies if it covers more than a tenth of an image with at least three annotated
     categories. The authors sample with replacement (1,584 different objects among their 1,600).
-    Here every object occurs once. See docs/deviations.md (alignment-samples).
+    This function yields every object once. See docs/deviations.md (alignment-samples).
 
     Args:
         source: LVIS annotations.

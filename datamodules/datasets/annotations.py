@@ -28,7 +28,9 @@ EMPTY = "with an empty mask"
 
 @dataclass(frozen=True)
 class Annotations:
-    """Phrases about photos, one row per task, in flat arrays that forked workers share.
+    """Annotations of photos as flat arrays, which forked data workers share.
+
+    Each row is a task: one phrase about one photo.
 
     Args:
         file: file of the annotations.
@@ -39,7 +41,7 @@ class Annotations:
         photo: (rows,) int64, index into `photos`.
         phrase: (rows,) int64, index into `phrases`.
         number: (rows,) int64, line in the table (COCO: running number); makes task names unique.
-        masks: function from row to mask, (H, W) bool, of the photo's size.
+        masks: function that takes a row and returns its mask, (H, W) bool, of the photo's size.
         skipped: number of skipped rows of the file, by reason.
     """
 
@@ -80,7 +82,8 @@ def photo_sizes(file: Path, folder: Path, names: Sequence[str]) -> Sizes:
         (photos, 2) int32.
 
     Raises:
-        DatasetNotFoundError: if photos are missing or not images; gives the first and the count.
+        DatasetNotFoundError: if photos are missing or not images; the message gives the first
+            and the count.
     """
     found = in_threads(lambda name: image_size(folder / name, True), names, f"photos of {file}")
     missing = [name for name, size in zip(names, found, strict=True) if size is None]
@@ -99,7 +102,7 @@ def reject_missing(file: Path, folder: Path, kind: str, missing: Sequence[str], 
         total: number of files that the table refers to.
 
     Raises:
-        DatasetNotFoundError: if any is missing; gives the count and the path of the first.
+        DatasetNotFoundError: if any is missing; the message gives the count and the first path.
     """
     if missing:
         first = folder / missing[0]
@@ -108,7 +111,7 @@ def reject_missing(file: Path, folder: Path, kind: str, missing: Sequence[str], 
             open_header(first).close()
         except ValueError as error:
             reason = f" ({error})"
-        except Exception:  # missing or damaged
+        except Exception:  # missing or damaged: there is no reason to add
             pass
         raise DatasetNotFoundError(
             f"{file}: {len(missing)} of its {total} {kind} are missing or not images; first: "
@@ -144,7 +147,7 @@ def reasons(skipped: Mapping[str, int]) -> str:
 def in_threads(
     check: Callable[[_Item], _Result], items: Sequence[_Item], description: str
 ) -> list[_Result]:
-    """Check many files in eight threads, with a progress bar on terminals."""
+    """Apply `check` to each item in eight threads, with a progress bar on terminals."""
     with ThreadPoolExecutor(8) as pool:
         results: Iterable[_Result] = track(
             pool.map(check, items),

@@ -18,10 +18,10 @@ _WORD = re.compile(r"[^\W_]+")
 def class_words() -> dict[str, dict[str, list[str]]]:
     """Load the word lists: VOC class -> list name -> words.
 
-    The authors' rule uses `lemmas`, WordNet lemmas in lower case with spaces, and `tokens`, all
-    strings that NLTK's noun lemmatizer maps to a single-word lemma. The whole-word rule
-    ("mended") uses `names`, in singular and plural, and `spared`, names of other things that
-    contain one of the names ("hot dog").
+    The authors' rule uses two lists. `lemmas` are WordNet lemmas (base forms of nouns) in lower
+    case with spaces. `tokens` are all strings that NLTK's noun lemmatizer maps to a single-word
+    lemma. The whole-word rule ("mended") uses two other lists. `names` are names of the class in
+    singular and plural. `spared` are names of other things that contain a name ("hot dog").
     """
     lists: dict[str, dict[str, list[str]]] = json.loads(LISTS.read_text())["classes"]
     return lists
@@ -74,7 +74,7 @@ class AuthorsRule:
     """Matches texts that the authors' filter removes.
 
     A text matches if it contains a lemma of several words as a substring ("livestock carrier"
-    contains "stock car"), or if one of its tokens, split at spaces, is in `tokens`. Case-sensitive.
+    contains "stock car"), or if one of its words, split at spaces, is in `tokens`. Case-sensitive.
 
     Args:
         lemmas: only lemmas with a space are used; `tokens` cover the others.

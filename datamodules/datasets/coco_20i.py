@@ -90,7 +90,7 @@ def _name(path: object) -> str:
 
 
 class COCOTasks(PhraseTable):
-    """The training classes of a fold as phrases: one task per class and photo that shows it.
+    """Class names of a fold's training classes as phrases: one task per photo and class in it.
 
     Args:
         photos: COCO2014.

@@ -1,4 +1,4 @@
-"""Annotations in COCO's JSON format as phrases: categories or captions, with one mask each."""
+"""Phrases and masks from COCO's JSON format. Phrases are captions or names of categories."""
 
 import json
 import os
@@ -115,10 +115,10 @@ def read_coco(file: Path, images: Path) -> Annotations:
 
 @dataclass(frozen=True)
 class RunLengths:
-    """Function from row to mask, decoding the compressed RLE of pycocotools.
+    """Function that takes a row and decodes its mask from pycocotools' compressed RLE.
 
     Args:
-        text: (total,) uint8, the concatenated RLE of all rows.
+        text: (total,) uint8, the RLE strings of all rows, concatenated.
         offsets: (rows + 1,) int64, start of each row in `text`.
         sizes: (rows, 2) int32, height and width.
     """
@@ -392,10 +392,12 @@ def encode(segmentation: object, height: int, width: int, where: str) -> list[En
 def _lengths(text: str) -> list[int]:
     """Decode the run lengths of COCO's compressed string.
 
-    It detects truncated strings, which pycocotools accepts. A number is stored in groups of five
-    bits, the lowest first. The bit of value 32 marks that another group follows. The bit of value
-    16 in the last group marks a negative number. From the fourth number on, the difference to the
-    number two places before is stored.
+    pycocotools accepts truncated strings. The sum of the decoded lengths reveals them.
+
+    Each character of the string stores five bits of a number, the lowest bits first. The bit of
+    value 32 marks that another character follows. The bit of value 16 in the last character marks
+    a negative number. From the fourth number on, the string stores the difference from the number
+    two places before.
     """
     lengths: list[int] = []
     value = shift = 0

@@ -1,4 +1,4 @@
-"""One-shot episodes (query photo, class, supports), sampled by the rules of PFENet and HSNet."""
+"""One-shot episodes (query photo, class, support photos), sampled as in PFENet and HSNet."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ HSNET_EPISODES = 1000
 
 
 class Episode(NamedTuple):
-    """A query photo, a class and supports."""
+    """A query photo, a class and support photos."""
 
     query: str
     """name of the query photo"""
@@ -34,18 +34,19 @@ def pfenet_episodes(
 ) -> SampledEpisodes:
     """Sample one episode for each photo that shows enough of a class.
 
-    A photo is a query if one of the classes has at least 2048 pixels in it. The class is sampled
-    from all classes of the fold in the photo, however small. The supports are different other
-    photos with at least 2048 pixels of that class. PFENet samples without a seed; here the result
-    depends on the seed and the photo's position among the queries.
+    A photo is a query if one of the fold's classes has at least 2048 pixels in it. The class of the
+    episode is sampled from all classes of the fold in the photo, however small. The support photos
+    are distinct photos other than the query, each with at least 2048 pixels of that class. PFENet
+    samples without a seed. In this function, an episode depends only on the seed and on the
+    query's position among all queries. See docs/deviations.md (pfenet-episodes).
 
     Args:
-        pixels: photo -> class -> number of pixels, in the order of the list.
+        pixels: photo -> class -> number of pixels, in the order of PFENet's list.
         classes: class ids of the fold.
-        shots: supports per episode.
+        shots: support photos per episode.
         seed: seed for sampling.
 
-    Reference: PFENet's data loader, as run by CLIPSeg: once over the list.
+    Reference: PFENet's data loader, as run by CLIPSeg, which passes over the list once.
     """
     enough = {
         c: [name for name, counts in pixels.items() if counts.get(c, 0) >= SUPPORT_PIXELS]
@@ -75,11 +76,11 @@ def hsnet_pascal_episodes(
     """Sample HSNet's 1000 test episodes on Pascal-5i, cycling through the fold's list.
 
     Uses numpy's legacy generator, so that seed 0 gives exactly the episodes of HSNet's test script.
-    With several shots a support may repeat, as in HSNet.
+    With several shots, an episode may contain a support photo twice, as in HSNet.
 
     Args:
         lines: photo and class id of each line of the fold's list.
-        shots: supports per episode.
+        shots: support photos per episode.
         seed: seed for sampling; HSNet uses 0.
     """
     photos: dict[int, list[str]] = {}
@@ -100,11 +101,11 @@ def hsnet_pascal_episodes(
 def hsnet_coco_episodes(
     photos: Mapping[int, Sequence[str]], shots: int, seed: int
 ) -> SampledEpisodes:
-    """Sample HSNet's 1000 test episodes on COCO-20i: a random class, query and supports each.
+    """Sample HSNet's 1000 test episodes on COCO-20i, each with a random class, query and supports.
 
     Args:
-        photos: class id of the fold, in ascending order -> photos that show the class.
-        shots: supports per episode.
+        photos: class id -> photos that show the class, for the fold's classes in ascending order.
+        shots: support photos per episode.
         seed: seed for sampling; HSNet uses 0.
     """
     usable, skipped = _with_partners(photos)
@@ -130,7 +131,7 @@ def _with_supports(
 
 
 def _sample_index(rng: np.random.RandomState, count: int) -> int:
-    """Sample an index below `count` with `choice`, which uses the same random numbers as HSNet."""
+    """Sample an index below `count`; calls `choice` as HSNet does, to get the same numbers."""
     return int(rng.choice(count, 1, replace=False)[0])
 
 

@@ -1,4 +1,4 @@
-"""Excludes phrases about a benchmark's held-out classes or words from training."""
+"""Choice of the phrases to exclude from training: those about a benchmark's held-out classes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ AFFORDANCE_WORDS: tuple[str, ...] = tuple(
     "drink drinks drinking sit sits sitting ride rides riding fly flies flying drive drives "
     "driving driven swim swims swimming wheels wheel legs leg ear ears".split()
 )
-"""words of the generalised prompts (paper, Table 8), from the authors' code"""
+"""words of the generalised prompts ("sit on"; paper, Table 8), from the authors' code"""
 _MORE_FORMS = "drank drunk sat rode ridden flew flown drove swam swum wheeled legged eared".split()
 
 
@@ -39,11 +39,11 @@ class Exclusion:
             excludes nothing.
         rule: how a phrase is matched. "mended" excludes phrases that contain a name of the class
             as a whole word, in singular or plural and in any case. The names are made by
-            `datamodules.datasets.build.class_words`. (This value is part of the digests of
-            committed results and cannot be renamed.) "paper" is the authors' filter, for numbers
-            comparable to theirs. It also excludes phrases with "gray" (in WordNet, a horse) or
-            "counter" (a table), and misses "potted plant", "men" and "kitten". See
-            docs/deviations.md (exclusion).
+            `datamodules.datasets.build.class_words`. (The value "mended" is hashed into the
+            digests of committed results and therefore cannot be renamed.) "paper" is the authors'
+            filter, for numbers comparable to theirs. It also excludes phrases with "gray" (in
+            WordNet, a horse) or "counter" (in WordNet, a table), and misses "potted plant", "men"
+            and "kitten". See docs/deviations.md (exclusion).
 
     Raises:
         ValueError: if `held_out` or `rule` is unknown.

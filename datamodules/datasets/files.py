@@ -33,13 +33,13 @@ def require(name: str, folder: Path, parts: Mapping[str, bool], source: str) -> 
 
     Args:
         name: name of the dataset.
-        folder: folder in which it is expected.
-        parts: names of its parts, and whether each exists.
-        source: URL to download it from.
+        folder: folder in which the dataset is expected.
+        parts: name of each part of the dataset -> whether it exists.
+        source: URL to download the dataset from.
 
     Raises:
-        DatasetNotFoundError: if a part is missing; lists the folder, found parts, missing parts
-            and the source.
+        DatasetNotFoundError: if a part is missing; the message lists the folder, the found parts,
+            the missing parts and the source.
     """
     missing = [part for part, present in parts.items() if not present]
     if missing:
@@ -61,9 +61,9 @@ def stays_below(name: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: `CLIPSEG_CACHE`, else `clipseg_pl` in the user's cache folder.
+    """Return the cache folder: `$CLIPSEG_CACHE`, or `clipseg_pl` in the user's cache folder.
 
-    Dataset folders are never written to, since they are often read-only and shared.
+    Nothing is written to dataset folders, since they are often read-only and shared.
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("CLIPSEG_CACHE") or f"{base}/clipseg_pl").expanduser()
@@ -91,12 +91,13 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 
 @contextmanager
 def drafting(target: Path) -> Iterator[Path]:
-    """Provide a temporary folder next to `target`, to one process at a time.
+    """Provide a temporary folder next to `target`, and lock `target` for one process at a time.
 
-    Other processes wait. Inside the `with` block, check again whether `target` exists, since
-    another process may have built it. The caller must rename the result to `target`, so that it
-    appears complete or not at all. On file systems without locks, several processes build at the
-    same time, and the first rename takes effect. An empty lock file is left behind.
+    Other processes wait for the lock. Inside the `with` block, the caller must check again whether
+    `target` exists, since another process may have built it. The caller must write into the
+    temporary folder and rename the result to `target`, so that `target` is never incomplete. On
+    file systems without locks, several processes build at the same time, and the first rename takes
+    effect. An empty lock file is left behind.
 
     Args:
         target: file or folder to build; its parent is created if missing.
@@ -119,7 +120,8 @@ def drafting(target: Path) -> Iterator[Path]:
         pass  # file system without locks: all processes build, and the first rename takes effect
     try:
         prefix = f".{target.name}.{platform.node()}."
-        if lock.is_locked:  # so other drafts of this machine are from killed processes
+        # we hold the lock, so other drafts of this machine were left by killed processes
+        if lock.is_locked:
             for leftover in target.parent.glob(f"{glob.escape(prefix)}*/"):
                 shutil.rmtree(leftover, ignore_errors=True)
         with writing_to(target.parent):
@@ -132,10 +134,10 @@ def drafting(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Add the folder and a remedy to the messages of errors raised while writing into it.
+    """Add the folder and a remedy to the message of an OSError raised in the `with` block.
 
     Raises:
-        OSError: if the body raises an OSError.
+        OSError: if the `with` block raises one; with the new message.
     """
     try:
         yield

@@ -75,8 +75,8 @@ def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.
 
     Args:
         annotations: the table.
-        share: fraction of the photos with rows, 0 to 1. At least one photo is chosen and at least
-            one is left for training.
+        share: fraction of the photos used for validation, 0 to 1; photos without rows in the table
+            do not count. At least one photo is chosen, and at least one is left for training.
 
     Returns:
         (photos,) bool, true for validation photos.
@@ -102,7 +102,7 @@ def reject_common_photos(train: Annotations, other: Annotations) -> None:
     """Reject photos that are used for both training and evaluation.
 
     Raises:
-        ValueError: if the tables share photos; gives the first and the count.
+        ValueError: if the tables share photos; the message gives the first and the count.
     """
     train_photos, other_photos = (
         {os.path.abspath(table.photo_file(p)) for p in np.unique(table.photo).tolist()}

@@ -19,7 +19,7 @@ COCO_SOURCE = "https://github.com/juhongm999/hsnet (COCO2014 with its annotation
 
 
 class LabelledPhotos:
-    """Photos and their label maps: 0 is background, class id + 1 an object, 255 is ignored.
+    """Photos and label maps, with pixels of 0 (background), class id + 1, or 255 (ignored).
 
     Args:
         photos: folder with `<name>.jpg` files.
@@ -77,7 +77,7 @@ class LabelledPhotos:
 
 
 def open_voc(root: Path, augmented: bool) -> LabelledPhotos:
-    """Open VOC2012; names are those of its lists ("2007_000033").
+    """Open VOC2012; photos have the same names as in its lists ("2007_000033").
 
     Args:
         root: folder that contains VOC2012.
@@ -111,7 +111,7 @@ def voc_list(root: Path, split: str) -> Path:
 
 
 def open_coco(root: Path) -> LabelledPhotos:
-    """Open COCO2014; names include the folder ("val2014/COCO_val2014_000000000042").
+    """Open COCO2014; names of photos include the folder ("val2014/COCO_val2014_000000000042").
 
     Args:
         root: folder that contains COCO2014.
@@ -146,7 +146,9 @@ def read_list(file: Path, what: str, source: str) -> list[str]:
 
 
 def check_names(file: Path, names: Sequence[str]) -> None:
-    """Reject photo names that lead out of the dataset folder; masks are written under them, too.
+    """Reject photo names that lead out of the dataset folder.
+
+    Predicted masks are also written under these names.
 
     Raises:
         ValueError: for the first such name.

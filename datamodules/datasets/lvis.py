@@ -35,7 +35,7 @@ class _Image(NamedTuple):
 
 
 class LVIS:
-    """Annotations of LVIS v1. Those of v0.5 can be used under v1's file names.
+    """Annotations of LVIS v1, or of v0.5 if its files are renamed to v1's names.
 
     LVIS is a federated dataset: a category without annotations in an image is known to be absent
     only if the image lists it in `neg_category_ids`. Masks of the categories in
@@ -158,7 +158,7 @@ def _compact(entry: dict[str, Any]) -> object:
 
 
 def _id(value: object) -> int:
-    """Read an id. Prediction files are named by ids, so strings are rejected."""
+    """Read an id. Strings are rejected, since ids become names of prediction files."""
     number = read_id(value)
     if not isinstance(number, int):
         raise ValueError(f"id {value!r:.40} is not an integer")

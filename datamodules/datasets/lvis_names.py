@@ -8,11 +8,11 @@ from datamodules.datasets.lvis import LVIS
 from datamodules.datasets.phrase_table import PhraseTable
 
 LEAST_AREA = 0.05
-"""minimum fraction of the photo that a category covers, as in the authors' archive"""
+"""a category must cover more than this fraction of the photo, as in the authors' archive"""
 
 
 class LVISNames(PhraseTable):
-    """Tasks of LVIS: each category that covers more than 5 % of a photo, by its name.
+    """Tasks of LVIS: the names of the categories that cover more than 5 % of a photo.
 
     Args:
         lvis: annotations and photos.

@@ -35,15 +35,15 @@ PROMPT_CATEGORIES: dict[str, tuple[str, ...]] = {
 """LVIS categories that each prompt applies to; the paper's lists"""
 
 _MIN_AREA = 0.03  # fraction of the photo
-_CROP_SHARE = 0.02
+_CROP_SHARE = 0.02  # `share` of `object_aware_crop`
 
 
 class GeneralisedPrompts(Dataset[Sample]):
-    """One sample per photo and category, indexed by (epoch, sample); all epochs are equal.
+    """One sample per photo and category, indexed by (epoch, sample); the epoch is ignored.
 
     A sample has all prompts that apply to its category, while the authors sample one of them. See
     docs/deviations.md (lvis-prompts). As in the authors' code, the target is this category alone,
-    even if the photo shows others that a prompt applies to.
+    even if the photo shows other categories that the prompt applies to.
 
     Args:
         lvis: annotations and photos.

@@ -1,4 +1,4 @@
-"""Samples of one-shot episodes: a query photo, a class, and supports that show the class."""
+"""Samples of one-shot episodes: a query photo, a class, and support images with the class."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -31,8 +31,8 @@ class OneShotDataset(Dataset[Sample]):
         image_size: side of the query and support images in pixels.
         framing: "squash" resizes photo and labels to the square, ignoring the aspect ratio, like
             HSNet. "letterbox" shrinks the photo to fit into the square and pads with black, like
-            PFENet; the target keeps the size of the photo, padded to a square.
-        visual_prompt: how support images are made.
+            PFENet. The target is not resized, only padded to a square.
+        visual_prompt: how support images are cropped, blurred and darkened.
     """
 
     def __init__(
@@ -120,7 +120,8 @@ def letterbox(image: RGB, labels: Labels, size: int) -> tuple[RGB, Labels]:
 def _shrunk_width_and_height(shape: Sequence[int], size: int) -> tuple[int, int]:
     """Return width and height of a photo of `shape` (H, W) shrunk to fit into a square.
 
-    The ratio is a float, as in PFENet: for some sizes the product is just below an integer.
+    The ratio is a float, as in PFENet. For some sizes, a product is just below an integer, and the
+    result is one pixel smaller than with exact arithmetic.
     """
     height, width = shape
     ratio = size / max(shape)
@@ -130,7 +131,7 @@ def _shrunk_width_and_height(shape: Sequence[int], size: int) -> tuple[int, int]
 
 
 def pad_to_square(array: npt.NDArray[Any], size: int, value: int) -> npt.NDArray[np.uint8]:
-    """Pad a (h, w, ...) uint8 array at the bottom and right to (size, size, ...)."""
+    """Pad a (h, w, ...) uint8 array at the bottom and right to (size, size, ...) with `value`."""
     square = np.full((size, size, *array.shape[2:]), value, np.uint8)
     square[: array.shape[0], : array.shape[1]] = array
     return square

@@ -16,14 +16,14 @@ from datamodules.datasets.files import cache_folder, cache_key, drafting, writin
 from datamodules.datasets.phrase_table import Rows, Strings
 
 NO_LABEL = -1
-"""label of rows that use everything marked in their mask"""
+"""stands for the label of rows without one, whose mask is everything marked in the file"""
 _VERSION = 4
 """version of the cached results of `check_files`; increase it when the results change"""
 
 
 @dataclass(frozen=True)
 class OwnMasks:
-    """Function from row to mask: all marked pixels of a file, or those with one label.
+    """Function that takes a row and reads its mask: all marked pixels of a file, or one label.
 
     Args:
         folder: folder that names are relative to.
@@ -41,7 +41,7 @@ class OwnMasks:
         """Read the mask of a row, (H, W) bool.
 
         Raises:
-            UnreadableImageError: if the file is unreadable or ambiguous.
+            UnreadableImageError: if the file is unreadable or ambiguous, see `load_mask`.
         """
         file, label = self.folder / self.names[self.file[row]], int(self.label[row])
         return dict(masks_by_label(file, [label]))[label]
@@ -75,7 +75,7 @@ def masks_by_label(file: Path, labels: Iterable[int]) -> Iterator[tuple[int, Mas
 def check_files(
     table: Path, images: Path, photos: Strings, photo: Rows, masks: OwnMasks, number: Rows
 ) -> tuple[Sizes, npt.NDArray[np.bool_]]:
-    """Check the header of every photo and every mask; results are cached until a file changes.
+    """Check the headers of all photos, and all masks; results are cached until a file changes.
 
     Args:
         table: file of the table.
@@ -92,8 +92,8 @@ def check_files(
     Raises:
         DatasetNotFoundError: if photos or masks are missing.
         UnreadableImageError: if a mask is unreadable or ambiguous.
-        ValueError: if the size of a mask differs from its photo's, a label is in none of its
-            masks, or the cached results are damaged.
+        ValueError: if the size of a mask differs from its photo's, a label occurs in no mask, or
+            the cached results are damaged.
     """
     names = [photos[row] for row in range(len(photos))]
     mask_names = [masks.names[row] for row in range(len(masks.names))]
@@ -114,7 +114,7 @@ def check_files(
     try:
         with np.load(checked) as found:
             return found["sizes"], found["covers"]
-    except Exception as error:  # numpy and zipfile raise many types
+    except Exception as error:  # numpy and zipfile raise many types of errors
         raise ValueError(f"{checked}: damaged cache file ({error}); delete it") from error
 
 

@@ -17,7 +17,7 @@ VOC_CLASSES: tuple[str, ...] = (
 """VOC's class names in VOC's order; the label of a class in a map is index + 1"""
 
 ZERO_SHOT_CLASSES: tuple[str, ...] = ("background", "airplane", *VOC_CLASSES[1:])
-"""prompts of the zero-shot benchmark by label; JoEm's names, of which only "airplane" differs"""
+"""prompts of the zero-shot benchmark by label, named as in JoEm (VOC has "aeroplane")"""
 
 _FOLDS = 4
 _UNSEEN_PAIRS = (
@@ -47,7 +47,7 @@ def fold_classes(fold: int) -> tuple[str, ...]:
 def unseen_classes(count: int) -> tuple[str, ...]:
     """Return VOC's names of the unseen classes of generalised zero-shot segmentation.
 
-    The sets are those of JoEm. See docs/deviations.md (unseen-sets).
+    The sets are those of JoEm (Baek et al., ICCV 2021). See docs/deviations.md (unseen-sets).
 
     Args:
         count: 2, 4, 6, 8 or 10; each set contains the smaller ones.
@@ -79,7 +79,7 @@ def sample_pfenet_episodes(
         names: names of the photos, see `read_pfenet_list`.
         photos: VOC2012.
         classes: class ids of the fold, 0 to 19.
-        shots: supports per episode.
+        shots: support photos per episode.
         seed: seed for sampling.
 
     Raises:

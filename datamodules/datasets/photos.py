@@ -18,13 +18,13 @@ _NO_TARGET = torch.zeros(1, 1, 1, dtype=torch.bool)
 class Photos(Dataset[Sample]):
     """Photos without targets, indexed by (epoch, photo).
 
-    Photos are prepared as by `Segmenter`: the whole photo, after EXIF orientation, with its aspect
+    Photos are prepared as in `Segmenter`: the whole photo, after EXIF orientation, with its aspect
     ratio preserved. Samples of unreadable photos have no prompts.
 
     Args:
         files: photo files.
         prompts: prompts for every photo: text, an `ImagePrompt`, a list of them, or a `Blend`.
-        image_size: side in pixels of a square with about the area of the model's input.
+        image_size: side in pixels of a square; photos are resized to about its area.
         patch: side of the model's patches in pixels.
 
     Raises:

@@ -15,7 +15,7 @@ Rows = npt.NDArray[np.int64]
 
 
 class Strings:
-    """Sequence of strings in one array of bytes, which forked workers share.
+    """Sequence of strings in one array of bytes, which forked data workers share.
 
     Args:
         text: (total,) uint8, the concatenated strings in UTF-8.
@@ -45,8 +45,8 @@ class Strings:
 class PhraseTable(ABC):
     """Tasks of a dataset: one phrase about one photo each. Subclasses read photos and masks.
 
-    A task is an index into this table. A row is the number of an annotation in the dataset. The
-    two differ after `select`.
+    A task is an index into this table. A row is an index into the annotations of the dataset. The
+    two differ after `select`, which removes tasks but no rows.
 
     Args:
         phrases: unique phrases.
@@ -114,7 +114,7 @@ class PhraseTable(ABC):
         return self._by_photo[int(self._photo[task])]
 
     def possible_phrases(self, task: int) -> Rows:
-        """Return the indices of all phrases not known to be absent from the photo of a task."""
+        """Return the indices of the phrases that may be present in the photo of a task."""
         absent = self.absent_phrases(int(self.rows[task]))
         if absent is None:
             return self._phrase[self.tasks_of_image(task)]
@@ -142,7 +142,7 @@ class PhraseTable(ABC):
         return self.select(np.array(keep, np.bool_)[self._phrase])
 
     def without_lone_phrases(self) -> Self:
-        """Return a table with only the tasks that have a possible support: equal phrases."""
+        """Return a table without the tasks whose phrase occurs once, so that no support exists."""
         return self.select(self._by_phrase.sizes[self._phrase] > 1)
 
 

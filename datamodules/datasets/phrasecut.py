@@ -23,7 +23,7 @@ FOLDER = "VGPhraseCut_v0"
 
 
 class PhraseCut(PhraseTable):
-    """Tasks of one PhraseCut split, in the order of its file: one phrase about one photo each.
+    """Tasks (one phrase about one photo each) of a PhraseCut split, in the order of its file.
 
     Expected layout below `root`::
 
@@ -32,7 +32,7 @@ class PhraseCut(PhraseTable):
         VGPhraseCut_v0/refer_<split>.json
 
     The first use of a split converts its JSON to an index, see `phrasecut_build`. The 17 images
-    with wrong annotated sizes, as published by the authors of PhraseCut, are skipped.
+    that the authors of PhraseCut list as having wrong annotated sizes are skipped.
 
     Args:
         root: folder that contains VGPhraseCut_v0.
@@ -87,7 +87,7 @@ class PhraseCut(PhraseTable):
 class PhraseCutIndex:
     """Annotations of one split as memory-mapped arrays, which data workers and ranks share.
 
-    `refer_train.json` has 340 MB; as Python objects it would take gigabytes in every data worker.
+    `refer_train.json` has 340 MB. As Python objects, it would need gigabytes in every data worker.
 
     Args:
         folder: folder returned by `build_index`.

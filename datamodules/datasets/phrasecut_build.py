@@ -25,7 +25,7 @@ from datamodules.datasets.transforms import FARTHEST, Points, covers_nothing, is
 
 SOURCE = "https://github.com/ChenyunWu/PhraseCutDataset"
 VERSION = 5
-_FILE_NAME = re.compile(r"[\w.-]+")  # predictions are stored under the task's id
+_FILE_NAME = re.compile(r"[\w.-]+")  # task ids become names of prediction files
 
 BAD_IMAGES = frozenset(
     map(
@@ -34,7 +34,7 @@ BAD_IMAGES = frozenset(
         "285814 498187 285761 498042".split(),
     )
 )
-"""images with wrong annotated sizes, as published by the authors of PhraseCut"""
+"""images with wrong annotated sizes, from a list published by the authors of PhraseCut"""
 ON_BAD_IMAGES = "on images with wrong sizes (published list)"
 MISSING_SHARE = 0.1
 """fraction of a split's photos that may be missing; their tasks are skipped"""
@@ -68,7 +68,7 @@ def build_index(tasks: Path, table: Path, images: Path) -> Path:
                 _write_index(draft / "index", tasks, table, images)
                 try:
                     os.replace(draft / "index", folder)
-                except OSError:  # another machine may have been first
+                except OSError:  # another machine may have built it first
                     if not folder.is_dir():
                         raise
     return folder
@@ -164,7 +164,7 @@ def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> di
         sizes: annotated height and width by image id.
 
     Returns:
-        Reason to skip the tasks of an image, by image id, for photos that are unusable.
+        Image id of each unusable photo -> reason to skip its tasks.
 
     Raises:
         DatasetNotFoundError: if more than a tenth of the photos is missing or unreadable, as
@@ -212,7 +212,7 @@ def _save_arrays(draft: Path, kept: list[Usable], sizes: dict[int, tuple[int, in
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:
-    """Convert polygons to arrays while parsing; as Python lists they would take gigabytes."""
+    """Convert polygons to arrays while parsing; Python lists would need gigabytes."""
     if "Polygons" not in entry:
         return entry
     task = {key: entry.get(key) for key in ("task_id", "image_id", "phrase")}

@@ -1,4 +1,4 @@
-"""Samples from annotated phrases: negatives, supports, prefixes, crops and text weights.
+"""Samples from annotated phrases: adds negatives, support images, prefixes, text weights, crops.
 
 All random choices of a sample depend on (seed, epoch, index) only. The number of workers or ranks
 and resuming a run therefore do not change the samples.
@@ -30,22 +30,23 @@ class Prompting:
     Args:
         negative_prob: probability that a training phrase is replaced by a different one, sampled
             uniformly, and its mask is emptied (q_neg).
-        supports: attach a visual prompt made from another task with the same phrase.
-        lone_phrases: also train on phrases without a partner (annotated once in the split), for
-            which there is only a text prompt.
+        supports: add a visual prompt made from a partner, the support.
+        lone_phrases: also train on phrases without a partner, which are annotated once in the
+            split. Their samples have only a text prompt.
         exclude_query: never use the query itself as its support. False follows the paper: the
             support is sampled from all n > 1 tasks with the phrase, so it is the query with
             probability 1 / n.
         blank_support: in evaluation, give phrases without a partner a blank (mean grey) visual
-            prompt, as the authors' evaluation does because of a mistyped key. False gives them
-            none.
-        prefixes: name of the list of prefixes to sample from in training.
+            prompt, as the authors' evaluation does because of a misspelt config key. False
+            gives them no visual prompt.
+        prefixes: name of the list of prefixes ("a photo of a {}.") to sample from in training.
         evaluation_form: template of the text prompt in evaluation, "{}" for the phrase; the paper
             uses the bare phrase.
-        text_weight_min: lower bound of the text weight, which training samples uniformly.
+        text_weight_min: lower bound of the text weight, the share of the text in the mix of text
+            and visual prompt. It is sampled uniformly.
         text_weight_max: upper bound of the text weight; 1 in the paper, 0.5 for the released
             weights.
-        visual_prompt: how support images are made.
+        visual_prompt: how support images are cropped, blurred and darkened.
 
     Reference: paper, section 4.
     """
@@ -89,20 +90,20 @@ class PromptedDataset(Dataset[Sample]):
     are added if their objects are visible in the crop.
 
     An evaluation sample is the whole photo, squashed to a square as in the authors' code, with the
-    phrase inside `evaluation_form`. If some phrase is known to be absent from the photo, a second
-    prompt contains one, to measure false positives.
+    phrase inside `evaluation_form`. If phrases are known to be absent from the photo, one of them
+    becomes a second prompt, to measure false positives.
 
     Args:
         source: annotated phrases.
-        prompting: settings for negatives, supports, prefixes and text weights.
+        prompting: settings for negatives, support images, prefixes and text weights.
         image_size: side of the square samples in pixels.
         train: make training samples instead of evaluation samples.
         seed: seed for all random choices.
         phrases_per_image: maximum number of prompts of a training sample.
         absent_negatives: sample negatives only from phrases known to be absent from the photo; a
-            photo without such phrases has no negatives. The paper samples from all phrases. With
-            few different phrases, many of these negatives would be visible in the photo. See
-            docs/deviations.md (negatives).
+            photo without such phrases has no negatives. The paper samples from all phrases. If a
+            dataset has few different phrases, many of the paper's negatives would be visible in the
+            photo. See docs/deviations.md (negatives).
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class PromptedDataset(Dataset[Sample]):
         phrases_per_image: int = 1,
         absent_negatives: bool = False,
     ) -> None:
-        """Store the settings; with `lone_phrases` false, drop training phrases without partner."""
+        """Store the settings; without `lone_phrases`, drop training tasks without a partner."""
         self.skipped: dict[str, int] = {}
         """reason -> number of training tasks dropped because `lone_phrases` is false"""
         if train and not prompting.lone_phrases:
@@ -217,7 +218,7 @@ class PromptedDataset(Dataset[Sample]):
         if not absent:
             return None
         index = int(rng.integers(absent))
-        # position of the index-th phrase that is not in `possible`, which is sorted
+        # the index-th phrase that is not in the sorted array `possible`
         return index + int(np.searchsorted(possible - np.arange(len(possible)), index, "right"))
 
     def _blank(self) -> Tensor:

@@ -25,11 +25,11 @@ from datamodules.datasets.phrase_table import Strings
 _COLUMNS = ("image", "mask", "phrase")
 _SAVE_AS = "save it as UTF-8 with commas between cells"
 _MAX_DIGITS = 9
-"""maximum length of a label; image files store at most 32 bits per pixel"""
+"""maximum number of digits of a label; image files store at most 32 bits per pixel"""
 
 
 def read_table(file: Path, images: Path, masks: Path) -> Annotations:
-    """Read a table of phrases, and check the header of every photo and every mask.
+    """Read a table of phrases, and check the headers of all photos, and all masks.
 
     The columns are `image`, `mask`, `phrase` and optionally `label`. Each row is a task; a photo
     may have several. See `masks_by_label` for how masks are read.
@@ -43,7 +43,7 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
         DatasetNotFoundError: if photos or masks are missing.
         UnreadableImageError: if a mask is unreadable or ambiguous.
         ValueError: if a column or a value is missing, the size of a mask differs from its photo's,
-            a label is in none of its masks, or no row is usable.
+            a label occurs in no mask, or no row is usable.
     """
     photo_of, mask_of, phrase_of = (Positions() for _ in range(3))
     rows: list[tuple[int, int, int, int, int]] = []
@@ -105,9 +105,10 @@ def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _read_csv(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank with their line numbers.
+    """Yield the line number and the cells of each row that is not blank.
 
-    Cells with line breaks are rejected: `csv` would read on after an unclosed quote.
+    Cells with line breaks are rejected. They usually come from an unclosed quote, after which `csv`
+    appends the following lines to the cell.
     """
     reader = csv.reader(stream, strict=True)
     while True:

@@ -17,7 +17,7 @@ Rasterizer = Literal["coco", "pil"]
 Points = npt.NDArray[np.float64]
 
 FARTHEST = 1e6
-"""largest accepted coordinate in pixels; pycocotools' memory grows with it, and 1e9 crashes it"""
+"""largest accepted coordinate in pixels; pycocotools needs memory for it, and crashes at 1e9"""
 CROP_TRIES = 50
 CROP_SHARE = 0.05
 WINDOW_TRIES = 200
@@ -47,8 +47,8 @@ def rasterise(
         width: width of the mask in pixels.
         rasterizer: "coco" uses pycocotools, as in training. "pil" follows PhraseCut's official
             evaluator: it truncates coordinates and also draws the outline, which makes objects
-            about half a pixel larger on all sides. It draws two points as a line; pycocotools
-            draws nothing. See docs/deviations.md (rasterizer).
+            about half a pixel larger on all sides. "pil" draws a polygon of two points as a
+            line, while "coco" draws nothing. See docs/deviations.md (rasterizer).
 
     Returns:
         (height, width) bool.
@@ -96,7 +96,8 @@ def object_aware_crop(mask: Mask, rng: np.random.Generator, share: float = CROP_
     """
     height, width = mask.shape
     side = min(height, width)
-    # the crop moves along the long side only: its visible pixels are a difference of two sums
+    # the crop moves along the long side only, so a difference of two cumulative sums is the number
+    # of the object's pixels in the crop
     per_line = np.count_nonzero(mask, axis=0 if width >= height else 1)
     before = np.concatenate([[0], np.cumsum(per_line)])
     starts = rng.integers(0, max(height, width) - side + 1, CROP_TRIES)

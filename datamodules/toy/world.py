@@ -1,4 +1,4 @@
-"""The toy world on disk, written on first use."""
+"""All toy datasets: their sizes, their folder, and the function that writes them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ SCENES: dict[str, dict[str, int]] = {
 }
 """dataset -> split -> number of images in the default world"""
 _MIN_IMAGES = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40, "own": 40}
-"""dataset -> minimum number of images per split; 40 images show each kind at least twice"""
+"""dataset -> minimum number of images per split; 40 show each kind of thing at least twice"""
 _REQUESTS: dict[str, Callable[[Mapping[str, int], int], Request]] = {
     "PhraseCut": phrasecut_request,
     "VOC2012": voc_request,
@@ -31,7 +31,7 @@ _REQUESTS: dict[str, Callable[[Mapping[str, int], int], Request]] = {
 
 
 def toy_root() -> Path:
-    """Return the folder of the toy datasets of this version, which may not exist yet."""
+    """Return the cache folder of this version of the toy datasets; it may not exist yet."""
     return cache_folder() / f"toy_world_{WORLD}"
 
 
@@ -81,7 +81,7 @@ def write_toy_world(
         raise ValueError(f"seed must be at least 0, got {seed}")
     requests = [_REQUESTS[name](counts, seed) for name, counts in scaled(scenes).items()]
     for request in requests:
-        is_built(root, request)  # check all datasets before the first is drawn
+        is_built(root, request)  # raises FileExistsError before any dataset is drawn
     return {
         build_folders(root, request, progress): sum(request.manifest["scenes"].values())
         for request in requests

@@ -17,13 +17,13 @@ _CHUNK = 128
 
 
 class HeldOutPictures:
-    """Fixed set of images that training never draws, with the texts to match them with.
+    """Fixed set of images that training never draws, and the texts to which they are matched.
 
     Args:
         seed: Seed of the training run.
         image_size: Side of the images in pixels.
         tokenize: Tokenizer of the model.
-        singles: Number of images with one thing, for classification.
+        singles: Number of images with one thing (object), for classification.
         scenes: Number of images with several things, for retrieval.
     """
 
@@ -56,7 +56,7 @@ class HeldOutPictures:
 
     @torch.no_grad()
     def score(self, model: CLIP) -> dict[str, float]:
-        """Return accuracies in [0, 1] of `model`, which is put into evaluation mode."""
+        """Return accuracies in [0, 1] of `model`; this leaves the model in evaluation mode."""
         model.eval()
         device = model.logit_scale.device
         singles, scenes = (

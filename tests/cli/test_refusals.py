@@ -29,7 +29,7 @@ def test_decoder_of_another_width_is_an_error(decoder_file, miniature, tmp_path,
         run(*arguments("fit", miniature, tmp_path / "new", *more))
     message = capsys.readouterr().err.strip()
     assert (
-        f"{decoder_file}: D is 64 in the file and 16 in the model" in message
+        f"{decoder_file}: decoder width D is 64 in the file and 16 in the model" in message
         and "\n" not in message
     )
 

@@ -220,8 +220,8 @@ def test_runner_continues_after_a_failure_and_repeats_nothing(
         ({"parameters": {DIM: {"values": [None]}}}, 'write "null" in quotes'),
         ({"parameters": {DIM: {"values": 8}}}, "needs a list of values"),
         ({"parameters": {DIM: {"values": [8, 8]}}}, "2 runs would be called dim=8"),
-        ({"command": None}, "command is a list of ${env}, ${interpreter}, -m, clipseg_pl, fit"),
-        ({"command": ["torchrun", "-m", "clipseg_pl", "fit", "${args}"]}, "command is a list of"),
+        ({"command": None}, "command must list ${env}, ${interpreter}, -m, clipseg_pl, fit"),
+        ({"command": ["torchrun", "-m", "clipseg_pl", "fit", "${args}"]}, "command must list"),
         ({"command": ["-m", "clipseg_pl", "fit"]}, "command must contain ${args}"),
     ],
 )

@@ -131,7 +131,7 @@ def test_invalid_benchmark_settings_raise(build, message):
         build()
 
 
-def test_predict_on_parts_of_photos_raises(miniature):
+def test_predict_on_benchmarks_without_whole_photos_raises(miniature):
     for kind in (Pascal5iDataModule, LVISPromptsDataModule):
         with pytest.raises(ValueError, match="predict needs whole photos"):
             kind(str(miniature), **SIZE).setup("predict")

@@ -47,7 +47,7 @@ def empty_lists(root):
 
 @pytest.fixture(scope="module")
 def emptied(miniature, tmp_path_factory):
-    """The miniature with empty lists; tests must not write to it."""
+    """The miniature dataset with empty lists; tests must not write to it."""
     root = tmp_path_factory.mktemp("emptied") / "root"
     shutil.copytree(miniature, root, ignore=shutil.ignore_patterns("train*2017", "own"))
     for split in ("train2017", "val2017"):
@@ -80,7 +80,7 @@ def test_empty_phrasecut_split_raises(emptied):
             PhraseCutDataModule(str(emptied), **SIZE).setup(stage)
 
 
-def test_unusable_episodes_are_counted(miniature, emptied, tmp_path):
+def test_error_counts_unusable_episodes(miniature, emptied, tmp_path):
     shutil.copytree(emptied / "lists", tmp_path / "lists")
     (tmp_path / "VOC2012").symlink_to(miniature / "VOC2012")
     lone = (miniature / "lists/hsnet/pascal/val/fold0.txt").read_text().splitlines()[0]
@@ -123,12 +123,12 @@ def test_rank_without_samples_gets_an_empty_batch(miniature):
     assert len(batch["query_image"]) == 0
 
 
-# ---- options of prompting
+# ---- options of prompting; partners are tasks (a phrase about a photo) with the same phrase
 
 
 @pytest.fixture(scope="module")
 def with_lone_phrases(miniature, tmp_path_factory):
-    """The miniature, except that only one photo shows one class of COCO-20i."""
+    """The miniature dataset, except that the list of one class of COCO-20i has a single photo."""
     root = tmp_path_factory.mktemp("lone")
     for folder in ("VGPhraseCut_v0", "COCO2014", "LVIS"):
         (root / folder).symlink_to(miniature / folder)

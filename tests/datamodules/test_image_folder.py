@@ -94,7 +94,7 @@ def test_photos_in_both_tables_raise(tmp_path):
         build(tmp_path, val=Table("val.csv"))
 
 
-def test_one_photo_cannot_be_split(tmp_path):
+def test_splitting_a_single_photo_raises(tmp_path):
     write_photos(tmp_path, [["dog", "cat"]])
     with pytest.raises(ValueError, match=r"one photo has usable rows; .* --data.init_args.val.tab"):
         build(tmp_path)
@@ -164,8 +164,8 @@ def test_pickled_dataset_makes_the_same_samples(tmp_path):
         assert torch.equal(dataset[0, task]["query_image"], copy[0, task]["query_image"])
 
 
-def test_large_table_consists_of_few_objects(tmp_path):
-    """Forked workers share arrays, but copy Python objects when their reference count changes."""
+def test_large_table_is_loaded_into_few_python_objects(tmp_path):
+    """Forked workers share arrays, but copy Python objects when they count references to them."""
     rows = 20_000
     write_photos(tmp_path, [["dog"]] * 4)
     lines = (tmp_path / "phrases.csv").read_text().splitlines()
@@ -189,7 +189,7 @@ def test_large_table_consists_of_few_objects(tmp_path):
 # ---- by command
 
 
-def test_toy_world_has_own_photos(monkeypatch, tmp_path):
+def test_toy_world_includes_a_custom_dataset(monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
     monkeypatch.setattr("datamodules.toy.world.SCENES", {"own": {"all": 5}})
     monkeypatch.setattr("datamodules.toy.world.scaled", lambda scenes: {"own": {"all": 5}})

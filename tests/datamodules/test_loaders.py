@@ -18,7 +18,7 @@ def make(root, **settings):
 
 
 def trainer(steps=12, done=0, rank=0, world_size=1, accumulate=1):
-    """The attributes of Lightning's Trainer that a datamodule uses."""
+    """Return a stand-in for Trainer, with only the attributes that a datamodule uses."""
     return SimpleNamespace(
         max_steps=steps,
         global_step=done,

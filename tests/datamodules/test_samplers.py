@@ -34,7 +34,7 @@ def test_order_differs_between_epochs_and_seeds():
     assert keys == [index for _, index in joined(training(50, 10, 10))]
 
 
-def test_order_is_uniform():
+def test_first_sample_is_uniform_over_seeds():
     firsts = [next(iter(training(5, 1, 1, seed)))[0][1] for seed in range(1000)]
     counts = np.bincount(firsts, minlength=5)
     assert (np.abs(counts - 200) < 60).all()
@@ -65,7 +65,7 @@ def test_resuming_at_any_step_gives_the_remaining_batches(size, batch_size, rank
         assert list(resumed) == whole[first_step:]
 
 
-def test_length_is_that_of_the_whole_run():
+def test_length_includes_the_steps_before_a_resume():
     assert len(training(10, 2, steps=7, first_step=4)) == 7
 
 
@@ -81,7 +81,7 @@ def test_evaluation_visits_every_sample_once_in_the_batches_of_one_rank(size, ba
     assert all(len(keys) == batch for keys in single[:-1])
     for rank in range(world_size):
         sampler = EvaluationSampler(size, batch, rank, world_size)
-        # an idle rank gets one empty batch; otherwise Lightning skips it and the others wait
+        # without an empty batch, Lightning would skip an idle rank and the others would wait
         assert list(sampler) == (single[rank::world_size] or [[]])
         assert len(sampler) == len(list(sampler))
 

@@ -1,4 +1,7 @@
-"""A phrase dataset without files; the photo of task k has the uniform colour (k, k, k)."""
+"""A phrase dataset without files.
+
+A task is one phrase about one photo. The photo of task k has the uniform colour (k, k, k).
+"""
 
 import numpy as np
 

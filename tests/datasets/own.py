@@ -26,7 +26,7 @@ def write_photo(file: Path, grey: int = 0, size: tuple[int, int] = SIZE) -> None
 
 
 def write_turned(file: Path, size: tuple[int, int] = SIZE) -> None:
-    """Write a photo of a stored size whose EXIF orientation is a quarter turn."""
+    """Write a photo with the stored size `size` and an EXIF orientation of a quarter turn."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", size[::-1]).save(file, exif=exif)

@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 50, 80
 
 
 class FakeLVIS:
-    """Annotations without files: image -> category -> fraction of the image.
+    """Annotations without files: image -> category -> fraction of the image that it covers.
 
     The channels of a photo are the row, the column and the image id of each pixel.
     """
@@ -44,7 +44,7 @@ IMAGES = {
 }
 
 
-def test_large_objects_in_images_with_three_names_qualify():
+def test_only_large_objects_in_images_with_three_names_qualify():
     skipped = Counter()
     objects = list(large_objects(FakeLVIS(IMAGES), 0, skipped))
     assert sorted(objects) == [Pair(1, 2), Pair(1, 7), Pair(3, 1), Pair(3, 3)]
@@ -54,7 +54,7 @@ def test_large_objects_in_images_with_three_names_qualify():
     }
 
 
-def test_order_depends_on_the_seed():
+def test_order_of_objects_depends_on_the_seed():
     orders = [tuple(large_objects(FakeLVIS(IMAGES), seed, Counter())) for seed in (0, 0, 1, 2, 3)]
     assert orders[0] == orders[1] and len(set(orders)) > 1
 
@@ -89,7 +89,7 @@ def test_crops_show_the_object_and_depend_on_seed_and_object():
 
 @pytest.mark.parametrize("shape", [(20, 60), (60, 20), (10, 10)])
 def test_small_photos_are_enlarged(shape):
-    """The short side becomes 35, 1.1 times the crop's side; the aspect ratio is unchanged."""
+    """The short side becomes 35 pixels, 1.1 times the side of the crop; the aspect ratio stays."""
     source = FakeLVIS({1: {1: 0.4, 2: 0.2, 3: 0.3}}, shape)
     crop = crop_object(source, Pair(1, 1), 32, seed=0)
     assert crop.image.shape == (32, 32, 3) and crop.mask.shape == (32, 32)

@@ -1,4 +1,4 @@
-"""COCO-20i: folds, pickled lists and training tasks."""
+"""COCO-20i: folds, pickled lists and training tasks (one class in one photo each)."""
 
 import os
 import pickle

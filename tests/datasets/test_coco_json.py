@@ -18,7 +18,7 @@ from tests.datasets.own import BAR, SQUARE, rectangle, write_photo, write_turned
 
 FULL = coco_mask.encode(np.ones((100, 100), np.uint8, order="F"))["counts"].decode()
 POLYGON = [4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]
-BAR_RUNS = {"size": [24, 32], "counts": [24 * 24, 24 * 4, 24 * 4]}  # down the columns
+BAR_RUNS = {"size": [24, 32], "counts": [24 * 24, 24 * 4, 24 * 4]}  # runs go down the columns
 CATEGORIES = [{"id": 3, "name": "traffic_light"}, {"id": 9, "name": "Dog"}]
 
 
@@ -313,7 +313,7 @@ def test_toy_annotations_match_the_drawn_scenes(tmp_path):
 
 
 def test_masks_of_real_annotations_have_the_published_areas(real_data, tmp_path):
-    """Three photos of LVIS v0.5; the expected areas are LVIS's own."""
+    """Three photos of LVIS v0.5; LVIS gives the expected areas."""
     mini = real_data / "lvis_mini"
     content = json.loads((mini / "lvis_val_100.json").read_text())
     files = {int(file.stem): file.name for file in (mini / "val2017").glob("*.jpg")}

@@ -1,4 +1,4 @@
-"""One-shot episodes by the published rules."""
+"""One-shot episodes, sampled by the published rules of PFENet and HSNet."""
 
 import json
 
@@ -97,7 +97,7 @@ def test_no_usable_class_gives_no_episodes():
 
 
 def test_coco_samples_a_class_then_a_query_then_supports():
-    """Compare with HSNet's sampling, written out."""
+    """Compare with a plain loop that samples like HSNet."""
     photos = {1: ["a", "b", "c"], 5: ["d", "e"], 9: ["a", "e", "f", "g"]}
     rng = np.random.RandomState(7)
     expected = []

@@ -25,7 +25,7 @@ class LongPhrases(InMemoryPhrases):
 PHRASES = ["red bike", "Bike left of the dog", "biker", "dog", "dining table", "table", "dog"]
 
 
-def test_phrases_of_a_single_task_are_removed():
+def test_without_lone_phrases_removes_phrases_of_a_single_task():
     kept = LongPhrases(PHRASES).without_lone_phrases()
     assert [kept.name(task) for task in range(len(kept))] == ["task 3", "task 6"]
 
@@ -59,7 +59,7 @@ def test_samples_and_negatives_contain_no_excluded_word():
             assert all(words[support] != "bike" for support in support_tasks(sample))
 
 
-def test_unknown_names_raise():
+def test_unknown_held_out_sets_and_rules_raise():
     with pytest.raises(
         ValueError, match=r"exclusion\.held_out must be one of fold_0, .*, not 'fold_4'"
     ):

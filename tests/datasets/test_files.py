@@ -39,7 +39,7 @@ def listed(folder):
 
 
 def hold(target, marker, *_):
-    """Enter `drafting` and stay there."""
+    """Start to build `target`, touch `marker`, and do not finish."""
     with drafting(target) as draft:
         (draft / "part").touch()
         marker.touch()
@@ -47,7 +47,7 @@ def hold(target, marker, *_):
 
 
 def counting(function, file, *args):
-    """Call a function slowly, and log the call to a file."""
+    """Log the call to `file`, wait, and call the function."""
     with file.open("a") as stream:
         stream.write("built\n")
     time.sleep(0.2)

@@ -121,7 +121,7 @@ def test_dataset_folder_is_never_written_to(root):
             path.chmod(0o755)
 
 
-def test_default_cache_folder_is_the_users(root, monkeypatch, tmp_path_factory):
+def test_default_cache_folder_is_below_home_or_xdg_cache_home(root, monkeypatch, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     monkeypatch.delenv("CLIPSEG_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

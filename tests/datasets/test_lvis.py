@@ -251,7 +251,7 @@ def test_toy_annotations_match_the_drawn_scenes(tmp_path):
 
 
 def test_masks_of_real_annotations_have_the_published_areas(real_data, tmp_path):
-    """100 images of LVIS v0.5 with three photos; the expected areas are LVIS's own."""
+    """Annotations of 100 images of LVIS v0.5, three with photos; LVIS gives the expected areas."""
     mini, folder = real_data / "lvis_mini", tmp_path / "LVIS"
     (folder / "train2017").mkdir(parents=True)
     (folder / "val2017").symlink_to(mini / "val2017")

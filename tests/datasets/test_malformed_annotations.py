@@ -1,4 +1,4 @@
-"""Malformed PhraseCut files: unusable tasks are skipped, unusable files are errors."""
+"""Malformed PhraseCut files: unusable tasks (entries) are skipped, unusable files raise."""
 
 import json
 
@@ -31,7 +31,7 @@ MALFORMED = {
 
 
 def skipped(root, tasks, photos=(1, 2)):
-    """Open a dataset of two valid tasks and others, and return the skipped ids by reason."""
+    """Open a dataset of two valid tasks and `tasks`; return the skipped ids by reason."""
     write_phrasecut(root, [GOOD[0], *tasks, GOOD[1]], photos)
     source = PhraseCut(root, "train")
     assert [source.name(i) for i in range(len(source))] == ["1__0", "2__99"]
@@ -58,7 +58,7 @@ def test_tasks_with_polygons_that_cover_no_pixel_are_skipped(tmp_path, polygons)
     assert found == {"with polygons that cover no pixel": ["1__7"]}
 
 
-def test_single_points_are_ignored_like_in_the_official_evaluator(tmp_path):
+def test_polygons_of_one_point_are_ignored_as_in_the_official_evaluator(tmp_path):
     write_phrasecut(tmp_path, [task(0, 1, "a", [[[POINT], *SQUARE[0], []], [SEGMENT]])])
     polygons = PhraseCut(tmp_path, "train").index.polygons(0)
     assert [polygon.tolist() for polygon in polygons] == [SQUARE[0][0], SEGMENT]
@@ -101,7 +101,7 @@ def test_tasks_with_duplicate_ids_are_skipped(tmp_path):
 
 
 def test_tasks_on_missing_unreadable_or_resized_photos_are_skipped(tmp_path):
-    photos = range(1, 31)  # a tenth may be missing
+    photos = range(1, 31)  # up to a tenth of the photos may be missing
     folder = write_phrasecut(tmp_path, [], photos)
     (folder / "images" / "3.jpg").unlink()
     (folder / "images" / "4.jpg").write_text("no photo")

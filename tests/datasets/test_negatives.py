@@ -1,4 +1,4 @@
-"""Negatives in training, and absent phrases in evaluation."""
+"""Negatives (other phrases, with an empty mask) in training, absent phrases in evaluation."""
 
 from collections import Counter
 
@@ -23,13 +23,13 @@ def training_prompts(source=SOURCE, **settings):
 
 
 @pytest.mark.parametrize("probability", [0.2, 0.7])
-def test_rate_of_negatives(probability):
+def test_rate_of_negatives_is_negative_prob(probability):
     negative = [prompt["negative"] for _, _, prompt in training_prompts(negative_prob=probability)]
     assert stats.binomtest(sum(negative), len(negative), probability).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, {False}), (1.0, {True})])
-def test_probabilities_0_and_1(probability, expected):
+def test_negative_prob_of_0_gives_no_negatives_and_of_1_only_negatives(probability, expected):
     prompts = training_prompts(negative_prob=probability)
     assert {prompt["negative"] for _, _, prompt in prompts} == expected
 
@@ -64,7 +64,7 @@ def test_support_of_a_negative_shows_its_phrase():
     assert seen == set(range(10))
 
 
-def test_negative_keeps_its_photo():
+def test_negative_keeps_its_query_image():
     for task, sample, _ in training_prompts(negative_prob=1):
         assert (sample["query_image"] == task).all()
 
@@ -74,7 +74,7 @@ def test_no_negatives_without_other_phrases():
         assert not prompt["negative"] and prompt["query_mask"].any()
 
 
-def test_crop_does_not_depend_on_being_negative():
+def test_crop_does_not_depend_on_negative_prob():
     with_, without = (prompted(SOURCE, negative_prob=p) for p in (0.5, 0.0))
     masks = [
         (plain["query_mask"], other["query_mask"])
@@ -107,7 +107,7 @@ class TestAbsentPhraseInEvaluation:
                 assert absent["prompt_id"] != own["prompt_id"]
 
     @pytest.mark.parametrize("task", [0, 3, 4, 7])
-    def test_absent_phrase_is_uniform_over_the_others(self, task):
+    def test_absent_phrase_is_uniform_over_all_absent_phrases(self, task):
         counts = Counter(
             prompted(self.source, train=False, seed=seed)[0, task]["prompts"][1]["phrase"]
             for seed in range(800)

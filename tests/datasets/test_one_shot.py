@@ -90,7 +90,7 @@ def test_letterbox_does_not_resize_photos_that_fit():
 
 
 def pfenet_sides(height, width, size):
-    """PFENet's rule, step by step: only larger photos shrink, and the float product is floored."""
+    """Return height and width by PFENet's rule: only larger photos shrink; products are floored."""
     if height <= size and width <= size:
         return height, width
     longer, shorter = max(height, width), min(height, width)

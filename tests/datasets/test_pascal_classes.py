@@ -37,6 +37,7 @@ def test_folds_partition_the_classes_in_order():
     ],
 )
 def test_unseen_sets_are_those_of_joem(count, labels):
+    """JoEm is the zero-shot method of Baek et al., ICCV 2021."""
     assert {VOC_CLASSES.index(name) + 1 for name in unseen_classes(count)} == labels
 
 

@@ -123,7 +123,7 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path, name):
     assert np.array_equal(read, np.repeat((deep // 256)[..., None], 3, 2))
 
 
-def test_32_bit_grey_is_read_by_its_highest_value(tmp_path):
+def test_bit_depth_of_32_bit_grey_is_found_by_its_highest_value(tmp_path):
     for factor in (1, 256):  # 8- and 16-bit values stored in 32 bits
         Image.fromarray((RAMP % 256 * factor).astype(np.int32)).save(tmp_path / "wide.tif")
         assert np.array_equal(read_image(tmp_path / "wide.tif")[..., 0], RAMP % 256)
@@ -132,7 +132,7 @@ def test_32_bit_grey_is_read_by_its_highest_value(tmp_path):
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])
 @pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
 def test_grey_of_fewer_bits_in_16_bit_files_keeps_its_brightness(tmp_path, bits, name, caplog):
-    """Cameras and microscopes write such files; the 8 highest bits would be nearly black."""
+    """Cameras and microscopes write such files; the 8 highest bits alone would be nearly black."""
     images._logged.clear()
     deep = RAMP * ((1 << bits) - 1) // RAMP.max()
     Image.fromarray(deep.astype(np.uint16)).save(tmp_path / name)
@@ -176,7 +176,7 @@ def test_colours_of_fewer_bits_in_16_bit_files_keep_their_brightness(
     [({}, 2), ({281: 4095}, 4), ({281: 65535}, 8)],
     ids=["no tag", "12 bits", "16 bits"],
 )
-def test_dark_tiff_is_read_by_its_max_sample_value(tmp_path, tags, shift):
+def test_bit_depth_of_dark_tiff_is_found_by_its_max_sample_value_tag(tmp_path, tags, shift):
     dark = (RAMP % 1000).astype(np.uint16)
     Image.fromarray(dark).save(tmp_path / "dark.tif", tiffinfo=tags)
     for reader in (read_image, load_photo):

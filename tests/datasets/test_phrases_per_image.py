@@ -66,7 +66,7 @@ def test_objects_outside_the_crop_are_not_added():
             assert (left ^ right).all() and left[..., 0].all()
 
 
-def test_first_prompt_does_not_depend_on_the_setting(miniature):
+def test_first_prompt_does_not_depend_on_phrases_per_image(miniature):
     source, prompting = PhraseCut(miniature, "train"), Prompting()
     single = PromptedDataset(source, prompting, 48, True, 0)
     several = PromptedDataset(source, prompting, 48, True, 0, phrases_per_image=3)
@@ -85,7 +85,7 @@ def test_added_masks_are_resized_like_the_first():
         assert (resize(image, mask, crop)[1] == resize.mask(mask, crop)).all()
 
 
-def test_datamodule_passes_the_setting_to_training_only(miniature):
+def test_datamodule_uses_phrases_per_image_in_training_only(miniature):
     data = PhraseCutDataModule(str(miniature), 48, 4, 0, phrases_per_image=3)
     data.setup("fit")
     assert max(len(data.datasets["train"][0, task]["prompts"]) for task in range(36)) == 3

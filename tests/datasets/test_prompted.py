@@ -109,7 +109,7 @@ def test_evaluation_squashes_the_whole_photo(build):
 
 
 def coloured(image, name):
-    """Return the pixels with nearly one of the miniature's colours."""
+    """Return the mask of pixels close to `name`, one of the colours of the miniature dataset."""
     colour = torch.tensor(COLOURS[name])[:, None, None]
     return (image.int() - colour).abs().sum(0) < 150
 

@@ -33,7 +33,7 @@ def draw(polygons, rasterizer):
     return mask
 
 
-def test_square():
+def test_square_includes_its_lower_and_right_outline_with_pil_only():
     square = box(3, 2, 9, 8)
     assert np.array_equal(draw([square], "coco"), filled(2, 8, 3, 9))
     assert np.array_equal(draw([square], "pil"), filled(2, 9, 3, 10))  # includes the outline
@@ -139,7 +139,7 @@ def distance(points, x, y):
 @settings(deadline=None)
 @given(st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=8))
 def test_away_from_the_outline_both_fill_the_interior(points):
-    """pil shifts corners by up to 1 pixel and lines by up to 0.5, measured from pixel centres."""
+    """PIL moves corners by up to 1 pixel and lines by up to 0.5; pixels count by their centres."""
     masks = {name: draw([polygon(*points)], name) for name in ("coco", "pil")}
     for row in range(HEIGHT):
         for column in range(WIDTH):
@@ -164,10 +164,10 @@ def test_radius_of_discs_is_half_a_pixel_larger_with_pil(radius):
     assert radii["pil"] == pytest.approx(radius + 0.5, abs=0.2)
 
 
-def test_iou_between_the_rasterizers_on_real_photos(real_data):
-    """Measure the IoU of masks by "coco" and "pil", by object size.
+def test_iou_between_the_rasterizers_on_real_annotations(real_data):
+    """Measure the IoU between masks of "coco" and of "pil", for three object sizes.
 
-    217 of the 710 tasks are small (< 2 % of the image), 324 medium and 169 large (> 20 %).
+    217 of the 710 masks are small (< 2 % of the image), 324 medium and 169 large (> 20 %).
     """
     ious, lines, empty = {"small": [], "mid": [], "large": []}, 0, 0
     for split in ("train", "val", "test"):

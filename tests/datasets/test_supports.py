@@ -1,4 +1,7 @@
-"""Supports, text weights and prefixes of samples."""
+"""Support images, text weights and prefixes of samples.
+
+A task is one phrase about one photo. Its partners are the other tasks with the same phrase.
+"""
 
 from collections import Counter
 
@@ -17,7 +20,7 @@ EPOCHS = 300
 
 
 def support_counts(train=True, **settings):
-    """Task -> how often each task was its support (None: no support)."""
+    """Return task -> how often each other task was its support; key None means no support."""
     dataset = prompted(SOURCE, train=train, **{"negative_prob": 0.0, **settings})
     counts = {task: Counter() for task in range(len(SOURCE))}
     for epoch in range(EPOCHS):
@@ -39,6 +42,7 @@ def test_support_is_another_task_with_the_same_phrase():
 
 
 def test_paper_rule_uses_the_query_as_support_once_in_n():
+    """n is the number of tasks with the phrase. See docs/deviations.md (support-not-query)."""
     counts = support_counts(exclude_query=False)
     for task, partners in {0: [0, 2, 5], 2: [0, 2, 5], 1: [1, 4], 4: [1, 4], 3: [None]}.items():
         assert_uniform(counts[task], partners)
@@ -118,7 +122,7 @@ def test_supports_are_cropped_in_training_and_squashed_whole_in_evaluation():
         for train, columns in ((True, 12), (False, 16)):
             dataset = prompted(GradientPhotos("a a"), train, negative_prob=0.0)
             row = dataset[epoch, 0]["prompts"][0]["supports"][0][0, 0].int()
-            # each of the 8 output pixels has the brightness of the centre of columns / 8 columns
+            # each of the 8 output pixels has the mean of the columns / 8 columns it covers
             assert int(row[-1] - row[0]) == pytest.approx(10 * columns * 7 / 8, abs=2)
 
 

@@ -68,7 +68,7 @@ def test_csv_and_jsonl_give_the_same_tasks(folder, write):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "I;16"])
-def test_label_selects_the_stored_value(folder, mode):
+def test_label_selects_the_pixels_with_that_stored_value(folder, mode):
     image = Image.fromarray(LABELS.astype(np.uint16 if mode == "I;16" else np.uint8))
     if mode == "P":
         image.putpalette(bytes(range(256)) * 3)
@@ -79,11 +79,11 @@ def test_label_selects_the_stored_value(folder, mode):
         assert np.array_equal(source.mask(task), mask)
 
 
-def test_label_0_is_valid_and_no_label_selects_bright_pixels(folder):
+def test_label_0_is_valid_and_bright_pixels_are_selected_without_a_label(folder):
     rows = [row(mask="labels.png", label=0), row(mask="labels.png")]
     source = ImageFolder(read(write_jsonl(folder / "table.jsonl", rows)))
     assert np.array_equal(source.mask(0), ~(SQUARE | BAR))
-    assert np.array_equal(source.mask(1), BAR)  # 200; the square is 3
+    assert np.array_equal(source.mask(1), BAR)  # BAR is 200 (bright), SQUARE is 3 (dark)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "LA"])

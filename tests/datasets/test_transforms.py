@@ -22,7 +22,7 @@ def mask_with(height, width, top, bottom, left, right):
 
 
 def plain_crop(mask, rng):
-    """The authors' rule as a plain loop: up to 50 tries."""
+    """Crop by the authors' rule, as a plain loop: up to 50 tries."""
     height, width = mask.shape
     side = min(height, width)
     best, most = None, -1
@@ -49,7 +49,7 @@ MASKS |= {f"{name}, portrait": mask.T for name, mask in MASKS.items()}
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
-def test_positions_are_distributed_like_those_of_a_plain_loop(mask):
+def test_crop_positions_are_distributed_like_those_of_a_plain_loop(mask):
     draws = 1500
     ours = [object_aware_crop(mask, np.random.default_rng([1, i])) for i in range(draws)]
     plain = [plain_crop(mask, np.random.default_rng([2, i])) for i in range(draws)]
@@ -87,7 +87,7 @@ RARE = mask_with(20, 200, 0, 20, 60, 71)
 @pytest.mark.parametrize(
     "mask", [*MASKS.values(), RARE, RARE.T], ids=[*MASKS, "rarely enough", "rarely, portrait"]
 )
-def test_positions_have_the_exact_probabilities_of_the_rule(mask):
+def test_crop_positions_have_the_exact_probabilities_of_the_rule(mask):
     draws = 3000
     squares = [object_aware_crop(mask, np.random.default_rng([3, i])) for i in range(draws)]
     probabilities = exact_probabilities(mask)
@@ -124,7 +124,7 @@ def test_square_images_are_not_cropped():
 
 
 def plain_window(mask, side, share, rng):
-    """The rule of the authors' LVIS loader as a plain loop: up to 200 tries."""
+    """Crop by the rule of the authors' LVIS loader, as a plain loop: up to 200 tries."""
     best, most = None, -1
     for _ in range(200):
         top = int(rng.integers(mask.shape[0] - side + 1))
@@ -224,7 +224,7 @@ def whole_photos(root):
     ("parts", "average", "worst"), [(training_crops, 1.2, 4.8), (whole_photos, 2.0, 6.8)]
 )
 def test_difference_to_the_authors_resize_on_real_photos(real_data, parts, average, worst):
-    """Measure the mean difference in grey levels, and the fraction of different mask pixels."""
+    """Measure differences in grey levels, and the fraction of mask pixels that differ."""
     differences, masks, empty = [], [], 0
     resize = PairedResize(352)
     for image, mask in parts(real_data / "phrasecut_coco"):

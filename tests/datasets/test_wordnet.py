@@ -66,7 +66,7 @@ def nouns(folder):
 
 
 def lemmatised(word, known, exceptions):
-    """Independent `WordNetLemmatizer().lemmatize`: the first of the shortest lemmas by morphy."""
+    """Return the lemma as NLTK's `WordNetLemmatizer` does: the first of the shortest candidates."""
     rules = "s= ses=s ves=f xes=x zes=z ches=ch shes=sh men=man ies=y".split()
     bases = exceptions.get(word)
     if bases is None:

@@ -89,7 +89,7 @@ def test_rle_is_readable_with_pycocotools(tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_rle_file_is_written_on_keyboard_interrupt_only(tmp_path, error):
+def test_rle_file_is_written_after_keyboard_interrupt_but_not_after_an_error(tmp_path, error):
     with pytest.raises(error), MaskFiles(tmp_path, PROMPTS, "rle", overlay=False) as files:
         files.write(PHOTOS[0], 0, None, result(0))
         raise error
@@ -157,7 +157,7 @@ def test_existing_files_are_rejected_without_overwrite(tmp_path, form):
 def test_folder_with_maps_of_other_prompts_is_rejected(tmp_path, form):
     write(tmp_path, form)
     others = [PhotoFile(Path("in/d.jpg"), "d.jpg", "d")]
-    MaskFiles(tmp_path, PROMPTS, form, False).check(others, overwrite=False)  # the same legend
+    MaskFiles(tmp_path, PROMPTS, form, False).check(others, overwrite=False)  # same prompts
     with pytest.raises(FileExistsError, match=r"prompts.json lists other prompts"):
         MaskFiles(tmp_path, ("a cat",), form, False).check(others, overwrite=True)
 

@@ -153,7 +153,7 @@ def test_examples_are_averaged_and_blended_with_text(segmenter):
         assert torch.allclose(ends, end, atol=1e-5)
 
 
-def test_more_examples_than_one_batch(segmenter):
+def test_examples_in_several_batches_equal_single_examples(segmenter):
     many = [ImagePrompt(np.full((20, 20, 3), grey, np.uint8)) for grey in range(0, 200, 11)]
     together = segmenter.embed(many).conditional
     alone = torch.cat([segmenter.embed([example]).conditional for example in many])
@@ -189,7 +189,7 @@ def test_bfloat16_differs_by_rounding_only(checkpoint, segmenter):
     assert 0 < np.abs(ours - theirs).max() < 0.02
 
 
-def test_inference_needs_no_gradients_and_is_in_eval_mode(segmenter):
+def test_inference_tracks_no_gradients_and_uses_eval_mode(segmenter):
     encoded = segmenter.encode(PHOTO)
     assert not any(tokens.requires_grad for tokens in encoded.parts[0][1].projected)
     assert not segmenter.model.training
@@ -205,9 +205,9 @@ def test_inference_needs_no_gradients_and_is_in_eval_mode(segmenter):
         ([Blend(" ", EXAMPLE)], "none of them empty"),
         ("a dog", r"\['a dog'\]"),
         (EXAMPLE, "must be a list"),
-        ([["a", "b"]], "an example must be an ImagePrompt"),
-        ([Blend("a dog", "cat.jpg")], "an example must be an ImagePrompt"),
-        ([3], "an example must be an ImagePrompt"),
+        ([["a", "b"]], "expected an ImagePrompt or a list"),
+        ([Blend("a dog", "cat.jpg")], "expected an ImagePrompt or a list"),
+        ([3], "expected an ImagePrompt or a list"),
         ([ImagePrompt(SUPPORT, mask=MASK & ~MASK)], "mask is empty"),
     ],
 )

@@ -130,7 +130,7 @@ def test_every_alignment_result_has_a_row(toy):
         (("setings",), {}, "table T3: unknown key setings; expected benchmarks"),
         (("columns",), None, "table T3: missing key columns"),
         (("rows", "CLIPSeg (PC)", "training"), None, r"row 'CLIPSeg \(PC\)': missing key training"),
-        (("rows", "CLIPSeg (PC)", "paper"), [1] * 6, "6 figures of the paper for 5 columns"),
+        (("rows", "CLIPSeg (PC)", "paper"), [1] * 6, "paper lists 6 numbers for 5 columns"),
     ],
 )
 def test_invalid_entry_raises(tmp_path, path, value, message):

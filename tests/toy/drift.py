@@ -1,6 +1,6 @@
 """Metrics on the toy world that must not change unintentionally.
 
-After an intended change, write them to `golden.json` with
+After an intended change of the code, write the new values to `golden.json` with
 
     python -m tests.toy.drift
 """

@@ -35,7 +35,7 @@ def centre(thing):
 
 
 def describes(scene, thing, name, attributes, relations):
-    """Whether a phrase describes a thing; independent of the code under test."""
+    """Return whether a phrase describes a thing, without the code under test."""
     if name not in NAMES[thing.variant]:
         return False
     for word in attributes:
@@ -115,7 +115,7 @@ def test_phrases_do_not_mention_affordances_attributes_or_parts(described):
     assert not words.intersection(AFFORDANCE_WORDS)
 
 
-def test_pretraining_captions_mention_properties_only_where_true():
+def test_pretraining_captions_mention_only_properties_of_the_thing():
     mentioned = set()
     for seed in range(600):
         rng = np.random.default_rng(seed)

@@ -35,14 +35,14 @@ def own_phrase(thing, prompt):
     return prompt == f"{thing.colour} {toy_claims._name(thing)}"
 
 
-def test_prompt_sensitivity_of_a_perfect_model(scenes):
+def test_perfect_model_scores_near_1_with_own_phrases_and_0_with_those_of_other_things(scenes):
     found = toy_claims.prompt_sensitivity(model(scenes, own_phrase), scenes)
-    assert found["own phrase"]["miou@0.3"] > 0.97  # below 1: the union counts one pixel more
+    assert found["own phrase"]["miou@0.3"] > 0.97  # below 1: IoU adds 1 pixel to the union
     assert found["another's phrase"]["miou@0.3"] == 0
     assert found["own phrase"]["prompts"] == found["another's phrase"]["prompts"] > 20
 
 
-def test_prompt_sensitivity_of_a_model_that_ignores_prompts_is_the_floor(scenes):
+def test_model_that_ignores_prompts_scores_the_area_share_of_each_thing(scenes):
     found = toy_claims.prompt_sensitivity(model(scenes, lambda *_: True), scenes)
     assert len({numbers["miou@0.3"] for numbers in found.values()}) == 1
     shares = [
@@ -55,7 +55,7 @@ def test_prompt_sensitivity_of_a_model_that_ignores_prompts_is_the_floor(scenes)
     assert found["own phrase"]["miou@0.3"] == pytest.approx(np.mean(shares), abs=1e-4)
 
 
-def test_kinds_are_evaluated_by_fold(scenes):
+def test_kinds_of_fold_0_and_other_kinds_are_evaluated_separately(scenes):
     def only_others(thing, prompt):
         name = kind_name(thing.kind)
         return prompt == f"a photo of a {name}." and thing.kind not in toy_claims.UNSEEN
@@ -67,7 +67,7 @@ def test_kinds_are_evaluated_by_fold(scenes):
     assert found["fold 0"]["prompts"] + found["other kinds"]["prompts"] == pairs
 
 
-def test_properties_follow_the_papers_lists(scenes):
+def test_properties_are_scored_on_the_kinds_in_the_papers_lists(scenes):
     prompt_of = {text: prompt for prompt, text in toy_claims.PROMPTS.items()}
     assert set(toy_claims.PROMPTS) == set(PROPERTIES)
     found = toy_claims.properties(

@@ -55,7 +55,7 @@ def test_voc_labels_match_the_scene(world):
         assert np.abs(photo - scene.image).mean() < 6  # JPEG
 
 
-def test_voc_masks_have_the_published_modes(world):
+def test_voc_masks_have_the_published_modes_and_colours(world):
     (first, *_) = sorted((world / "VOC2012" / "SegmentationClass").iterdir())
     published = Image.open(first)
     assert published.mode == "P"
@@ -226,7 +226,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("name", list(REQUESTS))
-def test_files_depend_on_the_seed(name, tmp_path):
+def test_equal_seeds_give_equal_files(name, tmp_path):
     counts = {"train": 2, "val": 1}
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         build_folders(tmp_path / folder, REQUESTS[name](counts, seed), progress=False)

@@ -44,7 +44,7 @@ def test_tables_match_the_scenes(folder, table, drawn):
     assert all(np.array_equal(found[key], mask) for key, mask in expected.items())
 
 
-def test_properties_cover_the_kinds_that_have_them(folder):
+def test_property_masks_cover_all_matching_things(folder):
     for index in range(COUNT):
         scene = draw_own(3, index)
         wheeled = [thing.mask for thing in scene.things if thing.kind in ("car", "bus", "bicycle")]

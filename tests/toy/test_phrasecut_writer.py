@@ -52,7 +52,7 @@ def load(folder, name):
     return json.loads((folder / name).read_text())
 
 
-def test_layout_is_complete(folder):
+def test_photos_and_annotations_have_the_layout_of_phrasecut(folder):
     table = load(folder, "image_data_split.json")
     assert folder.name == "VGPhraseCut_v0"
     assert len(table) == sum(SCENES.values()) == len(list((folder / "images").iterdir()))
@@ -117,7 +117,7 @@ def read_all(folder):
     }
 
 
-def test_files_depend_on_the_seed(folder, tmp_path):
+def test_equal_seeds_give_equal_files(folder, tmp_path):
     again = build_folders(tmp_path / "a", phrasecut_request(SCENES, 7, SIZE), progress=False)
     other = build_folders(tmp_path / "b", phrasecut_request(SCENES, 8, SIZE), progress=False)
     assert read_all(again) == read_all(folder)
@@ -141,7 +141,7 @@ def test_build_folders_never_touches_real_data(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_may_build_at_once(tmp_path):
+def test_two_processes_that_build_at_once_share_one_folder(tmp_path):
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         request = phrasecut_request({"train": 20}, 0, 64)
         jobs = [pool.submit(build_folders, tmp_path, request, False) for _ in range(2)]

@@ -53,7 +53,7 @@ def test_resumed_run_equals_an_uninterrupted_one(settings, tmp_path):
             assert torch.equal(value, other.state_dict()[key]), key
 
 
-def test_rescaled_multiplies_only_tokens_and_embeddings(settings):
+def test_rescaled_multiplies_the_residual_stream_and_embeddings(settings):
     model = CLIPPretraining(settings).average.eval()
     images, stream = torch.rand(2, 3, 32, 32), []
     for block in model.visual.transformer.resblocks:
@@ -68,7 +68,7 @@ def test_rescaled_multiplies_only_tokens_and_embeddings(settings):
         assert torch.allclose(scaled, 4 * tokens, rtol=1e-3, atol=1e-3)
 
 
-def test_export_is_a_plain_open_clip_model(settings):
+def test_export_can_be_loaded_as_an_open_clip_model(settings):
     run = CLIPPretraining(settings)
     run.fit()
     folder = settings.out / "export"
@@ -99,7 +99,7 @@ def test_resume_needs_a_checkpoint_with_the_same_settings(settings, tmp_path):
     assert not settings.out.exists()
     CLIPPretraining(settings).fit(until=2)
     log = settings.out / "log.jsonl"
-    log.write_text(log.read_text() + '{"step": 4}\n')  # written just before an interruption
+    log.write_text(log.read_text() + '{"step": 4}\n')  # logged after the last checkpoint
     with pytest.raises(ValueError, match="was made with batch_size 8, seed 0"):
         CLIPPretraining(replace(settings, batch_size=4, seed=1), resume=True)
     CLIPPretraining(replace(settings, every=1), resume=True).fit()
@@ -107,7 +107,7 @@ def test_resume_needs_a_checkpoint_with_the_same_settings(settings, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"minutes": 0.0, "steps": 0}, {"batch_size": 0}, {"every": 0}])
-def test_settings_must_be_positive(settings, wrong):
+def test_settings_that_are_not_positive_raise(settings, wrong):
     with pytest.raises(ValueError, match=r"minutes or steps|batch_size"):
         replace(settings, **wrong)
 

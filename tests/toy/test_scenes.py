@@ -35,7 +35,7 @@ def test_masks_partition_the_image():
 
 
 def test_mask_covers_the_pixels_changed_by_the_thing():
-    """Compares a scene with one thing to the same scene without it."""
+    """Compare a scene with one thing to the same scene without the thing."""
     for seed in range(20):
         empty = draw_scene(np.random.default_rng(seed), 64, count=0)
         one = draw_scene(np.random.default_rng(seed), 64, count=1)

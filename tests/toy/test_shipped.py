@@ -1,4 +1,4 @@
-"""The shipped toy weights match the code that made them, and segment the toy world."""
+"""The shipped toy weights match the code that trained them, and segment the toy world."""
 
 import json
 from pathlib import Path
@@ -22,11 +22,11 @@ from datamodules.toy.scenes.scene import draw_scene
 FOLDER = Path(clipseg_pl.weights.__file__).parent / "toy"
 
 
-def test_vocabulary_matches_the_words():
+def test_shipped_vocabulary_equals_that_of_the_code():
     assert json.loads((FOLDER / "toy_vocabulary.json").read_text()) == toy_vocabulary()
 
 
-def test_architecture_matches_the_settings():
+def test_shipped_architecture_equals_that_of_the_code():
     text = {**CLIP_ARCHITECTURE["text_cfg"], "vocab_size": len(toy_vocabulary())}
     assert json.loads((FOLDER / "toy.json").read_text()) == {**CLIP_ARCHITECTURE, "text_cfg": text}
 
@@ -70,7 +70,7 @@ def test_decoder_segments_text_prompts():
 
 
 def test_decoder_segments_visual_prompts():
-    """Support: a thing of the same kind and colour in another scene, by its mask or its box."""
+    """The support image shows a thing of the same kind and colour, marked by mask or by box."""
     segmenter, own, others = Segmenter.from_checkpoint(TOY), [], []
     shown, other = {}, None
     for index in range(300):

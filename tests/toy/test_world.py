@@ -1,4 +1,4 @@
-"""All toy datasets at once, written by the function and by the command."""
+"""All toy datasets at once, written by `write_toy_world` and by the toy command."""
 
 import json
 import subprocess
@@ -120,7 +120,7 @@ def test_toy_help_does_not_import_torch_or_opencv():
     assert "example: python -m clipseg_pl toy --root" in " ".join(done.stdout.split())
 
 
-def test_datamodule_reads_the_toy_world(tmp_path, small):
+def test_phrasecut_datamodule_reads_the_toy_world(tmp_path, small):
     write_toy_world(tmp_path, scenes=3, progress=False)
     data = PhraseCutDataModule(str(tmp_path), image_size=64, batch_size=2, num_workers=0)
     data.setup("fit")
@@ -130,7 +130,7 @@ def test_datamodule_reads_the_toy_world(tmp_path, small):
 
 
 @pytest.mark.parametrize("first_use", ["prepare_data", "setup"])
-def test_root_toy_is_written_on_first_use(monkeypatch, tmp_path, first_use):
+def test_datamodule_with_root_toy_writes_the_world_on_first_use(monkeypatch, tmp_path, first_use):
     roots = []
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
     monkeypatch.setattr("datamodules.base.write_toy_world", lambda root: roots.append(root))

@@ -1,4 +1,4 @@
-"""The commands of `python -m clipseg_pl`: one module each, except Lightning's four."""
+"""The commands of `python -m clipseg_pl`: one module each, except the four of LightningCLI."""
 
 import argparse
 
@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Wrap descriptions, but keep texts of several lines, so that examples can be copied."""
+    """Wraps long texts, but leaves texts with line breaks unchanged, so that examples copy well."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)

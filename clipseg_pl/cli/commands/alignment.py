@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datamodules.datasets.lvis import LVIS, Pair
 
 TOY_SCENES = {"train": 40, "val": 4000}
-"""number of images in the toy LVIS of this command; few have an object that qualifies"""
+"""images per split in the toy LVIS of this command; only few contain a suitable object"""
 _PAPER_BACKBONE = "ViT-B-16-quickgelu"
 _PAPER_SAMPLES = 1600
 _NOTES = """\
@@ -30,8 +30,8 @@ Delta P: change in the probability of the object's name among the names in the i
 in percentage points. The paper's value for "crop & intensity 10%" was measured without
 a crop. For its masked attention, the authors set logits to 0, mixed up the masks of a
 batch, and compared masked images of a larger size with unmasked ones of CLIP's size.
-This command uses the same sizes, and one row shows the effect of the size alone.
-See docs/deviations.md (masked-attention, alignment-samples, table-rows)."""
+This command also compares these two sizes. One row shows the effect of the size alone.
+See docs/deviations.md (masked-attention, alignment-samples, table-2-rows)."""
 
 
 def main(args: list[str]) -> None:
@@ -166,8 +166,9 @@ def _choose(source: "LVIS", count: int, seed: int, skipped: Counter[str]) -> "li
     pairs = list(track(found, "choosing objects", total=count, transient=True))
     if len(pairs) < 2:
         raise ValueError(
-            f"{source.folder} has {len(pairs)} objects that cover more than a tenth of an image "
-            "with at least three names; at least two are needed"
+            f"{source.folder} has {len(pairs)} suitable objects, but at least two are needed. An "
+            "object is suitable if it covers more than a tenth of an image with at least three "
+            "annotated names"
         )
     if len(pairs) < count:
         print(f"{source.folder} has only {len(pairs)} suitable objects, not {count}; using all")

@@ -77,7 +77,7 @@ def main(args: list[str]) -> None:
 
 
 def _serve(options: argparse.Namespace, folder: Path) -> None:
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # importing Gradio would send analytics
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # else importing Gradio sends analytics
     os.environ["GRADIO_TEMP_DIR"] = str(folder)  # so that uploads are deleted on exit
     # Gradio polls its own server at startup, which fails through a proxy
     for name in ("NO_PROXY", "no_proxy"):

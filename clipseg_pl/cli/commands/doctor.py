@@ -29,9 +29,9 @@ _PLACES = {
 _DATASETS = ("phrasecut", "voc2012", "pascal_5i", "pascal_5i_hsnet", "coco_20i", "lvis")
 _COLOURS = {"ok": "green", "note": "cyan", "missing": "yellow", "wrong": "red"}
 _BEST = "*/checkpoints/best.ckpt"
-_RECENT = 5  # newest runs to check if nothing is named
+_RECENT = 5  # number of newest runs to check if no item is named
 _NOTHING_NAMED = """\
-Nothing was named, so nothing is required. To start without a download, train on the toy world:
+No item was named, so nothing is required. To start without a download, train on the toy world:
   python -m clipseg_pl fit --config experiments/pc_plus.yaml --config experiments/toy.yaml"""
 
 

@@ -26,8 +26,8 @@ _EXPORTED = {
     *("tokenizer.json", "pytorch_model.bin"),
     *(f"{name}.onnx{end}" for name in ("encoder", "decoder", "text") for end in ("", ".data")),
 }
-"""file names in exported folders; --overwrite only replaces folders without other files"""
-_AUTHORS_WIDTHS = (768, 512)  # widths of activations and conditional vectors, those of ViT-B
+"""file names in exported folders; --overwrite only replaces folders that contain no other files"""
+_AUTHORS_WIDTHS = (768, 512)  # width of the activations and of the conditional vector in ViT-B
 
 
 def main(args: list[str]) -> None:
@@ -160,7 +160,7 @@ def _build(options: argparse.Namespace, stored: "StoredModel") -> "LoadedModel":
 def _write(
     options: argparse.Namespace, source: "LoadedModel", stage: Path, out: Path
 ) -> Iterator[str]:
-    """Write to an empty folder; yield a note for every setting the format cannot store."""
+    """Write to the empty folder `stage`; yield a note for every setting the format cannot store."""
     from clipseg_pl.models.backbone import PAPER_SIZE
 
     model = source.model
@@ -183,7 +183,7 @@ def _write(
         from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
 
         name, _, tag = (options.backbone or PAPERS_CLIP).partition(":")
-        if source.clip:  # written next to the checkpoint, which stores its name
+        if source.clip:  # the CLIP is written next to the checkpoint, which stores its name
             name = f"{out.stem}_clip"
             for end in (".json", ".safetensors"):
                 _check_replaceable(out.with_name(name + end), options.overwrite, False)
@@ -219,11 +219,14 @@ def _not_stored_in_pth(source: "LoadedModel") -> Iterator[str]:
         )
     if source.threshold is not None:
         yield (
-            f".pth files do not store the threshold ({source.threshold:g}); readers use their "
-            "default"
+            f".pth files do not store the threshold ({source.threshold:g}); programs that load "
+            "this one use their default"
         )
     if source.absent_cut is not None:
-        yield f".pth files do not store the absent cut ({source.absent_cut:g}); readers use none"
+        yield (
+            f".pth files do not store the absent cut ({source.absent_cut:g}); programs that load "
+            "this one use no cut"
+        )
 
 
 def _check_replaceable(path: Path, overwrite: bool, folder: bool) -> None:

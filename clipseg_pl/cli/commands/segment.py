@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the error on one line, without argparse's long usage text."""
         option = message.removeprefix("argument ").partition(":")[0]
-        if message.endswith("expected one argument"):  # also if the value looks like an option
+        if message.endswith("expected one argument"):  # also printed for values like -1.jpg
             message += f"; write a value that starts with - as {option}=-..."
         self.exit(2, f"clipseg_pl: {message} (see segment --help)\n")
 

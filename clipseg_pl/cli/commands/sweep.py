@@ -89,7 +89,7 @@ def _sweep(options: argparse.Namespace, overrides: list[str]) -> None:
         print(f"dry run: {len(runs)} valid runs, none started", file=sys.stderr)
         return
     check_folders([folder])
-    for run in runs:  # before the first one starts
+    for run in runs:  # check all runs before the first one starts
         _reject_other_settings(run)
     failed = []
     for number, run in enumerate(runs, 1):
@@ -105,7 +105,7 @@ def _sweep(options: argparse.Namespace, overrides: list[str]) -> None:
 def _plan(
     sweep: Sweep, point: Point, folder: Path, overlays: list[str], overrides: list[str]
 ) -> Run:
-    """Create the run of a point and check its arguments like `fit` does.
+    """Create the run of one combination of values, and check its arguments like `fit` does.
 
     Raises:
         ValueError: if `fit` would reject the arguments.

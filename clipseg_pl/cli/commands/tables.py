@@ -24,8 +24,8 @@ def main(args: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl tables",
         description="Run the trainings and evaluations of the paper's tables that have no valid "
-        "result yet, one after the other, and write RESULTS.md and plots. An interrupted command "
-        "can be started again to resume. A stored result is valid while its config, data and "
+        "result yet, one after the other, and write RESULTS.md and plots. Start an interrupted "
+        "command again to resume it. A stored result is valid while its config, data and "
         "weights are unchanged. Runs shared by several tables run once.",
         epilog="example:\n  python -m clipseg_pl tables --world toy --only T9",
         formatter_class=HelpFormatter,
@@ -125,7 +125,7 @@ class _Tables:
             if not dry_run:
                 failed += self._run(training, pending)
                 self._write()
-        if not (dry_run and only):  # the page needs the configs of all tables, which takes long
+        if not (dry_run and only):  # RESULTS.md needs the configs of all tables: slow
             self._write()
         return failed
 
@@ -157,7 +157,7 @@ class _Tables:
         return failed
 
     def _plan_training(self, training: "Training") -> Run | None:
-        """Create a run in a folder named by its digest; None if its config is invalid."""
+        """Create a run whose folder name contains its digest; None if its config is invalid."""
         from clipseg_pl.cli.resolve import resolve
         from clipseg_pl.runs.tables.stored_results import training_digest
 

@@ -1,4 +1,4 @@
-"""The runs behind each table."""
+"""Data classes for the runs behind each table, and for the claims to check with them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class World:
     Attributes:
         name: "paper" or "toy".
         title: title in RESULTS.md.
-        overlay: config overlay of every run, relative to experiments/.
-        training_settings: settings of every training.
-        notes: notes on all figures of this world.
+        overlay: config overlay added to every run, relative to experiments/.
+        training_settings: settings that override those of every training.
+        notes: notes in RESULTS.md on all results of this world.
     """
 
     name: str
@@ -42,7 +42,8 @@ class Training:
     """One run of `fit`.
 
     Attributes:
-        name: name of its folder and results file; equal for equal runs.
+        name: name of the results file and start of the folder's name. Two trainings with the same
+            configs and settings have the same name.
         configs: config files in order, relative to experiments/.
         settings: settings that override the configs.
     """
@@ -63,7 +64,7 @@ class Evaluation:
     See `docs/deviations.md` (last-checkpoint).
 
     Attributes:
-        name: name, unique among the evaluations of the training.
+        name: unique among the evaluations of the training.
         training: training whose last checkpoint is evaluated.
         configs: config files in order, relative to experiments/.
         settings: settings that override the configs.
@@ -80,7 +81,7 @@ class Evaluation:
 
 
 Seed = tuple[tuple[Evaluation, ...], ...]
-"""evaluations of one seed: folds x benchmarks of the table"""
+"""evaluations of one seed, indexed by fold and then by benchmark of the table"""
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class Row:
     Attributes:
         name: name in the paper.
         columns: metric by column title; the metric is a key of a results file without "val/".
-        paper: published figures by column title, in percent.
-        seeds: evaluations of each seed. The figure of a seed is the mean over its folds.
+        paper: published numbers by column title, in percent.
+        seeds: evaluations of each seed. The result of a seed is the mean over its folds.
     """
 
     name: str
@@ -111,9 +112,9 @@ class Table:
     Attributes:
         key: key for `--only`.
         title: title in RESULTS.md.
-        notes: notes for the comparison with the paper.
+        notes: text below the table: what to consider when comparing with the paper.
         rows: rows in order.
-        decimals: number of decimals in the paper.
+        decimals: number of printed decimals, as in the paper.
     """
 
     key: str
@@ -130,13 +131,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that one figure is higher than another.
+    """A claim that one result is higher than another.
 
     Attributes:
         text: the claim in words.
-        left: table, row and column of the figure that should be higher.
-        right: table, row and column of the figure that should be lower.
-        share: factor of the right figure that the left figure must exceed.
+        left: table, row and column of the result that should be higher.
+        right: table, row and column of the result that should be lower.
+        share: the left result must exceed `share` times the right result.
     """
 
     text: str

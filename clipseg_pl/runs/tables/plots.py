@@ -1,4 +1,4 @@
-"""Plots: ablation, mIoU by threshold, object size and image size, precision and recall."""
+"""Plots of the ablation, of mIoU by threshold, object or image size, and of precision by recall."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,7 +47,7 @@ def draw_plots(plan: Plan, results: StoredResults, folder: Path) -> list[Path]:
 
 
 def _ablation(plan: Plan, results: StoredResults) -> Any:  # noqa: ANN401 - a figure of matplotlib
-    """Draw Table 9 as bars, with the range over seeds."""
+    """Draw Table 9 as bars. Error bars go from the lowest to the highest seed."""
     found = {row.name: results.figures(row) for row in _rows(plan, "T9")}
     rows = {name: figures for name, figures in found.items() if not isinstance(figures, str)}
     if not rows:
@@ -70,7 +70,7 @@ def _ablation(plan: Plan, results: StoredResults) -> Any:  # noqa: ANN401 - a fi
 
 
 def _reports(plan: Plan, results: StoredResults) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield prompt type and report of CLIPSeg (PC+) on PhraseCut."""
+    """Yield prompt type and report (see `Protocol.report`) of CLIPSeg (PC+) on PhraseCut."""
     rows = [row for row in _rows(plan, "T9") if row.name == "CLIPSeg (PC+)"]
     evaluations = rows[0].seeds[0][0] if rows else ()
     for prompt_type, evaluation in zip(_PROMPT_TYPES, evaluations, strict=False):

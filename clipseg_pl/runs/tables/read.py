@@ -91,7 +91,7 @@ def _row(name: str, row: Mapping[str, Any], table: Mapping[str, Any], world: Wor
     columns, printed = {**table["columns"], **row.get("columns", {})}, row.get("paper", [])
     if len(printed) > len(columns):
         raise ValueError(
-            f"row {name!r}: {len(printed)} figures of the paper for {len(columns)} columns"
+            f"row {name!r}: paper lists {len(printed)} numbers for {len(columns)} columns"
         )
     seeds = tuple(
         tuple(

@@ -1,4 +1,4 @@
-"""RESULTS.md: our tables next to the paper's figures, and the paper's claims."""
+"""Text of RESULTS.md: our results next to the paper's, and a check of the paper's claims."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ edit it. The command also runs every experiment without a result.
 
 
 def results_page(plans: Sequence[tuple[Plan, StoredResults]]) -> str:
-    """Return the text of RESULTS.md, with one part for each world."""
+    """Return the text of RESULTS.md, with one part per world (toy world, paper's data)."""
     parts = [_HEAD]
     for plan, results in plans:
         parts.append(f"## On {plan.world.title}\n")
@@ -113,7 +113,7 @@ def find_row(plan: Plan, key: str, name: str) -> Row:
 
 
 def _verdict(claim: Claim, left: Sequence[float], right: Sequence[float]) -> str:
-    """Return whether a claim holds for every seed, for the mean only, or not at all."""
+    """Return in words whether a claim holds for every seed, for the mean only, or not at all."""
     if not left or not right:
         return "not run"
     if min(left) > claim.share * max(right):
@@ -128,7 +128,7 @@ def _cost(plan: Plan, results: StoredResults) -> Iterator[str]:
     evaluations = plan.evaluations()
     done = [e for e in evaluations if results.state(e) == "valid"]
     content = [(evaluation.training, results.result(evaluation)) for evaluation in done]
-    trainings = {  # the experiment on CLIP alone has no training
+    trainings = {  # Table 2 is about CLIP alone and has no training
         training: result["training_seconds"] or 0
         for training, result in content
         if training.configs

@@ -1,6 +1,7 @@
 """Stored results, one JSON file per training, and the digests that identify them.
 
-A digest does not depend on the machine or the commit of a run.
+A digest is a hash of the settings that affect a result. It does not depend on the machine or the
+commit of the run.
 """
 
 import hashlib
@@ -68,8 +69,8 @@ class StoredResults:
         """Return the figures of a row.
 
         Returns:
-            By column title, one figure per seed in percent (mean over folds); or "missing" or
-            "stale" if not all results of the row are valid.
+            A list for each column title, with one number per seed: the mean over the folds, in
+            percent. If not all results of the row are valid, "missing" or "stale".
         """
         runs = [run for seed in row.seeds for fold in seed for run in fold]
         states = {self.state(run) for run in runs}
@@ -80,7 +81,7 @@ class StoredResults:
                 title: [self._mean(seed, metric) for seed in row.seeds]
                 for title, metric in row.columns.items()
             }
-        except KeyError:  # the result is older than the metric
+        except KeyError:  # stored before the metric existed
             return "stale"
 
     def add(
@@ -111,14 +112,15 @@ class StoredResults:
         _content.cache_clear()  # modification times may be too coarse to notice the change
 
     def _mean(self, folds: Seed, metric: str) -> float:
-        """Return the mean over folds in percent; raise KeyError if one lacks the metric."""
+        """Return the mean over folds in percent; raise KeyError if a fold lacks the metric."""
         values = []
         for fold in folds:
             metrics: dict[str, float] = {}
             for evaluation in fold:
                 metrics |= self.result(evaluation)["metrics"]
             values.append(metrics[metric])
-        scale = 1 if metric.startswith("alignment/") else 100  # alignment: percentage points
+        # the metrics of alignment are in percentage points already
+        scale = 1 if metric.startswith("alignment/") else 100
         return scale * sum(values) / len(values)
 
     def _read(self, training: str) -> dict[str, Any]:
@@ -128,7 +130,7 @@ class StoredResults:
 
 @cache
 def _content(file: Path, changed: int) -> dict[str, Any]:
-    """Read a results file; many rows and plots use the same one."""
+    """Read a results file. It is cached, because many rows and plots use the same file."""
     content: dict[str, Any] = json.loads(file.read_text())
     return content
 
@@ -167,7 +169,8 @@ def evaluation_digest(training: str, config: Mapping[str, Any]) -> str:
     """Return the digest of an evaluation, 16 hexadecimal digits.
 
     Args:
-        training: digest of the training whose checkpoint is evaluated. It covers the model.
+        training: digest of the training whose checkpoint is evaluated. It covers the
+            backbone and the decoder, which are therefore not read from `config`.
         config: resolved config of `validate`.
     """
     data = _relevant(config["data"])

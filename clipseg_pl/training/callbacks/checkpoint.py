@@ -13,7 +13,7 @@ from clipseg_pl.sample import Batch
 from clipseg_pl.training.faults import reject_weights
 from clipseg_pl.training.signals import Request, Requests, requeue
 
-_EVERY = 100  # steps; a checkpoint of the paper's decoder is 13 MB large
+_EVERY = 100  # steps between checkpoints, 13 MB each with the paper's decoder
 
 
 class Best(ModelCheckpoint):
@@ -24,7 +24,7 @@ class Best(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """Key of the callback's state in checkpoints; from before this class had its own name."""
+        """Key of the state in checkpoints, from when this class was called Checkpoint."""
         return super().state_key.replace(type(self).__qualname__, "Checkpoint", 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -32,7 +32,7 @@ class Best(ModelCheckpoint):
         folder = Path(str(self.dirpath))
         here = folder / Path(state_dict["best_model_path"]).name
         if not here.is_file():
-            return  # the best file was removed: save the next one in any case
+            return  # the best checkpoint was removed: without its score, the next one is saved
         best = {str(here): score for score in state_dict["best_k_models"].values()}
         paths = {key: str(here) for key in ("best_model_path", "kth_best_model_path")}
         state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
@@ -44,7 +44,8 @@ class Last(Checkpoint):
 
     The file is written every 100 steps, before and after each validation, and on a signal. SIGTERM
     saves and ends the run with exit status 143. SIGUSR1 saves; under SLURM, it also requeues the
-    job and ends the run. Both wait for the end of a step on all ranks.
+    job and ends the run. In training, signals take effect at the end of a step, on all ranks at
+    once. In a validation, they take effect after the current batch.
 
     Args:
         file: path of the checkpoint.
@@ -60,7 +61,7 @@ class Last(Checkpoint):
         self.requests.listen(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen to signals if there was no sanity check, and validate between steps only."""
+        """Listen to signals, and let validations start at the end of a step only."""
         self.requests.listen(trainer)
         every, accumulate = trainer.val_check_batch, trainer.accumulate_grad_batches
         if every is not None:  # None: the validation interval is a time
@@ -90,10 +91,10 @@ class Last(Checkpoint):
             self._end(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save a state that starts with this validation when it is resumed.
+        """Save a state from which a resumed run starts with this validation.
 
         Nothing is saved before the last validation, because lightning regards a run that has taken
-        all its steps as finished.
+        all its steps as finished and would skip the validation.
         """
         if trainer.sanity_checking:
             return

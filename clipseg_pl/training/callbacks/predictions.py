@@ -60,7 +60,7 @@ class Predictions(Callback):
             save_mask(mask, self.folder / f"{batch['prompt_id'][prompt]}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the masks; phrases that the prompt type does not select have none."""
+        """Count the masks. Phrases that lack the protocol's prompt type have no mask."""
         trainer.strategy.barrier("all masks are written")
         masks = len(list(self.folder.glob("*.png")))
         if trainer.is_global_zero:
@@ -117,7 +117,7 @@ class PhotoMasks(Callback):
         self.files = MaskFiles(folder, prompts, form, overlay)
         self.files.check(photos, overwrite=True)
         self.unreadable: list[str] = []
-        """reasons for skipped photos; complete on the first process after the run"""
+        """one message per skipped photo; filled at the end of the run, on the first process only"""
         self._written: list[int] = []
 
     def on_predict_batch_end(
@@ -152,7 +152,7 @@ class PhotoMasks(Callback):
             self._written.append(number)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the files that all photos share and collect the unreadable photos."""
+        """Write `masks.json` if it is needed, and collect the unreadable photos."""
         written = set(_of_all_ranks(self._written))
         self.files.entries = _of_all_ranks(self.files.entries)
         if not trainer.is_global_zero:

@@ -19,12 +19,12 @@ class RunProgressBar(RichProgressBar):
 class ProgressLines(ProgressBar):
     """Prints a line every `log_every_n_steps` training steps, on the first process only.
 
-    Example: `step 50/1250  loss 0.123  1.9 steps/s  10 min left`. The rate is averaged since this
-    process has started or resumed training, and includes validations.
+    Example: `step 50/1250  loss 0.123  1.9 steps/s  10 min left`. The rate is the average since
+    this process started or resumed training. It includes the time of validations.
     """
 
     def __init__(self) -> None:
-        """Create a bar whose clock starts with the training."""
+        """Set the clock to zero; `on_train_start` starts it."""
         super().__init__()
         self._prints = True
         self._first_step, self._started = 0, 0.0

@@ -20,7 +20,7 @@ from clipseg_pl.training.module import CLIPSegModule
 from clipseg_pl.weights.files import content_hash
 
 PLACES = ("default_root_dir", "root", "num_workers", "ckpt_path", "config")
-"""config keys of locations and workers, which do not identify an evaluation"""
+"""config keys of paths and of the number of data workers, which the config hash leaves out"""
 _PACKAGES = ("clipseg_pl", "torch", "lightning", "torchmetrics", "open_clip_torch", "numpy")
 
 
@@ -87,7 +87,7 @@ class Results(Callback):
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """Return the hash of a resolved config, 16 hexadecimal digits, without the keys in `PLACES`."""
+    """Hash a resolved config without the keys in `PLACES`, to 16 hexadecimal digits."""
 
     def without_places(value: object) -> object:
         if isinstance(value, dict):
@@ -99,7 +99,7 @@ def config_hash(config: dict[str, Any]) -> str:
 
 
 def identify(config: dict[str, Any], weights: Path | None, data: Path) -> str:
-    """Return the identity of an evaluation, 16 hexadecimal digits.
+    """Return the identity of an evaluation, a hash of 16 hexadecimal digits.
 
     Args:
         config: resolved config as plain values.
@@ -116,14 +116,14 @@ def results_file(folder: Path, command: str, name: str) -> Path:
 
 
 def unique_name(folder: Path, command: str, name: str, identity: str) -> str:
-    """Return the name, with the start of the identity if another evaluation has used the name."""
+    """Return the name, or name and start of the identity if another evaluation used the name."""
     file = results_file(folder, command, name)
     taken = file.exists() and json.loads(file.read_text()).get("identity") != identity
     return f"{name}-{identity[:8]}" if taken else name
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, device and commit of the package (None outside a git checkout)."""
+    """Return versions, device and commit. The commit is None outside a git checkout."""
     folder = Path(clipseg_pl.__file__).parent
 
     def git(*args: str) -> str | None:
@@ -134,7 +134,8 @@ def provenance() -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    # a package that is installed inside another repository is not tracked there
+    # git may find another repository, for example if the package is installed in a .venv inside
+    # it; the commit of that repository is not ours
     tracked = git("ls-files", "--error-unmatch", "__init__.py") is not None
     changes = git("status", "--porcelain", "--", ".", "../datamodules") if tracked else None
     return {

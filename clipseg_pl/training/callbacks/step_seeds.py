@@ -14,7 +14,7 @@ class StepSeeds(Callback):
 
     The seed in a checkpoint is therefore the complete state of these random numbers. Resuming,
     validating or starting a data worker does not change the random numbers of the next step.
-    Samples are seeded in the same way, see `PromptedDataset`.
+    The random choices of a sample are seeded in a similar way, see `PromptedDataset`.
     """
 
     def __init__(self) -> None:

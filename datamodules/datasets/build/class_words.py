@@ -30,7 +30,7 @@ AUTHORS_SYNSETS = dict(
     )
 )
 AUTHORS_PERSON = frozenset("person human man woman toddler baby body child infant".split())
-"""the authors' words for the class "person", instead of the lemmas below person.n.01"""
+"""the authors' words for the class "person", used instead of the lemmas below person.n.01"""
 
 _SUFFIXES = (
     ("s", ""),
@@ -43,13 +43,14 @@ _SUFFIXES = (
     ("men", "man"),
     ("ies", "y"),
 )
-"""suffix of an inflected noun -> suffix of its lemma; applied once"""
+"""suffix of an inflected noun, suffix of its lemma; at most one suffix is replaced"""
 
 
 class Nouns:
-    """Synsets, lemmas and inflections of WordNet's nouns (formats: wndb(5WN), morphy(7WN)).
+    """WordNet's nouns: synsets (sets of synonyms), lemmas (base forms) and their inflections.
 
-    Words are in lower case, with spaces instead of underscores.
+    Words are in lower case, with spaces instead of underscores. WordNet's manual pages wndb(5WN)
+    and morphy(7WN) describe the file formats and the inflections.
 
     Args:
         folder: WordNet's dict folder, with data.noun, index.noun and noun.exc.
@@ -77,7 +78,7 @@ class Nouns:
             )
         for name, read in readers.items():
             for line in (folder / name).read_text(errors="replace").splitlines():
-                if not line.startswith("  "):  # the licence
+                if not line.startswith("  "):  # lines of the licence
                     read(line.split("|")[0].split())
 
     def __len__(self) -> int:
@@ -97,7 +98,7 @@ class Nouns:
         return offsets[int(sense) - 1]
 
     def below(self, synset: str) -> set[str]:
-        """Return a synset and all its direct and indirect hyponyms, without instances."""
+        """Return a synset and all hyponyms (narrower terms) below it, without instances."""
         found, pending = {synset}, [synset]
         while pending:
             new = set(self._hyponyms[pending.pop()]) - found
@@ -129,8 +130,8 @@ class Nouns:
         """Return the shortest lemma found, as NLTK's `WordNetLemmatizer().lemmatize(word)` does.
 
         A word without lemma is returned unchanged. NLTK before 3.9 stripped suffixes repeatedly if
-        one pass found nothing. This changes 3 of the 8,406 words in PhraseCut's published
-        vocabulary, none of them to a lemma in the lists.
+        one pass found nothing. It gives other lemmas for 3 of the 8,406 words in PhraseCut's
+        published vocabulary, and none of these lemmas is in the lists.
         """
         if word in self._bases:
             candidates = [word, *self._bases[word]]
@@ -176,16 +177,16 @@ def _spoken(word: str) -> str:
 class Curation:
     """Manual changes to WordNet's words of a class, for the whole-word rule ("mended").
 
-    A word belongs to the list if people use it in photos for something that VOC's annotation
-    guidelines (2007) assign to the class; there, vans are cars and donkeys are horses. WordNet
-    provides the lemmas of `synsets` and their hyponyms whose most frequent sense is one of these
-    synsets. In all fields, items are separated by commas.
+    A word belongs to the list if people who describe photos use it for something that VOC's
+    annotation guidelines (2007) assign to the class. In the guidelines, vans are cars and donkeys
+    are horses. WordNet provides the lemmas of `synsets` and of their hyponyms, except lemmas whose
+    most frequent sense is none of these synsets. In all fields, items are separated by commas.
 
     Args:
         synsets: synsets of the class.
-        also: names that are not in WordNet, or are more frequent in another sense.
-        without: lemmas that mostly mean something else in photos.
-        spared: names of other things that contain a name of the class.
+        also: names to add, which WordNet does not list or lists with another most frequent sense.
+        without: lemmas to remove, which mostly mean something else in descriptions of photos.
+        spared: names of other things that contain a name of the class ("hot dog").
     """
 
     synsets: str
@@ -289,7 +290,7 @@ MENDED: dict[str, Curation] = {
 
 
 def authors_words(nouns: Nouns, name: str) -> dict[str, list[str]]:
-    """Return the authors' lemmas of a class, and all strings NLTK maps to a single-word lemma."""
+    """Return a class's `lemmas` and `tokens`, see `datasets.class_words.class_words`."""
     lemmas = set(AUTHORS_PERSON)
     if name != "person":
         lemmas = nouns.lemmas(nouns.below(nouns.synset(AUTHORS_SYNSETS[name])))
@@ -298,10 +299,10 @@ def authors_words(nouns: Nouns, name: str) -> dict[str, list[str]]:
 
 
 def mended_words(nouns: Nouns, name: str) -> dict[str, list[str]]:
-    """Return the names of a class for the whole-word rule, and the names of other things.
+    """Return a class's `names` and `spared` names, see `datasets.class_words.class_words`.
 
-    Names are in singular and plural. A name that contains a shorter one ("water bottle", "bottle")
-    is not listed.
+    Names are in singular and plural. Names that contain a shorter name of the class are left out:
+    "bottle" already matches "water bottle".
 
     Raises:
         ValueError: if a lemma in `without` is not among WordNet's words of the class.
@@ -363,7 +364,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--wordnet", type=Path, required=True, help="WordNet 3.0's dict folder")
-    parser.add_argument("--out", type=Path, default=LISTS, help=f"JSON file, default: {LISTS}")
+    parser.add_argument("--out", type=Path, default=LISTS, help=f"output file, default: {LISTS}")
     args = parser.parse_args()
     try:
         content = build(args.wordnet)

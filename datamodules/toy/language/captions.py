@@ -21,10 +21,12 @@ class Phrase:
     Attributes:
         text: The words, lower case.
         name: The noun.
-        attributes: Attributes in the order in which PhraseCut prepends them.
-        relations: Pairs of predicate and object name.
-        type: PhraseCut's phrase type: the part that separates the referred things from others of
-            the same name. "verbose" is a relation that is not needed to separate them.
+        attributes: Attributes, the one next to the noun first. This is the order in which PhraseCut
+            prepends them.
+        relations: Pairs of predicate and object name, such as ("left of the", "chair").
+        type: PhraseCut's phrase type. "attribute" or "relation" is the part that separates the
+            referred things from others of the same name. If there are no others, the type is
+            "verbose" for phrases with a relation and "name" for all other phrases.
         things: Indices into the scene's things, in order; empty for stuff.
         stuff: Name of the stuff region; "" for things.
     """
@@ -66,7 +68,7 @@ RELATIONS: dict[str, tuple[int, int]] = {
 
 
 def distance(thing: Thing, predicate: str, other: Thing) -> float:
-    """Return the distance in pixels of two centres along a relation; negative if it is false."""
+    """Return the distance of two centres along the predicate in pixels; negative if untrue."""
     axis, sign = RELATIONS[predicate]
     return sign * (_centre(other)[axis] - _centre(thing)[axis])
 
@@ -95,7 +97,7 @@ def _phrase(scene: Scene, name: str, *attributes: str) -> Phrase:
 
 
 def _relation_phrase(scene: Scene, rng: np.random.Generator, name: str) -> Phrase | None:
-    """Return a phrase such as "dog left of the chair"; None if none is clear for all dogs."""
+    """Return a phrase such as "dog left of the chair"; None if no unambiguous one is found."""
     named = [index for index, thing in enumerate(scene.things) if name in names_of(thing)]
     others = [thing for thing in scene.things if name not in names_of(thing)]
     rng.shuffle(others)
@@ -116,7 +118,7 @@ def _relation_phrase(scene: Scene, rng: np.random.Generator, name: str) -> Phras
 
 
 def _candidates(scene: Scene, rng: np.random.Generator) -> Iterator[Phrase]:
-    """Yield one random phrase per thing, and one for some of the stuff regions."""
+    """Yield one random phrase per thing, and one for about 40 % of the larger stuff regions."""
     for thing in scene.things:
         names = names_of(thing)
         name = names[0] if rng.random() < 0.6 else str(rng.choice(names))
@@ -143,7 +145,7 @@ def _candidates(scene: Scene, rng: np.random.Generator) -> Iterator[Phrase]:
 
 
 def draw_phrases(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
-    """Sample about one phrase per thing and two per five stuff regions, without duplicate texts.
+    """Sample about one phrase per thing, and one for 40 % of the stuff, without duplicate texts.
 
     Args:
         scene: The scene to describe.

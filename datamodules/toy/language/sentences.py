@@ -15,8 +15,8 @@ from datamodules.toy.language.words import (
 )
 from datamodules.toy.scenes.scene import Scene, Thing
 
-_PREFIXES = PREFIXES["shuffle_plus"]  # the prefixes of the paper's training
-_MAX_LISTED = 4  # things in a caption that lists them
+_PREFIXES = PREFIXES["shuffle_plus"]  # templates of the paper's training, with {} for a phrase
+_MAX_LISTED = 4  # maximum number of things in a caption that lists them
 _EMPTY = ("background", "the background", "an empty background")
 
 
@@ -44,7 +44,7 @@ def describe(
 
 
 def _property_sentence(thing: Thing, rng: np.random.Generator) -> str:
-    """Return a sentence on an affordance, attribute or part; a description if its kind has none."""
+    """Return a sentence on the kind's affordance, attribute or part; without any, a description."""
     matching = [text for text, kinds in PROPERTIES.items() if thing.kind in kinds]
     if not matching:
         return describe(thing, rng)
@@ -113,7 +113,7 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def all_words() -> list[str]:
-    """Return every text that captions and phrases consist of, to prune the vocabulary."""
+    """Return the building blocks of all captions and phrases; their tokens are the vocabulary."""
     texts: list[str] = [*COLOUR_WORDS, *TEXTURE_WORDS, *_PREFIXES, *RELATIONS, *_EMPTY]
     texts += ["thing", "and", "on", "before", ",", "a photo of"]
     for table in (NAMES, STUFF_NAMES, SIZE_WORDS, PROPERTY_SENTENCES):

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from datamodules.toy.language.sentences import all_words
 
-UNKNOWN_ROW = 0  # also the padding: it follows the end of text and is never attended to
+UNKNOWN_ROW = 0  # also the padding, which no token up to the end of text attends to
 
 
 def used_tokens(texts: Iterable[str]) -> list[int]:
-    """Return the BPE token ids of the vocabulary, in row order.
+    """Return the BPE token ids of the vocabulary, one per row of the pruned token embedding.
 
     The ids ascend: 0 (padding, and every token outside the vocabulary), the tokens of `texts`,
-    start of text, end of text. The end of text must have the highest row, because CLIP pools the
-    text at the highest token.
+    start of text, end of text. The end of text must have the highest row, because CLIP takes
+    the embedding of a text at its highest token.
     """
     tokenizer = SimpleTokenizer()
     seen = {token for text in texts for token in tokenizer.encode(text)} - {0}

@@ -25,7 +25,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train",),
     "tvmonitor": ("tv", "television", "monitor", "tvmonitor"),
 }
-"""Variant -> names, the most common one first. "person" refers to both men and women."""
+"""Kind, or "man" or "woman" -> names, the most common one first. Both can be called "person"."""
 
 STUFF_NAMES: dict[str, tuple[str, ...]] = {
     "sky": ("sky",),
@@ -52,7 +52,7 @@ PROPERTIES: dict[str, frozenset[str]] = {
     "has legs": _LEGGED,
     "has ears": frozenset(("cat", "cow", "dog", "horse", "person", "sheep")),
 }
-"""Generalised prompt -> kinds that it applies to.
+"""Generalised prompt (affordance, attribute or part) -> kinds that it applies to.
 
 The mapping is the paper's, with LVIS categories reduced to the twenty kinds. "has ears" is missing
 from the paper and comes from the authors' code.

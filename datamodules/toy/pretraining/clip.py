@@ -1,4 +1,4 @@
-"""Contrastive pre-training of the toy CLIP on newly drawn scenes, none of them repeated.
+"""Contrastive pre-training of the toy CLIP on newly drawn scenes; no scene is used twice.
 
 python -m datamodules.toy.pretraining.clip --out runs/toy_clip --steps 7000 --every 250
 """
@@ -50,11 +50,11 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         return CLIP(**self.config)
 
     def drop_patches(self, share: float) -> None:
-        """Make the image tower drop this share of the patches in training."""
+        """Make the image encoder drop this share of the patches in training."""
         self.model.visual.patch_dropout = PatchDropout(share)
 
     def batches(self) -> CaptionedScenes:
-        """Return a dataset of image batches with token rows, (B, T) int64."""
+        """Return a dataset of image batches with captions as vocabulary rows, (B, T) int64."""
         settings = self.settings
         return CaptionedScenes(
             settings.seed,

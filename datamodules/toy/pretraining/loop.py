@@ -34,7 +34,7 @@ CLIP_ARCHITECTURE: dict[str, Any] = {
     "text_cfg": {"context_length": 24, "width": 96, "heads": 3, "layers": 3},
     "quick_gelu": False,
 }
-VIT_ARCHITECTURE: dict[str, Any] = {  # the toy CLIP's image tower up to the last tapped layer
+VIT_ARCHITECTURE: dict[str, Any] = {  # the toy CLIP's image encoder up to the deepest tapped layer
     "img_size": 64,
     "patch_size": 8,
     "embed_dim": 128,
@@ -49,18 +49,17 @@ class Settings:
 
     Attributes:
         out: Folder for checkpoint.pt, log.jsonl and export/.
-        minutes: Time budget in minutes, summed over all resumes. The learning rate schedule follows
-            it unless `steps` is set.
-        steps: Step budget, which makes runs exactly repeatable; 0 uses the time budget.
+        minutes: Time budget in minutes, with the time before a resume; used if `steps` is 0.
+        steps: Step budget, which makes runs exactly repeatable; if 0, `minutes` is the budget.
         batch_size: Images per step.
         learning_rate: Peak learning rate.
         warmup: Share of the budget over which the learning rate rises.
-        weight_decay: Weight decay of the matrices in the blocks.
+        weight_decay: Weight decay of the matrices in the transformer blocks.
         patch_dropout: Share of patches dropped to make steps cheaper.
         whole_from: Share of the budget after which no patches are dropped.
-        ema_decay: Decay of the weight average that is exported.
+        ema_decay: Decay of the moving average of the weights; the average is exported.
         seed: Seed of weights and images.
-        workers: Data workers that draw scenes.
+        workers: Number of data workers, which draw the scenes.
         every: Steps between evaluations, checkpoints and exports.
         singles: Number of held-out images with one thing.
     """
@@ -81,7 +80,7 @@ class Settings:
     singles: int = 512
 
     def __post_init__(self) -> None:
-        """Validate budget, batch size and interval.
+        """Validate the budget, the batch size and the interval `every`.
 
         Raises:
             ValueError: If the budget, the batch size or the interval is not positive.
@@ -101,7 +100,8 @@ class CLIPSettings(Settings):
     """Settings of a run of `pretraining.clip`.
 
     Attributes:
-        stream_scale: Factor on the residual stream of the exported image tower, see `scales`.
+        stream_scale: Factor on the residual stream of the exported image encoder, see
+            `scenes/scales.py`.
         embedding_scale: Factor on the exported image and text embeddings.
         scenes: Number of held-out images with several things.
         architecture: open_clip model config without the vocabulary size.
@@ -132,7 +132,7 @@ RunSettings = TypeVar("RunSettings", bound=Settings)
 def _optimisers(model: nn.Module, weight_decay: float) -> tuple[torch.optim.Optimizer, ...]:
     """Return Muon for the matrices in the blocks and AdamW for all other weights.
 
-    Muon's updates are scaled to those of AdamW, so that both use the same learning rate.
+    Muon's updates are scaled to the size of AdamW's, so that both use the same learning rate.
     """
     named = dict(model.named_parameters())
     chosen = {name for name, value in named.items() if "blocks" in name and value.ndim == 2}
@@ -187,7 +187,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
 
     @abstractmethod
     def batches(self) -> Dataset[tuple[Tensor, Tensor]]:
-        """Return a dataset of batches by step: images (B, 3, H, W) uint8 RGB and their targets."""
+        """Return a dataset: step -> batch of images (B, 3, H, W) uint8 RGB and their targets."""
 
     @abstractmethod
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
             batch_size=None,
             sampler=range(self.step, MOST_STEPS),
             num_workers=self.settings.workers,
-            generator=torch.Generator(),  # the default one changes the state a resume restores
+            generator=torch.Generator(),  # the default changes the global random state
         )
         return iter(loader)
 

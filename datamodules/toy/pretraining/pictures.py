@@ -19,7 +19,7 @@ _HELD_OUT = 2**31  # training seeds generators with (seed, step) and never reach
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Normalise images (B, 3, H, W) uint8 RGB to float32 by ImageNet's mean and deviation."""
+    """Normalise images (B, 3, H, W) uint8 RGB to float32 by ImageNet's mean and std."""
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
     return (images.float() / 255 - mean) / std
 
@@ -48,19 +48,19 @@ def single_things(
 
 
 _GROUP = 8  # images
-_POOLS = ((20, 10), (3, 4), (20, 1))  # number of kinds and number of colours in a group
-_TRIES = 3  # to find a caption that is new in the batch
-_MAGNIFIED = (0.35, 0.7)  # length of magnified things, as a share of the image side
+_POOLS = ((20, 10), (3, 4), (20, 1))  # (kinds, colours): each group samples one of these pairs
+_TRIES = 3  # attempts to find a caption that is new in the batch
+_MAGNIFIED = (0.35, 0.7)  # range of the longer side of large things, as a share of the image side
 
 
 class CaptionedScenes(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches indexed by step, so that neither data workers nor a resume change the data.
+    """Dataset of whole batches by step, so that neither data workers nor a resume change them.
 
-    About a third of the images show one magnified thing, 30 % show two or three things in the size
-    in which a decoder sees them, 2 % show only stuff, and the rest show one to six things. Images
-    come in groups of 8. A third of the groups uses three kinds and four colours, another third uses
-    one colour. The groups provide hard negatives: the same kind in another colour, and another kind
-    in the same colour.
+    35 % of the images show one large thing, 30 % show two or three things that are as large as in
+    the images that a decoder sees, 2 % show only stuff, and the rest show one to six things. Images
+    come in groups of 8. A third of the groups is limited to three kinds and four colours, another
+    third to one colour. Images of such groups are hard negatives of each other: they show the same
+    kind in another colour, or another kind in the same colour.
 
     Args:
         seed: First part of every generator's seed.

@@ -24,7 +24,7 @@ from datamodules.toy.scenes.kinds import KINDS
 from datamodules.toy.scenes.scales import VIT_STREAM, rescaled
 from datamodules.toy.scenes.scene import Thing
 
-_STREAM_STD = 2.0
+_STREAM_STD = 2.0  # approximate standard deviation of the exported residual stream, see `scales`
 _TAPPED = 9
 """deepest layer tapped by the paper's decoder"""
 

@@ -25,7 +25,7 @@ def _legs(
     bottom: float,
     width: float,
 ) -> list[Part]:
-    """Draw straight legs under the hips at x = `hips`, each with a random step."""
+    """Draw a straight leg down from each x in `hips`; each foot is shifted sideways at random."""
     steps = rng.uniform(-0.14, 0.14, len(hips))
     return [
         stroke(role, width, (x, top), (x + step, bottom))

@@ -1,4 +1,4 @@
-"""The twenty kinds of things in the toy world (Pascal's classes), and their drawings."""
+"""The twenty kinds of things in the toy world (Pascal VOC's classes), and their drawings."""
 
 from collections.abc import Callable
 from functools import partial
@@ -41,4 +41,4 @@ VARIANTS: dict[str, dict[str, Drawing]] = {
     "train": {"train": vehicles.train},
     "tvmonitor": {"tvmonitor": household.tvmonitor},
 }
-"""Kind -> variant -> drawing. Only "person" has two variants, which phrases distinguish."""
+"""Kind -> variant -> function that draws it. Only "person" has two variants: man and woman."""

@@ -25,7 +25,7 @@ TEXTURES: tuple[str, ...] = ("plain", "striped", "dotted", "checked")
 
 SUPERSAMPLING = 2
 _SHIFT = 3  # fractional bits of OpenCV's polygon coordinates
-_PATTERN_STEP = 256  # patterns are cached in multiples of it
+_PATTERN_STEP = 256  # pixels; the side of a cached pattern is a multiple of it
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 _SKINS = np.array(((240, 200, 170), (224, 172, 130), (160, 110, 75), (105, 70, 50)))
 _HAIRS = np.array(((45, 32, 25), (110, 65, 30), (215, 170, 80), (25, 25, 28)))
@@ -40,7 +40,7 @@ _FIXED[parts.PINK] = (240, 160, 165)
 
 @cache
 def _pattern(texture: str, period: int, side: int) -> NDArray[np.bool_]:
-    """Return a texture's mask of the second colour, (side, side), with a period in pixels."""
+    """Return where a texture has its second colour, as (side, side) bool; `period` in pixels."""
     y, x = np.mgrid[:side, :side] % period
     half = period / 2
     if texture == "striped":
@@ -51,14 +51,14 @@ def _pattern(texture: str, period: int, side: int) -> NDArray[np.bool_]:
 
 
 def palette(rng: np.random.Generator, colour: str) -> NDArray[np.uint8]:
-    """Sample the paints of one thing.
+    """Sample the colours of one thing, one for each role (such as body or hair).
 
     Args:
         rng: Source of randomness for the shade, the texture's second colour, skin and hair.
         colour: A key of `COLOURS`.
 
     Returns:
-        (13, 3) uint8 RGB, one row per role; row 0 is black and means unpainted.
+        (13, 3) uint8 RGB, one row per role of `parts`; row 0 is black and means unpainted.
     """
     paints = _FIXED.copy()
     body = np.clip(np.array(COLOURS[colour]) + rng.uniform(-14, 14, 3), 0, 255)
@@ -127,17 +127,17 @@ def paint(
     )
 
 
-_INSIDE, _OUTER = 0.5, 0.4  # in pixels; 0.5 ± 0.4 truncates to the same pixel
+_INSIDE, _OUTER = 0.5, 0.4  # pixels: centre, outward shift; 0.5 ± 0.4 is in the same pixel
 
 
 def polygons_of(mask: NDArray[np.bool_]) -> list[list[list[float]]]:
     """Trace a mask as polygons without holes.
 
-    Each vertex is inside its boundary pixel, moved outward by 0.4 pixels. The polygons therefore
-    reproduce the mask with rasterizers that truncate vertices to pixels and draw outlines
-    (PhraseCut's), and with rasterizers that fill areas (COCO's). One exception: a line that is one
-    pixel wide and at least three pixels long has end vertices in the centre of the pixel, and
-    COCO's rasterizer drops its end pixels.
+    Each vertex is in a boundary pixel of the mask, 0.4 pixels outward from the pixel's centre. The
+    polygons therefore reproduce the mask with PhraseCut's rasterizer, which truncates vertices to
+    whole pixels and draws outlines, and with COCO's rasterizer, which fills areas. One exception:
+    if a part of the mask is a line, one pixel wide and at least three pixels long, its end vertices
+    are in the centres of the end pixels, and COCO's rasterizer drops the end pixels.
 
     Args:
         mask: (H, W) bool, at least one pixel.
@@ -151,10 +151,10 @@ def polygons_of(mask: NDArray[np.bool_]) -> list[list[list[float]]]:
 
 
 def _without_holes(mask: NDArray[np.bool_], left: int) -> list[tuple[NDArray[np.bool_], int]]:
-    """Split a mask at a column through each hole, because a polygon cannot have holes.
+    """Split a mask along a column through each hole, because a polygon cannot have holes.
 
     Returns:
-        Pieces of the mask, each with its first column in the full mask.
+        Pieces of the mask, each with the column of the full mask at which it starts.
     """
     contours, hierarchy = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
@@ -181,7 +181,7 @@ def _outlines(mask: NDArray[np.bool_], left: int) -> list[list[list[float]]]:
             points = np.array((low, (high[0], low[1]), high, (low[0], high[1])))
         else:
             direction = np.roll(points, -1, 0) - np.roll(points, 1, 0)
-            # OpenCV traces outer contours in the direction that has the outside on this side
+            # (-dy, dx) points outward: OpenCV traces all outer contours in the same direction
             points = points + _OUTER * np.sign(np.stack((-direction[:, 1], direction[:, 0]), 1))
         points = points[_corners(points)] + (left + _INSIDE, _INSIDE)
         outlines.append([[round(x, 1), round(y, 1)] for x, y in points.tolist()])

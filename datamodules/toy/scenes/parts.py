@@ -1,7 +1,8 @@
 """Primitives of the toy world: a thing is a list of flat parts.
 
-A part has a role (the row of its paint in the thing's palette) and points in the thing's own frame:
-x to the right, y down, the thing roughly within [-1, 1] on both axes and facing right.
+A part has a role, such as body or hair: the row of its colour in the thing's palette. Its points
+are in the thing's own frame (coordinate system), with x to the right and y down. Every thing is
+roughly within [-1, 1] on both axes and faces right.
 """
 
 from typing import NamedTuple
@@ -25,7 +26,7 @@ class Part(NamedTuple):
     """One flat shape of a thing.
 
     Attributes:
-        role: Paint number, one of the constants in this module.
+        role: One of the constants in this module, such as `BODY`.
         points: (N, 2) float, x and y in the thing's frame.
         width: Line width in units of the frame; 0 fills the polygon.
         closed: Whether a line returns to its first point.

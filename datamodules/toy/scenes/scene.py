@@ -1,4 +1,4 @@
-"""Composition of toy scenes: things in front of stuff, with exact masks of the visible parts."""
+"""Toy scenes: things (objects) in front of stuff (such as sky), with masks of visible parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from datamodules.toy.scenes.parts import Part
 from datamodules.toy.scenes.stuff import STUFF, draw_background
 
 _COUNTS = (0.16, 0.24, 0.25, 0.18, 0.11, 0.06)  # probability of 1 to 6 things, 3.0 on average
-_SMALL, _LARGE = 0.035, 0.13  # share of the image
-_MIN_VISIBLE = 0.45  # share of a thing
-_TRIES = 5  # to place a thing
+_SMALL, _LARGE = 0.035, 0.13  # a thing is small below, or large above, this share of the image
+_MIN_VISIBLE = 0.45  # share of each thing that things drawn later must leave visible
+_TRIES = 5  # attempts to place a thing
 _MIN_SIDE = 32  # pixels
-_PLAIN = 0.35  # of the things; the others sample from all textures, so that half are plain
+_PLAIN = 0.35  # share forced to be plain; the rest sample all four textures, so half are plain
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Thing:
 
     Attributes:
         kind: One of `KINDS`.
-        variant: The kind, except for a person: "man" or "woman".
+        variant: Equal to the kind, except for a person: "man" or "woman".
         colour: One of `COLOURS`.
         texture: One of `TEXTURES`.
-        size: "small", "large" or "" for neither, by its unoccluded share of the image.
+        size: "small" or "large", by its share of the image before occlusion; "" for neither.
         box: x, y, width and height of the visible part in pixels.
         mask: (H, W) bool, the visible pixels; masks of a scene are disjoint.
     """
@@ -99,7 +99,7 @@ def _place(
     longest: float,
     labels: tuple[str, str, str, str],
 ) -> _Placed | None:
-    """Render one thing at a random place; return None if almost nothing of it is visible."""
+    """Render one thing at a random place; return None if almost all of it is outside the image."""
     height, width = shape
     kind, variant, colour, texture = labels
     drawing = VARIANTS[kind][variant](rng)
@@ -152,8 +152,8 @@ def draw_scene(
     Args:
         rng: The only source of randomness.
         size: Side in pixels, or height and width; at least 32.
-        count: Number of things, 0 to 6; random by default, 3.0 on average. Crowded scenes may get
-            fewer.
+        count: Number of things, 0 to 6; random by default, 3.0 on average. Things that find no
+            free place are left out.
         kinds: Kinds to choose from.
         colours: Colour names to choose from.
         lengths: Minimum and maximum of a thing's longer side, as a share of the shorter side of the
@@ -207,7 +207,7 @@ def draw_scene(
 
 
 def _thing(labels: tuple[str, str, str, str], mask: NDArray[np.bool_], area: int) -> Thing:
-    """Return the annotation of a drawn thing; `area` is its unoccluded size in pixels."""
+    """Return the annotation of a drawn thing; `area` is its size in pixels before occlusion."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = (int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
     share = area / mask.size

@@ -68,7 +68,7 @@ _DETAILS = {"sky": _sky, "grass": _grass, "sea": _sea, "road": _road, "wall": _w
 def draw_background(
     rng: np.random.Generator, shape: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw one to three bands of stuff, with the sky or a wall above the ground.
+    """Draw one to three horizontal bands of stuff; sky or wall, if any, is at the top.
 
     Args:
         rng: Source of randomness for the layout, the shades and the details.

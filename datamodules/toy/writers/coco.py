@@ -1,4 +1,4 @@
-"""Toy COCO-20i: scenes labelled with COCO's classes, with HSNet's layout and lists."""
+"""Toy COCO-20i: scenes labelled with COCO's classes, with the folders and lists of HSNet."""
 
 import pickle
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ COCO_CLASSES: dict[str, int] = {
     "cat": 15, "chair": 56, "cow": 19, "diningtable": 60, "dog": 16, "horse": 17, "motorbike": 3,
     "person": 0, "pottedplant": 58, "sheep": 18, "sofa": 57, "train": 6, "tvmonitor": 62,
 }  # fmt: skip
-"""Kind -> index of the same class in COCO's 80; the label is one more."""
+"""Kind -> index of its class among COCO's 80 classes; its label in label maps is index + 1."""
 _FOLDER, _LISTS = "COCO2014", "splits"
 _SIZE = 160, 200  # height and width in pixels
 _COCO = 0xC0C020  # first part of every generator's seed, unique to this dataset
 _FOLDS, _CLASSES = 4, 80
-_PROTOCOL = 4  # the published pickles', fixed because Python's default changes with its version
+_PROTOCOL = 4  # pickle protocol of the published lists; Python's default depends on its version
 
 
 def coco_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """Return the request for `<root>/COCO2014` and `<root>/splits/coco`.
+    """Return the request to build `<root>/COCO2014` and `<root>/splits/coco`.
 
     Label maps are PNG files of mode L: 0 is background, other pixels have class + 1, and no pixel
     is ignored. The list of fold f is a pickled dict, class (0 to 79) -> paths of the images with
-    at least one pixel of the class. "val" lists classes f, f + 4, ...; "trn" lists the others. All
-    other classes have an empty list.
+    at least one pixel of the class. In "val", only the classes f, f + 4, ... have images. In "trn",
+    only the other classes do. The remaining classes have empty lists.
 
     Args:
         scenes: Split -> number of images; 40 or more cover each kind at least twice.

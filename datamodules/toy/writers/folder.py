@@ -12,12 +12,12 @@ from rich.progress import Progress
 from datamodules.datasets.files import drafting, writing_to
 
 MANIFEST = "toy_world.json"
-"""file in each folder written by the toy world, with the request"""
+"""name of the file that stores the request, in each folder written by the toy world"""
 WORLD = 2
-"""version; increased whenever the same request gives different files"""
+"""version of the toy world; increased whenever the same request gives different files"""
 
 Fill = Callable[[Path, Callable[[], None]], None]
-"""Function that writes into a folder; it calls its second argument after each image."""
+"""Function that writes a dataset into a folder, and calls its second argument after each image."""
 
 
 class Request(NamedTuple):
@@ -26,7 +26,7 @@ class Request(NamedTuple):
     Attributes:
         parts: Names of the folders; the last one is the dataset's main folder and is created last.
         manifest: Description of the dataset, see `describe`.
-        fill: Function that writes the dataset into a folder with empty `parts`.
+        fill: Function that writes the dataset into a folder that contains all `parts`, still empty.
     """
 
     parts: tuple[str, ...]
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 def describe(scenes: Mapping[str, int], shape: tuple[int, int], seed: int) -> dict[str, Any]:
-    """Return the manifest of a dataset, to be compared when the dataset is requested again.
+    """Return the manifest of a dataset, with which later requests are compared.
 
     Args:
         scenes: Split -> number of images.
@@ -52,7 +52,7 @@ def counts_of(scenes: Mapping[str, int], splits: Sequence[str], name: str) -> di
     """Return the number of images of every split, in the dataset's order; 0 for missing splits.
 
     Raises:
-        ValueError: If the dataset `name` has no such split.
+        ValueError: If `scenes` has a split that the dataset `name` does not have.
     """
     unknown = set(scenes) - set(splits)
     if unknown:
@@ -73,9 +73,9 @@ def is_built(root: Path, request: Request) -> bool:
 def build_folders(root: Path, request: Request, progress: bool) -> Path:
     """Build the folders of a dataset below `root` unless they exist.
 
-    The folders are written to a temporary sibling of the main folder and then renamed. If several
-    processes request the same dataset, one builds it and the others wait (see `drafting`). Folders
-    already renamed by an interrupted process are used.
+    The folders are written to a temporary folder next to the main folder and then moved to `root`.
+    If several processes request the same dataset, one builds it and the others wait (see
+    `drafting`). Folders that an interrupted process has already moved are reused.
 
     Args:
         root: Folder of all datasets, created if missing.
@@ -114,7 +114,7 @@ def _build(root: Path, building: Path, request: Request, progress: bool) -> None
     for part in parts:
         (building / part).mkdir()
     total = sum(manifest["scenes"].values())
-    show = progress and sys.stdout.isatty()  # a transient bar leaves empty lines in a file
+    show = progress and sys.stdout.isatty()  # in a log file, the bar would leave empty lines
     with Progress(disable=not show, transient=True) as bar:
         job = bar.add_task(f"drawing toy {parts[-1]}", total=total)
         fill(building, lambda: bar.advance(job))
@@ -127,12 +127,12 @@ def _rename(built: Path, target: Path) -> None:
     try:
         os.rename(built, target)
     except OSError:
-        if not (target / MANIFEST).is_file():  # not created by another process meanwhile
+        if not (target / MANIFEST).is_file():  # else another process has created it
             raise
 
 
 def _is_part_built(target: Path, manifest: Mapping[str, Any]) -> bool:
-    """Return whether a folder exists; raises FileExistsError if its manifest is a different one."""
+    """Return whether a folder exists; raise FileExistsError if it has another manifest or none."""
     if not target.exists():
         return False
     file = target / MANIFEST

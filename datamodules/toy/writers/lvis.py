@@ -17,11 +17,11 @@ _FOLDER = "LVIS"
 _SIZE = 160, 200  # height and width in pixels
 _LVIS = 0x1715  # first part of every generator's seed, unique to this dataset
 _URL = "http://images.cocodataset.org"
-_FROM_TRAIN = 4  # every fourth val image is among COCO's training images; LVIS has such images too
+_FROM_TRAIN = 4  # every fourth image of val is in train2017, because real LVIS has such images
 
 
 class Category(NamedTuple):
-    """An LVIS v1 category; all categories of the toy world are frequent ones."""
+    """An LVIS v1 category; the toy world has only categories of frequency "f" (frequent)."""
 
     id: int
     name: str
@@ -82,7 +82,7 @@ LVIS_CATEGORIES: dict[str, Category] = {
 
 
 def lvis_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """Return the request for `<root>/LVIS`.
+    """Return the request to build `<root>/LVIS`.
 
     As in LVIS, the end of `coco_url` is the path of an image, and some images of val are in
     train2017. Annotations are complete: all categories that are not in an image are in its
@@ -174,7 +174,7 @@ def _annotations(image_id: int, scene: Scene, first: int) -> list[dict[str, Any]
 
 
 def _categories(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the categories by id, with their number of images and annotations in this file."""
+    """Return the categories in order of id, with their numbers of images and annotations."""
     categories = []
     for category in sorted(LVIS_CATEGORIES.values()):
         images = [a["image_id"] for a in annotations if a["category_id"] == category.id]

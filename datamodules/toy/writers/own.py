@@ -27,19 +27,19 @@ _FOLDER = "own"
 _SPLITS = ("all",)
 _SIZE = 120, 160  # height and width in pixels
 _OWN = 0x0B0B  # first part of every generator's seed, unique to this dataset
-_MORE_THINGS = 4, 0.5  # binomial number of things after the first
+_MORE_THINGS = 4, 0.5  # binomial (n, p): number of things after the first
 _CATEGORIES = {kind: number for number, kind in enumerate(KINDS, 1)}
 
 
 def own_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """Return the request for `<root>/own`, in the three formats of docs/own_data.md.
+    """Return the request to build `<root>/own`, in the three formats of docs/own_data.md.
 
-    All three annotate the photos in `images`. `phrases.csv` has affordances, attributes and parts
-    of things, with binary masks; `classes.jsonl` has the names of things, with label maps;
-    `coco.json` has the names, with polygons.
+    All three annotate the photos in `images`. `phrases.csv` has phrases about affordances,
+    attributes and parts of things, with binary masks. `classes.jsonl` has the names of things,
+    with label maps. `coco.json` has the names of things, with polygons.
 
     Args:
-        scenes: Number of images of the only split, "all".
+        scenes: Split -> number of images; the only split is "all".
         seed: Equal seeds give equal files.
 
     Raises:
@@ -51,7 +51,7 @@ def own_request(scenes: Mapping[str, int], seed: int) -> Request:
 
 
 def draw_own(seed: int, index: int) -> Scene:
-    """Draw the scene of a photo from seed and index."""
+    """Draw the scene of a photo from the dataset's seed and the index of the photo."""
     rng = np.random.default_rng((_OWN, seed, index))
     return draw_scene(rng, _SIZE, count=1 + int(rng.binomial(*_MORE_THINGS)))
 

@@ -20,14 +20,14 @@ PHRASECUT_SPLITS: tuple[str, ...] = ("train", "val", "test", "miniv")
 _FOLDER = "VGPhraseCut_v0"
 _SIDE = 128  # pixels
 _PHRASECUT = 0x9C0DE  # first part of every generator's seed, unique to this dataset
-_MORE_THINGS = 5, 0.46  # binomial number of things after the first; 3.3 things on average
-_STUFF_ID, _RELATION_ID = 50, 90  # within the hundred ids of an image, after its things
+_MORE_THINGS = 5, 0.46  # binomial (n, p): number of things after the first; mean 1 + 2.3
+_STUFF_ID, _RELATION_ID = 50, 90  # an image has 100 ids: things from 1, stuff from 50, relation 90
 
 
 def phrasecut_request(
     scenes: Mapping[str, int], seed: int, size: int | tuple[int, int] = _SIDE
 ) -> Request:
-    """Return the request for `<root>/VGPhraseCut_v0`.
+    """Return the request to build `<root>/VGPhraseCut_v0`.
 
     Args:
         scenes: Split -> number of images; missing splits are empty.
@@ -82,8 +82,8 @@ def draw_phrasecut(
 ) -> tuple[Scene, list[Phrase]]:
     """Draw the scene of an image and its phrases from seed, split and index in the split.
 
-    There is at least one phrase. No two phrases refer to the same instances, because task ids are
-    made of these.
+    There is at least one phrase. No two phrases refer to the same instances, because the task id of
+    a phrase consists of the ids of its instances.
     """
     rng = np.random.default_rng((_PHRASECUT, seed, PHRASECUT_SPLITS.index(split), index))
     while True:
@@ -106,7 +106,7 @@ def _table_row(image_id: int, shape: tuple[int, int], split: str) -> dict[str, A
 
 
 def _tasks(image_id: int, scene: Scene, phrases: list[Phrase]) -> list[dict[str, Any]]:
-    """Return the annotation of each phrase, with PhraseCut's seven keys."""
+    """Return the annotation of each phrase (a "task"), with PhraseCut's seven keys."""
     tasks = []
     for phrase in phrases:
         ids = (

@@ -14,8 +14,8 @@ from datamodules.toy.scenes.scene import Scene, draw_scene
 IGNORED = 255
 """ignore label"""
 _JPEG_QUALITY = 95
-_COVERING = 2 * len(KINDS)  # first images of a split; they give each kind a query and a support
-_REPEATS = 10  # of the required kind among the choices, to reject few scenes
+_COVERING = 2 * len(KINDS)  # number of first images that show required kinds: each kind twice
+_REPEATS = 10  # extra copies of the required kind in the choices, so that few scenes are rejected
 
 
 def occurs(scene: Scene, kind: str) -> bool:
@@ -52,8 +52,8 @@ def label_map(scene: Scene, labels: Mapping[str, int], border: bool = False) -> 
     Args:
         scene: The scene.
         labels: Kind -> label, 1 to 254.
-        border: Ignore a line around each thing. The line is one pixel wide, half of it inside the
-            thing.
+        border: Give the ignore label to a line around each thing. The line is one pixel wide. It is
+            inside the thing at its top and left, and outside at its bottom and right.
 
     Returns:
         (H, W) uint8; 0 in the background, 255 (ignore label) on the border.
@@ -77,7 +77,7 @@ def write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def write_labels(path: Path, labels: NDArray[np.uint8], palette: bytes | None = None) -> None:
-    """Write labels, (H, W) uint8, as PNG: mode P with a palette of 256 RGB colours, else mode L."""
+    """Write labels, (H, W) uint8, as PNG: mode P with a `palette` of 256 RGB colours, L without."""
     image = Image.fromarray(labels)
     if palette is not None:
         image.putpalette(palette)  # converts mode L to P without a change of the labels

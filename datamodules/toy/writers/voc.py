@@ -1,4 +1,4 @@
-"""Toy VOC2012: scenes with label maps, and the lists of PFENet and HSNet."""
+"""Toy VOC2012: scenes with label maps, and lists in the formats of PFENet and HSNet."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ _BLOCK = 5  # classes per fold
 
 
 def voc_request(scenes: Mapping[str, int], seed: int) -> Request:
-    """Return the request for `<root>/VOC2012` and `<root>/lists`.
+    """Return the request to build `<root>/VOC2012` and `<root>/lists`.
 
     `SegmentationClass` has mode P and Pascal's palette, as published. `SegmentationClassAug` has
     the same labels in mode L, as used by PFENet and HSNet. Every training image is in train.txt and
@@ -65,8 +65,8 @@ def voc_labels(scene: Scene) -> NDArray[np.uint8]:
 def voc_palette() -> bytes:
     """Return Pascal's 256 RGB colours.
 
-    The bits of a label are distributed over red, green and blue in turn, from the highest bit of
-    the channels down.
+    Bit 0 of a label is the highest bit of red, bit 1 that of green and bit 2 that of blue. Bits 3
+    to 5 are the second highest bits of the three channels, and so on.
     """
     labels = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
