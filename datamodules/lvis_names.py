@@ -59,7 +59,7 @@ class LVISNamesDataModule(BaseDataModule):
         source = every
         if train and self.exclusion.held_out:
             source = every.without(self.exclusion.phrase_filter())
-            self.skipped[name] = {"whose phrases contain held-out words": len(every) - len(source)}
+            self.skipped[name] = {"with held-out words": len(every) - len(source)}
         return PromptedDataset(
             source, self.prompting, self.image_size, train, self.seed, absent_negatives=True
         )

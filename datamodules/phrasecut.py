@@ -24,7 +24,8 @@ class PhraseCutDataModule(BaseDataModule):
         batch_size: query images per step and device.
         num_workers: data worker processes; 0 loads the samples in the main process.
         seed: seed for shuffling and for all random choices in a sample.
-        prompting: settings for negatives, support images, prefixes and text weights.
+        prompting: settings for negatives, support images, prefixes, and the share of the text in
+            blended prompts.
         val_split: split for `validate` and for validation during `fit`; the paper's tables use
             test.
         rasterizer: how polygons become masks in evaluation; training always uses "coco".
@@ -72,7 +73,7 @@ class PhraseCutDataModule(BaseDataModule):
         skipped = {reason: len(ids) for reason, ids in every.index.skipped.items()}
         if train and self.exclusion.held_out:
             source = every.without(self.exclusion.phrase_filter())
-            skipped["whose phrases contain held-out words"] = len(every) - len(source)
+            skipped["with held-out words"] = len(every) - len(source)
         self.skipped[name] = skipped
         return PromptedDataset(
             source, self.prompting, self.image_size, train, self.seed, self.phrases_per_image

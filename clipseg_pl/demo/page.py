@@ -12,7 +12,7 @@ from clipseg_pl.demo.callbacks import Callbacks, uploaded
 from clipseg_pl.inference.segmenter import Segmenter
 
 _PHOTO_HEIGHT = 320  # pixels
-_CANVAS = 640, 480  # width and height in pixels of the canvas for examples
+_CANVAS = 640, 480  # width and height in pixels of the canvas on which an image prompt is painted
 CSS = """
 .gradio-container { overflow: clip !important; }  /* `hidden` would disable the sticky result */
 @media (min-width: 768px) { #answer { position: sticky; top: 1rem; align-self: flex-start; } }

@@ -97,7 +97,7 @@ def test_error_counts_unusable_episodes(miniature, emptied, tmp_path):
         (
             LVISNamesDataModule,
             {"exclusion": Exclusion("affordances"), "prompting": PARTNERS_ONLY},
-            "train split .*_train.json lists 40 photos and 0 masks; skipped: 0 whose phrases cont",
+            "train split .*_train.json lists 40 photos and 0 masks; skipped: 0 with held-out words",
         ),
     ],
 )

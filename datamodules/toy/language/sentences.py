@@ -44,7 +44,7 @@ def describe(
 
 
 def _property_sentence(thing: Thing, rng: np.random.Generator) -> str:
-    """Return a sentence on the kind's affordance, attribute or part; without any, a description."""
+    """Return a sentence about an affordance, attribute or part; if none fits, a description."""
     matching = [text for text, kinds in PROPERTIES.items() if thing.kind in kinds]
     if not matching:
         return describe(thing, rng)

@@ -20,8 +20,10 @@ PHRASECUT_SPLITS: tuple[str, ...] = ("train", "val", "test", "miniv")
 _FOLDER = "VGPhraseCut_v0"
 _SIDE = 128  # pixels
 _PHRASECUT = 0x9C0DE  # first part of every generator's seed, unique to this dataset
-_MORE_THINGS = 5, 0.46  # binomial (n, p): number of things after the first; mean 1 + 2.3
-_STUFF_ID, _RELATION_ID = 50, 90  # an image has 100 ids: things from 1, stuff from 50, relation 90
+# binomial (n, p) of the number of things after the first; its mean is 2.3
+_MORE_THINGS = 5, 0.46
+# within the 100 ids reserved for each image: things from 1, stuff from 50, all relations share 90
+_STUFF_ID, _RELATION_ID = 50, 90
 
 
 def phrasecut_request(
