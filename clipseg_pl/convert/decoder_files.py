@@ -25,8 +25,8 @@ def write_original(file: Path, decoder: Decoder) -> None:
     The format does not store the tapped layers and the number of heads.
 
     Raises:
-        ValueError: if the decoder is not a FiLMDecoder or does not have `PUBLISHED_HEADS` attention
-            heads, like all published decoders.
+        ValueError: if the decoder is not a FiLMDecoder, or if its number of attention heads is not
+            `PUBLISHED_HEADS`, the number that all published decoders have.
     """
     if not isinstance(decoder, FiLMDecoder):
         kind = type(decoder).__name__
@@ -61,9 +61,10 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
     if not np.allclose(own, expected, atol=1e-4):  # possible for a Hugging Face folder
         mean, std = map(list, expected)
         raise ValueError(
-            "a checkpoint cannot store the source's normalisation: after loading, images are "
-            f"normalised with mean {mean} and std {std}. If the decoder was trained with this mean "
-            "and std, set them in the source's preprocessor_config.json (image_mean, image_std)"
+            "a checkpoint cannot store the source's normalisation: its images are always "
+            f"normalised with mean {mean} and std {std}. If the decoder was trained with these "
+            "two values, set image_mean and image_std in the source's preprocessor_config.json "
+            "to them. Otherwise, the source cannot be exported as a checkpoint"
         )
     first: Any = decoder.blocks[0]
     parts = {

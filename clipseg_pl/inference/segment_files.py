@@ -40,7 +40,7 @@ def segment_files(
     """Segment photos and write their results, in order. Unreadable photos are skipped.
 
     Threads read photos and write results while the model computes. A few photos are read ahead.
-    Results that wait to be written use about 256 MiB at most, or are a single larger result.
+    Results that wait to be written use about 256 MiB at most, unless a single one is larger.
     """
     read: deque[_Read] = deque()
 

@@ -90,7 +90,7 @@ def _name(path: object) -> str:
 
 
 class COCOTasks(PhraseTable):
-    """Class names of a fold's training classes as phrases: one task per photo and class in it.
+    """Training data of a fold: one phrase per photo and training class in it, the class name.
 
     Args:
         photos: COCO2014.

@@ -60,7 +60,7 @@ class Predictions(Callback):
             save_mask(mask, self.folder / f"{batch['prompt_id'][prompt]}.png")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the masks. Phrases that lack the protocol's prompt type have no mask."""
+        """Count the masks. A phrase without a support image has no mask by visual prompt."""
         trainer.strategy.barrier("all masks are written")
         masks = len(list(self.folder.glob("*.png")))
         if trainer.is_global_zero:

@@ -30,7 +30,7 @@ _TAPPED = 9
 
 
 class LabelledThings(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches of images of one thing each; batch n depends only on (seed, n).
+    """Batches of images that show one thing each. Batch n depends only on (seed, n).
 
     Args:
         seed: First part of every generator's seed.

@@ -30,8 +30,8 @@ def coco_request(scenes: Mapping[str, int], seed: int) -> Request:
 
     Label maps are PNG files of mode L: 0 is background, other pixels have class + 1, and no pixel
     is ignored. The list of fold f is a pickled dict, class (0 to 79) -> paths of the images with
-    at least one pixel of the class. In "val", only the classes f, f + 4, ... have images. In "trn",
-    only the other classes do. The remaining classes have empty lists.
+    at least one pixel of the class. In "val", only the classes f, f + 4, ... have images; in "trn",
+    only the others. A class without images has an empty list.
 
     Args:
         scenes: Split -> number of images; 40 or more cover each kind at least twice.
