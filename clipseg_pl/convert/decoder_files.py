@@ -61,9 +61,9 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
     if not np.allclose(own, expected, atol=1e-4):  # possible for a Hugging Face folder
         mean, std = map(list, expected)
         raise ValueError(
-            "a checkpoint cannot store the source's normalisation: its images are always "
-            f"normalised with mean {mean} and std {std}. If the decoder was trained with these "
-            "two values, set image_mean and image_std in the source's preprocessor_config.json "
+            "a checkpoint cannot store the source's normalisation: its images are "
+            f"always normalised with mean {mean} and std {std}. If the decoder was trained with "
+            "these values, set image_mean and image_std in the source's preprocessor_config.json "
             "to them. Otherwise, the source cannot be exported as a checkpoint"
         )
     first: Any = decoder.blocks[0]

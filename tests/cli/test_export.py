@@ -137,7 +137,7 @@ def test_settings_that_a_pth_cannot_store_are_printed(tmp_path):
     for words in ("--layers 1 4", "the threshold (0.2)", "image normalisation", "--backbone"):
         assert words in notes
     status, _, notes = call(tmp_path, "--to", "ckpt", "--out", tmp_path / "x.ckpt")
-    assert status == 1 and "are normalised with mean [0.485, 0.456, 0.406]" in notes
+    assert status == 1 and "always normalised with mean [0.485, 0.456, 0.406]" in notes
     assert not list(tmp_path.glob("*.ckpt"))
 
 
@@ -180,8 +180,8 @@ def test_checkpoint_needs_the_normalisation_of_its_backbone_name(tmp_path, monke
     (tmp_path / "hf").mkdir()
     write_hugging_face(tmp_path / "hf", model, 80, None)  # with ImageNet's constants
     status, _, notes = call(tmp_path / "hf", *args, "--overwrite")
-    assert status == 1 and "are normalised with mean [0.5, 0.5, 0.5] and std [0.25" in notes
-    assert "preprocessor_config.json (image_mean, image_std)" in notes
+    assert status == 1 and "always normalised with mean [0.5, 0.5, 0.5] and std [0.25" in notes
+    assert "set image_mean and image_std in the source's preprocessor_config.json" in notes
 
 
 # ---- ONNX
