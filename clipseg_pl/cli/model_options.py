@@ -73,6 +73,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--checkpoint` to a command that takes no other option of `add_model_options`."""
+    parser.add_argument(
+        "--checkpoint",
+        default=TOY,
+        metavar="FILE",
+        help="same formats as `segment --checkpoint` (default: toy, a small model that works on "
+        "generated scenes only)",
+    )
+
+
 def load_segmenter(options: argparse.Namespace) -> "tuple[Segmenter, str]":
     """Load the model chosen by the options.
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from clipseg_pl.cli.commands import HelpFormatter
+from clipseg_pl.cli.model_options import add_checkpoint_option
 from clipseg_pl.weights.places import TOY, find_checkpoint
 
 if TYPE_CHECKING:
@@ -42,13 +43,7 @@ def main(args: list[str]) -> None:
         "  python -m clipseg_pl demo --checkpoint runs/pc_plus/checkpoints/best.ckpt",
         formatter_class=HelpFormatter,
     )
-    parser.add_argument(
-        "--checkpoint",
-        default=TOY,
-        metavar="FILE",
-        help="same formats as `segment --checkpoint` (default: toy, a small model that works on "
-        "generated scenes only)",
-    )
+    add_checkpoint_option(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from clipseg_pl.atomic import check_file
 from clipseg_pl.cli.commands import HelpFormatter
-from clipseg_pl.weights.places import TOY, find_checkpoint
+from clipseg_pl.cli.model_options import add_checkpoint_option
+from clipseg_pl.weights.places import find_checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,13 +47,7 @@ def main(args: list[str]) -> None:
         metavar="TEXT",
         help="text prompt to use instead of the paper's prompts; can be repeated",
     )
-    parser.add_argument(
-        "--checkpoint",
-        default=TOY,
-        metavar="FILE",
-        help="same formats as `segment --checkpoint` (default: toy, a small model that works on "
-        "generated scenes only)",
-    )
+    add_checkpoint_option(parser)
     parser.add_argument(
         "--out",
         type=Path,
