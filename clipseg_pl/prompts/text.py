@@ -5,9 +5,10 @@ The lists and their names are the authors' (`plain`, `fixed`, `shuffle`, `shuffl
 Reference: paper, section 4.
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 PrefixName = Literal["plain", "fixed", "shuffle", "shuffle_plus"]
 
@@ -44,7 +45,7 @@ def prefix_list(name: PrefixName) -> tuple[str, ...]:
     return PREFIXES[name]
 
 
-def draw_text_prompt(phrase: str, prefixes: PrefixName, rng: np.random.Generator) -> str:
+def draw_text_prompt(phrase: str, prefixes: PrefixName, rng: "np.random.Generator") -> str:
     """Insert a phrase into a prefix sampled uniformly from a list.
 
     Args:

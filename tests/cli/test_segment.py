@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -310,18 +308,3 @@ def test_invalid_options_are_one_line_and_status_2(photo, capsys, options, messa
         segment.main([str(photo), *options.split()])
     error = capsys.readouterr().err
     assert exited.value.code == 2 and message in error and error.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_help_of_the_whole_needs_no_heavy_import():
-    code = (
-        "import sys; sys.argv[1:] = {args}\n"
-        "from clipseg_pl.__main__ import main\n"
-        "try: main()\nexcept SystemExit: pass\n"
-        "assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
-    )
-    for args in (["--help"], ["segment", "--help"]):
-        command = [sys.executable, "-c", code.format(args=args)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "usage: python -m clipseg_pl" in done.stdout

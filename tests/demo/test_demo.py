@@ -220,17 +220,6 @@ def test_user_errors_are_one_line(monkeypatch, capsys):
         demo.main([])
 
 
-@pytest.mark.slow
-def test_help_needs_nothing_heavy():
-    code = (
-        "import sys; from clipseg_pl.cli.commands import demo\n"
-        "try: demo.main(['--help'])\n"
-        "except SystemExit: print(sorted({'torch', 'gradio', 'numpy', 'PIL'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--checkpoint" in done.stdout and done.stdout.endswith("[]\n")
-
-
 def free_port():
     with socket.socket() as test:
         test.bind(("127.0.0.1", 0))
