@@ -22,6 +22,7 @@ from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.voc import voc_request
 from tests.command import arguments, run
+from tests.hub import hub, hub_clipseg  # noqa: F401 - fixtures
 from tests.miniature import write_miniature
 
 settings.register_profile("no database", database=None)
