@@ -67,7 +67,7 @@ def measure(segmenter: Segmenter, source: PhraseCut) -> dict[str, dict[str, floa
 def main() -> None:
     """Measure the shipped decoder and write the metrics."""
     write_toy_world(toy_root())
-    segmenter = Segmenter.from_checkpoint(
+    segmenter = Segmenter.from_pretrained(
         TOY, absent_cut="stored", device="cpu", precision="float32"
     )
     metrics = measure(segmenter, PhraseCut(toy_root(), "test"))

@@ -112,7 +112,7 @@ def draw(cases: list[Case]) -> Image.Image:
 def main() -> None:
     """Segment the test split with the toy weights and draw the median case of each group."""
     write_toy_world(toy_root())
-    segmenter = Segmenter.from_checkpoint(TOY, device="cpu", precision="float32")
+    segmenter = Segmenter.from_pretrained(TOY, device="cpu", precision="float32")
     medians = []
     for group, cases in predict(segmenter, PhraseCut(toy_root(), "test")).items():
         medians.append(sorted(cases, key=lambda case: case.score)[len(cases) // 2])

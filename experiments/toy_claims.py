@@ -172,7 +172,7 @@ def measure(seed: int, runs: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
     """Train the models of one seed and return all metrics."""
     folders = {name: fit(name, seed, runs) for name in OVERLAYS}
     models = {
-        name: Segmenter.from_checkpoint(folder / "checkpoints" / "last.ckpt")
+        name: Segmenter.from_pretrained(folder / "checkpoints" / "last.ckpt")
         for name, folder in folders.items()
         if name != "untrained"
     }

@@ -53,13 +53,17 @@ TINY_VIT = {"img_size": 96, "patch_size": 16, "embed_dim": 48, "depth": 12, "num
 
 @pytest.fixture(autouse=True, scope="session")
 def places(tmp_path_factory):
-    """Use a cache and a weights folder of this session, with a CLIP and a ViT named "tiny"."""
+    """Use a cache and a weights folder of this session, with a CLIP and a ViT named "tiny".
+
+    The default checkpoint of `segment` is "toy".
+    """
     weights = tmp_path_factory.mktemp("weights", numbered=False)
     (weights / "tiny.json").write_text(json.dumps(TINY_CLIP))
     (weights / "tiny_vit.json").write_text(json.dumps(TINY_VIT))
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("CLIPSEG_WEIGHTS", str(weights))
         monkeypatch.setenv("CLIPSEG_CACHE", str(weights.parent / "cache"))
+        monkeypatch.setenv("CLIPSEG_CHECKPOINT", "toy")
         yield
 
 

@@ -45,6 +45,7 @@ from clipseg_pl.training.callbacks.results import Results, identify, unique_name
 from clipseg_pl.training.callbacks.step_seeds import StepSeeds
 from clipseg_pl.training.checkpoint_files import AtomicCheckpointIO
 from clipseg_pl.training.module import CLIPSegModule
+from clipseg_pl.weights.places import PUBLISHED, find_checkpoint
 from datamodules.base import BaseDataModule
 from datamodules.photos import PhotosDataModule
 
@@ -99,7 +100,7 @@ class CLIPSegCLI(LightningCLI):
         elif self.config.subcommand != "fit" and not config.model.get("init_decoder"):
             stop(
                 f"{self.config.subcommand} needs weights: set --ckpt_path to a checkpoint of fit, "
-                "or --model.init_decoder to a published decoder"
+                f"or --model.init_decoder to a published decoder such as {PUBLISHED}"
             )
         configured = dict(flatten(config.model))
         if self._stored:
@@ -177,8 +178,9 @@ class CLIPSegCLI(LightningCLI):
         config = self.config[self.subcommand]
         name, panels, weights = experiment_name(config), self.run_folder / "panels", None
         if self.subcommand != "fit":
-            weights = Path(config.get("ckpt_path") or config.model.init_decoder).expanduser()
-            name += f"-{weights.stem}"
+            given = config.get("ckpt_path") or config.model.init_decoder
+            weights = find_checkpoint(given)
+            name += f"-{Path(given).stem}"
         identity = identify(self.config_dump, weights, self.datamodule.root)
         name = unique_name(self.run_folder, self.subcommand, name, identity)
         if self.subcommand != "fit":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clipseg_pl.cli.prompt_options import fraction
 from clipseg_pl.prompts.text import PREFIXES
-from clipseg_pl.weights.places import TOY
+from clipseg_pl.weights.places import PUBLISHED, default_checkpoint
 
 if TYPE_CHECKING:
     from clipseg_pl.inference.segmenter import Segmenter
@@ -18,16 +18,7 @@ _MIN_TILE = 32  # pixels
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `load_segmenter` uses to a command."""
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "--checkpoint",
-        type=os.path.expanduser,
-        default=TOY,
-        metavar="FILE",
-        help="checkpoint of `fit` (.ckpt); decoder published by the authors (.pth), used with "
-        "OpenAI's ViT-B/16 from CLIPSEG_WEIGHTS or open_clip's cache; or Hugging Face CLIPSeg "
-        "(folder or model.safetensors). 'toy' is a small model included in the package that works "
-        "on generated scenes only (default: toy)",
-    )
+    add_checkpoint_option(model)
     model.add_argument(
         "--threshold",
         type=fraction,
@@ -73,14 +64,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--checkpoint` to a command that takes no other option of `add_model_options`."""
+def add_checkpoint_option(parser: argparse._ActionsContainer) -> None:
+    """Add `--checkpoint` to a command or to a group of its options."""
     parser.add_argument(
         "--checkpoint",
-        default=TOY,
-        metavar="FILE",
-        help="same formats as `segment --checkpoint` (default: toy, a small model that works on "
-        "generated scenes only)",
+        type=os.path.expanduser,
+        default=default_checkpoint(),
+        metavar="MODEL",
+        help="CLIPSeg on Hugging Face's hub (owner/name or owner/name@revision), downloaded on "
+        "first use; its folder or model.safetensors; checkpoint of `fit` (.ckpt); or decoder of "
+        "the authors (.pth), used with OpenAI's ViT-B/16 from CLIPSEG_WEIGHTS or open_clip's "
+        "cache. 'toy' is a small model included in the package that works on generated scenes "
+        f"only (default: the environment variable CLIPSEG_CHECKPOINT, else {PUBLISHED})",
     )
 
 

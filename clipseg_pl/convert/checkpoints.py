@@ -83,18 +83,25 @@ def build_decoder(
             of layers.
     """
     decoder = decoder_state(state)
-    if not decoder.keys() >= {"film_scale.weight", "blocks.0.linear1.weight"}:
+    if not has_film_decoder(decoder):
         raise ValueError("contains no CLIPSeg decoder")
-    built = FiLMDecoder(
-        shape,
-        layers=layers,
-        dim=len(decoder["film_scale.weight"]),
-        heads=heads,
-        feedforward=len(decoder["blocks.0.linear1.weight"]),
-        head="refined" if "head.0.weight" in decoder else "simple",
-    )
+    built = FiLMDecoder(shape, layers=layers, heads=heads, **decoder_sizes(decoder))
     _load_strictly(built, decoder)
     return built
+
+
+def has_film_decoder(decoder: Mapping[str, Tensor]) -> bool:
+    """Whether weights, with the names of `FiLMDecoder`, contain its main parts."""
+    return decoder.keys() >= {"film_scale.weight", "blocks.0.linear1.weight"}
+
+
+def decoder_sizes(decoder: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of `FiLMDecoder` that follow from its weights."""
+    return {
+        "dim": len(decoder["film_scale.weight"]),
+        "feedforward": len(decoder["blocks.0.linear1.weight"]),
+        "head": "refined" if "head.0.weight" in decoder else "simple",
+    }
 
 
 def warn_if_clip_differs(path: Path, clip: Mapping[str, Tensor], backbone: Backbone) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from clipseg_pl.convert.checkpoints import PUBLISHED_HEADS
 from clipseg_pl.convert.key_map import authors_decoder
@@ -31,11 +30,11 @@ def write_original(file: Path, decoder: Decoder) -> None:
     if not isinstance(decoder, FiLMDecoder):
         kind = type(decoder).__name__
         raise ValueError(f"the authors' format supports FiLMDecoder only, not {kind}")
-    first: Any = decoder.blocks[0]
-    if first.self_attn.num_heads != PUBLISHED_HEADS:
+    heads = decoder.settings["heads"]
+    if heads != PUBLISHED_HEADS:
         raise ValueError(
             f"the authors' format does not store the number of heads and requires "
-            f"{PUBLISHED_HEADS}, not {first.self_attn.num_heads}"
+            f"{PUBLISHED_HEADS}, not {heads}"
         )
     torch.save(authors_decoder(decoder.state_dict()), file)
 
@@ -66,7 +65,6 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
             "these values, set image_mean and image_std in the source's preprocessor_config.json "
             "to them. Otherwise, the source cannot be exported as a checkpoint"
         )
-    first: Any = decoder.blocks[0]
     parts = {
         "backbone": (
             "clipseg_pl.models.clip_backbone.CLIPBackbone",
@@ -74,14 +72,7 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
         ),
         "decoder": (
             "clipseg_pl.models.decoder.FiLMDecoder",
-            {
-                "layers": sorted(decoder.layers),
-                "dim": decoder.film_scale.out_features,
-                "heads": first.self_attn.num_heads,
-                "feedforward": first.linear1.out_features,
-                "dropout": first.dropout.p,
-                "head": "refined" if isinstance(decoder.head, nn.Sequential) else "simple",
-            },
+            decoder.settings,
         ),
         # the paper's optimizer; loading requires this entry, but evaluation does not use it
         "optimizer": ("torch.optim.AdamW", {"lr": 1e-3}),

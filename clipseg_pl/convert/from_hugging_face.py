@@ -14,11 +14,8 @@ import numpy as np
 from clipseg_pl.models.backbone import PAPER_SIZE
 from clipseg_pl.weights.clip import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_pl.weights.files import read_json
+from clipseg_pl.weights.hub import CONFIG, PREPROCESSORS
 
-CONFIG = "config.json"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# transformers 5 stores the preprocessor in processor_config.json
-_PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _TOKENS, _END = 49408, 49407  # CLIP's vocabulary
 # configs before 2023 contain 2, for which transformers takes the largest id as the end of a text
 _ENDS = (_END, 2)
@@ -163,7 +160,7 @@ def _read_preprocessor(folder: Path) -> tuple[int, tuple[float, ...], tuple[floa
         ValueError: if the preprocessor does not scale pixels to [0, 1].
     """
     settings: dict[str, Any] = {}
-    for name in reversed(_PREPROCESSORS):  # the first file takes precedence
+    for name in reversed(PREPROCESSORS):  # the first file takes precedence
         if (folder / name).is_file():
             part = _read(folder / name)
             settings.update(part.get("image_processor", part))

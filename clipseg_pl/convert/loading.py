@@ -1,5 +1,6 @@
 """Loading models and their settings from checkpoints of `fit` and from published files."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -12,6 +13,8 @@ from torch import Tensor
 from clipseg_pl.convert.checkpoints import (
     PUBLISHED_HEADS,
     build_decoder,
+    decoder_sizes,
+    has_film_decoder,
     list_names,
     load_decoder,
     read_checkpoint,
@@ -19,21 +22,16 @@ from clipseg_pl.convert.checkpoints import (
     warn_if_clip_differs,
     warn_of_unread,
 )
-from clipseg_pl.convert.from_hugging_face import (
-    CONFIG,
-    WEIGHTS,
-    Description,
-    describe,
-    is_imagenet_norm,
-)
-from clipseg_pl.convert.key_map import backbone_state, clip_state
+from clipseg_pl.convert.from_hugging_face import Description, describe, is_imagenet_norm
+from clipseg_pl.convert.key_map import backbone_state, clip_state, decoder_state
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import Decoder, FiLMDecoder
 from clipseg_pl.weights.clip import PAPERS_CLIP, find_config
 from clipseg_pl.weights.files import one_line, read_state_dict
-from clipseg_pl.weights.places import find_checkpoint
+from clipseg_pl.weights.hub import CONFIG, WEIGHTS
+from clipseg_pl.weights.places import PUBLISHED, find_checkpoint
 
 
 class StoredModel(NamedTuple):
@@ -76,9 +74,10 @@ def load_model(
     stores the layers, the activation function, the sizes and the normalisation.
 
     Args:
-        path: "toy", a `.ckpt` of `fit`, an authors' `.pth`, a folder in Hugging Face's format, or
-            the `model.safetensors` or `pytorch_model.bin` in it. If there is a `config.json` next
-            to such a file, it is read as well.
+        path: "toy", a `.ckpt` of `fit`, an authors' `.pth`, a model on Hugging Face's hub
+            (`owner/name` or `owner/name@revision`), a folder in its format, or the
+            `model.safetensors` or `pytorch_model.bin` in such a folder. If there is a `config.json`
+            next to such a file, it is read as well.
         backbone: backbone for a published file; a `.ckpt` ignores it. By default the CLIP in the
             file, or OpenAI's ViT-B/16 if the file contains none. For a folder in Hugging Face's
             format, the backbone's normalisation is changed to that of the folder.
@@ -144,16 +143,60 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
         ValueError: if the weights do not fit the model. The message reports the mismatch: head,
             width D, width of the backbone, number of layers or keys.
     """
-    file, state, checkpoint, _ = read_model(path)
-    load_decoder(model.decoder, file, state)
+    stored = read_model(path)
+    file, state, checkpoint, described = stored
+    try:
+        load_decoder(model.decoder, file, state)
+        if described:
+            _check_described(model, described, file)
+        elif checkpoint:
+            model.decoder.check_layers(checkpoint.get("layers"))
+    except ValueError as error:
+        raise ValueError(f"{error}{_settings_to_change(model.decoder, stored, path)}") from error
     unexpected = model.backbone.load_state_dict(backbone_state(state), strict=False).unexpected_keys
     if unexpected:
         raise ValueError(f"{file}: the model's backbone has no weights {list_names(unexpected)}")
     warn_if_clip_differs(file, clip_state(state), model.backbone)
-    if checkpoint is None:
-        return ()
-    model.decoder.check_layers(checkpoint.get("layers"))
-    return checkpoint.get("excluded") or ()
+    return (checkpoint or {}).get("excluded") or ()
+
+
+def _check_described(model: CLIPSeg, described: Description, path: Path) -> None:
+    """Check the settings of a Hugging Face folder that do not follow from its weights."""
+    heads = getattr(model.decoder, "settings", {}).get("heads", described.heads)
+    if heads != described.heads:
+        raise ValueError(
+            f"{path}: the decoder in the file has {described.heads} attention heads, the model's "
+            f"decoder has {heads}"
+        )
+    model.decoder.check_layers(described.layers)
+    own = model.backbone.mean.flatten(), model.backbone.std.flatten()
+    if not torch.allclose(
+        torch.stack(own), torch.tensor([described.mean, described.std]), atol=1e-4
+    ):
+        warn(
+            f"{path}: the decoder in the file was trained on images normalised with mean "
+            f"{list(described.mean)} and std {list(described.std)}, not with those of the backbone"
+        )
+
+
+def _settings_to_change(decoder: Decoder, stored: StoredModel, name: str | Path) -> str:
+    """Return a sentence that lists the settings in which a decoder differs from that of a file."""
+    weights = decoder_state(stored.state)
+    if not isinstance(decoder, FiLMDecoder) or not has_film_decoder(weights):
+        return ""
+    settings = decoder_sizes(weights)
+    if stored.described:
+        settings |= {"layers": list(stored.described.layers), "heads": stored.described.heads}
+    elif stored.checkpoint and stored.checkpoint.get("layers"):
+        settings["layers"] = list(stored.checkpoint["layers"])
+    changes = " ".join(
+        shlex.quote(f"--model.decoder.init_args.{key}={value}".replace(" ", ""))
+        for key, value in settings.items()
+        if value != decoder.settings[key]
+    )
+    published = str(name).partition("@")[0] == PUBLISHED
+    overlay = " or --config experiments/models/rd64_refined.yaml" if published else ""
+    return f". Set {changes}{overlay}" if changes else ""
 
 
 def _build_own(file: Path, content: Mapping[str, Any]) -> LoadedModel:

@@ -10,19 +10,26 @@ from clipseg_pl.convert.loading import StoredModel, build_model, read_model
 from clipseg_pl.doctor.findings import Finding, explain
 from clipseg_pl.doctor.weights import check_backbone
 from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
+from clipseg_pl.weights.hub import find_cached, is_hub_name
 
 _FILM = "film_scale.weight"
 """key in the state dict of every decoder"""
 _NO_DECODER = "contains no CLIPSeg decoder"
 
 
-def check_checkpoint(file: Path) -> Iterator[Finding]:
-    """Describe a file, find the weights of its backbone, and load it as `segment` does.
+def check_checkpoint(file: str | Path) -> Iterator[Finding]:
+    """Describe a checkpoint, find the weights of its backbone, and load it as `segment` does.
+
+    Nothing is downloaded.
 
     Args:
-        file: a checkpoint of `fit`, a published decoder, a Hugging Face CLIPSeg file or folder; or
-            "toy" for the decoder included in the package.
+        file: name, file or folder, see `load_model`.
     """
+    on_hub = isinstance(file, str) and is_hub_name(file) and not Path(file).exists()
+    if on_hub and not find_cached(str(file)):
+        message = "not on this machine: it is downloaded from Hugging Face's hub on first use"
+        yield Finding("missing", "file", message)
+        return
     try:
         stored = read_model(file)
         found = list(

@@ -20,6 +20,7 @@ from clipseg_pl.models.clipseg import CLIPSeg, Encoding
 from clipseg_pl.models.precision import best_dtype
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
 from clipseg_pl.prompts.text import PrefixName, prefix_list
+from clipseg_pl.weights.places import default_checkpoint
 
 __all__ = ["Blend", "EmbeddedPrompts", "EncodedPhoto", "ImagePrompt", "Segmentation", "Segmenter"]
 
@@ -39,7 +40,7 @@ class Segmenter:
     """Segment photos with text prompts, image prompts or both.
 
     Examples:
-        >>> segmenter = Segmenter.from_checkpoint("toy")
+        >>> segmenter = Segmenter.from_pretrained("toy")
         >>> cat = ImagePrompt("cat.jpg", mask="cat_mask.png")
         >>> result = segmenter("photo.jpg", ["a dog", cat, Blend("a cat", cat, weight=0.5)])
         >>> result.masks.shape  # at the size of the photo
@@ -112,22 +113,24 @@ class Segmenter:
         self.dtype: torch.dtype = best_dtype(self.device) if auto else getattr(torch, precision)
 
     @classmethod
-    def from_checkpoint(
+    def from_pretrained(
         cls,
-        file: str | Path,
+        name: str | Path | None = None,
         backbone: Backbone | None = None,
         *,
         absent_cut: float | Literal["stored"] = 0.0,
         device: str | torch.device = "auto",
         precision: Precision = "auto",
     ) -> Self:
-        """Load a checkpoint of this project, a decoder of the authors or a Hugging Face CLIPSeg.
+        """Load a model by name, or from a file or folder.
 
         Args:
-            file: `.ckpt` file of this project, which stores the decoder, the name of the backbone,
-                the image size and the best threshold; or "toy", a small model included in the
-                package that works on generated scenes only. See `load_model` for other files and
-                folders.
+            name: a model on Hugging Face's hub (`owner/name` or `owner/name@revision`), which is
+                downloaded on first use; a `.ckpt` file of this project, which stores the decoder,
+                the name of the backbone, the image size and the best threshold; or "toy", a small
+                model included in the package that works on generated scenes only. See `load_model`
+                for other files and folders. The default is the environment variable
+                CLIPSEG_CHECKPOINT, else the authors' model "CIDAS/clipseg-rd64-refined".
             backbone: backbone to use with a published file. The default is the CLIP stored in the
                 file or, if there is none, OpenAI's ViT-B/16.
             absent_cut: see `Segmenter`; "stored" uses the cut in the checkpoint.
@@ -136,9 +139,9 @@ class Segmenter:
 
         Raises:
             ValueError: if the file has none of these formats.
-            FileNotFoundError: if the file or CLIP's weights do not exist.
+            FileNotFoundError: if the file or CLIP's weights do not exist, or a download fails.
         """
-        loaded = load_model(file, backbone)
+        loaded = load_model(default_checkpoint() if name is None else name, backbone)
         return cls(
             loaded.model,
             image_size=loaded.image_size or PAPER_SIZE,

@@ -126,6 +126,15 @@ class FiLMDecoder(Decoder):
             EncoderLayer(dim, heads, feedforward, dropout) for _ in self.layers
         )
         self.head = heads_by_name[head](dim, shape.patch_size)
+        self.settings = {
+            "layers": sorted(self.layers),
+            "dim": dim,
+            "heads": heads,
+            "feedforward": feedforward,
+            "dropout": dropout,
+            "head": head,
+        }
+        """the arguments, apart from `shape`"""
 
     def project(self, activations: Sequence[Tensor]) -> list[Tensor]:
         """Map activations (B, 1 + N, width), deepest first, to tokens (B, 1 + N, D)."""

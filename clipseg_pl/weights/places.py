@@ -1,4 +1,4 @@
-"""Search for weights in $CLIPSEG_WEIGHTS, the package and the download cache.
+"""Search for weights by name: files, $CLIPSEG_WEIGHTS, the package and Hugging Face's hub.
 
 This module does not import torch, so that commands which do not need torch start fast.
 """
@@ -7,10 +7,14 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from clipseg_pl.weights.hub import find_model, is_hub_name
+
 TOY = "toy"
 """name of the CLIP and the checkpoint in the package, which were trained on drawn scenes only"""
 _PACKAGED = Path(__file__).parent / TOY
 TOY_CHECKPOINT = _PACKAGED / "toy_pc_plus.ckpt"
+PUBLISHED = "CIDAS/clipseg-rd64-refined"
+"""the authors' model on Hugging Face's hub that most projects use"""
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -21,16 +25,27 @@ def weight_folders() -> list[Path]:
     return [*([Path(custom).expanduser()] if custom else []), _PACKAGED]
 
 
+def default_checkpoint() -> str:
+    """Return the name of the checkpoint for photos: $CLIPSEG_CHECKPOINT, else `PUBLISHED`."""
+    return os.environ.get("CLIPSEG_CHECKPOINT") or PUBLISHED
+
+
 def find_checkpoint(name: str | Path) -> Path:
-    """Return the path of a checkpoint file or folder; "toy" is the checkpoint in the package.
+    """Return the path of a checkpoint. A model of Hugging Face's hub is downloaded on first use.
+
+    Args:
+        name: path of a file or folder; "toy", the checkpoint in the package; or the name of a model
+            on the hub, `owner/name` or `owner/name@revision`. Existing paths take precedence.
 
     Raises:
-        FileNotFoundError: if there is no such file or folder.
+        FileNotFoundError: if there is no such file or folder; see also `find_model`.
     """
     file = TOY_CHECKPOINT if str(name) == TOY else Path(name).expanduser()
-    if not file.exists():
-        raise FileNotFoundError(f"no checkpoint {file}")
-    return file
+    if file.exists():
+        return file
+    if isinstance(name, str) and is_hub_name(name) and file.suffix not in (".ckpt", *_SUFFIXES):
+        return find_model(name)
+    raise FileNotFoundError(f"no checkpoint {file}")
 
 
 def find_file(stem: str, suffixes: tuple[str, ...] = _SUFFIXES) -> Path | None:

@@ -47,7 +47,7 @@ def call(*args: object) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def toy():
-    segmenter = Segmenter.from_checkpoint("toy")
+    segmenter = Segmenter.from_pretrained("toy")
     segmenter.model.cpu()
     return segmenter
 
@@ -84,7 +84,7 @@ def test_toy_model_to_hugging_face_and_back(toy, toy_hf, tmp_path, monkeypatch, 
     assert f"CLIPSEG_WEIGHTS={file.parent} python -m clipseg_pl segment" in output
 
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(file.parent))
-    back = Segmenter.from_checkpoint(file)
+    back = Segmenter.from_pretrained(file)
     assert (back.threshold, back.image_size) == (toy.threshold, toy.image_size)
     pixels = pictures(1, 96, 80)
     assert torch.equal(logits(back.model.cpu(), pixels), logits(toy.model, pixels))
@@ -107,7 +107,7 @@ def test_authors_decoder_to_a_checkpoint(toy, toy_hf, tmp_path):
     assert "published decoders were trained on a CLIP with QuickGELU" in notes
     content = read_checkpoint(file)
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "toy"
-    back = Segmenter.from_checkpoint(file)
+    back = Segmenter.from_pretrained(file)
     state = toy.model.decoder.state_dict()
     assert all(torch.equal(v.cpu(), state[k]) for k, v in back.model.decoder.state_dict().items())
     status, _, notes = call(
@@ -148,7 +148,7 @@ def test_absent_cut_is_exported_or_printed(tmp_path, monkeypatch):
     assert call(trained, "--to", "hf", "--out", tmp_path / "hf")[0] == 0
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["absent_cut"] == 0.125
     assert (
-        Segmenter.from_checkpoint(tmp_path / "hf", device="cpu", absent_cut="stored").absent_cut
+        Segmenter.from_pretrained(tmp_path / "hf", device="cpu", absent_cut="stored").absent_cut
         == 0.125
     )
     assert call(tmp_path / "hf", "--to", "ckpt", "--out", tmp_path / "back.ckpt")[0] == 0
@@ -175,7 +175,7 @@ def test_checkpoint_needs_the_normalisation_of_its_backbone_name(tmp_path, monke
     write_original(tmp_path / "x.pth", model.decoder)
     args = ("--to", "ckpt", "--out", tmp_path / "x.ckpt", "--backbone", "half")
     assert call(tmp_path / "x.pth", *args, "--layers", 3, 7, 9)[0] == 0
-    backbone = Segmenter.from_checkpoint(tmp_path / "x.ckpt", device="cpu").model.backbone
+    backbone = Segmenter.from_pretrained(tmp_path / "x.ckpt", device="cpu").model.backbone
     assert backbone.mean.unique().item() == 0.5 and backbone.std.unique().item() == 0.25
     (tmp_path / "hf").mkdir()
     write_hugging_face(tmp_path / "hf", model, 80, None)  # with ImageNet's constants

@@ -50,7 +50,7 @@ def test_user_errors_are_one_line(photos, tmp_path):
 def no_model(monkeypatch):
     """Fail the test if a model is loaded."""
     monkeypatch.setattr(
-        "clipseg_pl.inference.segmenter.Segmenter.from_checkpoint", lambda *_: pytest.fail()
+        "clipseg_pl.inference.segmenter.Segmenter.from_pretrained", lambda *_: pytest.fail()
     )
 
 
@@ -61,7 +61,7 @@ def no_model(monkeypatch):
         (["--out", "FOLDER"], "is a folder; give the path of a file"),
         (["--out", "FOLDER/0.png/figure.png"], "0.png is a file; a folder is needed"),
         (["--out", "FOLDER/figure.words"], "figure.words: unknown image format"),
-        (["--checkpoint", "owner/name", "--out", "FOLDER"], "no checkpoint owner/name"),
+        (["--checkpoint", "owner/name", "--out", "FOLDER"], "owner/name is not in"),
         (["nowhere.jpg"], "nowhere.jpg: no such photo"),
     ],
 )

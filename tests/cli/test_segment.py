@@ -68,7 +68,7 @@ def test_masks_equal_those_of_the_segmenter(checkpoint, photo, tmp_path):
         ]
     )
     saved = np.load(tmp_path / "out" / "photo.npy")
-    segmenter = Segmenter.from_checkpoint(checkpoint, precision="float32")
+    segmenter = Segmenter.from_pretrained(checkpoint, precision="float32")
     segmenter.tile = 100
     by_box = ImagePrompt(example, box=(30, 20, 90, 60))
     prompts = ["a disc", ImagePrompt(example, mask), [by_box, ImagePrompt(example)]]
@@ -247,8 +247,8 @@ def test_tilde_is_expanded_to_the_home_folder(checkpoint, photo, tmp_path, monke
         ({"photo": "*.gif"}, "*.gif: matches no photos"),
         ({"photo": "broken.jpg"}, "broken.jpg: cannot be read as an image"),
         ({"--checkpoint": "missing.ckpt"}, "no checkpoint missing.ckpt"),
-        ({"--checkpoint": "owner/name", "--out": "text.pth"}, "no checkpoint owner/name"),
-        ({"--checkpoint": "owner/name", "photo": "missing.jpg"}, "no checkpoint owner/name"),
+        ({"--checkpoint": "owner/name", "--out": "text.pth"}, "owner/name is not in"),
+        ({"--checkpoint": "owner/name", "photo": "missing.jpg"}, "missing.jpg: no such photo"),
         ({"--checkpoint": "text.ckpt"}, "text.ckpt: not a checkpoint"),
         ({"--checkpoint": "text.pth"}, "text.pth: not a weights file"),
         ({"--prompt": " "}, "empty prompt"),

@@ -82,7 +82,7 @@ def test_transformers_gives_the_same_logits_and_the_model_can_be_loaded(tmp_path
 
 
 def test_toy_model_with_its_pruned_vocabulary(tmp_path):
-    toy = Segmenter.from_checkpoint("toy")
+    toy = Segmenter.from_pretrained("toy")
     write_hugging_face(tmp_path, toy.model, toy.image_size, toy.threshold)
     image = picture(toy.image_size)
     expected = ours(toy.model.cpu(), image)

@@ -35,7 +35,7 @@ QUERY = draw_scene(np.random.default_rng(240), (360, 480), count=3)
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return Segmenter.from_checkpoint("toy")
+    return Segmenter.from_pretrained("toy")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import torch
 from clipseg_pl.cli.commands import COMMANDS
 from clipseg_pl.cli.commands.export import main as export
 from clipseg_pl.cli.resolve import resolve
+from clipseg_pl.weights.places import PUBLISHED
 from tests.command import EXPERIMENTS
 from tests.docs.commands import ROOT, commands
 
@@ -31,7 +32,6 @@ EXTRA_OPTIONS = {
     "alignment": ["--samples=2", "--backbone=toy", "--out=alignment.json"],
 }
 SKIPPED = {"demo": "tests/demo/test_demo.py"}  # serves until it is stopped
-WEIGHTS = "clipseg-rd64-refined"
 ALL = list(dict.fromkeys(shlex.join(args) for page in PAGES for args in commands(page)))
 
 
@@ -81,16 +81,16 @@ def test_other_commands_run(command, folder):
     if name in SKIPPED:
         assert (ROOT / SKIPPED[name]).is_file()
         return
-    if WEIGHTS in args:
-        export(["toy", "--to=hf", f"--out={WEIGHTS}"])
+    if PUBLISHED in args:
+        export(["toy", "--to=hf", f"--out={PUBLISHED}"])
     import_module(f"clipseg_pl.cli.commands.{name}").main([*args, *EXTRA_OPTIONS.get(name, [])])
 
 
 @pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.stem)
 def test_python_examples_run(page, pictures):
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    if WEIGHTS in code:
-        export(["toy", "--to=hf", f"--out={WEIGHTS}"])
+    if PUBLISHED in code:
+        export(["toy", "--to=hf", f"--out={PUBLISHED}"])
     names: dict = {}
     exec(code, names)
     assert names["result"].masks.shape == (3, 128, 128)

@@ -31,7 +31,7 @@ def checkpoint(trained):
 
 @pytest.fixture(scope="module")
 def segmenter(checkpoint):
-    return Segmenter.from_checkpoint(checkpoint, precision="float32")
+    return Segmenter.from_pretrained(checkpoint, precision="float32")
 
 
 def test_masks_have_the_size_of_the_photo(segmenter):
@@ -96,12 +96,12 @@ def test_settings_come_from_the_checkpoint(segmenter, checkpoint):
 def test_stored_absent_cut_is_used_on_request_only(segmenter, checkpoint, tmp_path):
     content = read_checkpoint(checkpoint)
     assert content["absent_cut"] > 0 and segmenter.absent_cut == 0
-    stored = Segmenter.from_checkpoint(checkpoint, device="cpu", absent_cut="stored")
+    stored = Segmenter.from_pretrained(checkpoint, device="cpu", absent_cut="stored")
     assert stored.absent_cut == content["absent_cut"]
-    assert Segmenter.from_checkpoint(checkpoint, device="cpu", absent_cut=0.3).absent_cut == 0.3
+    assert Segmenter.from_pretrained(checkpoint, device="cpu", absent_cut=0.3).absent_cut == 0.3
     torch.save({**content, "absent_cut": None}, tmp_path / "none.ckpt")
     with pytest.raises(ValueError, match="stores no absent cut"):
-        Segmenter.from_checkpoint(tmp_path / "none.ckpt", absent_cut="stored")
+        Segmenter.from_pretrained(tmp_path / "none.ckpt", absent_cut="stored")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (400, 3), (64, 64), (333, 77)])
@@ -183,7 +183,7 @@ def test_tiles_are_averaged_with_the_whole_photo(segmenter, monkeypatch):
 
 
 def test_bfloat16_differs_by_rounding_only(checkpoint, segmenter):
-    half = Segmenter.from_checkpoint(checkpoint, device="cpu", precision="bfloat16")
+    half = Segmenter.from_pretrained(checkpoint, device="cpu", precision="bfloat16")
     ours, theirs = (one(PHOTO, ["grass", EXAMPLE]).probability for one in (half, segmenter))
     assert ours.dtype == np.float32
     assert 0 < np.abs(ours - theirs).max() < 0.02
@@ -260,7 +260,7 @@ def test_damaged_checkpoint_gives_a_one_line_error(checkpoint, tmp_path, damage)
         content["hyper_parameters"]["backbone"] = "nonsense"
     torch.save(content, tmp_path / "damaged.ckpt")
     with pytest.raises(ValueError, match=r"damaged.ckpt: ") as raised:
-        Segmenter.from_checkpoint(tmp_path / "damaged.ckpt")
+        Segmenter.from_pretrained(tmp_path / "damaged.ckpt")
     assert "\n" not in str(raised.value)
 
 
@@ -298,7 +298,7 @@ def test_checkpoint_without_a_backbone_is_rejected(checkpoint, tmp_path):
     content["hyper_parameters"] = {"min_lr": 1e-4}
     torch.save(content, tmp_path / "python.ckpt")
     with pytest.raises(ValueError, match=r"python.ckpt: does not name its backbone"):
-        Segmenter.from_checkpoint(tmp_path / "python.ckpt")
+        Segmenter.from_pretrained(tmp_path / "python.ckpt")
 
 
 @pytest.mark.exhaustive
@@ -325,7 +325,7 @@ def test_tiled_photo_of_12_megapixels_needs_less_than_3_gib(tmp_path):
 def test_published_weights_run_on_a_real_photo(real_data):
     """The authors' rd16 decoder on a random CLIP, because CLIP's weights may not be available."""
     backbone = CLIPBackbone(pretrained=False)
-    segmenter = Segmenter.from_checkpoint(real_data / "weights" / "rd16-uni.pth", backbone)
+    segmenter = Segmenter.from_pretrained(real_data / "weights" / "rd16-uni.pth", backbone)
     photo = real_data / "phrasecut_coco" / "VGPhraseCut_v0" / "images" / "1000.jpg"
     result = segmenter(photo, ["a person", "grass"])
     assert result.probability.shape[1:] == np.array(Image.open(photo)).shape[:2]

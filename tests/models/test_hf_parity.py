@@ -204,7 +204,7 @@ def test_normalisation_with_clips_constants_differs(differs, ours, monkeypatch):
 
 def test_clip_in_a_published_file_is_used(theirs, ours, images, tmp_path):
     theirs["refined"].save_pretrained(tmp_path)
-    segmenter = Segmenter.from_checkpoint(tmp_path / "model.safetensors", precision="float32")
+    segmenter = Segmenter.from_pretrained(tmp_path / "model.safetensors", precision="float32")
     photo = images[0].permute(1, 2, 0).numpy()
     with torch.no_grad():
         conditional = ours["refined"].backbone.embed_text(TEXTS)

@@ -45,7 +45,7 @@ def test_head_is_restored_with_another_seed(vitseg):
     torch.manual_seed(7)
     second = load(vitseg)
     assert torch.equal(second.model.backbone.embed_image(images), first)
-    segmenter = Segmenter.from_checkpoint(vitseg)
+    segmenter = Segmenter.from_pretrained(vitseg)
     assert torch.equal(segmenter.model.backbone.cpu().embed_image(images), first)
 
 
@@ -77,7 +77,7 @@ def test_baselines_train_validate_and_segment_with_toy_encoders(overlay, miniatu
     run(*arguments("fit", miniature, tmp_path, *more, configs=(overlay,)))
     found = results(tmp_path)["metrics"]
     assert 0 <= found["val/text/ap"] <= 1 and 0 <= found["val/visual/ap"] <= 1
-    segmenter = Segmenter.from_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    segmenter = Segmenter.from_pretrained(tmp_path / "checkpoints" / "last.ckpt")
     image = np.random.default_rng(0).integers(0, 255, (50, 90, 3), np.uint8)
     masks = segmenter(image, ["dog", "sky"])
     assert masks.masks.shape == (2, 50, 90)

@@ -98,16 +98,16 @@ def test_measure_collects_metrics_of_runs_and_scenes(scenes, tmp_path, monkeypat
         (folder / "results" / "fit-x.json").write_text(json.dumps(content))
         return folder
 
-    def from_checkpoint(file):
+    def from_pretrained(file):
         loaded.append(file)
         return model(scenes, own_phrase)
 
     monkeypatch.setattr(toy_claims, "fit", fit)
-    monkeypatch.setattr(toy_claims, "Segmenter", SimpleNamespace(from_checkpoint=from_checkpoint))
+    monkeypatch.setattr(toy_claims, "Segmenter", SimpleNamespace(from_pretrained=from_pretrained))
     found = toy_claims.measure(4, tmp_path, scenes)
     assert loaded == [tmp_path / f"{n}-4/checkpoints/last.ckpt" for n in ("toy", "without_fold_0")]
     assert found["untrained"] == {f"{p}/{m}": 9 for p in ("text", "visual") for m in metrics} | {
         "seconds": 7.0
     }
     assert found["listening"]["own phrase"]["miou@0.3"] > 0.97
-    assert toy_claims.kinds(from_checkpoint(None), [])["fold 0"] == {"prompts": 0}
+    assert toy_claims.kinds(from_pretrained(None), [])["fold 0"] == {"prompts": 0}

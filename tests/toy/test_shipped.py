@@ -54,7 +54,7 @@ def iou(probability, mask):
 
 
 def test_decoder_segments_text_prompts():
-    segmenter, own, others = Segmenter.from_checkpoint(TOY), [], []
+    segmenter, own, others = Segmenter.from_pretrained(TOY), [], []
     for index in range(20):
         scene = draw_scene(np.random.default_rng((0x5817, index)), 128)
         masks = [thing.mask for thing in scene.things]
@@ -71,7 +71,7 @@ def test_decoder_segments_text_prompts():
 
 def test_decoder_segments_visual_prompts():
     """The support image shows a thing of the same kind and colour, marked by mask or by box."""
-    segmenter, own, others = Segmenter.from_checkpoint(TOY), [], []
+    segmenter, own, others = Segmenter.from_pretrained(TOY), [], []
     shown, other = {}, None
     for index in range(300):
         scene = draw_scene(np.random.default_rng((0x5818, index)), 128)
@@ -94,7 +94,7 @@ def test_decoder_segments_visual_prompts():
 
 
 def test_stored_cut_separates_present_from_absent_things():
-    segmenter = Segmenter.from_checkpoint(TOY, absent_cut="stored")
+    segmenter = Segmenter.from_pretrained(TOY, absent_cut="stored")
     accepted, rejected = [], []
     for index in range(20):
         scene = draw_scene(np.random.default_rng((0xC07, index)), 128)

@@ -129,6 +129,6 @@ def test_fit_scales_the_layers_and_masks_have_the_size_of_the_photo(
     run(*arguments("fit", miniature, tmp_path / "run", *own))
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["layers"] == [7, 15, 19]
-    segmenter = Segmenter.from_checkpoint(checkpoint)
+    segmenter = Segmenter.from_pretrained(checkpoint)
     photo = np.random.default_rng(0).integers(0, 256, (45, 101, 3), np.uint8)
     assert segmenter(photo, ["a dog", "grass"]).probability.shape == (2, 45, 101)

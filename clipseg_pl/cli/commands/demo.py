@@ -81,7 +81,7 @@ def _serve(options: argparse.Namespace, folder: Path) -> None:
     from clipseg_pl.demo.page import CSS, Example, build_page
     from clipseg_pl.inference.segmenter import Segmenter
 
-    segmenter = Segmenter.from_checkpoint(options.checkpoint)
+    segmenter = Segmenter.from_pretrained(options.checkpoint)
     if options.checkpoint == TOY:
         about = "This is the toy model, which works on generated scenes only. For photos, start "
         about += "the page with `--checkpoint`."

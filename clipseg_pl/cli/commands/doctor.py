@@ -1,6 +1,7 @@
 """The command `doctor`: check datasets, weights, checkpoints and the machine."""
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipseg_pl.cli.commands import HelpFormatter
-from clipseg_pl.weights.places import TOY
+from clipseg_pl.weights.places import TOY, default_checkpoint
 
 if TYPE_CHECKING:
     from clipseg_pl.doctor.findings import Finding
@@ -40,10 +41,10 @@ def main(args: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl doctor",
         description="Check datasets, weights, checkpoints and this machine, and print how to fix "
-        "problems. Nothing is downloaded or written. Without names or "
-        "--checkpoint, the command checks everything, including the best checkpoints of the "
-        f"{_RECENT} newest runs, and the exit status is 0. Otherwise, it checks the named items "
-        "only, and exits with status 1 if one of them is missing or unusable. The state "
+        "problems. Nothing is downloaded or written. Without names or --checkpoint, the command "
+        "checks everything, including the default checkpoint of `segment` and the best checkpoints "
+        f"of the {_RECENT} newest runs, and the exit status is 0. Otherwise, it checks the named "
+        "items only, and exits with status 1 if one of them is missing or unusable. The state "
         "'note' marks files that work but differ from the published ones.",
         epilog="example:\n  python -m clipseg_pl doctor phrasecut clip --root data",
         formatter_class=HelpFormatter,
@@ -63,12 +64,11 @@ def main(args: list[str]) -> None:
     )
     parser.add_argument(
         "--checkpoint",
-        type=Path,
+        type=os.path.expanduser,
         action="append",
         default=[],
-        metavar="FILE",
-        help="checkpoint to check: checkpoint of `fit` (.ckpt), decoder of the authors (.pth), "
-        "Hugging Face CLIPSeg (file or folder), or 'toy'; can be repeated",
+        metavar="MODEL",
+        help="model to check, as for `segment --checkpoint`; can be repeated",
     )
     parser.add_argument(
         "--all",
@@ -123,8 +123,9 @@ def _examine(options: argparse.Namespace) -> list[str]:
         where = f" in {root}" if name in _DATASETS else ""
         states[name] = _report(f"{name}: {_PLACES[name]}{where}", checks[name](root, options.all))
     runs = sorted(Path("runs").glob(_BEST), key=lambda file: file.stat().st_mtime)
-    for file in options.checkpoint if named else [Path(TOY), *runs[-_RECENT:]]:
-        states[str(file)] = _report(f"checkpoint {file}", check_checkpoint(file.expanduser()))
+    usual = [default_checkpoint(), TOY, *map(str, runs[-_RECENT:])]
+    for name in options.checkpoint if named else usual:
+        states[name] = _report(f"checkpoint {name}", check_checkpoint(name))
     if not named:
         total = sum(states.values(), Counter[str]())
         print(f"total: {', '.join(f'{total[state]} {state}' for state in _COLOURS)}")

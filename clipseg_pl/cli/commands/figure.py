@@ -88,7 +88,7 @@ def _draw(photos: list[Path], prompts: list[str], checkpoint: str) -> "Image":
     from clipseg_pl.images import load_photo
     from clipseg_pl.inference.segmenter import Segmenter
 
-    segmenter = Segmenter.from_checkpoint(checkpoint)
+    segmenter = Segmenter.from_pretrained(checkpoint)
     blocks = []
     for file in track(photos, "segmenting"):
         photo = load_photo(file)

@@ -17,7 +17,7 @@ from clipseg_pl.cli.prompt_options import (
     shorten,
 )
 from clipseg_pl.photo_files import MASKS, find_photos
-from clipseg_pl.weights.places import TOY, find_checkpoint
+from clipseg_pl.weights.places import find_checkpoint
 
 if TYPE_CHECKING:
     from clipseg_pl.inference.embedding import EmbeddedPrompts
@@ -148,8 +148,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _segment(options: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     """Segment and write; return one message per skipped photo."""
-    find_checkpoint(options.checkpoint)  # first, to report a missing checkpoint at once
     photos = find_photos(options.photos, leave_out=options.out)
+    find_checkpoint(options.checkpoint)  # early, to report a missing checkpoint at once
 
     # deferred so that --help does not import torch
     from rich.console import Console
@@ -166,12 +166,6 @@ def _segment(options: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     if options.verbose:
         print(settings)
     embedded = _embed(segmenter, prompts)
-    if options.checkpoint == TOY:
-        print(
-            "clipseg_pl: using the toy model, which works on generated scenes only; choose another "
-            "model with --checkpoint",
-            file=sys.stderr,
-        )
     several, started = len(photos) > 1, time.perf_counter()
     found, skipped = [0] * len(prompts), []
     outcomes = segment_files(segmenter, embedded, photos, files)

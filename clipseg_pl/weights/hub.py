@@ -1,0 +1,110 @@
+"""CLIPSeg models on Hugging Face's hub, in the download cache of huggingface_hub.
+
+huggingface_hub is imported late, so that commands which do not need it start fast.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""names of the weights file, in order of preference"""
+PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
+"""transformers 5 stores the preprocessor in processor_config.json"""
+
+_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name has the form `owner/name` or `owner/name@revision`."""
+    return re.fullmatch(_NAME, name) is not None
+
+
+def find_model(name: str) -> Path:
+    """Return the folder of a CLIPSeg model in huggingface_hub's cache; download it on first use.
+
+    Only the config, the preprocessor's config and one weights file are downloaded. A model in the
+    cache is used without a request to the hub; `hf download owner/name` updates it.
+
+    Args:
+        name: `owner/name` or `owner/name@revision`. A revision is a branch, a tag or a commit; the
+            default is `main`.
+
+    Raises:
+        FileNotFoundError: if the hub has no such model or revision, or the model is not in the
+            cache and the download fails. The message gives the reason.
+        ValueError: if the files of the model are not those of a CLIPSeg.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    repository, _, revision = name.partition("@")
+    revision, endpoint = revision or "main", constants.ENDPOINT
+    folder = find_cached(name)
+    # the cache also records which files the hub does not have
+    if folder and None not in (_cached(repository, revision, file) for file in PREPROCESSORS):
+        return folder
+    try:
+        files = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings
+        sizes = {file.rfilename: file.size or 0 for file in files or ()}
+        weights = next((file for file in WEIGHTS if file in sizes), None)
+        if weights and CONFIG in sizes:
+            return _download(repository, revision, weights, sizes)
+    except RevisionNotFoundError as error:
+        raise FileNotFoundError(f"{endpoint}/{repository} has no revision {revision}") from error
+    except RepositoryNotFoundError as error:  # the hub's answer for private models, too
+        raise FileNotFoundError(
+            f"no checkpoint {name}: there is no such file or folder, and no such model on "
+            f"{endpoint}. If the model is private or gated, log in with `hf auth login`"
+        ) from error
+    except Exception as error:  # offline, no connection, full disk: errors of many types
+        if folder:  # downloaded by transformers, without the preprocessor
+            return folder
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if constants.HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set"
+        raise FileNotFoundError(
+            f"{name} is not in {constants.HF_HUB_CACHE} and cannot be downloaded from {endpoint} "
+            f"({reason:.160}). Without a network, use --checkpoint with a local file or folder, or "
+            "--checkpoint toy for drawn scenes"
+        ) from error
+    needed = f"{CONFIG} and {' or '.join(WEIGHTS)}"
+    raise ValueError(f"{endpoint}/{repository} is not a CLIPSeg model: it needs {needed}")
+
+
+def find_cached(name: str) -> Path | None:
+    """Return the folder of a model if its config and its weights are in the cache, else None."""
+    repository, _, revision = name.partition("@")
+    config, *weights = (
+        _cached(repository, revision or "main", file) for file in (CONFIG, *WEIGHTS)
+    )
+    if isinstance(config, str) and any(isinstance(file, str) for file in weights):
+        return Path(config).parent
+    return None
+
+
+def _cached(repository: str, revision: str, file: str) -> object:
+    """Return the path of a file in the cache, None, or a marker if the hub has no such file."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return try_to_load_from_cache(repository, file, revision=revision)
+
+
+def _download(repository: str, revision: str, weights: str, sizes: Mapping[str, int]) -> Path:
+    """Download a model to the cache; `sizes` has the bytes of each file on the hub."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    megabytes = sum(sizes.get(name, 0) for name in (CONFIG, *PREPROCESSORS, weights)) / 1e6
+    print(
+        f"clipseg_pl: downloading {repository} ({megabytes:.0f} MB) to {constants.HF_HUB_CACHE}",
+        file=sys.stderr,
+    )
+    for name in PREPROCESSORS:
+        with suppress(EntryNotFoundError):  # the cache records that this file does not exist
+            hf_hub_download(repository, name, revision=revision)
+    hf_hub_download(repository, weights, revision=revision)
+    return Path(hf_hub_download(repository, CONFIG, revision=revision)).parent
