@@ -9,11 +9,12 @@ from PIL import Image
 from clipseg_pl.cli.commands import sweep
 from tests.command import arguments, run
 from tests.docs.commands import ROOT, commands, run_command
+from tests.hub import WRITE
 
 
 @pytest.mark.slow
 def test_export_page_converts_a_model_and_back(pictures, monkeypatch):
-    usage, *page = commands(ROOT / "docs" / "export.md")
+    usage, *page = commands(ROOT / "docs" / "export.md")[:-2]
     assert "<model>" in usage
     assert [args[0] for args in page] == ["export", "export", "segment", "export"]
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(pictures / "models"))  # as in the page's command
@@ -25,6 +26,16 @@ def test_export_page_converts_a_model_and_back(pictures, monkeypatch):
     original = [*page[2][: page[2].index("--checkpoint")], "--checkpoint", "toy", "--overwrite"]
     run_command(original, pictures, {})
     assert np.array_equal(Image.open(converted), Image.open(mask))
+
+
+@pytest.mark.slow
+def test_export_page_publishes_a_model(pictures, hub, monkeypatch):
+    push, segment = commands(ROOT / "docs" / "export.md")[-2:]
+    monkeypatch.setenv("HF_TOKEN", WRITE)
+    assert push[1].endswith("best.ckpt")
+    run_command(["export", "toy", *push[2:]], pictures, {})
+    run_command(segment, pictures, {"segment": ["--overwrite"]})
+    assert "model.safetensors" in hub.downloads()
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ _SUFFIX = {"original": ".pth", "ckpt": ".ckpt"}
 _EXPORTED = {
     *("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "vocab.json", "merges.txt", "model.safetensors"),
-    *("tokenizer.json", "pytorch_model.bin"),
+    *("tokenizer.json", "pytorch_model.bin", "README.md"),
     *(f"{name}.onnx{end}" for name in ("encoder", "decoder", "text") for end in ("", ".data")),
 }
 """file names in exported folders; --overwrite only replaces folders that contain no other files"""
@@ -46,8 +46,8 @@ def main(args: list[str]) -> None:
         "source",
         metavar="SOURCE",
         help="model to convert: checkpoint of `fit` (.ckpt), decoder of the authors (.pth), "
-        "Hugging Face CLIPSeg (folder or weights file), or 'toy', the model included in the "
-        "package",
+        "Hugging Face CLIPSeg (folder, weights file or OWNER/NAME on huggingface.co), or 'toy', "
+        "the model included in the package",
     )
     parser.add_argument(
         "--to",
@@ -59,10 +59,15 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        required=True,
         metavar="PATH",
         help="output folder for hf and onnx, output file for original (.pth) and ckpt (.ckpt) "
-        "(required)",
+        "(required without --push)",
+    )
+    parser.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="upload the output of --to hf to this repository of huggingface.co; a new repository "
+        "is private",
     )
     parser.add_argument(
         "--overwrite",
@@ -87,9 +92,13 @@ def main(args: list[str]) -> None:
     )
     options = parser.parse_args(args)
     suffix = _SUFFIX.get(options.to)
-    if suffix and options.out.suffix != suffix:
+    if options.push and options.to != "hf":
+        parser.error(f"--push needs --to hf, not {options.to}")
+    if not options.push and not options.out:
+        parser.error("--out is required without --push")
+    if options.out and suffix and options.out.suffix != suffix:
         parser.error(f"--to {options.to} needs --out <name>{suffix}, not {options.out}")
-    if not options.out.name:
+    if options.out and not options.out.name:
         parser.error(f"--out needs a file or folder name, not {str(options.out)!r}")
     trained_here = options.source == TOY or options.source.endswith(".ckpt")
     if trained_here and (options.backbone or options.layers):
@@ -99,13 +108,15 @@ def main(args: list[str]) -> None:
     if trained_here and options.to == "ckpt":
         parser.error(f"{options.source} is already a checkpoint of this project")
     try:
-        _export(options)
+        if options.push:
+            _check_push(options.push)
+        with TemporaryDirectory() as temporary:
+            _export(options, (options.out or Path(temporary, "hf")).expanduser())
     except (OSError, ValueError) as error:
         sys.exit(f"clipseg_pl: {error}")
 
 
-def _export(options: argparse.Namespace) -> None:
-    out: Path = options.out.expanduser()
+def _export(options: argparse.Namespace, out: Path) -> None:
     folder = options.to not in _SUFFIX
     file = find_checkpoint(options.source).resolve()
     if out.resolve() in (file, file.parent):
@@ -127,6 +138,12 @@ def _export(options: argparse.Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out if out.is_dir() else out.parent, prefix=".export-") as stage:
         notes = [*_unused_weights(stored), *_write(options, source, Path(stage), out)]
+        if options.to == "hf":
+            from clipseg_pl.convert.model_card import write_model_card
+
+            given = Path(options.source).expanduser()
+            origin = given.resolve().name if given.exists() else options.source
+            write_model_card(Path(stage), options.push or out.name, origin, stored, source)
         target.mkdir(exist_ok=True)
         for old in target.glob("[!.]*") if folder else ():
             old.unlink()
@@ -137,8 +154,11 @@ def _export(options: argparse.Namespace) -> None:
         print(f"clipseg_pl: {note}", file=sys.stderr)
     size = sum(file.stat().st_size for file in files) / 1e6
     names = ", ".join(file.name if folder else str(file) for file in files)
-    print(f"{out}: {names} ({size:.1f} MB)" if folder else f"{names} ({size:.1f} MB)")
-    print(_usage_hint(options.to, out, source))
+    if options.out:
+        print(f"{out}: {names} ({size:.1f} MB)" if folder else f"{names} ({size:.1f} MB)")
+    if options.push:
+        print(f"{_push(files, options.push)}: {names} ({size:.1f} MB)")
+    print(_usage_hint(options.to, options.push or str(out), source))
 
 
 def _build(options: argparse.Namespace, stored: "StoredModel") -> "LoadedModel":
@@ -250,11 +270,73 @@ def _check_replaceable(path: Path, overwrite: bool, folder: bool) -> None:
         )
 
 
-def _usage_hint(to: str, out: Path, source: "LoadedModel") -> str:
+def _check_push(repository: str) -> None:
+    """Check the name of a repository and the access to huggingface.co, without a request.
+
+    Raises:
+        ValueError: if the name is invalid, offline mode is on, or there is no access token.
+    """
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        _owner, _name = repository.split("/")
+        validate_repo_id(repository)
+    except ValueError as error:
+        raise ValueError(
+            f"--push {repository} is not the name of a repository: give OWNER/NAME, with letters, "
+            "digits, '-', '_' and '.'"
+        ) from error
+    if constants.HF_HUB_OFFLINE:
+        raise ValueError("--push needs the network, but HF_HUB_OFFLINE is set; unset it")
+    if not get_token():
+        raise ValueError(
+            "--push needs an access token of huggingface.co: log in with `hf auth login`, or set "
+            "HF_TOKEN"
+        )
+
+
+def _push(files: list[Path], repository: str) -> str:
+    """Upload files to the root of a repository in one commit.
+
+    A missing repository is created, as a private one. Files of an earlier export that are not in
+    `files` are deleted.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        OSError: if the upload fails.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    from clipseg_pl.weights.files import one_line
+
+    api = HfApi(library_name="clipseg_pl")
+    try:
+        address = api.create_repo(repository, private=True, exist_ok=True)
+        old = _EXPORTED.intersection(api.list_repo_files(repository))
+        added = [CommitOperationAdd(file.name, file) for file in files]
+        deleted = [CommitOperationDelete(name) for name in old - {file.name for file in files}]
+        api.create_commit(repository, [*added, *deleted], commit_message="Export from clipseg_pl")
+    except Exception as error:  # the HTTP library of huggingface_hub depends on its version
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status == 401:
+            reason = "the access token is invalid; log in with `hf auth login`, or set HF_TOKEN"
+        elif status == 403:
+            owner = repository.partition("/")[0]
+            reason = f"the access token has no right to write to repositories of {owner}"
+        else:
+            reason = one_line(error)
+        raise OSError(f"the upload to {repository} failed: {reason}") from error
+    return str(address)
+
+
+def _usage_hint(to: str, place: str, source: "LoadedModel") -> str:
     if to == "hf":
         return (
-            f"in transformers: CLIPSegForImageSegmentation.from_pretrained({str(out)!r}) and "
-            f"CLIPSegProcessor.from_pretrained({str(out)!r})"
+            f"in transformers: CLIPSegForImageSegmentation.from_pretrained({place!r}) and "
+            f"CLIPSegProcessor.from_pretrained({place!r})"
         )
     if to == "onnx":
         return "see docs/export.md for an example with onnxruntime"
@@ -264,6 +346,6 @@ def _usage_hint(to: str, out: Path, source: "LoadedModel") -> str:
             f"in the authors' code: model = CLIPDensePredT(..., extract_layers=[{layers}]), then "
             "model.load_state_dict(..., strict=False)"
         )
-    where = f"CLIPSEG_WEIGHTS={shlex.quote(str(out.parent))} " if source.clip else ""
+    where = f"CLIPSEG_WEIGHTS={shlex.quote(str(Path(place).parent))} " if source.clip else ""
     command = f"{where}python -m clipseg_pl segment photo.jpg --prompt 'a dog' --checkpoint"
-    return f"{command} {shlex.quote(str(out))}"
+    return f"{command} {shlex.quote(place)}"
