@@ -72,7 +72,7 @@ class PhotosDataModule(BaseDataModule):
         self,
         photos: list[str],
         prompts: list[str | ImagePrompt | Blend | list[ImagePrompt]],
-        form: Literal["png", "npy", "rle", "labels"] = "png",
+        form: Literal["png", "soft", "cutout", "npy", "rle", "labels"] = "png",
         overlay: bool = True,
         threshold: float | None = None,
         absent_cut: float | Literal["stored"] = 0.0,

@@ -7,6 +7,7 @@ options, so that file names may contain any character:
     --image-prompt cat.jpg --mask cat_mask.png
     --image-prompt cat.jpg --box 40,30,200,180 --with cat2.jpg --box 10,10,90,80
     --prompt "a cat" --with cat.jpg --mask cat_mask.png --weight 0.5
+    --prompt "a person" --minus "a face" --minus-image glasses.jpg --box 40,30,200,180
 """
 
 import argparse
@@ -28,14 +29,15 @@ class _Draft:
     text: str | None = None
     examples: "list[ImagePrompt]" = field(default_factory=list)
     weight: float | None = None
+    minus: bool = False
 
 
 def add_prompt_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `collect_prompts` uses to a command."""
     group = parser.add_argument_group(
         "prompts",
-        "Each --prompt and --image-prompt starts a new prompt. The other options refine the one "
-        "before them.",
+        "Each --prompt, --image-prompt, --minus and --minus-image starts a new prompt. The other "
+        "options refine the one before them.",
     )
     described = (
         ("--prompt", "TEXT", _add_text, "text prompt: describe the object to segment"),
@@ -44,6 +46,15 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
             *("--image-prompt", "IMAGE", _add_example),
             "image prompt: a photo of an example object. Without --mask or --box, the object is "
             "the whole image, or its opaque part if it has transparency",
+        ),
+        (
+            *("--minus", "TEXT", _subtract_text),
+            "text prompt for what is removed from every mask, for example: --prompt 'a person' "
+            "--minus 'a face'",
+        ),
+        (
+            *("--minus-image", "IMAGE", _subtract_example),
+            "image prompt for what is removed from every mask",
         ),
         (
             *("--mask", "IMAGE", _set_mask),
@@ -57,7 +68,7 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         (
             *("--with", "IMAGE", _add_further_example),
             "add an example to the preceding prompt. Several examples are averaged; examples are "
-            "blended with the text of a --prompt. Can be followed by --mask or --box",
+            "blended with the text of a --prompt or --minus. Can be followed by --mask or --box",
         ),
         (
             *("--weight", "W", _set_weight),
@@ -70,23 +81,30 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def collect_prompts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> "list[Prompt]":
-    """Return the prompts in the order of the command line. Example images are not loaded yet.
+def collect_prompts(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> "tuple[list[Prompt], list[Prompt]]":
+    """Return the prompts and those of --minus and --minus-image, in the order of the command line.
 
-    Exits with status 2 if there is no prompt, or if a prompt with --weight lacks text or example.
+    Example images are not loaded yet. Exits with status 2 if there is no prompt to segment, or if a
+    prompt with --weight lacks text or example.
 
     Raises:
         ValueError: if a prompt is empty.
     """
     drafts: list[_Draft] = options.drafts or []
-    if not drafts:
+    if all(draft.minus for draft in drafts):
         parser.error("no prompt: give --prompt TEXT, --image-prompt IMAGE or --prompts FILE")
     if any(draft.text is not None and not draft.text.strip() for draft in drafts):
-        raise ValueError("empty prompt: every --prompt needs a text")
+        raise ValueError("empty prompt: every --prompt and --minus needs a text")
     for draft in drafts:
         if draft.weight is not None and not (draft.text and draft.examples):
             parser.error("--weight needs a text and an example: --prompt TEXT --with IMAGE")
-    return [_build(draft) for draft in drafts]
+    plus, minus = (
+        [_build(draft) for draft in drafts if draft.minus == subtracted]
+        for subtracted in (False, True)
+    )
+    return plus, minus
 
 
 def example_files(options: argparse.Namespace) -> list[Path]:
@@ -167,9 +185,17 @@ def _add_example(drafts: list[_Draft], image: str) -> None:
     drafts.append(_Draft(examples=[_image_prompt(image)]))
 
 
+def _subtract_text(drafts: list[_Draft], text: str) -> None:
+    drafts.append(_Draft(text, minus=True))
+
+
+def _subtract_example(drafts: list[_Draft], image: str) -> None:
+    drafts.append(_Draft(examples=[_image_prompt(image)], minus=True))
+
+
 def _add_further_example(drafts: list[_Draft], image: str) -> None:
     if not drafts:
-        raise ValueError("must come after the --prompt or --image-prompt it belongs to")
+        raise ValueError("must come after the prompt it belongs to")
     drafts[-1].examples.append(_image_prompt(image))
 
 

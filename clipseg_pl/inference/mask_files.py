@@ -1,4 +1,4 @@
-"""Write masks of photos to disk in four formats."""
+"""Write masks of photos to disk."""
 
 import json
 import os
@@ -16,13 +16,16 @@ from typing_extensions import Self
 
 from clipseg_pl.atomic import LONGEST_NAME, check_folders, write_text, write_whole
 from clipseg_pl.images import RGB
+from clipseg_pl.inference.editing import UNEDITED, Edits, check_form, edit_masks, feather
 from clipseg_pl.inference.overlay import colour, draw_overlay
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.photo_files import PhotoFile
 
-Form = Literal["png", "npy", "rle", "labels"]
+Form = Literal["png", "soft", "cutout", "npy", "rle", "labels"]
 
 _MAX_LABELS = 255
+_ENDINGS = {"png": ".png", "soft": "_soft.png", "cutout": "_cutout.png"}
+"""formats with one file per mask"""
 _LEGEND = "prompts.json"
 _LIST = "masks.json"
 _LONGEST_PROMPT = 40  # maximum characters of a prompt in a file name; each has up to four bytes
@@ -34,7 +37,9 @@ class MaskFiles:
     Every file is written completely or not at all. All results have the size of the photo.
 
     ========  ===================================================================================
-    png       `<photo>_<prompt>.png`: one mask per prompt, 0 or 255
+    png       `<photo>_<prompt>.png`: one mask per prompt, 0 or 255; 0 to 255 if feathered
+    soft      `<photo>_<prompt>_soft.png`: probabilities mapped to 0 to 255, see `Segmentation.soft`
+    cutout    `<photo>_<prompt>_cutout.png`: the photo with the mask as its alpha channel
     npy       `<photo>.npy`: (P, H, W) float16 probabilities, without a threshold
     rle       `masks.json`: the masks of all photos in COCO results format, with the extra keys
               `file_name` (photo) and `prompt`; `score` is the presence score, the confidence
@@ -42,46 +47,64 @@ class MaskFiles:
     labels    `<photo>_labels.png`: indexed image, 0 is background, p + 1 is prompt p
     ========  ===================================================================================
 
-    With npy and labels, `prompts.json` lists the prompts in the order of the rows or labels.
+    With npy and labels, `prompts.json` lists the prompts in the order of the rows or labels. With
+    `edits.union`, <prompt> is `union`, and the scores are those of the most present prompt.
 
     Args:
         folder: output folder, created with the first file.
         prompts: names of the prompts.
         form: output format, see above.
-        overlay: also write `<photo>_overlay.png`, the masks drawn on the photo with a legend.
+        overlay: also write `<photo>_overlay.png`, the masks drawn on the photo with a legend. The
+            masks are edited, but not feathered.
+        edits: edits of the masks.
 
     Raises:
-        ValueError: if there are more prompts than labels in a label map (255).
+        ValueError: if there are more prompts than labels in a label map (255), or the format cannot
+            show the edits.
     """
 
-    def __init__(self, folder: Path, prompts: Sequence[str], form: Form, overlay: bool) -> None:
-        """Derive the file names of the prompts."""
+    def __init__(
+        self,
+        folder: Path,
+        prompts: Sequence[str],
+        form: Form,
+        overlay: bool,
+        edits: Edits = UNEDITED,
+    ) -> None:
+        """Derive the file names of the masks."""
+        check_form(form, edits)
         if form == "labels" and len(prompts) > _MAX_LABELS:
             raise ValueError(
                 f"a label map has {_MAX_LABELS} labels, too few for {len(prompts)} prompts"
             )
         self.folder, self.prompts, self.form, self.overlay = folder, prompts, form, overlay
-        self._slugs = name_files(prompts)
+        self.edits = edits
+        self.names = [", ".join(prompts)] if edits.union else list(prompts)
+        """names of the Q masks of a photo"""
+        self._slugs = ["union"] if edits.union else name_files(prompts)
         self.entries: list[dict[str, Any]] = []
         """RLE entries, one per mask"""
 
     def photo_files(self, photo: PhotoFile) -> list[Path]:
         """Return the result files of one photo, without shared files; the overlay is the last."""
-        endings = {
-            "png": [f"_{slug}.png" for slug in self._slugs],
-            "npy": [".npy"],
-            "rle": [],
-            "labels": ["_labels.png"],
-        }[self.form]
+        if self.form in _ENDINGS:
+            endings = [f"_{slug}{_ENDINGS[self.form]}" for slug in self._slugs]
+        else:
+            endings = {"npy": [".npy"], "rle": [], "labels": ["_labels.png"]}[self.form]
         if self.overlay:
             endings = [*endings, "_overlay.png"]
         return [self.folder / join_name(photo.stem, ending) for ending in endings]
 
-    def mask_file(self, photo: PhotoFile, prompt: int) -> Path:
-        """Return the file that contains the mask of a prompt."""
+    def mask_file(self, photo: PhotoFile, mask: int) -> Path:
+        """Return the file that contains a mask, by its index from 0."""
         if self.form == "rle":
             return self.folder / _LIST
-        return self.photo_files(photo)[prompt if self.form == "png" else 0]
+        return self.photo_files(photo)[mask if self.form in _ENDINGS else 0]
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether `write` needs the pixels of the photo."""
+        return self.overlay or self.form == "cutout"
 
     def check(
         self, photos: Sequence[PhotoFile], overwrite: bool, examples: Sequence[Path] = ()
@@ -129,18 +152,21 @@ class MaskFiles:
 
     def write(
         self, photo: PhotoFile, number: int, pixels: RGB | None, result: Segmentation
-    ) -> list[float]:
+    ) -> tuple[list[float], list[float]]:
         """Write the results of one photo. RLE masks are collected for `finish`.
 
         Args:
             photo: the photo.
             number: index of the photo among all photos, from 0.
-            pixels: (H, W, 3) uint8, needed for the overlay only.
-            result: segmentation of the photo.
+            pixels: (H, W, 3) uint8, see `needs_pixels`.
+            result: segmentation of the photo. The masks of prompts after the first P are removed
+                from all others.
 
         Returns:
-            Fraction of the photo that each prompt covers, 0 to 1.
+            For each mask, the fraction of the photo that it covers before feathering, and its
+            presence score, both 0 to 1.
         """
+        result, minus = result.split(len(self.prompts))
         files, legend = self.photo_files(photo), self.folder / _LEGEND
         for file in files[-1:]:  # all files of a photo are in one folder
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -152,19 +178,31 @@ class MaskFiles:
             masks = labels == np.arange(1, len(self.prompts) + 1)[:, None, None]
             _save_image(_indexed(labels, len(self.prompts)), files[0])
         else:
-            masks = result.masks
+            masks = edit_masks(result.masks, minus.masks, self.edits)
+        presence = result.presence.tolist()
+        if self.edits.union:
+            presence = [max(presence)]
         if self.form == "png":
             for mask, file in zip(masks, files, strict=False):
-                save_mask(mask, file)
+                _save_image(Image.fromarray(feather(mask, self.edits.feather)), file)
+        elif self.form == "soft":
+            for values, file in zip(result.soft(self.edits, minus), files, strict=False):
+                _save_image(Image.fromarray(values), file)
+        elif self.form == "cutout":
+            assert pixels is not None
+            for mask, file in zip(masks, files, strict=False):
+                alpha = feather(mask, self.edits.feather)
+                _save_image(Image.fromarray(np.dstack([pixels, alpha])), file)
         elif self.form == "npy":
             half = result.probability.astype(np.float16)
             write_whole(files[0], lambda draft: np.save(draft, half))
         elif self.form == "rle":
-            self.entries.extend(_coco_results(photo.name, number, result, masks))
+            self.entries.extend(_coco_results(photo.name, number, self.names, presence, masks))
         if self.overlay:
             assert pixels is not None
-            _save_image(draw_overlay(pixels, masks, self.prompts), files[-1])
-        return [float(mask.mean()) for mask in masks]
+            shown = [f"all but {name}" for name in self.names] if self.edits.invert else self.names
+            _save_image(draw_overlay(pixels, masks, shown), files[-1])
+        return [float(mask.mean()) for mask in masks], presence
 
     def finish(self) -> None:
         """Write `masks.json` if there are RLE masks."""
@@ -186,27 +224,31 @@ class MaskFiles:
     @property
     def _shared(self) -> list[Path]:
         """Files shared by all photos."""
-        names = {"rle": [_LIST], "png": []}.get(self.form, [_LEGEND])
-        return [self.folder / name for name in names]
+        if self.form in _ENDINGS:
+            return []
+        return [self.folder / (_LIST if self.form == "rle" else _LEGEND)]
 
 
 def _coco_results(
-    name: str, number: int, result: Segmentation, masks: npt.NDArray[np.bool_]
+    photo: str,
+    number: int,
+    names: Sequence[str],
+    scores: Sequence[float],
+    masks: npt.NDArray[np.bool_],
 ) -> list[dict[str, Any]]:
-    """Convert the masks of a photo to COCO results, in the order of the prompts."""
+    """Convert the masks of a photo to COCO results, in the order of the masks."""
     entries = []
-    scores = result.presence.tolist()
-    for row, (prompt, mask) in enumerate(zip(result.prompts, masks, strict=True)):
+    for row, (name, score, mask) in enumerate(zip(names, scores, masks, strict=True)):
         encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
         size, counts = list(mask.shape), encoded["counts"].decode("ascii")
         entries.append(
             {
                 "image_id": number + 1,
                 "category_id": row + 1,
-                "file_name": name,
-                "prompt": prompt,
+                "file_name": photo,
+                "prompt": name,
                 "segmentation": {"size": size, "counts": counts},
-                "score": round(scores[row], 4),
+                "score": round(score, 4),
             }
         )
     return entries

@@ -22,9 +22,9 @@ class Outcome(NamedTuple):
     problem: str = ""
     """why the photo was skipped; empty if it was segmented"""
     covered: Sequence[float] = ()
-    """fraction of the photo that each prompt covers, 0 to 1"""
+    """fraction of the photo that each mask covers, 0 to 1"""
     presence: Sequence[float] = ()
-    """presence score of each prompt, 0 to 1"""
+    """presence score of each mask, 0 to 1"""
 
 
 class _Read(NamedTuple):
@@ -62,8 +62,7 @@ def segment_files(
         (number, photo, pixels, problem), result = item
         if result is None:
             return Outcome(photo, problem)
-        covered = files.write(photo, number, pixels, result)
-        return Outcome(photo, "", covered, result.presence.tolist())
+        return Outcome(photo, "", *files.write(photo, number, pixels, result))
 
     yield from work_ahead(write, segmented(), _bytes, _MAX_PENDING)
 

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from clipseg_pl.convert.loading import load_model
 from clipseg_pl.images import RGB, Picture, load_photo, resize, size_for_model
+from clipseg_pl.inference.editing import Edits
 from clipseg_pl.inference.embedding import EmbeddedPrompts, embed_prompts
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.inference.tiles import Window, merge, views
@@ -22,7 +23,15 @@ from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
 from clipseg_pl.prompts.text import PrefixName, prefix_list
 from clipseg_pl.weights.places import default_checkpoint
 
-__all__ = ["Blend", "EmbeddedPrompts", "EncodedPhoto", "ImagePrompt", "Segmentation", "Segmenter"]
+__all__ = [
+    "Blend",
+    "Edits",
+    "EmbeddedPrompts",
+    "EncodedPhoto",
+    "ImagePrompt",
+    "Segmentation",
+    "Segmenter",
+]
 
 _GPU_BATCH = 8  # images encoded together on a GPU
 

@@ -46,13 +46,15 @@ def segmented(trained, album, out, *more):
     return contents(out)
 
 
-@pytest.mark.parametrize("form", ["png", "npy", "rle", "labels"])
+@pytest.mark.parametrize("form", ["png", "soft", "cutout", "npy", "rle", "labels"])
 def test_predict_masks_equal_those_of_segment(trained, miniature, album, tmp_path, form):
     # batches of one, like `segment` on a CPU: the last digits depend on the batch size
     more = (f"--data.init_args.form={form}", "--data.init_args.batch_size=1")
+    more += ("--data.init_args.overlay=false",) * (form == "cutout")
     written = predict(trained, miniature, tmp_path, album, *more)
-    option = "--argmax" if form == "labels" else f"--format={form}"
-    expected = segmented(trained, album, tmp_path / "out", option)
+    options = {"labels": ["--argmax"], "cutout": ["--cutout", "--no-overlay"]}
+    chosen = options.get(form, [f"--format={form}"])
+    expected = segmented(trained, album, tmp_path / "out", *chosen)
     assert contents(written) == expected and len(expected) > len(SIZES)
     assert results(tmp_path)["metrics"] == {"predict/blend/masks": 10}
     assert results(tmp_path)["dataset_sizes"] == {"photos": 5}

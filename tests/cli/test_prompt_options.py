@@ -34,7 +34,9 @@ def test_options_apply_to_the_prompt_or_example_before_them(tmp_path):
         *("--prompt", "a cat", "--with", "1.jpg", "--with", "2.jpg", "--mask", "m.png"),
         *("--prompt", "a cow", "--weight", "0.25", "--with", "cow.jpg"),
     ]
-    assert [plain(prompt) for prompt in parse(*args)] == [
+    prompts, minus = parse(*args)
+    assert minus == []
+    assert [plain(prompt) for prompt in prompts] == [
         "a dog",
         ("a: b, c.jpg", "a: b, c mask.png", None),
         "a tree",
@@ -45,10 +47,28 @@ def test_options_apply_to_the_prompt_or_example_before_them(tmp_path):
     ]
 
 
+def test_minus_options_start_a_prompt():
+    args = [
+        *("--minus-image", "1.jpg", "--box", "1,2,3,4", "--with", "2.jpg", "--mask", "m.png"),
+        *("--prompt", "a person"),
+        *("--minus", "a face", "--with", "face.jpg", "--weight", "0.25"),
+        *("--image-prompt", "3.jpg"),
+        *("--minus", "hair"),
+    ]
+    prompts, minus = parse(*args)
+    assert [plain(prompt) for prompt in prompts] == ["a person", ("3.jpg", None, None)]
+    assert [plain(prompt) for prompt in minus] == [
+        [("1.jpg", None, (1, 2, 3, 4)), ("2.jpg", "m.png", None)],
+        ("a face", [("face.jpg", None, None)], 0.25),
+        "hair",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ("--mask m.png", "--mask: must come after"),
+        ("--prompt dog --minus cat --box 1,2,3,4", "--box: must come after"),
         ("--prompt dog --box 1,2,3,4", "--box: must come after"),
         ("--with a.jpg", "--with: must come after"),
         ("--weight 0.5", "--weight: must come after"),
@@ -74,7 +94,10 @@ def test_file_without_prompts_is_rejected(tmp_path, content):
         parse("--prompts", tmp_path / "many.txt")
 
 
-@pytest.mark.parametrize("args", [[], ["--image-prompt", "a.jpg", "--weight", "0.5"]])
+@pytest.mark.parametrize(
+    "args",
+    [[], ["--image-prompt", "a.jpg", "--weight", "0.5"], ["--minus", "a face"]],
+)
 def test_command_without_a_complete_prompt_is_rejected(args, capsys):
     with pytest.raises(SystemExit) as exited:
         parse(*args)

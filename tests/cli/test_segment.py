@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from clipseg_pl.cli.commands import segment
-from clipseg_pl.inference.segmenter import ImagePrompt, Segmenter
+from clipseg_pl.inference.segmenter import Edits, ImagePrompt, Segmenter
+from datamodules.toy.scenes.scene import draw_scene
 from tests.command import arguments, run
 
 
@@ -141,6 +142,81 @@ def test_argmax_writes_a_label_map(checkpoint, photo, tmp_path):
     assert below(tmp_path / "out") == {"photo_labels.png", "photo_overlay.png", "prompts.json"}
     labels = np.array(Image.open(tmp_path / "out" / "photo_labels.png"))
     assert labels.shape == (90, 150) and labels.max() <= 2
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """Folder with a scene of the toy world that the toy model segments."""
+    scene = draw_scene(np.random.default_rng(0), 128)
+    Image.fromarray(scene.image[:, :120]).save(tmp_path / "scene.png")
+    Image.fromarray(scene.things[0].mask[:, :120]).save(tmp_path / "thing.png")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return Segmenter.from_checkpoint("toy", precision="float32")
+
+
+def edited(scene, *options):
+    """Segment the scene, and return the names of the results and the first one."""
+    out = scene / "out"
+    fixed = (f"--out={out}", "--overwrite", "--checkpoint=toy", "--precision=float32")
+    segment.main([str(scene / "scene.png"), *options, *fixed, "--no-overlay"])
+    names = sorted(below(out))
+    return names, np.array(Image.open(out / names[0]))
+
+
+def test_union_and_minus_combine_the_masks_of_prompts(scene, toy, capsys):
+    red, grass, square = toy(scene / "scene.png", ["red", "grass", "a square"]).masks
+    assert (red & ~grass).any() and (grass & ~red).any() and ((red | grass) & square).any()
+    words = ("--prompt", "red", "--minus", "a square", "--prompt", "grass")
+    names, image = edited(scene, *words, "--union")
+    assert names == ["scene_union.png"]
+    assert (image == 255 * ((red | grass) & ~square)).all() and image.shape == (128, 120)
+    assert f"'red, grass' covers {image.mean() / 255:.1%}" in capsys.readouterr().out
+
+
+def test_minus_image_removes_what_the_example_shows(scene, toy):
+    example = ImagePrompt(scene / "scene.png", scene / "thing.png")
+    grass, thing = toy(scene / "scene.png", ["grass", example]).masks
+    assert (grass & thing).any()
+    minus = ("--minus-image", str(scene / "scene.png"), "--mask", str(scene / "thing.png"))
+    names, image = edited(scene, "--prompt", "grass", *minus)
+    assert names == ["scene_grass.png"] and (image == 255 * (grass & ~thing)).all()
+
+
+def test_grown_inverted_and_feathered_mask(scene, toy, capsys):
+    result = toy(scene / "scene.png", ["red"])
+    edits = ("--grow", "-2.5", "--invert", "--feather", "3")
+    _, image = edited(scene, "--prompt", "red", *edits)
+    assert (image == result.edit(Edits(grow=-2.5, invert=True, feather=3))[0]).all()
+    hard = result.edit(Edits(grow=-2.5, invert=True))
+    assert f"all but 'red' covers {hard.mean() / 255:.1%}" in capsys.readouterr().out
+    edited(scene, "--prompt", "red", "--invert", "--threshold=1")
+    assert "'red' not found" in capsys.readouterr().out
+
+
+def test_cutout_has_the_mask_as_alpha(scene, toy):
+    names, image = edited(scene, "--prompt", "red", "--cutout")
+    assert names == ["scene_red_cutout.png"]
+    assert (image[..., :3] == np.array(Image.open(scene / "scene.png"))).all()
+    assert (image[..., 3] == 255 * toy(scene / "scene.png", ["red"]).masks[0]).all()
+
+
+def test_soft_format_maps_probabilities_to_grey(scene, toy):
+    names, image = edited(scene, "--prompt", "red", "--format=soft")
+    expected = toy(scene / "scene.png", ["red"]).probability[0] * 255
+    assert names == ["scene_red_soft.png"] and image.dtype == np.uint8
+    assert np.abs(image - expected).max() <= 0.51
+
+
+def test_existing_union_is_not_overwritten(scene):
+    (scene / "out").mkdir()
+    (scene / "out" / "scene_union.png").touch()
+    args = [str(scene / "scene.png"), "--prompt=red", "--union", f"--out={scene / 'out'}"]
+    with pytest.raises(SystemExit, match=r"scene_union.png exists"):
+        segment.main([*args, "--checkpoint=toy"])
 
 
 def test_absent_cut_empties_masks_and_verbose_prints_the_settings(
@@ -295,6 +371,31 @@ def test_user_errors_are_one_line(
         ("--prompt sky --weight 0.5", "--weight needs a text and an example"),
         ("--prompt sky --precision half", "--precision: invalid choice: 'half'"),
         ("--prompt sky --argmax --format rle", "not allowed with argument"),
+        ("--minus face", "no prompt: give --prompt TEXT"),
+        ("--prompt sky --grow wide", "--grow: invalid float value: 'wide'"),
+        ("--prompt sky --grow nan", "grow must be a finite number of pixels, not nan"),
+        ("--prompt sky --feather -2", "feather must be at least 0 pixels, not -2"),
+        ("--prompt sky --cutout --argmax", "not allowed with argument"),
+        ("--prompt sky --cutout --format soft", "not allowed with argument"),
+        ("--prompt sky --cutout --format rle", "not allowed with argument"),
+        ("--prompt sky --cutout --format npy", "not allowed with argument"),
+        ("--prompt sky --argmax --minus face", "--minus cannot be combined with --argmax: label"),
+        ("--prompt sky --argmax --minus-image a.jpg", "--minus cannot be combined with --argmax"),
+        ("--prompt sky --argmax --union", "--union cannot be combined with --argmax"),
+        ("--prompt sky --argmax --grow 3", "--grow cannot be combined with --argmax"),
+        ("--prompt sky --argmax --invert", "--invert cannot be combined with --argmax"),
+        ("--prompt sky --argmax --feather 3", "--feather cannot be combined with --argmax"),
+        ("--prompt sky --format npy --minus face", "--minus cannot be combined with --format npy"),
+        ("--prompt sky --format npy --union", "--union cannot be combined with --format npy"),
+        ("--prompt sky --format npy --grow 3", "--grow cannot be combined with --format npy"),
+        ("--prompt sky --format npy --invert", "--invert cannot be combined with --format npy"),
+        ("--prompt sky --format npy --feather 3", "--feather cannot be combined with --format npy"),
+        ("--prompt sky --format rle --feather 3", "--feather cannot be combined with --format rle"),
+        ("--prompt sky --format soft --grow -3", "--grow cannot be combined with --format soft"),
+        (
+            "--prompt sky --format soft --feather 3",
+            "--feather cannot be combined with --format sof",
+        ),
         (
             "--prompt -dog",
             "expected one argument; write a value that starts with - as --prompt=-...",

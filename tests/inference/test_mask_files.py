@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from clipseg_pl.inference.editing import UNEDITED, Edits
 from clipseg_pl.inference.mask_files import MaskFiles, name_files
 from clipseg_pl.inference.overlay import colour, draw_overlay
 from clipseg_pl.inference.segmentation import Segmentation
@@ -17,6 +18,7 @@ from clipseg_pl.photo_files import PhotoFile
 
 PROMPTS = ("a dog", "sky", "nothing")
 PHOTOS = [PhotoFile(Path(f"in/{n}.jpg"), f"{n}.jpg", n) for n in ("a", "sub/b", "sub/c")]
+PIXELS = np.random.default_rng(9).integers(0, 256, (8, 11, 3), np.uint8)
 
 
 def result(seed, absent_cut=0.0):
@@ -26,11 +28,11 @@ def result(seed, absent_cut=0.0):
     return Segmentation(PROMPTS, probability, np.float32([0.9, 0.8, 0.25]), 0.5, absent_cut)
 
 
-def write(folder, form, overlay=False, results=None):
+def write(folder, form, overlay=False, results=None, edits=UNEDITED, prompts=PROMPTS):
     results = results or [result(number) for number in range(3)]
-    with MaskFiles(folder, PROMPTS, form, overlay) as files:
+    with MaskFiles(folder, prompts, form, overlay, edits) as files:
         for number, (photo, shown) in enumerate(zip(PHOTOS, results, strict=True)):
-            files.write(photo, number, np.zeros((8, 11, 3), np.uint8), shown)
+            files.write(photo, number, PIXELS, shown)
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*"))
 
 
@@ -88,6 +90,52 @@ def test_rle_is_readable_with_pycocotools(tmp_path):
     assert (found.annToMask(found.loadAnns([5])[0]) == result(1).masks[1]).all()
 
 
+def test_masks_after_the_first_prompts_are_removed(tmp_path):
+    edits = Edits(grow=1, invert=True)
+    names = write(tmp_path, "png", edits=edits, prompts=PROMPTS[:1])
+    assert names == ["a_a_dog.png", "sub/b_a_dog.png", "sub/c_a_dog.png"]
+    plus, minus = result(1).split(1)
+    mask = np.array(Image.open(tmp_path / "sub" / "b_a_dog.png"))
+    assert (mask == plus.edit(edits, minus)[0]).all() and (mask != plus.edit(edits)[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("form", "ending"), [("png", ""), ("soft", "_soft"), ("cutout", "_cutout")]
+)
+def test_union_is_one_image(tmp_path, form, ending):
+    edits = Edits(union=True) if form == "soft" else Edits(union=True, feather=1)
+    names = write(tmp_path, form, overlay=True, edits=edits)
+    assert names[:2] == ["a_overlay.png", f"a_union{ending}.png"] and len(names) == 6
+    image = np.array(Image.open(tmp_path / names[1]))
+    if form == "cutout":
+        expected = result(0).cutouts(PIXELS, edits)
+    else:
+        expected = result(0).soft(edits) if form == "soft" else result(0).edit(edits)
+    assert image.dtype == np.uint8 and (image == expected[0]).all()
+
+
+def test_union_has_one_coco_result_with_the_highest_score(tmp_path):
+    write(tmp_path, "rle", edits=Edits(union=True, grow=1))
+    entries = json.loads((tmp_path / "masks.json").read_text())
+    assert [(e["image_id"], e["category_id"]) for e in entries] == [(1, 1), (2, 1), (3, 1)]
+    assert entries[0]["prompt"] == "a dog, sky, nothing" and entries[0]["score"] == 0.9
+    decoded = coco_mask.decode(entries[2]["segmentation"])
+    assert (decoded * 255 == result(2).edit(Edits(union=True, grow=1))[0]).all()
+
+
+def test_overlay_shows_the_edited_masks(tmp_path):
+    edits = Edits(union=True, invert=True, feather=3)
+    write(tmp_path, "png", overlay=True, edits=edits)
+    shown = result(0).edit(Edits(union=True, invert=True)) > 0
+    expected = draw_overlay(PIXELS, shown, ["all but a dog, sky, nothing"])
+    assert (np.array(Image.open(tmp_path / "a_overlay.png")) == np.array(expected)).all()
+
+
+def test_edits_that_the_format_cannot_show_are_rejected(tmp_path):
+    with pytest.raises(ValueError, match="--feather cannot be combined with --format rle"):
+        MaskFiles(tmp_path, PROMPTS, "rle", False, Edits(feather=1))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_rle_file_is_written_after_keyboard_interrupt_but_not_after_an_error(tmp_path, error):
     with pytest.raises(error), MaskFiles(tmp_path, PROMPTS, "rle", overlay=False) as files:
@@ -116,8 +164,9 @@ def test_absent_prompts_have_empty_masks(tmp_path):
 
 def test_write_returns_the_covered_fractions(tmp_path):
     files = MaskFiles(tmp_path, PROMPTS, "labels", overlay=False)
-    covered = files.write(PHOTOS[0], 0, None, result(0))
+    covered, presence = files.write(PHOTOS[0], 0, None, result(0))
     labels = result(0).argmax()
+    assert np.allclose(presence, [0.9, 0.8, 0.25])
     assert covered == [(labels == 1).mean(), (labels == 2).mean(), (labels == 3).mean()]
 
 
@@ -143,7 +192,7 @@ def test_failed_write_leaves_no_partial_file(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["prompts.json"]
 
 
-@pytest.mark.parametrize("form", ["png", "npy", "rle", "labels"])
+@pytest.mark.parametrize("form", ["png", "soft", "cutout", "npy", "rle", "labels"])
 def test_existing_files_are_rejected_without_overwrite(tmp_path, form):
     names = write(tmp_path, form)
     files = MaskFiles(tmp_path, PROMPTS, form, overlay=False)

@@ -20,6 +20,7 @@ from clipseg_pl.photo_files import MASKS, find_photos
 from clipseg_pl.weights.places import find_checkpoint
 
 if TYPE_CHECKING:
+    from clipseg_pl.inference.editing import Edits
     from clipseg_pl.inference.embedding import EmbeddedPrompts
     from clipseg_pl.inference.mask_files import MaskFiles
     from clipseg_pl.inference.segment_files import Outcome
@@ -44,7 +45,8 @@ def main(args: list[str]) -> None:
     parser = _parser()
     options = parser.parse_args(args)
     try:
-        skipped = _segment(options, collect_prompts(parser, options))
+        prompts, minus = collect_prompts(parser, options)
+        skipped = _segment(options, prompts, minus, _collect_edits(parser, options, bool(minus)))
     except OSError as error:
         sys.exit(f"clipseg_pl: {_without_errno(error)}")
     except ValueError as error:
@@ -89,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         '  python -m clipseg_pl segment holiday "more/**/*.jpg" --prompt sky --format rle\n'
         "  python -m clipseg_pl segment photo.jpg --image-prompt cat.jpg --mask cat_mask.png\n"
         '  python -m clipseg_pl segment photo.jpg --prompt "a cat" --with cat.jpg '
-        "--box 40,30,200,180",
+        "--box 40,30,200,180\n"
+        '  python -m clipseg_pl segment photo.jpg --prompt "a person" --minus "a face" --grow 8',
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
@@ -114,11 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     form = output.add_mutually_exclusive_group()
     form.add_argument(
         "--format",
-        choices=("png", "npy", "rle"),
+        choices=("png", "soft", "npy", "rle"),
         default="png",
-        help="png: one mask per prompt in <photo>_<prompt>.png; npy: float16 probabilities of "
-        "shape (prompts, height, width) in <photo>.npy; rle: run-length encoded masks of all "
-        "photos in masks.json, in COCO results format (default: png)",
+        help="png: one mask per prompt in <photo>_<prompt>.png; soft: probabilities as 8-bit grey "
+        "in <photo>_<prompt>_soft.png; npy: float16 probabilities of shape (prompts, height, "
+        "width) in <photo>.npy; rle: run-length encoded masks of all photos in masks.json, in COCO "
+        "results format (default: png)",
+    )
+    form.add_argument(
+        "--cutout",
+        dest="format",
+        action="store_const",
+        const="cutout",
+        help="write the photo with the mask as its alpha channel instead of masks, in "
+        "<photo>_<prompt>_cutout.png",
     )
     form.add_argument(
         "--argmax",
@@ -141,12 +153,55 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--verbose",
         action="store_true",
-        help="print the settings, and the covered area and presence score of every prompt",
+        help="print the settings, and the covered area and presence score of every mask",
+    )
+    edits = parser.add_argument_group(
+        "edits",
+        "For inpainting and compositing. Edits apply in the order --union, --grow, --minus, "
+        "--invert, --feather. No edit moves a mask.",
+    )
+    edits.add_argument(
+        "--union",
+        action="store_true",
+        help="merge the masks of all prompts into one, in <photo>_union.png",
+    )
+    edits.add_argument(
+        "--grow",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="add all pixels within this distance of the mask; a negative distance shrinks the "
+        "mask (default: 0)",
+    )
+    edits.add_argument("--invert", action="store_true", help="exchange mask and background")
+    edits.add_argument(
+        "--feather",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="soften the edge: values fall linearly from 255 this far inside the edge to 0 this "
+        "far outside (default: 0)",
     )
     return parser
 
 
-def _segment(options: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
+def _collect_edits(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, minus: bool
+) -> "Edits":
+    """Return the edits. Exits with status 2 if they are invalid or do not fit the format."""
+    from clipseg_pl.inference.editing import Edits, check_form
+
+    try:
+        edits = Edits(options.union, options.grow, options.invert, options.feather)
+        check_form(options.format, edits, minus)
+    except ValueError as error:
+        parser.error(str(error))
+    return edits
+
+
+def _segment(
+    options: argparse.Namespace, prompts: "list[Prompt]", minus: "list[Prompt]", edits: "Edits"
+) -> list[str]:
     """Segment and write; return one message per skipped photo."""
     photos = find_photos(options.photos, leave_out=options.out)
     find_checkpoint(options.checkpoint)  # early, to report a missing checkpoint at once
@@ -160,14 +215,15 @@ def _segment(options: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
     from clipseg_pl.prompts.image_prompt import describe
 
     names = [describe(prompt) for prompt in prompts]
-    files = MaskFiles(options.out, names, options.format, overlay=not options.no_overlay)
+    files = MaskFiles(options.out, names, options.format, not options.no_overlay, edits)
     files.check(photos, options.overwrite, example_files(options))
     segmenter, settings = load_segmenter(options)
     if options.verbose:
         print(settings)
-    embedded = _embed(segmenter, prompts)
+    embedded = _embed(segmenter, [*prompts, *minus])
     several, started = len(photos) > 1, time.perf_counter()
-    found, skipped = [0] * len(prompts), []
+    found, skipped = [0] * len(files.names), []
+    empty = float(edits.invert)  # covered fraction if nothing is found
     outcomes = segment_files(segmenter, embedded, photos, files)
     # redirecting stdout keeps printed lines above the bar, but would move piped output to stderr
     console, to_screen = Console(stderr=True), sys.stdout.isatty()
@@ -177,14 +233,14 @@ def _segment(options: argparse.Namespace, prompts: "list[Prompt]") -> list[str]:
             if outcome.problem:
                 skipped.append(outcome.problem)
                 continue
-            found = [n + (part > 0) for n, part in zip(found, outcome.covered, strict=True)]
+            found = [n + (part != empty) for n, part in zip(found, outcome.covered, strict=True)]
             if options.verbose or not several:
                 _print_outcome(files, outcome, with_presence=options.verbose)
     seconds, written = time.perf_counter() - started, len(photos) - len(skipped)
     if several:
         print(f"{options.out}: {written} of {len(photos)} photos")
-        for prompt, count in zip(names, found, strict=True):
-            print(f"  {shorten(prompt)!r} found in {count}")
+        for name, count in zip(files.names, found, strict=True):
+            print(f"  {shorten(name)!r} found in {count}")
     if options.verbose and written:
         print(f"{seconds / written * 1000:.0f} ms per photo, including reading and writing")
     return skipped
@@ -203,10 +259,12 @@ def _embed(segmenter: "Segmenter", prompts: "list[Prompt]") -> "EmbeddedPrompts"
 
 
 def _print_outcome(files: "MaskFiles", outcome: "Outcome", with_presence: bool) -> None:
-    rows = zip(files.prompts, outcome.covered, outcome.presence, strict=True)
-    for number, (prompt, covered, presence) in enumerate(rows):
-        area = f"covers {covered:.1%}" if covered else "not found"
+    empty = float(files.edits.invert)  # covered fraction if nothing is found
+    rows = zip(files.names, outcome.covered, outcome.presence, strict=True)
+    for number, (name, covered, presence) in enumerate(rows):
+        subject = "all but " * (files.edits.invert and covered != empty) + repr(shorten(name))
+        area = f"covers {covered:.1%}" if covered != empty else "not found"
         more = f", presence {presence:.2f}" if with_presence else ""
-        print(f"{files.mask_file(outcome.photo, number)}: {shorten(prompt)!r} {area}{more}")
+        print(f"{files.mask_file(outcome.photo, number)}: {subject} {area}{more}")
     if files.overlay:
         print(f"{files.photo_files(outcome.photo)[-1]}: all prompts")

@@ -147,7 +147,7 @@ class PhotoMasks(Callback):
                 absent_cut,
             )
             photo = self.photos[number]
-            pixels = load_photo(photo.path) if self.files.overlay else None
+            pixels = load_photo(photo.path) if self.files.needs_pixels else None
             self.files.write(photo, number, pixels, result)
             self._written.append(number)
 
