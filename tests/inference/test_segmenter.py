@@ -118,7 +118,7 @@ def test_batched_photos_equal_single_photos(segmenter, monkeypatch):
     photos = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     for tile in (None, 30):
         monkeypatch.setattr(segmenter, "tile", tile)
-        together = list(segmenter.many(iter(photos), ["a thing", EXAMPLE]))
+        together = list(segmenter.stream(iter(photos), ["a thing", EXAMPLE]))
         assert len(together) == len(photos)
         for photo, result in zip(photos, together, strict=True):
             alone = segmenter.segment(segmenter.encode(photo), ["a thing", EXAMPLE])
