@@ -160,10 +160,11 @@ def download(url: str) -> bytes:
     opener.addheaders = [("User-Agent", "clipseg_pl")]  # some servers reject urllib's name
     try:
         with opener.open(quote(url, safe=string.punctuation), timeout=TIMEOUT) as response:
-            content = b"" if (response.length or 0) > MAX_DOWNLOAD else response.read(MAX_DOWNLOAD)
-            if response.read(1):
+            stated = response.length or 0  # None without Content-Length
+            content: bytes = response.read(MAX_DOWNLOAD + 1) if stated <= MAX_DOWNLOAD else b""
+            if max(stated, len(content)) > MAX_DOWNLOAD:
                 raise OSError(f"larger than {MAX_DOWNLOAD >> 20} MiB")
-            return bytes(content)
+            return content
     except HTTPError as error:
         error.close()
         raise OSError(f"HTTP {error.code}") from error
