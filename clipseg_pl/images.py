@@ -4,9 +4,10 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO, TextIOBase
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -17,11 +18,22 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipseg_pl.photo_files import open_header
+from clipseg_pl.photo_files import download, is_url, name_of_url, open_header
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A binary file object."""
+
+    def read(self) -> bytes:
+        """Return the content from the current position on."""
+
 
 RGB = npt.NDArray[np.uint8]
-Picture = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
-"""path of a file, PIL image, or array or tensor of pixel values (see `from_numbers`)"""
+File = str | PathLike[str] | bytes | Readable
+"""path or http(s) URL of an image file, its content, or a binary file object"""
+Picture = File | Image.Image | npt.NDArray[Any] | Tensor
+"""image file, PIL image, or array or tensor of pixel values (see `from_numbers`)"""
 
 DEEP = ("I", "F")
 """prefixes of PIL's modes with more than 8 bits per channel"""
@@ -38,31 +50,69 @@ log = logging.getLogger(__name__)
 
 
 class UnreadableImageError(OSError):
-    """A photo is missing, truncated, too large or not an image."""
+    """A photo is missing, truncated, too large or not an image, or cannot be downloaded."""
 
 
 @contextmanager
-def open_image(file: Path, what: str = "photo") -> Iterator[Image.Image]:
-    """Open an image file (see `open_header`) and add its path to errors raised in the context.
+def open_image(file: File, what: str = "photo") -> Iterator[Image.Image]:
+    """Open an image file (see `open_header`) and add its name to errors raised in the context.
 
     Args:
-        file: path of the image, with any extension.
-        what: word for the image in the error message about a missing file.
+        file: path with any extension, URL, bytes, or a file object, which is read but not closed.
+        what: word for the image in error messages.
 
     Raises:
-        UnreadableImageError: if the image cannot be read or the code in the context raises
-            OSError, ValueError or MemoryError. The message contains the path.
+        UnreadableImageError: if the image cannot be downloaded or read, or the code in the context
+            raises OSError, ValueError or MemoryError. The message contains the path, the URL or the
+            name of the file object.
+        TypeError: if a file object is not binary.
     """
+    name = name_of(file) or f"the {what}"
     try:
-        image = _decode(file)
+        source = _path_or_stream(file)
+    except OSError as error:
+        raise UnreadableImageError(f"{name}: {error}") from error
+    try:
+        image = _decode(source)
     except FileNotFoundError as error:
-        raise UnreadableImageError(f"{file}: no such {what}") from error
+        raise UnreadableImageError(f"{name}: no such {what}") from error
     except Exception as error:  # PIL's plugins raise errors of any type for damaged files
-        raise UnreadableImageError(f"{file}: cannot be read as an image ({error})") from error
+        raise UnreadableImageError(f"{name}: cannot be read as an image ({error})") from error
     try:
         yield image
     except (OSError, ValueError, MemoryError) as error:
-        raise UnreadableImageError(f"{file}: {str(error) or 'not enough memory'}") from error
+        raise UnreadableImageError(f"{name}: {str(error) or 'not enough memory'}") from error
+
+
+def name_of(picture: Picture) -> str:
+    """Return the path, the URL or the name of a file object; empty for anything else."""
+    name = picture if isinstance(picture, str | PathLike) else getattr(picture, "name", "")
+    return str(name) if isinstance(name, str | PathLike) else ""
+
+
+def read_file_object(file: Readable) -> bytes:
+    """Read a file object. It is not closed.
+
+    Raises:
+        TypeError: if the file object is not binary.
+    """
+    if isinstance(file, TextIOBase):
+        raise TypeError('a file object must be binary: open it with the mode "rb"')
+    return file.read()
+
+
+def _path_or_stream(file: File) -> Path | BytesIO:
+    """Return a path as it is, and any other file as a stream in memory, with its name if known."""
+    if is_url(file):
+        stream, name = BytesIO(download(file)), name_of_url(file)
+    elif isinstance(file, str | PathLike):
+        return Path(file).expanduser()
+    elif isinstance(file, bytes):
+        stream, name = BytesIO(file), ""
+    else:
+        stream, name = BytesIO(read_file_object(file)), name_of(file)
+    stream.name = name  # for `open_header`
+    return stream
 
 
 def read_image(file: Path) -> RGB:
@@ -89,12 +139,12 @@ def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
         stored colour.
 
     Raises:
-        UnreadableImageError: if a file cannot be read as an image.
+        UnreadableImageError: if a file cannot be downloaded or read as an image.
         ValueError: if an array or tensor is not an image.
-        TypeError: for any other type.
+        TypeError: for any other type, and for file objects that are not binary.
     """
-    if isinstance(picture, str | PathLike):
-        with open_image(Path(picture).expanduser()) as image:
+    if isinstance(picture, str | PathLike | bytes | Readable):
+        with open_image(picture) as image:
             return _load_pil(image)
     if isinstance(picture, Image.Image):
         return _load_pil(reopen_if_deep(picture))
@@ -102,7 +152,10 @@ def load_picture(picture: Picture) -> tuple[RGB, npt.NDArray[np.uint8] | None]:
         return from_numbers(to_array(picture))
     if isinstance(picture, np.ndarray):
         return from_numbers(picture)
-    raise TypeError(f"a photo must be a path, PIL image, array or tensor, not {type(picture)}")
+    raise TypeError(
+        "a photo must be a path, URL, bytes, file object, PIL image, array or tensor, not "
+        f"{type(picture)}"
+    )
 
 
 def load_photo(picture: Picture) -> RGB:
@@ -194,16 +247,19 @@ def _has_deep_colours(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in tiles)
 
 
-def _decode(file: Path) -> Image.Image:
+def _decode(source: Path | BytesIO) -> Image.Image:
     """Load an image file into memory, with 16-bit colours scaled to 8 bits."""
-    with open_header(file) as image:  # loaded pixels stay available after closing
+    with open_header(source) as image:  # loaded pixels stay available after closing
         deep = _has_deep_colours(image)
         image.load()
     if deep and np.asarray(image)[..., :3].max() < 64:  # the values have at most 14 bits
-        bgr = np.asarray(cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED))
+        content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+        numbers = np.frombuffer(content, np.uint8)
+        bgr = np.asarray(cv2.imdecode(numbers, cv2.IMREAD_UNCHANGED))
         # PNG and TIFF may have a fourth channel that PIL drops
         colours = bgr[..., [2, 1, 0, 3][: len(image.getbands())]]
-        image.frombytes(eight_bits(colours, _stated_highest(image), str(file)).tobytes())
+        name = name_of(source) or "an image"
+        image.frombytes(eight_bits(colours, _stated_highest(image), name).tobytes())
     return image
 
 

@@ -1,13 +1,17 @@
-"""Find photos in files, folders and globs, and open their headers."""
+"""Find photos in files, folders, globs and URLs; download them, and open their headers."""
 
 import glob
 import logging
 import os
+import re
+import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, TypeGuard
+from urllib.parse import quote, unquote, urlsplit
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -33,15 +37,17 @@ MASKS = "masks"
 class PhotoFile(NamedTuple):
     """A photo, and its name in results."""
 
-    path: Path
+    source: Path | str
+    """path of a file, or URL"""
     name: str
-    """path relative to the common parent folder of all photos, for example `summer/beach.jpg`"""
+    """path relative to the common parent folder of all photos, for example `summer/beach.jpg`; for
+    a URL the last segment of its path"""
     stem: str
     """`name` without its extension, which is kept if two photos differ only in the extension"""
 
 
 def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[PhotoFile]:
-    """List the photos in files, folders and globs, each photo once.
+    """List the photos in files, folders, globs and URLs, each photo once.
 
     Folders and globs yield only files with the extension of a photo. They skip hidden files and
     subfolders named `masks`, which contain the results of earlier runs. A warning lists files that
@@ -49,7 +55,8 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
 
     Args:
         given: paths of files, with any extension; paths of folders, which are searched
-            recursively; or globs, in which `**` matches any number of folders.
+            recursively; globs, in which `**` matches any number of folders; or URLs, which are not
+            downloaded yet.
         leave_out: a folder of results, which is not searched.
 
     Returns:
@@ -62,8 +69,11 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
     out = None if leave_out is None else leave_out.expanduser().resolve()
     read = ENDINGS | (HEIC if find_spec("pillow_heif") else frozenset())
     roots: list[Path] = []
-    files: dict[str, Path] = {}  # by absolute path, to list each photo once
+    files: dict[str, Path | str] = {}  # by absolute path or URL, to list each photo once
     for entry in given:
+        if is_url(entry):
+            files.setdefault(entry, entry)
+            continue
         path = Path(entry).expanduser()
         if path.is_dir():
             if path.resolve() == out:
@@ -88,17 +98,81 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
         roots.append(root)
         for file in found:
             files.setdefault(os.path.abspath(file), file)
-    common = os.path.commonpath([os.path.abspath(root) for root in roots])
-    names = [Path(os.path.relpath(file, common)) for file in files]
+    common = os.path.commonpath([os.path.abspath(root) for root in roots]) if roots else ""
+    names, uses = [], Counter[str]()
+    for key in files:
+        name = Path(name_of_url(key) if is_url(key) else os.path.relpath(key, common))
+        uses[str(name)] += is_url(key)
+        if uses[str(name)] > 1:  # some servers have one name for all photos, such as default.jpg
+            name = name.with_stem(f"{name.stem}_{uses[str(name)]}")
+        names.append(name)
     same = Counter(name.with_suffix("") for name in names)
     return [
         PhotoFile(
-            file,
+            source,
             name.as_posix(),
             (name if same[name.with_suffix("")] > 1 else name.with_suffix("")).as_posix(),
         )
-        for file, name in zip(files.values(), names, strict=True)
+        for source, name in zip(files.values(), names, strict=True)
     ]
+
+
+def is_url(photo: object) -> TypeGuard[str]:
+    """Return whether a photo is given by an http or https URL."""
+    return isinstance(photo, str) and photo.lower().startswith(("http://", "https://"))
+
+
+def name_of_url(url: str) -> str:
+    """Return the last segment of a URL's path as a file name; "photo" if there is none."""
+    segment = unquote(urlsplit(url).path.rpartition("/")[2])
+    return re.sub(r"[^\w .()+-]", "_", segment).strip(". ") or "photo"
+
+
+MAX_DOWNLOAD = 64 << 20
+"""maximum size of a download in bytes"""
+TIMEOUT = 30.0
+"""seconds without a byte after which a download fails"""
+
+
+def download(url: str) -> bytes:
+    """Download a photo. Redirects to other http and https URLs are followed.
+
+    Raises:
+        OSError: if the server cannot be reached, does not answer with status 200, sends nothing for
+            30 seconds or more than 64 MiB. The message does not contain the URL.
+    """
+    # deferred because they take as long to import as the rest of this module
+    from http.client import HTTPException
+    from urllib import request
+    from urllib.error import HTTPError, URLError
+
+    opener = request.OpenerDirector()  # unlike `urlopen`, it does not open ftp, file and data URLs
+    for handler in (
+        request.ProxyHandler,
+        request.HTTPHandler,
+        request.HTTPSHandler,
+        request.HTTPRedirectHandler,
+        request.HTTPErrorProcessor,
+        request.HTTPDefaultErrorHandler,
+        request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    opener.addheaders = [("User-Agent", "clipseg_pl")]  # some servers reject urllib's name
+    try:
+        with opener.open(quote(url, safe=string.punctuation), timeout=TIMEOUT) as response:
+            stated = response.length or 0  # None without Content-Length
+            content: bytes = response.read(MAX_DOWNLOAD + 1) if stated <= MAX_DOWNLOAD else b""
+            if max(stated, len(content)) > MAX_DOWNLOAD:
+                raise OSError(f"larger than {MAX_DOWNLOAD >> 20} MiB")
+            return content
+    except HTTPError as error:
+        error.close()
+        raise OSError(f"HTTP {error.code}") from error
+    except URLError as error:
+        reason = error.reason
+        raise OSError(getattr(reason, "strerror", None) or str(reason)) from error
+    except (HTTPException, ValueError) as error:
+        raise OSError(f"cannot be downloaded ({error})") from error
 
 
 def _in_folder(folder: Path, out: Path | None) -> Iterator[Path]:
@@ -149,28 +223,31 @@ FORMATS = sorted(_KNOWN.intersection(Image.OPEN))
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 
-def open_header(file: Path) -> ImageFile.ImageFile:
-    """Open a file in one of `FORMATS`, or in HEIC if pillow-heif is installed.
+def open_header(source: Path | BinaryIO) -> ImageFile.ImageFile:
+    """Open an image in one of `FORMATS`, or in HEIC if pillow-heif is installed.
+
+    Args:
+        source: path of a file, or a binary stream that can seek. A stream is not closed.
 
     Raises:
         ValueError: for raw files, and for HEIC without pillow-heif. The message says what to do.
         Exception: of various types, if the file is not an image.
     """
-    if file.suffix.lower() in RAW:
+    if Path(getattr(source, "name", "")).suffix.lower() in RAW:
         raise ValueError(NEEDS_CONVERSION)  # PIL would read only the small preview
     try:
-        return Image.open(file, formats=FORMATS)
+        return Image.open(source, formats=FORMATS)
     except UnidentifiedImageError:
-        brands = _brands(file)
-        if brands & _HEIC_BRANDS:
+        if _brands(source) & _HEIC_BRANDS:
             _register_heic()
-            return Image.open(file, formats=["HEIF"])
-        raise
+            return Image.open(source, formats=["HEIF"])
+        raise UnidentifiedImageError("cannot identify image file") from None
 
 
-def _brands(file: Path) -> set[bytes]:
+def _brands(source: Path | BinaryIO) -> set[bytes]:
     """Return the brands in the header of a HEIC or AVIF file; empty for other files."""
-    with file.open("rb") as stream:
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
+        stream.seek(0)
         start = stream.read(64)
     if start[4:8] != b"ftyp":
         return set()

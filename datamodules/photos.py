@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from clipseg_pl.photo_files import find_photos
+from clipseg_pl.photo_files import find_photos, is_url
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, describe, split
 from clipseg_pl.sample import Batch, Sample
 from datamodules.base import BaseDataModule, Split
@@ -64,7 +64,8 @@ class PhotosDataModule(BaseDataModule):
         seed: not used; nothing is random.
 
     Raises:
-        ValueError: if there is no prompt, a prompt is empty, or a number is out of range.
+        ValueError: if there is no prompt, a prompt is empty, a photo is a URL, or a number is out
+            of range.
         FileNotFoundError: if a path does not exist or contains no photo.
     """
 
@@ -88,6 +89,10 @@ class PhotosDataModule(BaseDataModule):
         self.toy = False  # `root` is not used
         if not photos:
             raise ValueError("no photos: set --data.init_args.photos to files, folders or globs")
+        if urls := [photo for photo in photos if is_url(photo)]:
+            raise ValueError(
+                f"{urls[0]}: `predict` does not download photos; use `segment`, or a file"
+            )
         if not prompts:
             raise ValueError("no prompts: set --data.init_args.prompts to at least one prompt")
         for prompt in prompts:

@@ -22,6 +22,7 @@ from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.voc import voc_request
 from tests.command import arguments, run
+from tests.http_server import HTTPServer
 from tests.hub import hub, hub_clipseg  # noqa: F401 - fixtures
 from tests.miniature import write_miniature
 
@@ -103,6 +104,15 @@ def decoder_file(tmp_path_factory) -> Path:
     shape = CLIPBackbone("tiny", pretrained=False).shape
     torch.save(FiLMDecoder(shape).state_dict(), file)
     return file
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """HTTP server of this test, on the loopback interface."""
+    monkeypatch.setenv("no_proxy", "*")
+    server = HTTPServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, str] = {
     "images": "photo_files",
     "models": "weights",
     "convert": "weights models",
-    "prompts": "images",
+    "prompts": "photo_files images",
     "protocols": "sample metrics images models prompts",
     "inference": "atomic metrics weights photo_files images models convert prompts",
     "datamodules.datasets": "sample atomic photo_files images prompts",

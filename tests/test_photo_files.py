@@ -1,5 +1,7 @@
 """Photos found in files, folders and globs, and the names of their results."""
 
+from pathlib import Path
+
 import pytest
 
 from clipseg_pl import photo_files
@@ -93,6 +95,39 @@ def test_path_without_photos_raises(tree, given, problem):
     (tree / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=problem):
         find_photos(["album", given])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/album/beach.jpg", "beach.jpg"),
+        ("/album/beach.jpg?size=1/2#top", "beach.jpg"),
+        ("/my%20caf%C3%A9%2Fb.jpg", "my café_b.jpg"),
+        ("/..%2F..%2Fetc%2Fpasswd%00", "_.._etc_passwd_"),
+        ("/.hidden.jpg", "hidden.jpg"),
+        ("/album/", "photo"),
+        ("?id=3", "photo"),
+        ("/..", "photo"),
+        ("/%1b[31m\u202ered.jpg", "__31m_red.jpg"),
+    ],
+)
+def test_url_has_the_name_of_its_last_segment(path, name):
+    (photo,) = find_photos([f"HTTPS://example.org{path}"])
+    assert photo.name == name and photo.source == f"HTTPS://example.org{path}"
+    assert photo.stem == str(Path(name).with_suffix(""))
+
+
+def test_urls_and_files_are_listed_together_with_different_names(tree):
+    image = "https://example.org/iiif/{}/full/default.jpg"
+    urls = [image.format(number) for number in (1, 2, 1, 3)]
+    given = [urls[0], "album", *urls[1:], "http://example.org/a.png"]
+    found = find_photos(given)
+    assert [photo.name for photo in found] == [
+        *("default.jpg", "a.jpg", "sub/a.PNG", "sub/deep/b.webp"),
+        *("default_2.jpg", "default_3.jpg", "a.png"),
+    ]
+    assert len({photo.stem for photo in found}) == len(found)
+    assert found[1].source == Path("album/a.jpg") and found[4].source == urls[1]
 
 
 @pytest.fixture

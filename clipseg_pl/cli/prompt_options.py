@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipseg_pl.photo_files import is_url
+
 if TYPE_CHECKING:
     from clipseg_pl.prompts.image_prompt import ImagePrompt, Prompt
 
@@ -108,9 +110,9 @@ def collect_prompts(
 
 
 def example_files(options: argparse.Namespace) -> list[Path]:
-    """Return the files of all example images and of their masks."""
+    """Return the files of all example images and of their masks, except URLs."""
     examples = [example for draft in options.drafts for example in draft.examples]
-    return [Path(file) for e in examples for file in (e.image, e.mask) if file is not None]
+    return [file for e in examples for file in (e.image, e.mask) if isinstance(file, Path)]
 
 
 def fraction(text: str) -> float:
@@ -202,11 +204,15 @@ def _add_further_example(drafts: list[_Draft], image: str) -> None:
 def _image_prompt(image: str) -> "ImagePrompt":
     from clipseg_pl.prompts.image_prompt import ImagePrompt
 
-    return ImagePrompt(Path(image).expanduser())
+    return ImagePrompt(_path_or_url(image))
 
 
 def _set_mask(drafts: list[_Draft], image: str) -> None:
-    _mark_object(drafts, mask=Path(image).expanduser())
+    _mark_object(drafts, mask=_path_or_url(image))
+
+
+def _path_or_url(image: str) -> Path | str:
+    return image if is_url(image) else Path(image).expanduser()
 
 
 def _set_box(drafts: list[_Draft], sides: str) -> None:
@@ -222,7 +228,7 @@ def _mark_object(drafts: list[_Draft], **region: Any) -> None:  # noqa: ANN401 -
         raise ValueError("must come after the --image-prompt or --with IMAGE it belongs to")
     example = drafts[-1].examples[-1]
     if example.mask is not None or example.box is not None:
-        raise ValueError(f"{example.image} already has a mask or box")
+        raise ValueError(f"{example.image!s} already has a mask or box")
     drafts[-1].examples[-1] = replace(example, **region)
 
 

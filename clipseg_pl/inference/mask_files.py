@@ -19,7 +19,7 @@ from clipseg_pl.images import RGB
 from clipseg_pl.inference.editing import UNEDITED, Edits, check_form, edit_masks, feather
 from clipseg_pl.inference.overlay import colour, draw_overlay
 from clipseg_pl.inference.segmentation import Segmentation
-from clipseg_pl.photo_files import PhotoFile
+from clipseg_pl.photo_files import PhotoFile, is_url
 
 Form = Literal["png", "soft", "cutout", "npy", "rle", "labels"]
 
@@ -128,7 +128,8 @@ class MaskFiles:
         duplicates = [file for file, times in Counter(files).items() if times > 1]
         if duplicates:
             raise ValueError(f"{duplicates[0]} would be written twice: rename a photo or a prompt")
-        inputs = {path.resolve() for path in (*(photo.path for photo in photos), *examples)}
+        sources = [photo.source for photo in photos if not is_url(photo.source)]
+        inputs = {Path(file).resolve() for file in (*sources, *examples)}
         legend = self.folder / _LEGEND
         for file in [*files, *self._shared]:
             if file.resolve() in inputs:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -15,6 +16,7 @@ from clipseg_pl.inference.editing import Edits
 from clipseg_pl.inference.embedding import EmbeddedPrompts, embed_prompts
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.inference.tiles import Window, merge, views
+from clipseg_pl.inference.work_ahead import work_ahead
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD, cut_in_use, presence, threshold_in_use
 from clipseg_pl.models.backbone import PAPER_SIZE, Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, Encoding
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _GPU_BATCH = 8  # images encoded together on a GPU
+_READERS = 2  # threads that load photos while the model computes on a CPU
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -60,6 +63,13 @@ class Segmenter:
         >>> encoded, prompts = segmenter.encode("photo.jpg"), segmenter.embed(["a dog", "grass"])
         >>> segmenter.segment(encoded, prompts).argmax().shape
         (128, 128)
+
+        To segment many photos, stream them. The next photos are read while one is segmented:
+
+        >>> for result in segmenter.stream(["photo.jpg", "cat.jpg"], ["a dog", "grass"]):
+        ...     print(result.masks.shape)
+        (2, 128, 128)
+        (2, 128, 128)
 
     Args:
         model: CLIPSeg model with its weights.
@@ -164,8 +174,9 @@ class Segmenter:
         """Segment a photo with all prompts. The photo is encoded once.
 
         Args:
-            image: photo of any size: a file (EXIF orientation is applied), a PIL image, an array
-                or a tensor; grey, RGB or with transparency (see `load_picture`).
+            image: photo of any size: a path, a URL, bytes or a binary file object (EXIF
+                orientation is applied), a PIL image, an array or a tensor; grey, RGB or with
+                transparency (see `load_picture`).
             prompts: list of prompts. A prompt is a text, an `ImagePrompt`, a list of
                 `ImagePrompt` (their embeddings are averaged), or a `Blend` of a text and image
                 prompts.
@@ -173,26 +184,56 @@ class Segmenter:
         Raises:
             ValueError: if there is no prompt, a prompt is empty, `prompts` is a single prompt
                 instead of a list, or an array is not an image; see also `ImagePrompt.load`.
-            UnreadableImageError: if an image file cannot be read.
+            UnreadableImageError: if an image file cannot be downloaded or read.
         """
-        return next(self.many([image], prompts))
+        embedded = self.embed(prompts)
+        return self.segment(self.encode(image), embedded)
 
-    def many(
-        self, images: Iterable[Picture], prompts: Sequence[Prompt] | EmbeddedPrompts
+    def stream(
+        self, photos: Iterable[Picture], prompts: Sequence[Prompt] | EmbeddedPrompts
     ) -> Iterator[Segmentation]:
-        """Segment several photos with the same prompts. The prompts are embedded once.
+        """Segment any number of photos with the same prompts, and yield the results in order.
 
-        On a GPU, up to 8 photos are loaded together, and those of equal input size are encoded as
-        one batch.
+        The prompts are embedded once. Photos are taken from `photos` as they are needed, and only a
+        few are in memory. Paths, URLs and bytes are loaded in threads while the model computes. All
+        other photos are loaded when they are taken, so that a generator may close a file object or
+        a PIL image afterwards. On a GPU, up to 8 photos are loaded together, and those of equal
+        input size are encoded as one batch.
+
+        Args:
+            photos: photos as in `Segmenter.__call__`; the iterable may be endless.
+            prompts: see `Segmenter.__call__`.
+
+        Raises:
+            UnreadableImageError: in place of the result of a photo that cannot be downloaded or
+                read. To skip the photo, catch the error and call `next` again.
+            ValueError: in place of the result of an array that is not an image; see also
+                `Segmenter.__call__`.
         """
-        embedded, remaining = self.embed(prompts), iter(images)
-        while chunk := list(islice(remaining, self._batch_size)):
-            for photo in self._encode(chunk):
-                yield self.segment(photo, embedded)
+        return map(_result, self.stream_with_pixels(photos, prompts))
+
+    def stream_with_pixels(
+        self, photos: Iterable[Picture], prompts: Sequence[Prompt] | EmbeddedPrompts
+    ) -> Iterator[tuple[RGB | None, Segmentation | OSError | ValueError]]:
+        """Like `stream`, but yield the pixels (H, W, 3), too, and yield errors instead of raising.
+
+        The pixels of unreadable photos are None.
+        """
+        embedded = self.embed(prompts)
+        taken = (p if isinstance(p, str | PathLike | bytes) else _load(p) for p in photos)
+        loaded = work_ahead(_load, taken, threads=max(_READERS, self._batch_size))
+        while chunk := list(islice(loaded, self._batch_size)):
+            readable = [pixels for pixels in chunk if not isinstance(pixels, Exception)]
+            encoded = iter(self._encode(readable))
+            for pixels in chunk:
+                if isinstance(pixels, Exception):
+                    yield None, pixels
+                else:
+                    yield pixels, self.segment(next(encoded), embedded)
 
     def encode(self, image: Picture) -> EncodedPhoto:
         """Encode a photo for `segment`; accepts the same images as `Segmenter.__call__`."""
-        return self._encode([image])[0]
+        return self._encode([load_photo(image)])[0]
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[Prompt] | EmbeddedPrompts) -> EmbeddedPrompts:
@@ -227,8 +268,7 @@ class Segmenter:
         return torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
 
     @torch.inference_mode()
-    def _encode(self, images: Sequence[Picture]) -> list[EncodedPhoto]:
-        photos = [load_photo(image) for image in images]
+    def _encode(self, photos: Sequence[RGB]) -> list[EncodedPhoto]:
         windows = [views(len(photo), photo.shape[1], self.tile) for photo in photos]
         pairs = list(zip(photos, windows, strict=True))
         crops = [photo[window.slices] for photo, photo_windows in pairs for window in photo_windows]
@@ -265,3 +305,17 @@ class Segmenter:
         owner = torch.zeros(len(conditional), dtype=torch.long, device=self.device)
         with self._autocast():
             return self.model.decode(encoding, conditional, owner).float().sigmoid()
+
+
+def _load(photo: Picture | OSError | ValueError) -> RGB | OSError | ValueError:
+    """Load a photo that is not loaded yet; return errors, so that they are raised in their turn."""
+    try:
+        return photo if isinstance(photo, OSError | ValueError) else load_photo(photo)
+    except (OSError, ValueError) as error:
+        return error
+
+
+def _result(streamed: tuple[RGB | None, Segmentation | OSError | ValueError]) -> Segmentation:
+    if isinstance(streamed[1], OSError | ValueError):
+        raise streamed[1]
+    return streamed[1]

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from clipseg_pl.images import RGB, Picture, load_picture
+from clipseg_pl.images import RGB, Picture, Readable, load_picture, name_of, read_file_object
+from clipseg_pl.photo_files import is_url, name_of_url
 from clipseg_pl.prompts.masks import exif_note, load_mask
 from clipseg_pl.prompts.visual import Mask, VisualPrompt
 
@@ -35,7 +35,9 @@ class ImagePrompt:
         (96, 96, 3)
 
     Args:
-        image: the support image: a path, PIL image, array or tensor (see `load_picture`).
+        image: the support image: a path, URL, bytes, file object, PIL image, array or tensor (see
+            `load_picture`). A file object is read at once. The others are loaded when the prompt is
+            used.
         mask: a mask of the same size as the image. In a grey mask, the object is brighter than half
             of the maximum. See `load_mask` for palettes and transparency.
         box: left, top, right and bottom of the object in pixels, instead of a mask. Without a mask
@@ -47,15 +49,22 @@ class ImagePrompt:
     mask: Picture | None = None
     box: Box | None = None
 
+    def __post_init__(self) -> None:
+        """Read file objects, because a prompt may be used several times."""
+        for name in ("image", "mask"):
+            if isinstance(picture := getattr(self, name), Readable):
+                object.__setattr__(self, name, read_file_object(picture))
+
     def __str__(self) -> str:
         """Return the prompt's name in results: the image's file name without its extension."""
-        return Path(_file(self.image)).stem
+        image = self.image
+        return Path(name_of_url(image) if is_url(image) else _file(image)).stem
 
     def load(self) -> tuple[RGB, Mask]:
         """Load the support image, (H, W, 3) uint8, and the mask of its object, (H, W) bool.
 
         Raises:
-            UnreadableImageError: if a file cannot be read as an image.
+            UnreadableImageError: if a file cannot be downloaded or read as an image.
             ValueError: if both mask and box are given, if the mask is empty or differs in size
                 from the image, or if the box contains no pixel of the image.
         """
@@ -184,7 +193,7 @@ def _listed(examples: ImagePrompt | Sequence[ImagePrompt]) -> Sequence[ImageProm
 
 def _file(picture: Picture) -> str:
     """Return the name of a picture in error messages."""
-    return str(picture) if isinstance(picture, str | PathLike) else "image prompt"
+    return name_of(picture) or "image prompt"
 
 
 def _fill(box: Box, image: RGB) -> Mask:

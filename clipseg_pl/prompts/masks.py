@@ -14,12 +14,14 @@ from torch import Tensor
 from clipseg_pl.images import (
     DEEP,
     Picture,
+    Readable,
     image_size,
     open_image,
     reopen_if_deep,
     to_array,
     with_channels,
 )
+from clipseg_pl.photo_files import is_url
 from clipseg_pl.prompts.visual import Mask
 
 _LOSSY = {"AVIF", "HEIF", "JPEG", "JPEG2000", "MPO", "WEBP"}
@@ -51,20 +53,20 @@ def load_mask(picture: Picture) -> Mask:
       is empty.
 
     Args:
-        picture: a path, a PIL image, an array with the channels last, or a tensor (H, W) or
-            (1, 3 or 4, H, W), with values of any range.
+        picture: a path, a URL, bytes, a binary file object, a PIL image, an array with the channels
+            last, or a tensor (H, W) or (1, 3 or 4, H, W), with values of any range.
 
     Raises:
-        UnreadableImageError: if a file is not an image, or if its mask is ambiguous. A mask is
-            ambiguous if it has several colours, several palette indices other than 0, more than two
-            integer values that are all below 32, or a palette in which the colour of index 0 is
-            more than twice as bright as the other colour.
+        UnreadableImageError: if a file cannot be downloaded or read as an image, or if its mask is
+            ambiguous. A mask is ambiguous if it has several colours, several palette indices other
+            than 0, more than two integer values that are all below 32, or a palette in which the
+            colour of index 0 is more than twice as bright as the other colour.
         ValueError: if an image, array or tensor is ambiguous in the same way, contains NaN or
             infinity, or has the wrong shape.
-        TypeError: for any other type.
+        TypeError: for any other type, and for file objects that are not binary.
     """
-    if isinstance(picture, str | PathLike):
-        with open_image(Path(picture).expanduser(), "mask") as image:
+    if isinstance(picture, str | PathLike | bytes | Readable):
+        with open_image(picture, "mask") as image:
             return _of_image(image)
     if isinstance(picture, Image.Image):
         return _of_image(reopen_if_deep(picture))
@@ -72,7 +74,10 @@ def load_mask(picture: Picture) -> Mask:
         return _of_numbers(to_array(picture))
     if isinstance(picture, np.ndarray):
         return _of_numbers(picture)
-    raise TypeError(f"a mask must be a path, PIL image, array or tensor, not {type(picture)}")
+    raise TypeError(
+        "a mask must be a path, URL, bytes, file object, PIL image, array or tensor, not "
+        f"{type(picture)}"
+    )
 
 
 def _of_image(image: Image.Image) -> Mask:
@@ -212,7 +217,7 @@ def exif_note(found: Sequence[int], wanted: Sequence[int], *pictures: Picture) -
 
 def _stored_and_shown(picture: Picture) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
     """Return height and width as stored, and with the EXIF orientation applied."""
-    if isinstance(picture, str | PathLike):
+    if isinstance(picture, str | PathLike) and not is_url(picture):
         file = Path(picture).expanduser()
         return image_size(file), image_size(file, upright=True)
     if isinstance(picture, Image.Image):

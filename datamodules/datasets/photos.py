@@ -1,6 +1,7 @@
 """Photos without annotations, each segmented with the same prompts."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
@@ -22,7 +23,7 @@ class Photos(Dataset[Sample]):
     ratio preserved. Samples of unreadable photos have no prompts.
 
     Args:
-        files: photo files.
+        files: photo files, not URLs.
         prompts: prompts for every photo: text, an `ImagePrompt`, a list of them, or a `Blend`.
         image_size: side in pixels of a square; photos are resized to about its area.
         patch: side of the model's patches in pixels.
@@ -41,7 +42,7 @@ class Photos(Dataset[Sample]):
     ) -> None:
         """Read the sizes of the photos and the images of the visual prompts."""
         self.files = files
-        sizes = (size_of(photo.path, upright=True) for photo in files)
+        sizes = (size_of(Path(photo.source), upright=True) for photo in files)
         self.sides = [size and size_for_model(size, image_size, patch) for size in sizes]
         self._prompts = [_load(prompt, row, image_size) for row, prompt in enumerate(prompts)]
 
@@ -67,7 +68,7 @@ class Photos(Dataset[Sample]):
         sides = self.sides[number]
         assert sides
         try:
-            photo = load_photo(self.files[number].path)
+            photo = load_photo(self.files[number].source)
         except (OSError, ValueError):
             no_image = torch.empty(3, *sides, dtype=torch.uint8)
             return Sample(query_image=no_image, query_size=sides, prompts=[])

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from clipseg_pl.cli.commands import segment
+from datamodules.photos import PhotosDataModule
 from tests.command import EXPERIMENTS, arguments, launch, results, run
 
 PHOTOS = EXPERIMENTS / "predict" / "photos.yaml"
@@ -85,6 +86,11 @@ def test_predict_uses_the_image_size_of_the_checkpoint(trained, miniature, album
         options = ("--format=npy", "--no-overlay")
         assert written[side] == segmented(folder, album, folder / "out", *options)
     assert written[64]["0.npy"] != written[96]["0.npy"]
+
+
+def test_predict_rejects_urls():
+    with pytest.raises(ValueError, match=r"^https://a.org/b.jpg: `predict` does not download"):
+        PhotosDataModule(["album", "https://a.org/b.jpg"], ["sky"])
 
 
 def test_predict_with_visual_prompts_equals_segment(trained, miniature, album, tmp_path):

@@ -12,6 +12,7 @@ from clipseg_pl.cli.commands import segment
 from clipseg_pl.inference.segmenter import Edits, ImagePrompt, Segmenter
 from datamodules.toy.scenes.scene import draw_scene
 from tests.command import arguments, run
+from tests.http_server import Answer
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,37 @@ def test_subfolders_are_kept_and_unreadable_photos_are_listed(
         assert below(out) == names
         assert Image.open(out / "z_sky.png").size == (60, 43)
         assert "3 of 5 photos" in capsys.readouterr().out
+
+
+def test_photos_and_examples_may_be_urls(checkpoint, tmp_path, server, capsys):
+    photo, mask = write_photo(tmp_path / "photo.png", 0), tmp_path / "mask.png"
+    Image.fromarray(np.tri(90, 150, dtype=np.uint8) * 255).save(mask)
+    server.answers["/a/photo.png"] = Answer(photo.read_bytes())
+    server.answers["/mask"] = Answer(mask.read_bytes())
+    masks = []
+    for out, start in (("files", str(tmp_path)), ("urls", server.url)):
+        photo_given = f"{start}/photo.png" if out == "files" else f"{start}/a/photo.png?size=1"
+        mask_given = str(mask) if out == "files" else f"{start}/mask"
+        args = [photo_given, "--image-prompt", photo_given, "--mask", mask_given, "--no-overlay"]
+        segment.main([*args, f"--checkpoint={checkpoint}", f"--out={tmp_path / out}"])
+        masks.append((tmp_path / out / "photo_photo.png").read_bytes())
+    assert masks[0] == masks[1] and len(below(tmp_path / "urls")) == 1
+
+
+def test_photos_that_cannot_be_downloaded_are_listed(checkpoint, photo, tmp_path, server):
+    server.answers["/page"] = Answer(b"<html>")
+    urls = [f"{server.url}/{name}" for name in ("missing.jpg", "page")]
+    for given in ([urls[0], str(photo), urls[1]], urls[:1]):
+        with pytest.raises(SystemExit) as exited:
+            args = [*given, "--prompt", "sky", "--checkpoint", str(checkpoint), "--overwrite"]
+            segment.main([*args, "--out", str(tmp_path / "out")])
+        lines = str(exited.value).splitlines()
+        assert lines[0] == f"clipseg_pl: skipped {urls[0]}: HTTP 404"
+        assert len(lines) == len(given) - (str(photo) in given)
+        assert below(tmp_path / "out") == {"photo_sky.png", "photo_overlay.png"}
+    with pytest.raises(SystemExit, match=f"^clipseg_pl: {urls[0]}: HTTP 404$"):
+        args = [str(photo), "--image-prompt", urls[0], "--checkpoint", str(checkpoint)]
+        segment.main([*args, "--out", str(tmp_path / "example")])
 
 
 def test_rle_writes_all_photos_to_one_file(checkpoint, photo, tmp_path):

@@ -23,6 +23,7 @@ from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.inference.segmenter import Segmenter
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt
 from datamodules.toy.scenes.scene import draw_scene
+from tests.http_server import Answer
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -196,6 +197,14 @@ def test_user_errors_are_shown_on_the_page(callbacks, photo, tmp_path):
     assert str(tmp_path) not in str(caught[0].message)
     with pytest.warns(UserWarning, match="only the first 22 tokens"):
         callbacks.segment(encoded, "cat " * 100, None, "", 0.5)
+
+
+def test_page_does_not_download_urls(callbacks, photo, server):
+    server.answers["/photo.png"] = Answer(photo.read_bytes())
+    for path in (f"{server.url}/photo.png", f"{photo.parent}/{server.url}/photo.png"):
+        with pytest.warns(UserWarning):
+            assert callbacks.encode({"path": path, "url": path}) is None
+    assert server.requests == []
 
 
 def test_page_without_a_photo_requests_one(callbacks):

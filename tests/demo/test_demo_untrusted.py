@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.demo.test_demo import serving
+from tests.http_server import Answer
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +91,16 @@ def test_invalid_paths_are_rejected_without_revealing_the_machine(call, path):
     for word in ("Traceback", 'File "', "site-packages", "/etc/passwd"):
         assert word not in messages
     assert done["output"].get("data", [None]) == [None]
+
+
+@pytest.mark.parametrize("mark", [{}, MARKED])
+def test_urls_are_not_downloaded(call, server, secret, mark):
+    server.answers["/a.png"] = Answer(secret.read_bytes())
+    file = f"{server.url}/a.png"
+    for upload in ({"path": file, **mark}, {"path": "a.png", "url": file, **mark}):
+        call("encode", upload)
+        call("use_example", {"background": upload, "layers": [upload], "composite": None})
+    assert server.requests == []
 
 
 def test_uploads_are_accepted(call, secret, url):

@@ -1,10 +1,10 @@
-"""Background threads of `segment_files`."""
+"""Background threads that read photos and write results."""
 
 import threading
 
 import pytest
 
-from clipseg_pl.inference.segment_files import work_ahead
+from clipseg_pl.inference.work_ahead import work_ahead
 
 
 def test_work_ahead_yields_results_in_order_and_raises_errors_in_place():
@@ -31,7 +31,7 @@ def test_work_ahead_limits_pending_items(size, pending):
             produced += 1
             yield number
 
-    for taken, number in enumerate(work_ahead(finish, items(), lambda _: size, 10)):
+    for taken, number in enumerate(work_ahead(finish, items(), size=lambda _: size, max_size=10)):
         assert number == taken and number in finished
         most = max(most, produced - taken)
     assert most == pending

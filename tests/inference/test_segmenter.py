@@ -118,11 +118,82 @@ def test_batched_photos_equal_single_photos(segmenter, monkeypatch):
     photos = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
     for tile in (None, 30):
         monkeypatch.setattr(segmenter, "tile", tile)
-        together = list(segmenter.many(iter(photos), ["a thing", EXAMPLE]))
+        together = list(segmenter.stream(iter(photos), ["a thing", EXAMPLE]))
         assert len(together) == len(photos)
         for photo, result in zip(photos, together, strict=True):
             alone = segmenter.segment(segmenter.encode(photo), ["a thing", EXAMPLE])
             assert np.allclose(result.probability, alone.probability, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_streamed_photos_of_all_kinds_equal_single_photos(
+    segmenter, tmp_path, monkeypatch, batch_size
+):
+    monkeypatch.setattr(Segmenter, "_batch_size", batch_size)
+    rng = np.random.default_rng(5)
+    pixels = [rng.integers(0, 256, (40 + 10 * n, 60, 3), np.uint8) for n in range(11)]
+    files = [tmp_path / f"{number}.png" for number in range(len(pixels))]
+    for photo, file in zip(pixels, files, strict=True):
+        Image.fromarray(photo).save(file)
+
+    def photos():
+        for number, file in enumerate(files):
+            if number % 5 == 0:
+                yield file
+            elif number % 5 == 1:
+                yield file.read_bytes()
+            elif number % 5 == 2:
+                with file.open("rb") as stream:
+                    yield stream
+            elif number % 5 == 3:
+                with Image.open(file) as image:
+                    yield image
+            else:
+                yield pixels[number]
+
+    results = list(segmenter.stream(photos(), ["a thing", EXAMPLE]))
+    assert len(results) == len(pixels)
+    for photo, result in zip(pixels, results, strict=True):
+        alone = segmenter(photo, ["a thing", EXAMPLE])
+        assert np.allclose(result.probability, alone.probability, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_stream_raises_errors_in_place_and_continues(segmenter, tmp_path, monkeypatch, batch_size):
+    monkeypatch.setattr(Segmenter, "_batch_size", batch_size)
+    invalid = np.full((9, 9, 3), np.nan)
+    photos = [PHOTO, b"no photo", PHOTO[:40], tmp_path / "missing.png", invalid, PHOTO[:50]]
+    results = segmenter.stream(photos, ["grass"])
+    assert next(results).masks.shape == (1, 90, 150)
+    with pytest.raises(UnreadableImageError, match="the photo: cannot be read as an image"):
+        next(results)
+    assert next(results).masks.shape == (1, 40, 150)
+    with pytest.raises(UnreadableImageError, match=r"missing.png: no such photo"):
+        next(results)
+    with pytest.raises(ValueError, match="nan"):
+        next(results)
+    assert next(results).masks.shape == (1, 50, 150)
+    assert next(results, None) is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_stream_takes_photos_as_they_are_needed(segmenter, monkeypatch, batch_size):
+    monkeypatch.setattr(Segmenter, "_batch_size", batch_size)
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield PHOTO
+
+    results = segmenter.stream(endless(), ["grass"])
+    assert taken == 0
+    for number in range(1, 10):
+        next(results)
+        assert taken - number <= 2 * batch_size + 2
+    with pytest.raises(ValueError, match="at least one prompt"):
+        next(segmenter.stream(endless(), []))
 
 
 def reference(segmenter, image, mask):

@@ -100,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         "photos",
         nargs="+",
         metavar="PHOTO",
-        help="image file, folder or quoted glob pattern. Folders are searched recursively, except "
-        "subfolders named 'masks' and the --out folder",
+        help="image file, http(s) URL, folder or quoted glob pattern. Folders are searched "
+        "recursively, except subfolders named 'masks' and the --out folder",
     )
     add_prompt_options(parser)
     add_model_options(parser)

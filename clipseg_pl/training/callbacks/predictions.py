@@ -147,7 +147,7 @@ class PhotoMasks(Callback):
                 absent_cut,
             )
             photo = self.photos[number]
-            pixels = load_photo(photo.path) if self.files.needs_pixels else None
+            pixels = load_photo(photo.source) if self.files.needs_pixels else None
             self.files.write(photo, number, pixels, result)
             self._written.append(number)
 
@@ -160,7 +160,7 @@ class PhotoMasks(Callback):
         self.files.finish()
         for number in sorted({*range(len(self.photos))} - written):
             try:
-                load_photo(self.photos[number].path)
+                load_photo(self.photos[number].source)
             except (OSError, ValueError) as error:
                 self.unreadable.append(str(error))
         assert isinstance(pl_module, CLIPSegModule)
