@@ -17,7 +17,8 @@ class Edits:
     """Edits of the masks of a photo. No edit moves a mask.
 
     Edits apply in this order: union, grow, minus, invert, feather. Therefore the union is grown as
-    one shape, and a mask never grows into what minus removes.
+    one shape, and a mask never grows into what minus removes. Only a feathered edge
+    reaches into it.
 
     Args:
         union: merge the masks of all prompts into one.

@@ -130,7 +130,7 @@ def test_edits_apply_in_the_documented_order():
 
 
 def test_union_is_shrunk_as_one_shape():
-    masks = np.stack([mask_of("###....", "###....")[:], mask_of("...##..", "...##..")])
+    masks = np.stack([mask_of("###....", "###...."), mask_of("...##..", "...##..")])
     (edited,) = edit_masks(masks, masks[:0], Edits(union=True, grow=-1))
     assert (edited == mask_of("####...", "####...")).all()
 
