@@ -187,7 +187,7 @@ def scene(tmp_path):
 
 @pytest.fixture(scope="module")
 def toy():
-    return Segmenter.from_checkpoint("toy", precision="float32")
+    return Segmenter.from_pretrained("toy", precision="float32")
 
 
 def edited(scene, *options):
