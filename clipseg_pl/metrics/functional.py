@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.integrate import simpson, trapezoid
 from torch import Tensor
 
 from clipseg_pl.metrics.cpu_histograms import ThresholdCounter
@@ -181,6 +180,8 @@ def paper_average_precision(counts: Counts) -> float:
 
     Reference: authors' code, metrics.py, `FixedIntervalMetrics`.
     """
+    from scipy.integrate import simpson, trapezoid  # slow, and not needed for segmenting a photo
+
     tp, fp, fn = (value.double().cpu().numpy() for value in (counts.tp, counts.fp, counts.fn))
     reached = tp + fp > 0
     recall, precision = tp / (1 + tp + fn), tp / (1 + tp + fp)

@@ -1,4 +1,4 @@
-"""Batch-first self-attention that uses the weights of torch's and open_clip's layers.
+"""Batch-first self-attention that uses the weights of torch's and CLIP's layers.
 
 `nn.MultiheadAttention` transposes its input. Under bfloat16 autocast on a CPU, projecting the
 transposed input copies the weights once per token. A ViT-B/16 at 352 px then runs five times
@@ -8,11 +8,11 @@ transpose.
 
 from collections.abc import Callable
 
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipseg_pl.models import cpu
+from clipseg_pl.weights.clip_layers import Block
 
 Attend = Callable[[nn.MultiheadAttention, Tensor], Tensor]
 """Self-attention over tokens (B, N, width) with the weights of a given layer."""
@@ -60,13 +60,13 @@ def self_attention(
 
 
 def run_block(
-    block: ResidualAttentionBlock,
+    block: Block,
     tokens: Tensor,
     causal: bool = False,
     queries: int | None = None,
     attend: Attend | None = None,
 ) -> Tensor:
-    """Run one pre-norm transformer block of open_clip.
+    """Run one pre-norm transformer block of CLIP.
 
     Args:
         block: block that provides the weights.

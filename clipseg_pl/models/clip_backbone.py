@@ -16,8 +16,8 @@ from clipseg_pl.weights.clip import (
     PAPERS_CLIP,
     PAPERS_TAG,
     build_clip,
+    empty_clip,
     find_normalisation,
-    new_clip,
 )
 from clipseg_pl.weights.files import first_mismatch
 
@@ -56,16 +56,18 @@ class CLIPBackbone(Backbone):
 
         Args:
             config: open_clip configuration of a plain ViT CLIP.
-            state: weights with open_clip's names.
+            state: weights with open_clip's names. The backbone shares the memory of float32
+                weights.
 
         Raises:
             ValueError: if the weights do not fit the configuration.
         """
         backbone = cls.__new__(cls)
         Backbone.__init__(backbone)
-        backbone.clip = new_clip(config)
+        backbone.clip = empty_clip(config)
         try:
-            backbone.clip.load_state_dict(state)
+            weights = {key: value.float() for key, value in state.items()}
+            backbone.clip.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             reason = first_mismatch(error)
             raise ValueError(f"its CLIP does not fit the configuration: {reason}") from error
@@ -78,7 +80,7 @@ class CLIPBackbone(Backbone):
         visual = self.clip.visual
         self.shape = BackboneShape(
             width=visual.conv1.out_channels,
-            embed_dim=visual.output_dim,
+            embed_dim=visual.proj.shape[1],
             patch_size=visual.conv1.stride[0],
             depth=len(visual.transformer.resblocks),
         )

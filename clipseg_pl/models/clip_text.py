@@ -5,12 +5,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn import functional as F
 
 from clipseg_pl.models.attention import run_block
 from clipseg_pl.weights.clip import build_tokenizer
+from clipseg_pl.weights.clip_layers import CLIP
 
 _SHOWN = 80  # maximum number of characters of a text in a warning
 _CPU, _GPU = (4, 4), (64, 16)

@@ -57,7 +57,7 @@ def image_sizes(backbone: CLIPBackbone) -> tuple[int, int]:
     samples and of images with masked attention, 352 in the paper. For CLIPs of another native size,
     the second keeps the ratio 352 / 224 and is rounded down to a multiple of the patch size.
     """
-    own, patch = int(backbone.clip.visual.image_size[0]), backbone.shape.patch_size
+    own, patch = backbone.clip.visual.image_size, backbone.shape.patch_size
     return own, own * 11 // 7 // patch * patch
 
 

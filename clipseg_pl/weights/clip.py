@@ -18,14 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
+from clipseg_pl.weights.clip_layers import CLIP
 from clipseg_pl.weights.files import load_strictly, one_line, read_json, repeatable_weights
+from clipseg_pl.weights.open_clip_parts import config_file, open_clip_part
 from clipseg_pl.weights.places import download_weights, find_file, find_weights
 
 RGB = tuple[float, float, float]
@@ -37,7 +35,7 @@ _PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale
 _TOWER = {"layers", "width", "mlp_ratio", "ls_init_value"}
 _PLAIN_VISION = {"image_size", "patch_size", "head_width", *_TOWER}
 _PLAIN_TEXT = {"context_length", "vocab_size", "heads", *_TOWER}
-_HUB_NAMES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+_HUB_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # no weights, but in OpenAI's files
 
 
@@ -51,9 +49,7 @@ def find_config(name: str) -> dict[str, Any]:
         ValueError: if the name is unknown or the model is not a plain ViT CLIP.
     """
     own = _own_config(name)
-    # open_clip would access folders or the network for names with a colon
-    known = None if ":" in name else open_clip.get_model_config(name)
-    config = own.get("model_cfg", own) if own else known
+    config = own.get("model_cfg", own) if own else _published_config(name)
     if config is None:
         near = difflib.get_close_matches(name, plain_names(), 4, cutoff=0)
         raise ValueError(
@@ -71,14 +67,16 @@ def find_config(name: str) -> dict[str, Any]:
 
 def plain_names() -> list[str]:
     """Return the names of the open_clip models that `CLIPBackbone` supports."""
+    import open_clip  # slow
+
     return [name for name in open_clip.list_models() if _is_plain(open_clip.get_model_config(name))]
 
 
 def usable_tags(name: str) -> list[str]:
     """Return the tags of the weights that were trained with the model's activation function."""
-    quick = bool(open_clip.get_model_config(name).get("quick_gelu"))
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    known = ((tag, open_clip.get_pretrained_cfg(name, tag)) for tag in tags)
+    quick = bool((_published_config(name) or {}).get("quick_gelu"))
+    tags = open_clip_part("pretrained").list_pretrained_tags_by_model(name)
+    known = ((tag, _pretrained_config(name, tag)) for tag in tags)
     return [tag for tag, published in known if bool(published.get("quick_gelu")) == quick]
 
 
@@ -91,8 +89,9 @@ def find_normalisation(name: str, tag: str) -> tuple[RGB, RGB]:
     constants would double the contrast of its images. See `docs/deviations.md` (normalisation).
     """
     own = _own_config(name)
-    published = own.get("preprocess_cfg", {}) if own else open_clip.get_pretrained_cfg(name, tag)
-    openai = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    published = own.get("preprocess_cfg", {}) if own else _pretrained_config(name, tag)
+    constants = open_clip_part("constants")
+    openai = constants.OPENAI_DATASET_MEAN, constants.OPENAI_DATASET_STD
     mean, std = tuple(published.get("mean", openai[0])), tuple(published.get("std", openai[1]))
     return (IMAGENET_MEAN, IMAGENET_STD) if (mean, std) == openai else (mean, std)
 
@@ -112,32 +111,46 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
         FileNotFoundError: if the weights are not on disk and the download fails.
     """
     config = find_config(name)
-    clip = new_clip(config)
-    if pretrained:
-        file = weights_on_disk(name, tag) or download_weights(
-            f"{tag!r} for {name}", f"{name}-{tag}", _repository(name, tag), _HUB_NAMES
-        )
-        load_strictly(clip, name, file, ignored=_SIZES)
+    if not pretrained:
+        return random_clip(config)
+    file = weights_on_disk(name, tag) or download_weights(
+        f"{tag!r} for {name}", f"{name}-{tag}", _repository(name, tag), _HUB_NAMES
+    )
+    clip = empty_clip(config)
+    load_strictly(clip, name, file, ignored=_SIZES)
     return clip
 
 
-def new_clip(config: Mapping[str, Any]) -> CLIP:
-    """Build a CLIP with random weights of a fixed seed from an open_clip configuration.
+def random_clip(config: Mapping[str, Any]) -> CLIP:
+    """Build a CLIP with open_clip's random weights of a fixed seed from its configuration.
+
+    Raises:
+        ValueError: if the configuration is invalid.
+    """
+    import open_clip  # slow
+
+    clip = empty_clip(config)
+    with repeatable_weights():
+        clip.load_state_dict(open_clip.CLIP(**config).state_dict(), assign=True)
+    return clip
+
+
+def empty_clip(config: Mapping[str, Any]) -> CLIP:
+    """Build a CLIP without weights from an open_clip configuration; see `CLIP`.
 
     Raises:
         ValueError: if the configuration is invalid.
     """
     try:
-        with repeatable_weights():
-            return CLIP(**config)
-    except Exception as error:  # open_clip does not validate configurations
+        return CLIP(**config)
+    except Exception as error:  # values are not validated
         raise ValueError(f"not a valid CLIP configuration ({one_line(error)})") from error
 
 
-def build_tokenizer(name: str, context_length: int) -> "PrunedTokenizer | SimpleTokenizer":
+def build_tokenizer(name: str, context_length: int) -> Any:  # noqa: ANN401 - open_clip's
     """Build CLIP's tokenizer; if `<name>_vocabulary.json` exists, only with the token ids in it."""
     file = find_file(f"{name}_vocabulary", (".json",))
-    tokenizer = SimpleTokenizer(context_length=context_length)
+    tokenizer = open_clip_part("tokenizer").SimpleTokenizer(context_length=context_length)
     return PrunedTokenizer(tokenizer, read_json(file)) if file else tokenizer
 
 
@@ -174,6 +187,18 @@ def _own_config(name: str) -> dict[str, Any] | None:
     return own
 
 
+def _published_config(name: str) -> dict[str, Any] | None:
+    """Read open_clip's configuration of a model; None if there is no such model."""
+    file = config_file(name)
+    return dict(read_json(file)) if Path(name).name == name and file.is_file() else None
+
+
+def _pretrained_config(name: str, tag: str) -> dict[str, Any]:
+    """Return what open_clip knows about the weights of a model; empty if it has no such weights."""
+    published: dict[str, Any] = open_clip_part("pretrained").get_pretrained_cfg(name, tag)
+    return published
+
+
 def _is_plain(config: dict[str, Any]) -> bool:
     """Whether `CLIPBackbone` supports a configuration."""
     vision, text = config.get("vision_cfg"), config.get("text_cfg")
@@ -189,7 +214,7 @@ def _repository(name: str, tag: str) -> str:
     Raises:
         ValueError: if open_clip has no such weights.
     """
-    published: dict[str, Any] = open_clip.get_pretrained_cfg(name, tag)
+    published = _pretrained_config(name, tag)
     if not published:
         known = ", ".join(usable_tags(name)) or "none"
         raise ValueError(f"open_clip has no weights {tag!r} for {name} (available: {known})")
@@ -200,7 +225,7 @@ def _check_activation(name: str, tag: str, quick: bool) -> None:
     """Reject weights that were trained with the other activation function."""
     plain = name.removesuffix("-quickgelu")
     # open_clip also lists the weights of `<plain>-quickgelu` under the plain name
-    published = open_clip.get_pretrained_cfg(plain, tag)
+    published = _pretrained_config(plain, tag)
     if published and bool(published.get("quick_gelu")) != quick:
         other = plain if quick else f"{plain}-quickgelu"
         raise ValueError(

@@ -94,7 +94,7 @@ def load_strictly(model: nn.Module, name: str, file: Path, ignored: tuple[str, .
     """Load a weights file into a model, with strict checks of keys and shapes.
 
     Args:
-        model: model to fill in place.
+        model: model whose weights are replaced by those in the file, in float32.
         name: name of the model for error messages.
         file: weights file.
         ignored: prefixes of keys to skip.
@@ -103,8 +103,9 @@ def load_strictly(model: nn.Module, name: str, file: Path, ignored: tuple[str, .
         ValueError: if the file is unreadable or belongs to another model.
     """
     state = {key.removeprefix("module."): value for key, value in read_state_dict(file).items()}
+    state = {key: value.float() for key, value in state.items() if not key.startswith(ignored)}
     try:
-        model.load_state_dict({k: v for k, v in state.items() if not k.startswith(ignored)})
+        model.load_state_dict(state, assign=True)
     except RuntimeError as error:
         reason = first_mismatch(error)
         raise ValueError(f"{file}: not the weights of {name} ({reason})") from error

@@ -73,14 +73,14 @@ def find_weights(
     Raises:
         FileNotFoundError: if a custom configuration has no weights.
     """
-    from huggingface_hub import try_to_load_from_cache
-
     file = find_file(stem)
     if file:
         return file
     if own:
         folders = ", ".join(map(str, weight_folders()))
         raise FileNotFoundError(f"{stem}.json has no weights beside it (searched {folders})")
+    from huggingface_hub import try_to_load_from_cache
+
     cached = (try_to_load_from_cache(repository(), name) for name in names)
     return next((Path(file) for file in cached if isinstance(file, str)), None)
 

@@ -1,6 +1,7 @@
 """Hugging Face's CLIPSeg and ours with the same weights: ViT-B/16, 352 px, random weights."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,13 +26,13 @@ class Pair(NamedTuple):
     theirs: CLIPSegForImageSegmentation
 
 
-def build_pair() -> Pair:
-    """Build both models with equal weights."""
-    theirs = CLIPSegForImageSegmentation(config("simple")).eval()
+def build_pair(head: str = "simple") -> Pair:
+    """Build both models with equal weights and a "simple" or "refined" head."""
+    theirs = CLIPSegForImageSegmentation(config(head)).eval()
     randomise(theirs)
     backbone = CLIPBackbone(pretrained=False, text_cache=0)
     backbone.clip.load_state_dict(clip_state(theirs.state_dict()))
-    ours = CLIPSeg(backbone, FiLMDecoder).eval()
+    ours = CLIPSeg(backbone, partial(FiLMDecoder, head=head)).eval()
     ours.decoder.load_state_dict(decoder_state(theirs.state_dict()))
     return Pair(ours, theirs)
 

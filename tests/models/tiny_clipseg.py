@@ -7,7 +7,7 @@ import torch
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.weights.clip import new_clip
+from clipseg_pl.weights.clip import random_clip
 
 CONFIG = {
     "embed_dim": 20,
@@ -41,7 +41,9 @@ def tiny_config(patch: int = 16, depth: int = 5, quick_gelu: bool = True) -> dic
 def tiny_backbone(**config) -> CLIPBackbone:
     """Build a CLIP from `tiny_config`."""
     open_clip_config = tiny_config(**config)
-    return CLIPBackbone.from_state_dict(open_clip_config, new_clip(open_clip_config).state_dict())
+    return CLIPBackbone.from_state_dict(
+        open_clip_config, random_clip(open_clip_config).state_dict()
+    )
 
 
 @torch.no_grad()
