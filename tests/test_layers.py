@@ -132,7 +132,7 @@ def test_package_imports_lazily_and_segmenting_needs_no_slow_packages():
         "assert 'torch' not in sys.modules\n"
         "from clipseg_pl import Blend, ImagePrompt, Segmenter\n"
         "import numpy as np\n"
-        "Segmenter.from_checkpoint('toy')(np.zeros((64, 64, 3), np.uint8), ['a dog'])\n"
+        "Segmenter.from_pretrained('toy')(np.zeros((64, 64, 3), np.uint8), ['a dog'])\n"
         "slow = 'lightning datamodules albumentations open_clip torchvision timm transformers'\n"
         "slow += ' scipy matplotlib pandas sympy torch._dynamo torchmetrics'\n"
         "found = sys.modules.keys() & set(slow.split())\n"
