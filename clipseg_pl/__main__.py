@@ -3,14 +3,18 @@
 import sys
 from importlib import import_module
 
+from clipseg_pl import threads
 from clipseg_pl.cli.commands import COMMANDS
 
 _LIGHTNING = ("fit", "validate", "test", "predict")
+_WITHOUT_MODEL = ("sweep", "tables", "toy")  # the first two start other commands
 
 
 def main() -> None:
     """Run a command. Its imports are deferred so that the overview prints quickly."""
     args = sys.argv[1:]
+    if args and args[0] in COMMANDS.keys() - _WITHOUT_MODEL and not _asks_for_help(args):
+        threads.configure(verbose=args[0] in _LIGHTNING)  # before torch is imported
     if not args or args[0] in ("-h", "--help"):
         _print_help()
     elif args[0] in _LIGHTNING:
@@ -19,6 +23,12 @@ def main() -> None:
         import_module(f"clipseg_pl.cli.commands.{args[0]}").main(args[1:])
     else:
         sys.exit(f"clipseg_pl: no command {args[0]!r}. Available commands: {', '.join(COMMANDS)}")
+
+
+def _asks_for_help(args: list[str]) -> bool:
+    """Return whether an argument is -h, --help or an option such as --data.help."""
+    options = [arg.partition("=")[0] for arg in args if arg.startswith("-")]
+    return any(option == "-h" or option.endswith("help") for option in options)
 
 
 def _print_help() -> None:

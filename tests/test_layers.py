@@ -14,6 +14,7 @@ FILES = sorted([*ROOT.glob("clipseg_pl/**/*.py"), *ROOT.glob("datamodules/**/*.p
 MAY_IMPORT: dict[str, str] = {
     "sample": "",
     "atomic": "",
+    "threads": "",
     "metrics": "",
     "weights": "",
     "photo_files": "",
@@ -35,7 +36,7 @@ MAY_IMPORT: dict[str, str] = {
         "weights images models convert inference datamodules.datasets datamodules.toy datamodules"
     ),
     "cli": "*",
-    "__main__": "cli",
+    "__main__": "*",
 }
 ONLY_IN = {
     "lightning": ("training", "runs", "cli", "datamodules"),
