@@ -2,22 +2,28 @@
 
 import tempfile
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from PIL import Image
 
 from clipseg_pl.demo import session
-from clipseg_pl.demo.session import write_masks, write_table
-from clipseg_pl.inference.overlay import draw_overlay
-from clipseg_pl.inference.segmentation import Segmentation
-from clipseg_pl.inference.segmenter import Segmenter
+from clipseg_pl.inference.editing import Edits
 from clipseg_pl.prompts.image_prompt import ImagePrompt
 
-NO_PHOTO = "Choose a photo first."
+if TYPE_CHECKING:
+    from clipseg_pl.inference.segmenter import Segmenter
+
+NO_PHOTO = "Upload a photo and describe what to segment."
+NO_PROMPT = "Describe what to segment, or paint over an example."
+_LOADING = "The model is still loading. The photo is segmented as soon as it is ready."
+_FAILED = "The model could not be loaded"
+UNION, INVERT, CUTOUT = "Merge the masks", "Invert", "Download cutouts"
+"""options of the masks"""
 
 
 class Callbacks:
@@ -26,23 +32,38 @@ class Callbacks:
     An "example" is a support image on which the user has painted the object.
 
     Args:
-        segmenter: segmenter that the page runs.
+        model: segmenter that the page runs, possibly still loading.
+        name: name of the model.
         folder: folder for the masks to download. The caller deletes it.
     """
 
-    def __init__(self, segmenter: Segmenter, folder: Path) -> None:
-        self.segmenter, self.folder = segmenter, folder
+    def __init__(self, model: "Future[Segmenter]", name: str, folder: Path) -> None:
+        self.model, self.name, self.folder = model, name, folder
+
+    def wait(self) -> tuple[str, Any, Any]:
+        """Wait until the model is loaded; return its description, threshold and absent cut."""
+        try:
+            segmenter = self.model.result()
+        except Exception as error:
+            return f"<b>{_FAILED}:</b> {escape(str(error))}", gr.skip(), gr.skip()
+        dtype = str(segmenter.dtype).removeprefix("torch.")
+        status = f"Model: <b>{escape(self.name)}</b>, on {segmenter.device} in {dtype}"
+        return status, segmenter.threshold, segmenter.absent_cut
 
     def encode(self, upload: Mapping[str, Any] | None) -> session.PagePhoto | None:
-        """Encode the new photo when the user changes it; None if it was removed or is unreadable.
+        """Encode the new photo when the user changes it.
 
         Args:
             upload: `path` of the uploaded file, as stored by Gradio.
+
+        Returns:
+            None if there is no photo, it is unreadable, or the model is not loaded yet. The page
+            calls this again when it is.
         """
-        if upload is None:
+        if upload is None or not self.model.done() or self.model.exception():
             return None
         try:
-            return session.encode(self.segmenter, uploaded(upload.get("path"), self.folder))
+            return session.encode(self.model.result(), uploaded(upload.get("path"), self.folder))
         except ValueError as error:  # after gr.Error, the page would keep using the previous photo
             gr.Warning(str(error))
             return None
@@ -61,37 +82,50 @@ class Callbacks:
         example: ImagePrompt | None,
         example_text: str,
         weight: float,
-    ) -> Segmentation | None:
-        """Segment after the photo or the prompts have changed; None if there is no photo."""
-        if photo is None:
-            return None
+        minus: str,
+    ) -> session.Result | None:
+        """Segment after the photo or the prompts have changed; None if one of them is missing."""
         prompts = session.list_prompts(phrases, example, example_text, weight)
+        if photo is None or not prompts:
+            return None
+        subtracted = session.split_phrases(minus)
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                segmentation = session.segment(self.segmenter, photo, prompts)
+                result = session.segment(self.model.result(), photo, prompts, subtracted)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
         for warning in caught:
             if warning.category is UserWarning:  # e.g. that CLIP truncates a prompt
                 gr.Warning(str(warning.message))
-        return segmentation
+        return result
 
     def draw(
         self,
         photo: session.PagePhoto | None,
-        segmentation: Segmentation | None,
+        result: session.Result | None,
         threshold: float,
         absent_cut: float,
+        options: Collection[str],
+        grow: float,
+        feather: float,
     ) -> tuple[Image.Image | None, str, str | None]:
-        """Return the overlay, the table and the zip file of masks, without running the model."""
-        if photo is None or segmentation is None:
-            return None, NO_PHOTO, None
-        shown = replace(segmentation, threshold=threshold, absent_cut=absent_cut)
-        overlay = draw_overlay(photo.pixels, shown.masks, list(shown.prompts))
-        masks = write_masks(shown, overlay, Path(tempfile.mkdtemp(dir=self.folder)))
-        height, width = photo.pixels.shape[:2]  # without the legend: the table replaces it
-        return overlay.crop((0, 0, width, height)), write_table(shown), str(masks)
+        """Return the overlay, the table and the zip file of masks, without running the model.
+
+        Without a result, returns a hint instead of the table.
+        """
+        if photo is None or result is None:
+            hint = NO_PHOTO if photo is None else NO_PROMPT
+            if not self.model.done():
+                hint = _LOADING
+            elif self.model.exception():
+                hint = f"{_FAILED}."
+            return None, hint, None
+        edits = Edits(UNION in options, grow, INVERT in options, feather)
+        settings = session.Settings(threshold, absent_cut, edits, CUTOUT in options)
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        overlay, table, masks = session.show(photo, result, settings, folder)
+        return overlay, table, str(masks)
 
 
 def uploaded(path: object, folder: Path) -> Path:

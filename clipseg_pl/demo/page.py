@@ -1,24 +1,30 @@
 """Layout of the demo page, made with Gradio."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
+from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import gradio as gr
 from gradio.components.image_editor import EditorData, EditorValue
 from PIL import Image
 
-from clipseg_pl.demo.callbacks import Callbacks, uploaded
-from clipseg_pl.inference.segmenter import Segmenter
+from clipseg_pl.demo.callbacks import CUTOUT, INVERT, NO_PHOTO, UNION, Callbacks, uploaded
+
+if TYPE_CHECKING:
+    from clipseg_pl.inference.segmenter import Segmenter
 
 _PHOTO_HEIGHT = 320  # pixels
+_MAX_DISTANCE = 50  # pixels
 _CANVAS = 640, 480  # width and height in pixels of the canvas on which an image prompt is painted
 CSS = """
 .gradio-container { overflow: clip !important; }  /* `hidden` would disable the sticky result */
 @media (min-width: 768px) { #answer { position: sticky; top: 1rem; align-self: flex-start; } }
-#words .input-container { align-items: center; padding-right: 6px;
+#words .input-container, #minus .input-container { align-items: center; padding-right: 6px;
   border: 1px solid var(--input-border-color); border-radius: var(--input-radius); }
-#words .input-container button { position: static; }
+#words .input-container button, #minus .input-container button { position: static; }
+#status .html-container { padding: 0; overflow-wrap: anywhere; }
 #result img { max-height: 560px; object-fit: contain; }
 .prompts { width: 100%; border-collapse: collapse; }
 .prompts th { text-align: left; font-weight: 600; }
@@ -43,42 +49,48 @@ class Example(NamedTuple):
 
 
 def build_page(
-    segmenter: Segmenter,
-    examples: Sequence[Example],
-    support: Image.Image,
-    about: str,
+    model: "Future[Segmenter]",
+    name: str,
+    loading: str,
     folder: Path,
+    examples: Sequence[Example] = (),
+    support: Image.Image | None = None,
 ) -> gr.Blocks:
     """Build the page and connect its fields to the callbacks.
 
     Args:
-        segmenter: segmenter that the page runs.
-        examples: sample photos, at least one; the page opens with the first.
-        support: initial image in the editor, on which users paint the object of an image prompt.
-        about: note on the weights, in Markdown.
+        model: segmenter that the page runs, possibly still loading.
+        name: name of the model.
+        loading: message on the page until the model is loaded.
         folder: folder for sample photos, uploads and masks. The caller deletes it.
+        examples: sample photos; the page opens with the first.
+        support: initial image in the editor, on which users paint the object of an image prompt.
     """
     rows = []
     for number, (image, phrases) in enumerate(examples):
         file = folder / f"scene_{number}.png"
         image.save(file)
         rows.append([str(file), phrases])
-    support_file = folder / "support.png"
-    support.save(support_file)
+    support_file = None
+    if support is not None:
+        support_file = str(folder / "support.png")
+        support.save(support_file)
     page = gr.Blocks(title="CLIPSeg", analytics_enabled=False)
     with page:
-        gr.Markdown(f"# CLIPSeg\nSegment a photo with text and image prompts.\n\n{about}")
+        gr.Markdown("# CLIPSeg\nSegment a photo with text and image prompts.")
+        status = gr.HTML(escape(loading), elem_id="status")
         with gr.Row():
             with gr.Column():
                 photo = gr.Image(
-                    rows[0][0],
+                    rows[0][0] if rows else None,
                     label="Photo",
+                    placeholder="Drop a photo here\nor click to upload",
                     sources=["upload", "clipboard"],
                     height=_PHOTO_HEIGHT,
                     elem_id="photo",
                 )
                 phrases_box = gr.Textbox(
-                    rows[0][1],
+                    rows[0][1] if rows else "",
                     label="Text prompts",
                     info="Objects to segment, separated by commas.",
                     placeholder="a dog, grass",
@@ -87,19 +99,20 @@ def build_page(
                     elem_id="words",
                     render=False,
                 )
-                scenes = gr.Examples(
-                    rows,
-                    [photo, phrases_box],
-                    label="Sample photos (generated scenes)",
-                    elem_id="scenes",
-                    visible_columns=[0],
-                )
+                if rows:
+                    scenes = gr.Examples(
+                        rows,
+                        [photo, phrases_box],
+                        label="Sample photos: this model only knows drawn scenes",
+                        elem_id="scenes",
+                        visible_columns=[0],
+                    )
                 phrases_box.render()  # type: ignore[no-untyped-call]
                 with gr.Accordion(
                     "Image prompt: paint over an example", open=False, elem_id="show"
                 ):
                     editor = gr.ImageEditor(
-                        {"background": str(support_file), "layers": [], "composite": None},
+                        {"background": support_file, "layers": [], "composite": None},
                         show_label=False,
                         type="numpy",
                         sources=["upload", "clipboard"],
@@ -117,6 +130,7 @@ def build_page(
                         use = gr.Button("Use this example", variant="primary", elem_id="use")
                         remove = gr.Button("Remove the example", elem_id="leave")
                     example_text = gr.Textbox(
+                        "",
                         label="Text for the example (optional)",
                         info="Blended with the example.",
                         placeholder="a dog",
@@ -139,64 +153,99 @@ def build_page(
                     buttons=["download", "fullscreen"],
                     elem_id="result",
                 )
-                table = gr.HTML(apply_default_css=False, elem_id="table")
+                table = gr.HTML("" if rows else NO_PHOTO, apply_default_css=False, elem_id="table")
                 with gr.Row():
                     threshold = gr.Slider(
                         0,
                         1,
-                        segmenter.threshold,
+                        0.3,  # replaced when the model is loaded
                         step=0.01,
                         label="Threshold",
+                        min_width=200,  # one below the other on a phone
                         info="Minimum probability in a mask.",
                         elem_id="threshold",
                     )
                     absent_cut = gr.Slider(
                         0,
                         1,
-                        segmenter.absent_cut,
+                        0,
                         step=0.01,
                         label="Minimum presence",
+                        min_width=200,
                         info="Prompts with a lower presence score get no mask.",
                         elem_id="least-presence",
                     )
-                masks = gr.DownloadButton("Download masks", size="md", elem_id="download")
-        encoded, example, segmentation = gr.State(), gr.State(), gr.State()
-        callbacks = Callbacks(segmenter, folder)
+                with gr.Accordion("Edit the masks", open=False, elem_id="edits"):
+                    options = gr.CheckboxGroup(
+                        [UNION, INVERT, CUTOUT], show_label=False, elem_id="options"
+                    )
+                    minus = gr.Textbox(
+                        "",  # None would be sent while the accordion is closed
+                        label="Minus",
+                        info="Objects to remove from all masks, separated by commas.",
+                        placeholder="a face",
+                        submit_btn="Remove",
+                        max_lines=1,
+                        elem_id="minus",
+                    )
+                    with gr.Row():
+                        grow = gr.Slider(
+                            -_MAX_DISTANCE,
+                            _MAX_DISTANCE,
+                            0,
+                            step=1,
+                            label="Grow",
+                            info="Pixels; negative values shrink.",
+                            elem_id="grow",
+                        )
+                        feather = gr.Slider(
+                            0,
+                            _MAX_DISTANCE,
+                            0,
+                            step=1,
+                            label="Feather",
+                            info="Pixels; softens the edges in the download.",
+                            elem_id="feather",
+                        )
+                masks = gr.DownloadButton("Download", size="md", elem_id="download")
+        encoded, example, result = gr.State(), gr.State(), gr.State()
+        callbacks = Callbacks(model, name, folder)
         # One object for all events: Gradio runs events with the same function object one at a time.
         segment = callbacks.segment
-        prompts = [encoded, phrases_box, example, example_text, weight]
-        settings = [encoded, segmentation, threshold, absent_cut]
-        results = [picture, table, masks]
+        prompts = [encoded, phrases_box, example, example_text, weight, minus]
+        settings = [encoded, result, threshold, absent_cut, options, grow, feather]
+        outputs = [picture, table, masks]
+        loaded = page.load(
+            callbacks.wait, None, [status, threshold, absent_cut], show_progress="hidden"
+        )
         # preprocess=False, because Gradio's own preprocessing would open any file of this machine
         # and photos of any size, and would show a traceback for files that are not photos.
         # The events are `input` and `clear`, because `change` fires twice for an upload.
+        chosen = [
+            gr.on([photo.input, photo.clear], callbacks.encode, photo, encoded, preprocess=False),
+            loaded.success(callbacks.encode, photo, encoded, preprocess=False),
+        ]
+        if rows:
+            clicked = scenes.load_input_event
+            chosen.append(clicked.success(callbacks.encode, photo, encoded, preprocess=False))
         for changed in (
-            gr.on(
-                [page.load, photo.input, photo.clear],
-                callbacks.encode,
-                photo,
-                encoded,
-                preprocess=False,
-            ),
-            scenes.load_input_event.success(callbacks.encode, photo, encoded, preprocess=False),
+            *chosen,
             use.click(callbacks.use_example, editor, example),
             remove.click(lambda: None, None, example),
         ):
-            changed.success(segment, prompts, segmentation).success(
-                callbacks.draw, settings, results
-            )
+            changed.success(segment, prompts, result).success(callbacks.draw, settings, outputs)
         gr.on(
-            [phrases_box.submit, example_text.submit, weight.input],
+            [phrases_box.submit, example_text.submit, weight.input, minus.submit],
             segment,
             prompts,
-            segmentation,
+            result,
             trigger_mode="always_last",
-        ).success(callbacks.draw, settings, results)
+        ).success(callbacks.draw, settings, outputs)
         gr.on(
-            [threshold.input, absent_cut.input],
+            [threshold.input, absent_cut.input, options.input, grow.input, feather.input],
             callbacks.draw,
             settings,
-            results,
+            outputs,
             trigger_mode="always_last",
             show_progress="hidden",
         )

@@ -3,18 +3,23 @@
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from clipseg_pl.images import RGB, load_photo
-from clipseg_pl.inference.overlay import COLOURS
+from clipseg_pl.inference.editing import Edits, edit_masks, feather
+from clipseg_pl.inference.overlay import COLOURS, draw_overlay
 from clipseg_pl.inference.segmentation import Segmentation
-from clipseg_pl.inference.segmenter import EncodedPhoto, Segmenter
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
+
+if TYPE_CHECKING:  # slow to import: the page opens before the model is loaded
+    from clipseg_pl.inference.segmenter import EncodedPhoto, Segmenter
 
 LONGEST_SIDE = 1024
 """maximum side length of photos in pixels, so that moving a slider redraws the page quickly"""
@@ -27,10 +32,29 @@ class PagePhoto(NamedTuple):
     """A photo at the size shown on the page, and its encoding."""
 
     pixels: RGB
-    encoded: EncodedPhoto
+    encoded: "EncodedPhoto"
 
 
-def encode(segmenter: Segmenter, file: Path) -> PagePhoto:
+class Result(NamedTuple):
+    """Segmentations of a photo for the prompts, and for the prompts to subtract."""
+
+    shown: Segmentation
+    minus: Segmentation
+
+
+class Settings(NamedTuple):
+    """Settings that need no run of the model.
+
+    `cutout` selects the photo with the masks as alpha channel for download, instead of the masks.
+    """
+
+    threshold: float
+    absent_cut: float
+    edits: Edits
+    cutout: bool
+
+
+def encode(segmenter: "Segmenter", file: Path) -> PagePhoto:
     """Encode a photo, after shrinking it to the size shown on the page if it is larger.
 
     Raises:
@@ -48,17 +72,61 @@ def encode(segmenter: Segmenter, file: Path) -> PagePhoto:
     return PagePhoto(photo, segmenter.encode(photo))
 
 
-def segment(segmenter: Segmenter, photo: PagePhoto, prompts: Sequence[Prompt]) -> Segmentation:
+def segment(
+    segmenter: "Segmenter", photo: PagePhoto, prompts: Sequence[Prompt], minus: Sequence[str]
+) -> Result:
     """Segment an encoded photo.
 
+    Args:
+        segmenter: segmenter that encoded the photo.
+        photo: the photo.
+        prompts: prompts to show, at least one.
+        minus: prompts whose masks are subtracted.
+
     Raises:
-        ValueError: if there are no prompts or too many.
+        ValueError: if there are too many prompts.
     """
-    if not prompts:
-        raise ValueError("Enter a text prompt or paint an example.")
-    if len(prompts) > MAX_PROMPTS:
-        raise ValueError(f"At most {MAX_PROMPTS} prompts at a time; there are {len(prompts)}.")
-    return segmenter.segment(photo.encoded, prompts)
+    for part in (prompts, minus):
+        if len(part) > MAX_PROMPTS:
+            raise ValueError(f"At most {MAX_PROMPTS} prompts at a time; there are {len(part)}.")
+    return Result(*segmenter.segment(photo.encoded, [*prompts, *minus]).split(len(prompts)))
+
+
+def show(
+    photo: PagePhoto, result: Result, settings: Settings, folder: Path
+) -> tuple[Image.Image, str, Path]:
+    """Draw a result.
+
+    Args:
+        photo: the photo.
+        result: its segmentation.
+        settings: thresholds and edits.
+        folder: folder for the zip file, see `write_masks`.
+
+    Returns:
+        The overlay, without a legend because the table replaces it; the HTML table; and the zip
+        file with the edited masks, or with the cutouts, and the overlay with its legend.
+    """
+    shown, minus = (
+        replace(part, threshold=settings.threshold, absent_cut=settings.absent_cut)
+        for part in result
+    )
+    edits, names, presence = settings.edits, list(shown.prompts), shown.presence
+    masks = edit_masks(shown.masks, minus.masks, edits)
+    if edits.union:
+        names, presence = [", ".join(names)], presence.max(keepdims=True)
+    if edits.invert:
+        names = [f"all but {name}" for name in names]
+    images = [feather(mask, edits.feather) for mask in masks]
+    if settings.cutout:
+        images = [np.dstack([photo.pixels, alpha]) for alpha in images]
+    overlay = draw_overlay(photo.pixels, masks, names)
+    height, width = photo.pixels.shape[:2]
+    return (
+        overlay.crop((0, 0, width, height)),
+        write_table(names, presence, masks),
+        write_masks(names, images, overlay, folder),
+    )
 
 
 def list_prompts(
@@ -112,42 +180,46 @@ def read_example(editor: Mapping[str, Any] | None) -> ImagePrompt:
 _LONGEST_NAME = 60
 
 
-def write_table(segmentation: Segmentation) -> str:
-    """Return an HTML table with the colour, presence score and covered area of each prompt."""
+def write_table(
+    names: Sequence[str], presences: npt.NDArray[np.float32], masks: npt.NDArray[np.bool_]
+) -> str:
+    """Return an HTML table with the colour, presence score and covered area of each mask."""
     rows = [
         "<tr><th>Prompt</th><th>Presence</th><th class='number'>Covers</th></tr>",
     ]
-    for position, (prompt, mask) in enumerate(
-        zip(segmentation.prompts, segmentation.masks, strict=True)
-    ):
-        presence = f"{segmentation.presence[position]:.0%}"
+    for position, (name, score, mask) in enumerate(zip(names, presences, masks, strict=True)):
+        presence = f"{score:.0%}"
         covers = f"{mask.mean():.1%}" if mask.any() else "not found"
         colour = "#{:02x}{:02x}{:02x}".format(*COLOURS[position % len(COLOURS)])
         bar = f"<b style='width:{presence};background:{colour}'></b>"
         rows.append(
-            f"<tr><td><i style='background:{colour}'></i>{escape(prompt)}</td>"
+            f"<tr><td><i style='background:{colour}'></i>{escape(name)}</td>"
             f"<td><span class='bar'>{bar}</span>{presence}</td>"
             f"<td class='number'>{covers}</td></tr>"
         )
     return f"<table class='prompts'>{''.join(rows)}</table>"
 
 
-def write_masks(segmentation: Segmentation, overlay: Image.Image, folder: Path) -> Path:
-    """Write a zip file with the masks (PNG, 0 or 255) and the overlay, at the size shown.
+def write_masks(
+    names: Sequence[str],
+    images: Sequence[npt.NDArray[np.uint8]],
+    overlay: Image.Image,
+    folder: Path,
+) -> Path:
+    """Write a zip file with the masks or cutouts (PNG) and the overlay, at the size shown.
 
     Args:
-        segmentation: segmentation with the threshold and absent cut set on the page.
+        names: names of the masks.
+        images: masks (H, W), 0 to 255, or cutouts (H, W, 4), RGBA.
         overlay: overlay with its legend, stored as JPEG because encoding PNG is slow.
         folder: output folder of `masks.zip`.
     """
     file = folder / "masks.zip"
     with zipfile.ZipFile(file, "w") as archive:
-        for number, (prompt, mask) in enumerate(
-            zip(segmentation.prompts, segmentation.masks, strict=True), start=1
-        ):
-            name = re.sub(r"\W+", "_", prompt.lower()).strip("_")[:_LONGEST_NAME]
-            with archive.open(f"{number}_{name}.png", "w") as entry:
-                Image.fromarray(mask).convert("L").save(entry, "PNG")
+        for number, (name, image) in enumerate(zip(names, images, strict=True), start=1):
+            stem = re.sub(r"\W+", "_", name.lower()).strip("_")[:_LONGEST_NAME]
+            with archive.open(f"{number}_{stem}.png", "w") as entry:
+                Image.fromarray(image).save(entry, "PNG", compress_level=1)  # fast, for sliders
         with archive.open("overlay.jpg", "w") as entry:
             overlay.save(entry, "JPEG", quality=90)
     return file

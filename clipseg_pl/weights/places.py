@@ -40,11 +40,20 @@ def find_checkpoint(name: str | Path) -> Path:
     Raises:
         FileNotFoundError: if there is no such file or folder; see also `find_model`.
     """
+    return find_local(name) or find_model(str(name))
+
+
+def find_local(name: str | Path) -> Path | None:
+    """Return the path of a checkpoint, or None for a model of the hub; see `find_checkpoint`.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+    """
     file = TOY_CHECKPOINT if str(name) == TOY else Path(name).expanduser()
     if file.exists():
         return file
     if isinstance(name, str) and is_hub_name(name) and file.suffix not in (".ckpt", *_SUFFIXES):
-        return find_model(name)
+        return None
     raise FileNotFoundError(f"no checkpoint {file}")
 
 

@@ -1,15 +1,18 @@
 """The command `demo`: the callbacks, and the page in a browser."""
 
 import io
+import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from PIL import Image
 
 from clipseg_pl.cli.commands import demo
 from clipseg_pl.demo import session
-from clipseg_pl.demo.session import write_masks, write_table
+from clipseg_pl.demo.session import Result, write_masks, write_table
 from clipseg_pl.inference.overlay import COLOURS
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.inference.segmenter import Segmenter
@@ -40,11 +43,18 @@ def segmenter():
 
 
 @pytest.fixture
-def callbacks(segmenter, tmp_path):
+def loading(tmp_path):
+    """Callbacks of a page whose model is not loaded yet."""
     pytest.importorskip("gradio", reason="gradio is not installed: the demo extra")
     from clipseg_pl.demo.callbacks import Callbacks
 
-    return Callbacks(segmenter, tmp_path)
+    return Callbacks(Future(), "<toy>", tmp_path)
+
+
+@pytest.fixture
+def callbacks(loading, segmenter):
+    loading.model.set_result(segmenter)
+    return loading
 
 
 @pytest.fixture
@@ -113,39 +123,39 @@ def test_only_large_photos_are_shrunk(segmenter, photo, tmp_path):
     assert large.encoded.size == large.pixels.shape[:2]
 
 
-def test_photo_is_encoded_once_and_thresholds_do_not_run_the_model(callbacks, photo):
-    model, calls = callbacks.segmenter.model, []
+def test_photo_is_encoded_once_and_sliders_do_not_run_the_model(callbacks, segmenter, photo):
+    model, calls = segmenter.model, []
     visual = model.backbone.clip.visual.conv1
     hooks = [
         visual.register_forward_hook(lambda *_: calls.append("encode")),
         model.decoder.register_forward_hook(lambda *_: calls.append("decode")),
     ]
     encoded = callbacks.encode({"path": str(photo)})
-    callbacks.segment(encoded, "cat", None, "", 0.5)
-    segmentation = callbacks.segment(encoded, "car, grass", None, "", 0.5)
+    callbacks.segment(encoded, "cat", None, "", 0.5, "")
+    result = callbacks.segment(encoded, "car, grass", None, "", 0.5, "cat")
     for threshold in (0.1, 0.5, 0.9):
-        callbacks.draw(encoded, segmentation, threshold, 0.0)
+        callbacks.draw(encoded, result, threshold, 0.0, ["Merge the masks"], 3, 3)
     for hook in hooks:
         hook.remove()
     assert calls == ["encode", "decode", "decode"]
 
 
-def test_page_shows_the_result_of_the_segmenter(callbacks, photo, tmp_path):
+def test_page_shows_the_result_of_the_segmenter(callbacks, segmenter, photo):
     example = ImagePrompt(SUPPORT.image, mask=mask_of(SUPPORT, "sofa"))
-    expected = callbacks.segmenter(photo, ["car", Blend("sofa", example, 0.3)])
+    expected = segmenter(photo, ["car", Blend("sofa", example, 0.3)])
     encoded = callbacks.encode({"path": str(photo)})
     painted = callbacks.use_example(editor(mask_of(SUPPORT, "sofa")))
-    segmentation = callbacks.segment(encoded, "car", painted, "sofa", 0.3)
-    assert np.allclose(segmentation.probability, expected.probability, atol=1e-5)
-    threshold = callbacks.segmenter.threshold
-    picture, table, masks = callbacks.draw(encoded, segmentation, threshold, 0.0)
+    result = callbacks.segment(encoded, "car", painted, "sofa", 0.3, "")
+    assert np.allclose(result.shown.probability, expected.probability, atol=1e-5)
+    threshold = segmenter.threshold
+    picture, table, masks = callbacks.draw(encoded, result, threshold, 0.0, [], 0, 0)
     tinted = (np.asarray(picture) != QUERY.image).any(2)
     assert (tinted == expected.masks.any(0)).mean() > 0.999  # tinting may leave a pixel unchanged
     assert "car" in table and "sofa + image prompt" in table
     with zipfile.ZipFile(masks) as archive:
         names = ["1_car.png", "2_sofa_image_prompt.png"]
         assert archive.namelist() == [*names, "overlay.jpg"]
-        for name, mask in zip(names, segmentation.masks, strict=True):
+        for name, mask in zip(names, result.shown.masks, strict=True):
             assert (np.asarray(Image.open(archive.open(name))) == 255 * mask).all()
 
 
@@ -158,7 +168,7 @@ def segmentation():
 
 
 def test_table_lists_colour_presence_and_area(segmentation):
-    table = write_table(segmentation)
+    table = write_table(segmentation.prompts, segmentation.presence, segmentation.masks)
     first, second = table.split("<tr>")[2:]
     assert "&lt;b&gt;" in first and "4%" in first and "not found" in first
     assert "sky" in second and "60%" in second and "25.0%" in second
@@ -168,27 +178,97 @@ def test_table_lists_colour_presence_and_area(segmentation):
 
 def test_prompts_below_the_minimum_presence_are_not_found(callbacks, segmentation):
     photo = session.PagePhoto(np.zeros((4, 4, 3), np.uint8), None)
+    result = Result(*segmentation.split(2))
     for cut, found in ((0.5, 1), (0.7, 0)):
-        picture, table, _ = callbacks.draw(photo, segmentation, 0.5, cut)
+        picture, table, _ = callbacks.draw(photo, result, 0.5, cut, [], 0, 0)
         assert table.count("not found") == 2 - found
         assert np.asarray(picture).any() == bool(found)
 
 
-def test_similar_prompts_have_different_mask_files(segmentation, tmp_path):
-    similar = Segmentation(
-        ("sky", "Sky!"), segmentation.probability, segmentation.presence, 0.5, 0.0
-    )
-    file = write_masks(similar, Image.new("RGB", (4, 4)), tmp_path)
+@pytest.fixture
+def edited(callbacks):
+    """Function that edits the mask [1111, 1111, 0000, 0000] minus the mask [1000, 0000, ...].
+
+    It returns the name, the coverage, and the image in the zip file of each mask.
+    """
+    probability = np.zeros((3, 4, 4), np.float32)
+    probability[0, :2, :2] = probability[1, :2, 2:] = probability[2, 0, 0] = 0.9
+    everywhere = Segmentation(("a", "b", "c"), probability, np.ones(3, np.float32), 0.5, 0.0)
+    photo = session.PagePhoto(np.full((4, 4, 3), 7, np.uint8), None)
+
+    def edit(options, grow=0, feather=0):
+        result = Result(*everywhere.split(2))
+        _, table, masks = callbacks.draw(photo, result, 0.5, 0.0, options, grow, feather)
+        rows = re.findall(r"</i>(.*?)</td>.*?>([^<>]*)</td></tr>", table)
+        with zipfile.ZipFile(masks) as archive:
+            files = archive.namelist()[:-1]  # the last is the overlay
+            images = [np.asarray(Image.open(archive.open(file))) for file in files]
+        return [(*row, image) for row, image in zip(rows, images, strict=True)]
+
+    return edit
+
+
+def test_edits_change_the_masks_the_table_and_the_download(edited):
+    (a, covers, mask), (b, *_) = edited([])
+    assert (a, b, covers) == ("a", "b", "18.8%")
+    assert (mask // 255).tolist() == [[0, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
+    ((name, covers, mask),) = edited(["Merge the masks"], grow=1)
+    assert (name, covers) == ("a, b", "68.8%")
+    assert (mask // 255).tolist() == [[0, 1, 1, 1], [1] * 4, [1] * 4, [0] * 4]
+    ((name, covers, mask),) = edited(["Merge the masks", "Invert"])
+    assert (name, covers) == ("all but a, b", "56.2%")
+    assert (mask // 255).tolist() == [[1, 0, 0, 0], [0] * 4, [1] * 4, [1] * 4]
+    ((_, covers, mask),) = edited(["Merge the masks", "Invert"], feather=1)
+    assert covers == "56.2%" and mask[1:, 1:].tolist() == [[64] * 3, [191] * 3, [255] * 3]
+
+
+def test_cutout_has_the_mask_as_its_alpha_channel(edited):
+    (*_, cutout), _ = edited(["Download cutouts"])
+    assert (cutout[..., :3] == 7).all()
+    assert (cutout[..., 3] // 255).tolist() == [[0, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
+
+
+def test_minus_prompts_are_subtracted(callbacks, segmenter, photo):
+    encoded = callbacks.encode({"path": str(photo)})
+    result = callbacks.segment(encoded, "grass, road", None, "", 0.5, "car, woman")
+    expected = segmenter(photo, ["grass", "road", "car", "woman"])
+    assert result.shown.prompts == ("grass", "road") and result.minus.prompts == ("car", "woman")
+    assert np.allclose(result.minus.probability, expected.probability[2:], atol=1e-5)
+
+
+def test_photo_waits_for_the_model(loading, segmenter, photo):
+    assert loading.encode({"path": str(photo)}) is None
+    _, hint, _ = loading.draw(None, None, 0.5, 0.0, [], 0, 0)
+    assert hint.startswith("The model is still loading")
+    loading.model.set_result(segmenter)
+    status, *thresholds = loading.wait()
+    dtype = str(segmenter.dtype).removeprefix("torch.")
+    assert status == f"Model: <b>&lt;toy&gt;</b>, on {segmenter.device} in {dtype}"
+    assert thresholds == [segmenter.threshold, segmenter.absent_cut]
+    assert loading.encode({"path": str(photo)}) is not None
+
+
+def test_page_shows_why_the_model_could_not_be_loaded(loading, photo):
+    loading.model.set_exception(ValueError("a <b>.pth: no model"))
+    status, *_ = loading.wait()
+    assert status == "<b>The model could not be loaded:</b> a &lt;b&gt;.pth: no model"
+    assert loading.encode({"path": str(photo)}) is None
+    _, hint, _ = loading.draw(None, None, 0.5, 0.0, [], 0, 0)
+    assert hint == "The model could not be loaded."
+
+
+def test_similar_prompts_have_different_mask_files(tmp_path):
+    mask = np.zeros((4, 4), np.uint8)
+    file = write_masks(("sky", "Sky!"), (mask, mask), Image.new("RGB", (4, 4)), tmp_path)
     assert zipfile.ZipFile(file).namelist() == ["1_sky.png", "2_sky.png", "overlay.jpg"]
 
 
 def test_user_errors_are_shown_on_the_page(callbacks, photo, tmp_path):
     gradio = pytest.importorskip("gradio")
     encoded = callbacks.encode({"path": str(photo)})
-    with pytest.raises(gradio.Error, match="Enter a text prompt"):
-        callbacks.segment(encoded, " , ", None, "", 0.5)
-    with pytest.raises(gradio.Error, match=r"At most 7 prompts at a time; there are 8"):
-        callbacks.segment(encoded, "a,b,c,d,e,f,g,h", None, "", 0.5)
+    for prompts, minus in (("a,b,c,d,e,f,g,h", ""), ("a", "a,b,c,d,e,f,g,h")):
+        with pytest.raises(gradio.Error, match=r"At most 7 prompts at a time; there are 8"):
+            callbacks.segment(encoded, prompts, None, "", 0.5, minus)
     with pytest.raises(gradio.Error, match="Nothing is painted"):
         callbacks.use_example(editor(np.zeros((360, 480), bool)))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
@@ -196,7 +276,7 @@ def test_user_errors_are_shown_on_the_page(callbacks, photo, tmp_path):
         assert callbacks.encode({"path": str(tmp_path / "broken.jpg")}) is None
     assert str(tmp_path) not in str(caught[0].message)
     with pytest.warns(UserWarning, match="only the first 22 tokens"):
-        callbacks.segment(encoded, "cat " * 100, None, "", 0.5)
+        callbacks.segment(encoded, "cat " * 100, None, "", 0.5, "")
 
 
 def test_page_does_not_download_urls(callbacks, photo, server):
@@ -207,10 +287,15 @@ def test_page_does_not_download_urls(callbacks, photo, server):
     assert server.requests == []
 
 
-def test_page_without_a_photo_requests_one(callbacks):
+def test_page_requests_a_photo_and_a_prompt(callbacks, photo):
     assert callbacks.encode(None) is None
-    assert callbacks.segment(None, "cat", None, "", 0.5) is None
-    assert callbacks.draw(None, None, 0.5, 0.0) == (None, "Choose a photo first.", None)
+    assert callbacks.segment(None, "cat", None, "", 0.5, "") is None
+    hint = "Upload a photo and describe what to segment."
+    assert callbacks.draw(None, None, 0.5, 0.0, [], 0, 0) == (None, hint, None)
+    encoded = callbacks.encode({"path": str(photo)})
+    assert callbacks.segment(encoded, " , ", None, "", 0.5, "car") is None
+    hint = "Describe what to segment, or paint over an example."
+    assert callbacks.draw(encoded, None, 0.5, 0.0, [], 0, 0) == (None, hint, None)
 
 
 def test_user_errors_are_one_line(monkeypatch, capsys):
@@ -222,11 +307,20 @@ def test_user_errors_are_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as exited:
         demo.main(["--port", "70000"])
     assert exited.value.code == 2 and "[1, 65535]" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=r"no checkpoint nowhere.ckpt"):
-        demo.main(["--checkpoint", "nowhere.ckpt", "--port", str(free_port())])
+    for name in ("nowhere.ckpt", "runs/nowhere.ckpt", "nowhere"):
+        with pytest.raises(SystemExit, match=f"clipseg_pl: no checkpoint {name}"):
+            demo.main(["--checkpoint", name])
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match=r"gradio is not installed: pip install -e '.\[demo\]'"):
         demo.main([])
+
+
+def test_failed_download_is_printed_on_one_line(capsys):
+    model = Future()
+    demo._load("owner/nothing", model)
+    assert isinstance(model.exception(), FileNotFoundError)
+    assert capsys.readouterr().err == f"clipseg_pl: {model.exception()}\n"
+    assert "HF_HUB_OFFLINE is set" in str(model.exception())
 
 
 def free_port():
@@ -246,19 +340,25 @@ def chromium():
 
 
 @contextmanager
-def serving():
-    """Serve the page from a subprocess and yield its address."""
+def serving(**environment):
+    """Serve the page from a subprocess and yield its address and the output that follows."""
     pytest.importorskip("gradio", reason="gradio is not installed: the demo extra")
     port = free_port()
     command = [sys.executable, "-m", "clipseg_pl", "demo", "--port", str(port)]
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     watchdog = Timer(180, process.kill)
     watchdog.start()
     try:
-        line = process.stdout.readline().decode()
-        assert "open http" in line, line + process.stdout.read().decode()
-        yield f"http://127.0.0.1:{port}/"
+        line = process.stdout.readline()
+        assert "open http" in line, line + process.stdout.read()
+        yield f"http://127.0.0.1:{port}/", process.stdout
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -270,33 +370,38 @@ def serving():
 
 
 @pytest.fixture
-def url():
-    with serving() as address:
-        yield address
-
-
-@pytest.fixture
-def page(chromium, url):
-    """The page in a browser that may connect to its own server only."""
+def visit(chromium):
+    """Function that opens a page in a browser that may connect to its own server only."""
     browser = chromium.launch(executable_path=CHROMIUM)
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(30_000)
-    page.blocked, page.failed = [], []
-    page.on("pageerror", lambda error: page.failed.append(error))
 
-    def guard(route):
-        if route.request.url.startswith(url):
-            return route.continue_()
-        page.blocked.append(route.request.url)
-        return route.abort()
+    def visit_page(url, width=1280, height=900):
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(30_000)
+        page.blocked, page.failed = [], []
+        page.on("pageerror", lambda error: page.failed.append(error))
 
-    page.route("**/*", guard)
-    page.goto(url)
-    yield page
+        def guard(route):
+            if route.request.url.startswith(url):
+                return route.continue_()
+            page.blocked.append(route.request.url)
+            return route.abort()
+
+        page.route("**/*", guard)
+        page.goto(url)
+        return page
+
+    yield visit_page
     browser.close()
 
 
-class Result:
+@pytest.fixture
+def page(visit):
+    """The page with the toy model."""
+    with serving() as (url, _):
+        yield visit(url)
+
+
+class Shown:
     """The overlay and the table in the browser."""
 
     def __init__(self, page):
@@ -355,7 +460,7 @@ def paint(page, mask):
 
 @pytest.mark.slow
 def test_page_in_a_browser(page, tmp_path):
-    result = Result(page)
+    result = Shown(page)
     page.screenshot(path=tmp_path / "1_opened.png")
     assert set(result.covers()) == {"car", "road", "grass", "aeroplane"}
     assert result.covers()["car"] > 0 and result.covers()["aeroplane"] == 0
@@ -402,7 +507,73 @@ def test_page_in_a_browser(page, tmp_path):
 
     page.click("#leave")
     assert result.changes() and "image prompt" not in result.covers()
-    page.set_viewport_size({"width": 420, "height": 900})
-    page.wait_for_timeout(500)
-    page.screenshot(path=tmp_path / "4_narrow.png", full_page=True)
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    before = result.covers()
+    page.locator("#edits button").first.click()
+    page.fill("#minus input, #minus textarea", "woman")
+    page.click("#minus button")
+    assert result.changes() and result.covers()["road"] < before["road"]
+    page.fill("#grow input[type=range]", "-5")
+    assert result.changes() and result.covers()["road"] < before["road"]
+    page.click("#options >> text=Merge the masks")
+    assert result.changes() and list(result.covers()) == ["road, car, grass, table"]
+    page.click("#options >> text=Invert")
+    assert result.changes() and list(result.covers()) == ["all but road, car, grass, table"]
+    (covers,) = result.covers().values()
+    page.click("#options >> text=Download cutouts")
+    page.fill("#feather input[type=range]", "0")
+    page.wait_for_timeout(1000)
+    with page.expect_download() as download:
+        page.click("#download")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        cutout = np.asarray(Image.open(archive.open("1_all_but_road_car_grass_table.png")))
+    assert (cutout[..., :3] == QUERY.image).all()
+    assert (cutout[..., 3] > 0).mean() * 100 == pytest.approx(covers, abs=0.1)
+    page.screenshot(path=tmp_path / "4_phone.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert not page.blocked and not page.failed
+
+
+class Gate(dict):
+    """Repositories of an imitation hub that answers requests when `opened` is set."""
+
+    opened = None
+
+    def get(self, name):
+        self.opened.wait(60)
+        return super().get(name)
+
+
+@pytest.mark.slow
+def test_model_is_downloaded_while_the_page_is_open(visit, hub, hub_clipseg, photo):
+    hub.repositories = Gate()
+    hub.repositories.opened = opened = Event()
+    hub.add("owner/name", hub_clipseg)
+    try:
+        with serving(CLIPSEG_CHECKPOINT="owner/name") as (url, _):
+            page = visit(url, 390, 844)
+            page.wait_for_selector("#status >> text=Downloading owner/name on first use.")
+            assert page.locator("#scenes").count() == 0
+            page.wait_for_selector("#table >> text=Upload a photo and describe what to segment.")
+            page.set_input_files("#photo input[type=file]", photo)
+            page.wait_for_selector("#table >> text=The model is still loading.")
+            page.fill("#words textarea", "a dog")
+            opened.set()
+            page.wait_for_selector("#status >> text=/owner.name, on cpu in/")
+            assert list(Shown(page).covers()) == ["a dog"]
+            assert not page.blocked and not page.failed
+    finally:
+        opened.set()
+
+
+@pytest.mark.slow
+def test_page_shows_that_the_download_failed(visit, tmp_path):
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "CLIPSEG_CHECKPOINT": "a/b"}
+    with serving(**offline) as (url, output):
+        line = output.readline()
+        assert line.startswith("clipseg_pl: a/b is not in ") and "HF_HUB_OFFLINE is set" in line
+        page = visit(url, 390, 844)
+        page.wait_for_selector("#status >> text=The model could not be loaded: a/b is not in")
+        page.wait_for_selector("#table >> text=The model could not be loaded.")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -16,11 +16,12 @@ pytestmark = pytest.mark.slow
 
 httpx = pytest.importorskip("httpx", reason="gradio is not installed: the demo extra")
 SECRET = (200, 30, 30)
+NO_PHOTO = "Upload a photo and describe what to segment."
 
 
 @pytest.fixture(scope="module")
 def url():
-    with serving() as address:
+    with serving() as (address, _):
         yield address
 
 
@@ -33,7 +34,10 @@ def functions(url):
 
 @pytest.fixture
 def call(url, functions, request):
-    """Call functions of the page within one session; return the last message and all messages."""
+    """Call functions of the page within one session; return the last message and all messages.
+
+    The model is loaded.
+    """
     session = request.node.name[-20:]
 
     def call_function(name, *data):
@@ -48,6 +52,7 @@ def call(url, functions, request):
                     return json.loads(line.removeprefix("data:")), "\n".join(messages)
         raise AssertionError(messages)
 
+    call_function("wait")
     return call_function
 
 
@@ -75,10 +80,10 @@ MARKED = {"meta": {"_type": "gradio.FileData"}}
 def test_files_outside_the_uploads_are_not_opened(call, secret, mark):
     upload = {"path": str(secret), **mark}
     call("encode", upload)
-    call("segment", None, "car", None, "", 0.5)
-    done, _ = call("draw", None, None, 0.5, 0.0)
+    call("segment", None, "car", None, "", 0.5, "")
+    done, _ = call("draw", None, None, 0.5, 0.0, [], 0, 0)
     assert done["success"] and done["output"]["data"][0] is None
-    assert done["output"]["data"][1] == "Choose a photo first."
+    assert done["output"]["data"][1] == NO_PHOTO
     done, messages = call(
         "use_example", {"background": upload, "layers": [upload], "composite": None}
     )
@@ -107,8 +112,8 @@ def test_uploads_are_accepted(call, secret, url):
     with secret.open("rb") as stream:
         (path,) = httpx.post(f"{url}gradio_api/upload", files={"files": stream}).json()
     call("encode", {"path": path, **MARKED})
-    call("segment", None, "car", None, "", 0.5)
-    done, _ = call("draw", None, None, 0.5, 1.0)
+    call("segment", None, "car", None, "", 0.5, "")
+    done, _ = call("draw", None, None, 0.5, 1.0, [], 0, 0)
     overlay = httpx.get(f"{url}gradio_api/file={done['output']['data'][0]['path']}").content
     (overlay_file := secret.with_suffix(".jpg")).write_bytes(overlay)
     assert np.abs(np.asarray(Image.open(overlay_file))[5, 5].astype(int) - SECRET).max() < 5
@@ -144,6 +149,6 @@ def test_internal_errors_do_not_reveal_a_traceback(call, url, secret):
         (path,) = httpx.post(f"{url}gradio_api/upload", files={"files": stream}).json()
     call("encode", {"path": path, **MARKED})
     for phrases, weight in ((7, 0.5), ("car", "heavy"), (["a"], None), ("a" * 10**6, 0.5)):
-        _, messages = call("segment", None, phrases, None, "", weight)
+        _, messages = call("segment", None, phrases, None, "", weight, "")
         for word in ("Traceback", "site-packages", '.py"'):
             assert word not in messages

@@ -3,18 +3,23 @@
 import argparse
 import os
 import sys
+from concurrent.futures import Future
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.cli.model_options import add_checkpoint_option
-from clipseg_pl.weights.places import TOY, find_checkpoint
+from clipseg_pl.weights.hub import find_cached
+from clipseg_pl.weights.places import TOY, find_local
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from clipseg_pl.inference.segmenter import Segmenter
 
 _MAX_UPLOAD = 64 << 20  # bytes
 _MAX_SESSIONS = 32  # visitors whose photos are in memory, a few megabytes each
@@ -62,7 +67,7 @@ def main(args: list[str]) -> None:
     if not 1 <= options.port <= 65535:
         parser.error(f"--port must be in [1, 65535], not {options.port}")
     try:
-        find_checkpoint(options.checkpoint)
+        find_local(options.checkpoint)  # reports a missing file before the page opens
         if not find_spec("gradio"):
             raise ValueError("gradio is not installed: pip install -e '.[demo]'")
         with TemporaryDirectory(prefix="clipseg_demo_") as folder, suppress(KeyboardInterrupt):
@@ -79,16 +84,16 @@ def _serve(options: argparse.Namespace, folder: Path) -> None:
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), options.host, "localhost")))
 
     from clipseg_pl.demo.page import CSS, Example, build_page
-    from clipseg_pl.inference.segmenter import Segmenter
 
-    segmenter = Segmenter.from_pretrained(options.checkpoint)
-    if options.checkpoint == TOY:
-        about = "This is the toy model, which works on generated scenes only. For photos, start "
-        about += "the page with `--checkpoint`."
-    else:
-        about = f"Weights: `{options.checkpoint}`"
-    examples = [Example(_draw_scene(seed), words) for seed, words in _SCENES]
-    page = build_page(segmenter, examples, _draw_scene(_SUPPORT), about, folder)
+    name, examples, support = options.checkpoint, [], None
+    if name == TOY:
+        examples = [Example(_draw_scene(seed), words) for seed, words in _SCENES]
+        support = _draw_scene(_SUPPORT)
+    loading = f"Loading {name} ..."
+    if not (find_local(name) or find_cached(name)):
+        loading = f"Downloading {name} on first use. The terminal shows the size and progress ..."
+    model: Future[Segmenter] = Future()
+    page = build_page(model, name, loading, folder, examples, support)
     _, url, _ = page.launch(
         server_name=options.host,
         server_port=options.port,
@@ -102,7 +107,22 @@ def _serve(options: argparse.Namespace, folder: Path) -> None:
         prevent_thread_lock=True,
     )
     print(f"open {url} in a browser; press Ctrl+C to stop", flush=True)
+    # a daemon, so that Ctrl+C also stops a download
+    Thread(target=_load, args=(name, model), daemon=True).start()
     page.block_thread()
+
+
+def _load(name: str, model: "Future[Segmenter]") -> None:
+    """Load the model. Its errors are shown on the page and printed."""
+    try:
+        from clipseg_pl.inference.segmenter import Segmenter
+
+        model.set_result(Segmenter.from_pretrained(name))
+    except Exception as error:
+        model.set_exception(error)
+        if not isinstance(error, OSError | ValueError):
+            raise
+        print(f"clipseg_pl: {error}", file=sys.stderr)
 
 
 def _draw_scene(seed: int) -> "Image":
