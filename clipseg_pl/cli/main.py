@@ -45,7 +45,7 @@ from clipseg_pl.training.callbacks.results import Results, identify, unique_name
 from clipseg_pl.training.callbacks.step_seeds import StepSeeds
 from clipseg_pl.training.checkpoint_files import AtomicCheckpointIO
 from clipseg_pl.training.module import CLIPSegModule
-from clipseg_pl.weights.places import PUBLISHED, find_checkpoint
+from clipseg_pl.weights.places import find_checkpoint
 from datamodules.base import BaseDataModule
 from datamodules.photos import PhotosDataModule
 
@@ -89,6 +89,8 @@ class CLIPSegCLI(LightningCLI):
         checkpoint, self._stored = config.get("ckpt_path"), None
         if checkpoint:
             self._stored = read_checkpoint(Path(checkpoint))
+            if self.config.subcommand != "fit":
+                config.model.init_decoder = None  # would be loaded first and then replaced
             step = self._stored["global_step"]
             if self.config.subcommand == "fit" and step >= config.trainer.max_steps > 0:
                 if restarted:  # exit with success, so that the job's script continues
@@ -100,7 +102,7 @@ class CLIPSegCLI(LightningCLI):
         elif self.config.subcommand != "fit" and not config.model.get("init_decoder"):
             stop(
                 f"{self.config.subcommand} needs weights: set --ckpt_path to a checkpoint of fit, "
-                f"or --model.init_decoder to a published decoder such as {PUBLISHED}"
+                "or use the published weights with --config experiments/models/rd64_refined.yaml"
             )
         configured = dict(flatten(config.model))
         if self._stored:

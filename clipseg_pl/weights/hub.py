@@ -44,8 +44,9 @@ def find_model(name: str) -> Path:
     repository, _, revision = name.partition("@")
     revision, endpoint = revision or "main", constants.ENDPOINT
     folder = find_cached(name)
-    # the cache also records which files the hub does not have
-    if folder and None not in (_cached(repository, revision, file) for file in PREPROCESSORS):
+    preprocessors = [_cached(repository, revision, file) for file in PREPROCESSORS]
+    found = any(isinstance(file, str) for file in preprocessors)
+    if folder and (found or None not in preprocessors):  # not None: known to be missing on the hub
         return folder
     try:
         files = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings
@@ -57,8 +58,9 @@ def find_model(name: str) -> Path:
         raise FileNotFoundError(f"{endpoint}/{repository} has no revision {revision}") from error
     except RepositoryNotFoundError as error:  # the hub's answer for private models, too
         raise FileNotFoundError(
-            f"no checkpoint {name}: there is no such file or folder, and no such model on "
-            f"{endpoint}. If the model is private or gated, log in with `hf auth login`"
+            f"no checkpoint {name}: no such file or folder, and no public model of this name on "
+            f"{endpoint}. For a private model, log in with `hf auth login`; for a gated one, also "
+            "request access on its page"
         ) from error
     except Exception as error:  # offline, no connection, full disk: errors of many types
         if folder:  # downloaded by transformers, without the preprocessor
@@ -67,9 +69,9 @@ def find_model(name: str) -> Path:
         if constants.HF_HUB_OFFLINE:
             reason = "HF_HUB_OFFLINE is set"
         raise FileNotFoundError(
-            f"{name} is not in {constants.HF_HUB_CACHE} and cannot be downloaded from {endpoint} "
-            f"({reason:.160}). Without a network, use --checkpoint with a local file or folder, or "
-            "--checkpoint toy for drawn scenes"
+            f"{name} is not in the cache ({constants.HF_HUB_CACHE}) and cannot be downloaded from "
+            f"{endpoint}: {reason:.160}. Without a network, give a local file or folder instead "
+            "(--checkpoint FILE), or the toy model for drawn scenes (--checkpoint toy)"
         ) from error
     needed = f"{CONFIG} and {' or '.join(WEIGHTS)}"
     raise ValueError(f"{endpoint}/{repository} is not a CLIPSeg model: it needs {needed}")
@@ -98,7 +100,9 @@ def _download(repository: str, revision: str, weights: str, sizes: Mapping[str, 
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    megabytes = sum(sizes.get(name, 0) for name in (CONFIG, *PREPROCESSORS, weights)) / 1e6
+    names = [name for name in (CONFIG, *PREPROCESSORS, weights) if name in sizes]
+    missing = [name for name in names if not isinstance(_cached(repository, revision, name), str)]
+    megabytes = sum(sizes[name] for name in missing) / 1e6
     print(
         f"clipseg_pl: downloading {repository} ({megabytes:.0f} MB) to {constants.HF_HUB_CACHE}",
         file=sys.stderr,

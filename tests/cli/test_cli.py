@@ -113,7 +113,8 @@ def test_fit_without_checkpoints_writes_results(miniature, tmp_path):
 
 def test_validate_repeats_the_last_validation_of_fit(trained, miniature, tmp_path):
     checkpoint = f"--ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
-    run(*arguments("validate", miniature, tmp_path, checkpoint))
+    ignored = "--model.init_decoder=owner/nothing"  # the checkpoint replaces these weights
+    run(*arguments("validate", miniature, tmp_path, checkpoint, ignored))
     assert results(tmp_path)["metrics"] == pytest.approx(results(trained)["metrics"], abs=1e-6)
 
 

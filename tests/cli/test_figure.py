@@ -61,7 +61,7 @@ def no_model(monkeypatch):
         (["--out", "FOLDER"], "is a folder; give the path of a file"),
         (["--out", "FOLDER/0.png/figure.png"], "0.png is a file; a folder is needed"),
         (["--out", "FOLDER/figure.words"], "figure.words: unknown image format"),
-        (["--checkpoint", "owner/name", "--out", "FOLDER"], "owner/name is not in"),
+        (["--checkpoint", "owner/name", "--out", "FOLDER"], "owner/name is not in the cache"),
         (["nowhere.jpg"], "nowhere.jpg: no such photo"),
     ],
 )

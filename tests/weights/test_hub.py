@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from PIL import Image
 
 from clipseg_pl.cli.commands import segment
@@ -74,6 +74,23 @@ def test_a_cached_model_needs_no_request(published, capsys):
     assert not capsys.readouterr().err
 
 
+def test_a_model_downloaded_by_other_programs_needs_no_request(published, capsys):
+    for (
+        name
+    ) in FILES:  # as `hf download` does: without a record that processor_config.json is absent
+        hf_hub_download(PUBLISHED, name)
+    published.requests.clear()
+    assert find_checkpoint(PUBLISHED).is_dir()
+    assert not published.requests and "downloading" not in capsys.readouterr().err
+
+
+def test_only_missing_files_count_as_download(published, capsys):
+    find_checkpoint(PUBLISHED).joinpath("preprocessor_config.json").unlink()
+    capsys.readouterr()
+    find_checkpoint(PUBLISHED)
+    assert "(0 MB)" in capsys.readouterr().err
+
+
 def test_a_missing_preprocessor_is_remembered(hub, hub_clipseg):
     files = read_files(hub_clipseg)
     del files["preprocessor_config.json"]
@@ -140,7 +157,9 @@ def test_segment_without_network_writes_nothing(hub, photo, tmp_path, monkeypatc
     with pytest.raises(SystemExit) as exited:
         segment.main([str(photo), "--prompt", "a dog", "--out", str(tmp_path / "masks")])
     message = str(exited.value.code)
-    assert message.startswith(f"clipseg_pl: {PUBLISHED} is not in {constants.HF_HUB_CACHE}")
+    assert message.startswith(
+        f"clipseg_pl: {PUBLISHED} is not in the cache ({constants.HF_HUB_CACHE}"
+    )
     assert "--checkpoint toy" in message and "local file" in message and "\n" not in message
     assert not (tmp_path / "masks").exists()
 
@@ -166,13 +185,13 @@ def test_a_broken_transfer_is_resumed(published, hub_clipseg):
 
 
 def test_unknown_models_are_reported(hub):
-    with pytest.raises(FileNotFoundError, match=r"no such model on .* `hf auth login`"):
+    with pytest.raises(FileNotFoundError, match=r"no public model of this name .* `hf auth login`"):
         find_checkpoint("owner/nothing")
 
 
 def test_private_models_need_a_token(hub, hub_clipseg, monkeypatch):
     hub.add("me/private", hub_clipseg, private=True)
-    with pytest.raises(FileNotFoundError, match="private or gated, log in with `hf auth login`"):
+    with pytest.raises(FileNotFoundError, match="For a private model, log in with `hf auth login`"):
         find_checkpoint("me/private")
     monkeypatch.setenv("HF_TOKEN", READ)
     assert find_checkpoint("me/private").is_dir()
@@ -180,7 +199,7 @@ def test_private_models_need_a_token(hub, hub_clipseg, monkeypatch):
 
 def test_gated_models_name_the_login(hub, hub_clipseg):
     hub.add("owner/gated", hub_clipseg, gated=True)
-    with pytest.raises(FileNotFoundError, match="hf auth login"):
+    with pytest.raises(FileNotFoundError, match="request access on its page"):
         find_checkpoint("owner/gated")
 
 
