@@ -99,12 +99,13 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
         for file in found:
             files.setdefault(os.path.abspath(file), file)
     common = os.path.commonpath([os.path.abspath(root) for root in roots]) if roots else ""
-    names, uses = [], Counter[str]()
+    names: list[Path] = []
     for key in files:
-        name = Path(name_of_url(key) if is_url(key) else os.path.relpath(key, common))
-        uses[str(name)] += is_url(key)
-        if uses[str(name)] > 1:  # some servers have one name for all photos, such as default.jpg
-            name = name.with_stem(f"{name.stem}_{uses[str(name)]}")
+        name = first = Path(name_of_url(key) if is_url(key) else os.path.relpath(key, common))
+        number = 1
+        while is_url(key) and name in names:  # some servers name all photos alike
+            number += 1
+            name = first.with_stem(f"{first.stem}_{number}")
         names.append(name)
     same = Counter(name.with_suffix("") for name in names)
     return [
@@ -164,6 +165,8 @@ def download(url: str) -> bytes:
             content: bytes = response.read(MAX_DOWNLOAD + 1) if stated <= MAX_DOWNLOAD else b""
             if max(stated, len(content)) > MAX_DOWNLOAD:
                 raise OSError(f"larger than {MAX_DOWNLOAD >> 20} MiB")
+            if len(content) < stated:
+                raise OSError("the server closed the connection too early")
             return content
     except HTTPError as error:
         error.close()

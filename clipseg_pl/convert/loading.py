@@ -162,11 +162,11 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
 
 def _check_described(model: CLIPSeg, described: Description, path: Path) -> None:
     """Check the settings of a Hugging Face folder that do not follow from its weights."""
-    heads = getattr(model.decoder, "settings", {}).get("heads", described.heads)
-    if heads != described.heads:
+    decoder = model.decoder
+    if isinstance(decoder, FiLMDecoder) and decoder.settings["heads"] != described.heads:
         raise ValueError(
             f"{path}: the decoder in the file has {described.heads} attention heads, the model's "
-            f"decoder has {heads}"
+            f"decoder has {decoder.settings['heads']}"
         )
     model.decoder.check_layers(described.layers)
     own = model.backbone.mean.flatten(), model.backbone.std.flatten()

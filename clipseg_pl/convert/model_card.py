@@ -127,8 +127,7 @@ def write_model_card(
     clip: dict[str, Any] = {}
     if checkpoint is not None:
         clip = checkpoint["hyper_parameters"]["backbone"].get("init_args", {})
-        folder_of_run = file.parent.parent
-        run = folder_of_run if (folder_of_run / _CONFIG).is_file() else None
+        run = file.parent.parent if _is_run(file.parent.parent) else None
         training = _table("setting", dict(_training(origin, checkpoint, run)))
         results = list(_results(file, checkpoint["global_step"], run)) if run else []
     threshold = source.threshold
@@ -159,6 +158,11 @@ def write_model_card(
         knowledge=_DRAWN if clip.get("name") == TOY else _WEB,
     )
     (folder / "README.md").write_text(page, "utf-8")
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder has the config and the results of a run of `fit`."""
+    return (folder / _CONFIG).is_file() and (folder / "results").is_dir()
 
 
 def _training(

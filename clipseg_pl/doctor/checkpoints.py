@@ -10,7 +10,8 @@ from clipseg_pl.convert.loading import StoredModel, build_model, read_model
 from clipseg_pl.doctor.findings import Finding, explain
 from clipseg_pl.doctor.weights import check_backbone
 from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
-from clipseg_pl.weights.hub import find_cached, is_hub_name
+from clipseg_pl.weights.hub import find_cached
+from clipseg_pl.weights.places import find_local
 
 _FILM = "film_scale.weight"
 """key in the state dict of every decoder"""
@@ -25,13 +26,13 @@ def check_checkpoint(file: str | Path) -> Iterator[Finding]:
     Args:
         file: name, file or folder, see `load_model`.
     """
-    on_hub = isinstance(file, str) and is_hub_name(file) and not Path(file).exists()
-    if on_hub and not find_cached(str(file)):
-        message = "not on this machine: it is downloaded from Hugging Face's hub on first use"
-        yield Finding("missing", "file", message)
-        return
     try:
-        stored = read_model(file)
+        folder = find_local(file) or find_cached(str(file))
+        if folder is None:
+            message = "not on this machine: it is downloaded from Hugging Face's hub on first use"
+            yield Finding("missing", "file", message)
+            return
+        stored = read_model(folder)
         found = list(
             _describe_weights(stored) if stored.checkpoint is None else _describe_fit(stored)
         )

@@ -135,8 +135,8 @@ class Segmenter:
     def from_pretrained(
         cls,
         name: str | Path | None = None,
-        backbone: Backbone | None = None,
         *,
+        backbone: Backbone | None = None,
         absent_cut: float | Literal["stored"] = 0.0,
         device: str | torch.device = "auto",
         precision: Precision = "auto",
@@ -209,6 +209,7 @@ class Segmenter:
                 read. To skip the photo, catch the error and call `next` again.
             ValueError: in place of the result of an array that is not an image; see also
                 `Segmenter.__call__`.
+            TypeError: if a photo has another type. It ends the stream.
         """
         return map(_result, self.stream_with_pixels(photos, prompts))
 

@@ -3,9 +3,9 @@
 huggingface_hub is imported late, so that commands which do not need it start fast.
 """
 
+import json
 import re
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,8 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 PREPROCESSORS = ("processor_config.json", "preprocessor_config.json")
 """transformers 5 stores the preprocessor in processor_config.json"""
 
-_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+_NAME = re.compile(r"(?!.*(--|\.\.))\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", re.ASCII)
+_TIMEOUT = 10  # seconds without an answer of the hub
 
 
 def is_hub_name(name: str) -> bool:
@@ -36,9 +37,9 @@ def find_model(name: str) -> Path:
     Raises:
         FileNotFoundError: if the hub has no such model or revision, or the model is not in the
             cache and the download fails. The message gives the reason.
-        ValueError: if the files of the model are not those of a CLIPSeg.
+        ValueError: if the model is not a CLIPSeg.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     repository, _, revision = name.partition("@")
@@ -49,11 +50,7 @@ def find_model(name: str) -> Path:
     if folder and (found or None not in preprocessors):  # not None: known to be missing on the hub
         return folder
     try:
-        files = HfApi().model_info(repository, revision=revision, files_metadata=True).siblings
-        sizes = {file.rfilename: file.size or 0 for file in files or ()}
-        weights = next((file for file in WEIGHTS if file in sizes), None)
-        if weights and CONFIG in sizes:
-            return _download(repository, revision, weights, sizes)
+        downloaded = _download(repository, revision)
     except RevisionNotFoundError as error:
         raise FileNotFoundError(f"{endpoint}/{repository} has no revision {revision}") from error
     except RepositoryNotFoundError as error:  # the hub's answer for private models, too
@@ -73,8 +70,12 @@ def find_model(name: str) -> Path:
             f"{endpoint}: {reason:.160}. Without a network, give a local file or folder instead "
             "(--checkpoint FILE), or the toy model for drawn scenes (--checkpoint toy)"
         ) from error
-    needed = f"{CONFIG} and {' or '.join(WEIGHTS)}"
-    raise ValueError(f"{endpoint}/{repository} is not a CLIPSeg model: it needs {needed}")
+    if downloaded is None:
+        raise ValueError(
+            f"{endpoint}/{repository} is not a CLIPSeg: it needs {' or '.join(WEIGHTS)}, and "
+            f"{CONFIG} with the model_type clipseg"
+        )
+    return downloaded
 
 
 def find_cached(name: str) -> Path | None:
@@ -95,12 +96,24 @@ def _cached(repository: str, revision: str, file: str) -> object:
     return try_to_load_from_cache(repository, file, revision=revision)
 
 
-def _download(repository: str, revision: str, weights: str, sizes: Mapping[str, int]) -> Path:
-    """Download a model to the cache; `sizes` has the bytes of each file on the hub."""
-    from huggingface_hub import constants, hf_hub_download
+def _download(repository: str, revision: str) -> Path | None:
+    """Download a model to the cache; return None if it is not a CLIPSeg."""
+    from huggingface_hub import HfApi, constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    names = [name for name in (CONFIG, *PREPROCESSORS, weights) if name in sizes]
+    files = (
+        HfApi()
+        .model_info(repository, revision=revision, files_metadata=True, timeout=_TIMEOUT)
+        .siblings
+    )
+    sizes = {file.rfilename: file.size or 0 for file in files or ()}
+    weights = next((name for name in WEIGHTS if name in sizes), None)
+    if weights is None or CONFIG not in sizes:
+        return None
+    config = Path(hf_hub_download(repository, CONFIG, revision=revision))
+    if json.loads(config.read_text("utf-8")).get("model_type") != "clipseg":
+        return None
+    names = [name for name in (*PREPROCESSORS, weights) if name in sizes]
     missing = [name for name in names if not isinstance(_cached(repository, revision, name), str)]
     megabytes = sum(sizes[name] for name in missing) / 1e6
     print(
@@ -111,4 +124,4 @@ def _download(repository: str, revision: str, weights: str, sizes: Mapping[str, 
         with suppress(EntryNotFoundError):  # the cache records that this file does not exist
             hf_hub_download(repository, name, revision=revision)
     hf_hub_download(repository, weights, revision=revision)
-    return Path(hf_hub_download(repository, CONFIG, revision=revision)).parent
+    return config.parent

@@ -34,19 +34,14 @@ def pair():
     return ours.to(DEVICE), theirs.to(DEVICE)
 
 
-def synchronise() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def latency(work: Callable[[], object]) -> float:
     """Return the median seconds from the call until the GPU has finished."""
     seconds = []
     for _ in range(WARM_UP + ROUNDS):
-        synchronise()
+        torch.cuda.synchronize()
         started = time.perf_counter()
         work()
-        synchronise()
+        torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[WARM_UP:])
 
@@ -55,19 +50,14 @@ def back_to_back(work: Callable[[], object]) -> float:
     """Return the seconds per call if calls are queued without waiting for their results."""
     for _ in range(WARM_UP):
         work()
-    synchronise()
-    if DEVICE.type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(ROUNDS):
-            work()
-        end.record()
-        synchronise()
-        return start.elapsed_time(end) / 1000 / ROUNDS
-    started = time.perf_counter()
+    torch.cuda.synchronize()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
     for _ in range(ROUNDS):
         work()
-    return (time.perf_counter() - started) / ROUNDS
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000 / ROUNDS
 
 
 @pytest.mark.parametrize("photos", [1, 32])
@@ -106,9 +96,7 @@ def test_inference(pair, photos, prompts, benchmark, record):
 
 def training_step(module: CLIPSegModule, batch: dict, check: Callable[[torch.Tensor], object]):
     """Return a training step that calls `check` with the loss, as `reject_loss` does."""
-    optimizer = torch.optim.AdamW(
-        module.model.decoder.parameters(), lr=1e-3, fused=DEVICE.type == "cuda"
-    )
+    optimizer = torch.optim.AdamW(module.model.decoder.parameters(), lr=1e-3, fused=True)
 
     def step():
         with torch.autocast(DEVICE.type, torch.bfloat16):
@@ -136,9 +124,8 @@ def batch():
 @pytest.fixture
 def process_group(tmp_path):
     """A group of one process: the least that the reduction over ranks can cost."""
-    backend = "nccl" if DEVICE.type == "cuda" else "gloo"
     torch.distributed.init_process_group(
-        backend, init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+        "nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
     )
     yield
     torch.distributed.destroy_process_group()

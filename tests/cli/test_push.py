@@ -71,7 +71,10 @@ def test_repository_is_created_private_and_updated_in_one_commit(hub, writer, so
     changed = tmp_path / "changed"
     changed.mkdir()
     write_hugging_face(changed, tiny_model(layers=(1, 4)), 80, 0.3)
-    assert push(changed)[0] == 0
+    status, _, error = push(changed)
+    assert status == 1 and "it contains README.md; --overwrite replaces the model" in error
+    assert len(repository.commits) == 3
+    assert push(changed, NAME, "--overwrite")[0] == 0
     assert len(repository.commits) == 4 and not repository.private
     assert repository.files.keys() == {*FILES, ".gitattributes", "photo.jpg"}
     config = json.loads(repository.files["config.json"])

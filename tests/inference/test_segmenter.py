@@ -396,7 +396,7 @@ def test_tiled_photo_of_12_megapixels_needs_less_than_3_gib(tmp_path):
 def test_published_weights_run_on_a_real_photo(real_data):
     """The authors' rd16 decoder on a random CLIP, because CLIP's weights may not be available."""
     backbone = CLIPBackbone(pretrained=False)
-    segmenter = Segmenter.from_pretrained(real_data / "weights" / "rd16-uni.pth", backbone)
+    segmenter = Segmenter.from_pretrained(real_data / "weights" / "rd16-uni.pth", backbone=backbone)
     photo = real_data / "phrasecut_coco" / "VGPhraseCut_v0" / "images" / "1000.jpg"
     result = segmenter(photo, ["a person", "grass"])
     assert result.probability.shape[1:] == np.array(Image.open(photo)).shape[:2]

@@ -50,6 +50,8 @@ def photo(tmp_path):
         ("~/name", False),
         ("owner/", False),
         ("owner/name@", False),
+        ("owner/a--b", False),
+        ("öwner/name", False),
     ],
 )
 def test_hub_names_are_owner_and_name(name, is_hub):
@@ -209,10 +211,13 @@ def test_unknown_revisions_are_reported(published):
 
 
 def test_other_models_are_rejected_before_their_download(hub):
-    hub.add("owner/bert", {"config.json": b"{}", "tf_model.h5": b"weights"})
-    with pytest.raises(ValueError, match=r"owner/bert is not a CLIPSeg model: it needs"):
-        find_checkpoint("owner/bert")
-    assert not hub.downloads()
+    config = b'{"model_type": "clip"}'
+    hub.add("owner/clip", {"config.json": config, "model.safetensors": b"weights"})
+    hub.add("owner/bert", {"config.json": config, "tf_model.h5": b"weights"})
+    for name in ("owner/clip", "owner/bert"):
+        with pytest.raises(ValueError, match=rf"{name} is not a CLIPSeg: it needs"):
+            find_checkpoint(name)
+    assert hub.downloads() == ["config.json"]
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "nothing", "runs/best.ckpt", "models/rd64.pth"])
@@ -241,12 +246,19 @@ def test_environment_sets_another_default(hub, photo, monkeypatch):
         Segmenter.from_pretrained()
 
 
+def test_doctor_reports_missing_files_as_files(hub):
+    (finding,) = check_checkpoint("runs/best.ckpt")
+    assert (finding.state, finding.message) == ("missing", "no checkpoint runs/best.ckpt")
+
+
 def test_doctor_reports_without_downloading(published):
     (finding,) = check_checkpoint(PUBLISHED)
     assert finding.state == "missing" and "first use" in finding.message
     assert not published.requests
-    find_checkpoint(PUBLISHED)
+    find_checkpoint(PUBLISHED).joinpath("preprocessor_config.json").unlink()
+    published.requests.clear()
     assert {finding.state for finding in check_checkpoint(PUBLISHED)} == {"ok"}
+    assert not published.requests
 
 
 def model_like_published(**changes):

@@ -72,8 +72,8 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace an existing output file or folder; folders with files that are not from an "
-        "export are never replaced",
+        help="replace an existing output file or folder, and the model in the repository of "
+        "--push; folders with files that are not from an export are never replaced",
     )
     parser.add_argument(
         "--backbone",
@@ -157,7 +157,8 @@ def _export(options: argparse.Namespace, out: Path) -> None:
     if options.out:
         print(f"{out}: {names} ({size:.1f} MB)" if folder else f"{names} ({size:.1f} MB)")
     if options.push:
-        print(f"{_push(files, options.push)}: {names} ({size:.1f} MB)")
+        address = _push(files, options.push, options.overwrite)
+        print(f"{address}: {names} ({size:.1f} MB)")
     print(_usage_hint(options.to, options.push or str(out), source))
 
 
@@ -296,11 +297,11 @@ def _check_push(repository: str) -> None:
         )
 
 
-def _push(files: list[Path], repository: str) -> str:
+def _push(files: list[Path], repository: str, overwrite: bool) -> str:
     """Upload files to the root of a repository in one commit.
 
-    A missing repository is created, as a private one. Files of an earlier export that are not in
-    `files` are deleted.
+    A missing repository is created, as a private one. With `overwrite`, files of an earlier export
+    are replaced, and deleted if they are not in `files`.
 
     Returns:
         The address of the repository.
@@ -316,6 +317,8 @@ def _push(files: list[Path], repository: str) -> str:
     try:
         address = api.create_repo(repository, private=True, exist_ok=True)
         old = _EXPORTED.intersection(api.list_repo_files(repository))
+        if old and not overwrite:
+            raise FileExistsError(f"it contains {min(old)}; --overwrite replaces the model in it")
         added = [CommitOperationAdd(file.name, file) for file in files]
         deleted = [CommitOperationDelete(name) for name in old - {file.name for file in files}]
         api.create_commit(repository, [*added, *deleted], commit_message="Export from clipseg_pl")

@@ -17,7 +17,7 @@ from clipseg_pl.cli.prompt_options import (
     shorten,
 )
 from clipseg_pl.photo_files import MASKS, find_photos
-from clipseg_pl.weights.places import find_checkpoint
+from clipseg_pl.weights.places import find_checkpoint, find_local
 
 if TYPE_CHECKING:
     from clipseg_pl.inference.editing import Edits
@@ -203,8 +203,8 @@ def _segment(
     options: argparse.Namespace, prompts: "list[Prompt]", minus: "list[Prompt]", edits: "Edits"
 ) -> list[str]:
     """Segment and write; return one message per skipped photo."""
+    find_local(options.checkpoint)  # first, to report a missing file at once
     photos = find_photos(options.photos, leave_out=options.out)
-    find_checkpoint(options.checkpoint)  # early, to report a missing checkpoint at once
 
     # deferred so that --help does not import torch
     from rich.console import Console
@@ -217,6 +217,7 @@ def _segment(
     names = [describe(prompt) for prompt in prompts]
     files = MaskFiles(options.out, names, options.format, not options.no_overlay, edits)
     files.check(photos, options.overwrite, example_files(options))
+    find_checkpoint(options.checkpoint)  # downloads a model before torch is imported
     segmenter, settings = load_segmenter(options)
     if options.verbose:
         print(settings)

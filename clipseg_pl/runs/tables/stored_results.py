@@ -14,7 +14,7 @@ from typing import Any, Literal
 from clipseg_pl.atomic import write_json
 from clipseg_pl.runs.tables.plan import Evaluation, Row, Seed
 from clipseg_pl.weights.files import content_hash
-from clipseg_pl.weights.places import find_file
+from clipseg_pl.weights.places import find_checkpoint, find_file
 
 State = Literal["valid", "stale", "missing"]
 _DIGITS = 5
@@ -203,7 +203,7 @@ def _custom_weights(model: Mapping[str, Any]) -> Iterator[str]:
                 if file := find_file(stem, (suffix,)):
                     yield _hash_of(file, file.stat().st_mtime_ns)
     if model.get("init_decoder"):
-        file = Path(model["init_decoder"]).expanduser()
+        file = find_checkpoint(model["init_decoder"])
         yield _hash_of(file, file.stat().st_mtime_ns)
 
 
