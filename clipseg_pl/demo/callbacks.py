@@ -41,14 +41,15 @@ class Callbacks:
         self.model, self.name, self.folder = model, name, folder
 
     def wait(self) -> tuple[str, Any, Any]:
-        """Wait until the model is loaded; return its description, threshold and absent cut."""
+        """Wait until the model is loaded; return its description, and show its thresholds."""
         try:
             segmenter = self.model.result()
         except Exception as error:
             return f"<b>{_FAILED}:</b> {escape(str(error))}", gr.skip(), gr.skip()
         dtype = str(segmenter.dtype).removeprefix("torch.")
         status = f"Model: <b>{escape(self.name)}</b>, on {segmenter.device} in {dtype}"
-        return status, segmenter.threshold, segmenter.absent_cut
+        threshold = gr.update(value=segmenter.threshold, visible=True)
+        return status, threshold, gr.update(value=segmenter.absent_cut, visible=True)
 
     def encode(self, upload: Mapping[str, Any] | None) -> session.PagePhoto | None:
         """Encode the new photo when the user changes it.

@@ -37,6 +37,7 @@ CSS = """
 .prompts .bar { display: inline-block; width: 90px; height: 8px; margin-right: 8px;
   vertical-align: 1px; border-radius: 4px; background: var(--border-color-primary);
   overflow: hidden; }
+@media (max-width: 480px) { .prompts .bar { display: none; } }
 .prompts .bar b { display: block; height: 100%; }
 """
 
@@ -158,7 +159,7 @@ def build_page(
                     threshold = gr.Slider(
                         0,
                         1,
-                        0.3,  # replaced when the model is loaded
+                        visible=False,  # until the model is loaded, which sets the default
                         step=0.01,
                         label="Threshold",
                         min_width=200,  # one below the other on a phone
@@ -168,7 +169,7 @@ def build_page(
                     absent_cut = gr.Slider(
                         0,
                         1,
-                        0,
+                        visible=False,
                         step=0.01,
                         label="Minimum presence",
                         min_width=200,
@@ -214,6 +215,7 @@ def build_page(
         segment = callbacks.segment
         prompts = [encoded, phrases_box, example, example_text, weight, minus]
         settings = [encoded, result, threshold, absent_cut, options, grow, feather]
+        sliders = threshold, absent_cut, grow, feather
         outputs = [picture, table, masks]
         loaded = page.load(
             callbacks.wait, None, [status, threshold, absent_cut], show_progress="hidden"
@@ -234,15 +236,26 @@ def build_page(
             remove.click(lambda: None, None, example),
         ):
             changed.success(segment, prompts, result).success(callbacks.draw, settings, outputs)
+        # The event of a slider's reset button is `release`.
         gr.on(
-            [phrases_box.submit, example_text.submit, weight.input, minus.submit],
+            [
+                phrases_box.submit,
+                example_text.submit,
+                weight.input,
+                weight.release,
+                minus.submit,
+            ],
             segment,
             prompts,
             result,
             trigger_mode="always_last",
         ).success(callbacks.draw, settings, outputs)
         gr.on(
-            [threshold.input, absent_cut.input, options.input, grow.input, feather.input],
+            [
+                options.input,
+                *(slider.input for slider in sliders),
+                *(slider.release for slider in sliders),
+            ],
             callbacks.draw,
             settings,
             outputs,

@@ -152,3 +152,9 @@ def test_internal_errors_do_not_reveal_a_traceback(call, url, secret):
         _, messages = call("segment", None, phrases, None, "", weight, "")
         for word in ("Traceback", "site-packages", '.py"'):
             assert word not in messages
+    call("segment", None, "car", None, "", 0.5, "")
+    for options, grow, feather in (([["x"]], 0, 0), ([], 1e9, 0), ([], 0, -1), ([], "wide", 0)):
+        done, messages = call("draw", None, None, 0.5, 0.0, options, grow, feather)
+        assert not done["success"]
+        for word in ("Traceback", "site-packages", '.py"'):
+            assert word not in messages

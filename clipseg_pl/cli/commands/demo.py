@@ -91,7 +91,7 @@ def _serve(options: argparse.Namespace, folder: Path) -> None:
         support = _draw_scene(_SUPPORT)
     loading = f"Loading {name} ..."
     if not (find_local(name) or find_cached(name)):
-        loading = f"Downloading {name} on first use. The terminal shows the size and progress ..."
+        loading = f"Downloading {name} ... The terminal shows the size and the progress."
     model: Future[Segmenter] = Future()
     page = build_page(model, name, loading, folder, examples, support)
     _, url, _ = page.launch(
