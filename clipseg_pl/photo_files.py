@@ -158,7 +158,9 @@ def download(url: str) -> bytes:
         request.UnknownHandler,
     ):
         opener.add_handler(handler())
-    opener.addheaders = [("User-Agent", "clipseg_pl")]  # some servers reject urllib's name
+    opener.addheaders = [
+        ("User-Agent", "clipseg_pl")
+    ]  # some servers reject urllib's default user agent
     try:
         with opener.open(quote(url, safe=string.punctuation), timeout=TIMEOUT) as response:
             stated = response.length or 0  # None without Content-Length

@@ -18,7 +18,7 @@ def configure(verbose: bool) -> None:
 
     Args:
         verbose: Print the line whenever a variable is set. Otherwise, print it only if the number
-            of threads changes, on which the last bits of results depend.
+            of threads changes, because that changes the last bits of results.
     """
     cores = available_cores()
     chosen = choose(os.environ, cores, cpu_quota())
@@ -33,7 +33,8 @@ def choose(environment: Mapping[str, str], cores: int, quota: float) -> dict[str
 
     By default, torch starts a thread per core, even if a container may use fewer. A thread that
     waits for the others spins 300,000 times (up to 20 ms) before it sleeps. If data workers or
-    other programs use the machine too, it takes the core that another thread needs to finish.
+    other programs use the machine too, a spinning thread occupies a core that the thread it waits
+    for needs.
 
     Args:
         environment: environment variables. Settings of the user are kept.

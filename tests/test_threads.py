@@ -95,7 +95,7 @@ def test_commands_set_the_threads_and_print_it_once(start):
     assert start("segment", "photo.jpg") == (chosen, line)
 
 
-def test_only_runs_print_a_change_that_leaves_the_number_of_threads(start):
+def test_spin_count_alone_is_printed_by_lightning_commands_only(start):
     changed, line = start("fit", OMP_NUM_THREADS="4")
     assert changed == SPINS and "cores" not in line
     assert line.endswith(" 1,000 spins, not 300,000; set GOMP_SPINCOUNT to override\n")

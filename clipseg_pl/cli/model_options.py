@@ -73,7 +73,7 @@ def add_checkpoint_option(parser: argparse._ActionsContainer) -> None:
         metavar="MODEL",
         help="CLIPSeg on Hugging Face's hub (owner/name or owner/name@revision), downloaded on "
         "first use; its folder or model.safetensors; checkpoint of `fit` (.ckpt); or decoder of "
-        "the authors (.pth), used with OpenAI's ViT-B/16 from CLIPSEG_WEIGHTS or open_clip's "
+        "the authors (.pth), used with OpenAI's ViT-B/16 from CLIPSEG_WEIGHTS or Hugging Face's "
         "cache. 'toy' is a small model included in the package that works on generated scenes "
         f"only (default: the environment variable CLIPSEG_CHECKPOINT, else {PUBLISHED})",
     )

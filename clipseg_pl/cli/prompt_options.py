@@ -38,8 +38,8 @@ def add_prompt_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `collect_prompts` uses to a command."""
     group = parser.add_argument_group(
         "prompts",
-        "Each --prompt, --image-prompt, --minus and --minus-image starts a new prompt. The other "
-        "options refine the one before them.",
+        "--mask, --box, --with and --weight refine the prompt before them; every other option "
+        "starts a new prompt.",
     )
     described = (
         ("--prompt", "TEXT", _add_text, "text prompt: describe the object to segment"),

@@ -66,7 +66,7 @@ class LoadedModel(NamedTuple):
 def load_model(
     path: str | Path, backbone: Backbone | None = None, layers: Sequence[int] | None = None
 ) -> LoadedModel:
-    """Load a checkpoint of this project, a decoder of the authors or Hugging Face's CLIPSeg.
+    """Load a checkpoint of `fit`, a decoder of the authors or a CLIPSeg in Hugging Face's format.
 
     The authors' files store neither the tapped layers nor CLIP's activation function. The paper's
     layers 3, 7 and 9 are assumed, with a warning. Another warning is issued if the backbone does
@@ -75,7 +75,7 @@ def load_model(
 
     Args:
         path: "toy", a `.ckpt` of `fit`, an authors' `.pth`, a model on Hugging Face's hub
-            (`owner/name` or `owner/name@revision`), a folder in its format, or the
+            (`owner/name` or `owner/name@revision`), a folder in Hugging Face's format, or the
             `model.safetensors` or `pytorch_model.bin` in such a folder. If there is a `config.json`
             next to such a file, it is read as well.
         backbone: backbone for a published file; a `.ckpt` ignores it. By default the CLIP in the
@@ -161,7 +161,7 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
 
 
 def _check_described(model: CLIPSeg, described: Description, path: Path) -> None:
-    """Check the settings of a Hugging Face folder that do not follow from its weights."""
+    """Check settings of a folder in Hugging Face's format that do not follow from its weights."""
     decoder = model.decoder
     if isinstance(decoder, FiLMDecoder) and decoder.settings["heads"] != described.heads:
         raise ValueError(
@@ -195,7 +195,7 @@ def _settings_to_change(decoder: Decoder, stored: StoredModel, name: str | Path)
         if value != decoder.settings[key]
     )
     published = str(name).partition("@")[0] == PUBLISHED
-    overlay = " or --config experiments/models/rd64_refined.yaml" if published else ""
+    overlay = ", or add --config experiments/models/rd64_refined.yaml" if published else ""
     return f". Set {changes}{overlay}" if changes else ""
 
 

@@ -17,8 +17,8 @@ from clipseg_pl.weights.places import TOY
 _CONFIG = "config.yaml"  # of a run, in its folder
 _UNEVALUATED = "This model has not been evaluated: no results are stored with the exported file."
 _WEB = (
-    "CLIP was trained on English texts and images from the web. It shares their biases, and it "
-    "understands other languages and specialist terms poorly."
+    "CLIP was trained on English texts and images from the web. It inherits their biases and "
+    "handles other languages and specialist terms poorly."
 )
 _DRAWN = "The model has only seen drawn scenes. It does not work on photos."
 _METRICS = (
@@ -35,8 +35,8 @@ _PAGE = """---
 
 # {name}
 
-[CLIPSeg](https://arxiv.org/abs/2112.10003) segments an image by a text or by an example image with a mask. A frozen
-CLIP encodes image and prompt, and a decoder with {parameters:,} parameters turns both into a binary mask.
+[CLIPSeg](https://arxiv.org/abs/2112.10003) segments an image from a text prompt, or from an example image with a mask.
+A frozen CLIP encodes image and prompt, and a decoder with {parameters:,} parameters turns both into a binary mask.
 
 {settings}
 
@@ -179,8 +179,8 @@ def _training(
         yield "batch size", str(data["batch_size"])
         if prompting := data.get("prompting"):
             weights = f"{prompting['text_weight_min']:g} to {prompting['text_weight_max']:g}"
-            blended = f"texts blended with support images, share of the text {weights}"
-            yield "prompts", blended if prompting["supports"] else "texts"
+            blended = f"text and visual prompts, blended with a text weight of {weights}"
+            yield "prompts", blended if prompting["supports"] else "text prompts"
             yield "negatives", f"{100 * prompting['negative_prob']:g} % of the prompts"
         if start := settings["model"].get("init_decoder"):
             yield "fine-tuned from", f"`{start if is_hub_name(start) else Path(start).name}`"

@@ -14,20 +14,20 @@ Grey = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Edits:
-    """Edits of the masks of a photo. No edit moves a mask.
+    """Edits of the masks of a photo. All masks stay aligned with the photo.
 
     Edits apply in this order: union, grow, minus, invert, feather. Therefore the union is grown as
-    one shape, and a mask never grows into what minus removes. Only a feathered edge
-    reaches into it.
+    one shape. The masks of the minus prompts are not grown themselves. Growing never enters them,
+    but a feathered edge does.
 
     Args:
         union: merge the masks of all prompts into one.
         grow: distance in pixels. Adds all pixels within this distance of the mask. If negative,
-            removes all pixels within this distance of the background; the border of the photo is
-            no background.
-        invert: exchange mask and background.
-        feather: distance in pixels. Values fall linearly from 255 to 0, from this distance inside
-            the edge of the mask to this distance outside. They are 50 % at the edge.
+            removes all pixels within this distance of the background. Pixels beyond the border of
+            the photo do not count as background, so shrinking does not start there.
+        invert: swap mask and background.
+        feather: distance in pixels. Values fall linearly from 255 (this distance inside the edge)
+            to 0 (this distance outside). Thresholding at 128 gives back the mask.
 
     Raises:
         ValueError: if a distance is not finite, or `feather` is negative.
@@ -49,10 +49,10 @@ class Edits:
 UNEDITED = Edits()
 _ALL = ("minus", "union", "grow", "invert", "feather")
 _REFUSED = {
-    "labels": ("--argmax", _ALL, "label maps cannot be edited"),
-    "npy": ("--format npy", _ALL, "it writes unedited probabilities"),
-    "rle": ("--format rle", ("feather",), "run-length encoded masks have no soft edge"),
-    "soft": ("--format soft", ("grow", "feather"), "probabilities have no edge"),
+    "labels": ("label maps (argmax)", _ALL, "they cannot be edited"),
+    "npy": ("the format npy", _ALL, "it contains unedited probabilities"),
+    "rle": ("the format rle", ("feather",), "run-length encoded masks have no soft edge"),
+    "soft": ("the format soft", ("grow", "feather"), "probabilities have no edge"),
 }
 
 
@@ -67,10 +67,10 @@ def check_form(form: str, edits: Edits, minus: bool = False) -> None:
     Raises:
         ValueError: if the format cannot show one of the edits.
     """
-    option, refused, reason = _REFUSED.get(form, ("", (), ""))
+    output, refused, reason = _REFUSED.get(form, ("", (), ""))
     for name in refused:
         if minus if name == "minus" else getattr(edits, name):
-            raise ValueError(f"--{name} cannot be combined with {option}: {reason}")
+            raise ValueError(f"{name} cannot be combined with {output}: {reason}")
 
 
 def edit_masks(masks: Masks, minus: Masks, edits: Edits) -> Masks:

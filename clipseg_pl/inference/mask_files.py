@@ -48,7 +48,7 @@ class MaskFiles:
     ========  ===================================================================================
 
     With npy and labels, `prompts.json` lists the prompts in the order of the rows or labels. With
-    `edits.union`, <prompt> is `union`, and the scores are those of the most present prompt.
+    `edits.union`, <prompt> is `union`, and `score` is the highest presence of all prompts.
 
     Args:
         folder: output folder, created with the first file.
@@ -160,8 +160,8 @@ class MaskFiles:
             photo: the photo.
             number: index of the photo among all photos, from 0.
             pixels: (H, W, 3) uint8, see `needs_pixels`.
-            result: segmentation of the photo. The masks of prompts after the first P are removed
-                from all others.
+            result: segmentation of the photo. The masks of prompts after the first P are
+                subtracted from those of the first P.
 
         Returns:
             For each mask, the fraction of the photo that it covers before feathering, and its

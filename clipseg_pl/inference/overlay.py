@@ -3,6 +3,7 @@
 import colorsys
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -45,10 +46,11 @@ def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str
         prompts: P names, truncated to the width of the legend. If there are more than 20, the
             legend lists 19 of them, found prompts first, and its last line counts the rest.
     """
-    tinted = photo.copy()
+    tinted, values = photo.copy(), np.arange(256)[:, None]
     for position, mask in enumerate(masks):
-        mixed = (1 - _STRENGTH) * tinted[mask] + _STRENGTH * np.array(colour(position))
-        tinted[mask] = mixed.round().astype(np.uint8)
+        mixed = (1 - _STRENGTH) * values + _STRENGTH * np.array(colour(position))  # 256 3
+        table = mixed.round().astype(np.uint8)[None]
+        np.copyto(tinted, np.asarray(cv2.LUT(tinted, table)), where=mask[..., None])
     height, width = photo.shape[:2]
     line = min(max(_LINE[0], height // 24), _LINE[1])
     found = [bool(mask.any()) for mask in masks]

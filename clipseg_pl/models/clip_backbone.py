@@ -56,8 +56,7 @@ class CLIPBackbone(Backbone):
 
         Args:
             config: open_clip configuration of a plain ViT CLIP.
-            state: weights with open_clip's names. The backbone shares the memory of float32
-                weights.
+            state: weights with open_clip's names. Float32 tensors are used without a copy.
 
         Raises:
             ValueError: if the weights do not fit the configuration.

@@ -122,7 +122,7 @@ def build_clip(name: str, *, tag: str, pretrained: bool) -> CLIP:
 
 
 def random_clip(config: Mapping[str, Any]) -> CLIP:
-    """Build a CLIP with open_clip's random weights of a fixed seed from its configuration.
+    """Build a CLIP from an open_clip configuration, with random weights from a fixed seed.
 
     Raises:
         ValueError: if the configuration is invalid.

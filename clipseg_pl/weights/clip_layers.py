@@ -1,8 +1,7 @@
 """The layers of a plain ViT CLIP without its forward pass, which is in `models/`.
 
-Names and shapes of the weights are those of `open_clip.CLIP`. It is not used itself, because
-importing open_clip also imports torchvision, timm and transformers. That takes longer than
-segmenting a photo.
+Names and shapes of the weights are those of `open_clip.CLIP`. open_clip is not imported, because
+it imports torchvision, timm and transformers. That takes longer than segmenting a photo.
 """
 
 from collections.abc import Mapping

@@ -27,9 +27,9 @@ HEAD = """\
   weights (ViT-B/16, random, 352 px), or the reference that the row names. Training on 4 phrases an
   image is compared with 1 phrase an image, and training samples with the published pipeline.
 - In the details, our figure comes first and the figure of the reference second.
-- Our code and the reference run alternately, with the same number of threads: whole commands in a
-  process each, everything else in one process. Times are medians over the rounds, and speed-ups are
-  ratios of medians.
+- Our code and the reference run alternately, with the same number of threads. Whole commands run in
+  separate processes, everything else in a single one. Times are medians over the rounds, and
+  speed-ups are ratios of medians.
 - All figures are from one processor, listed below with its vector instructions. Other processors
   give other speed-ups. [docs/speed.md](../docs/speed.md) has a figure for plain AVX2.
 

@@ -1,4 +1,4 @@
-"""Training steps per second with default settings against settings chosen by hand."""
+"""Training steps per second with default settings and with manual settings."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROUNDS, STEPS = 3, 20
 WORKERS = "--data.init_args.num_workers"
-BY_HAND = {
+MANUAL = {
     "torch's default": ({"GOMP_SPINCOUNT": "300000"}, f"{WORKERS}=1"),  # libgomp's default
     "passive waiting": ({"OMP_WAIT_POLICY": "PASSIVE"}, f"{WORKERS}=1"),
     "one thread": ({"OMP_NUM_THREADS": "1"}, f"{WORKERS}=1"),
@@ -43,12 +43,12 @@ def steps_per_second(folder: Path, environment: dict[str, str], option: str) -> 
 
 @pytest.mark.parametrize("busy", [0, 2])
 def test_training(benchmark, record, tmp_path, busy):
-    speeds = {"default settings": [], **{name: [] for name in BY_HAND}}
+    speeds = {"default settings": [], **{name: [] for name in MANUAL}}
 
     def measure():
         for name, speed in speeds.items():
             folder = tmp_path / f"{name}, round {len(speed)}"
-            speed.append(steps_per_second(folder, *BY_HAND.get(name, ({}, f"{WORKERS}=1"))))
+            speed.append(steps_per_second(folder, *MANUAL.get(name, ({}, f"{WORKERS}=1"))))
 
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     try:
@@ -57,7 +57,7 @@ def test_training(benchmark, record, tmp_path, busy):
         for other in others:
             other.kill()
             other.wait()
-    ours, *by_hand = (median(speed) for speed in speeds.values())
+    ours, *manual = (median(speed) for speed in speeds.values())
     detail = ", ".join(f"{name}: {median(speed):.2f} steps/s" for name, speed in speeds.items())
     work = f"training on the toy world beside {busy} busy processes, default and best settings"
-    record(work, ours / max(by_hand), "x", ">= 0.9", detail)
+    record(work, ours / max(manual), "x", ">= 0.9", detail)

@@ -58,9 +58,9 @@ def process(*command: str | Path) -> Callable[[], object]:
 
 
 def ours(case: Case, photos: Path, model: str | Path, *more: str, prompts=PROMPTS):
-    """Return the command `segment`, which also writes an overlay."""
+    """Return the command `segment`; like the script of the peer, it writes masks only."""
     texts = [part for prompt in prompts for part in ("--prompt", prompt)]
-    options = ("--checkpoint", model, "--out", case.out, "--overwrite", *more)
+    options = ("--checkpoint", model, "--out", case.out, "--overwrite", "--no-overlay", *more)
     return process("-m", "clipseg_pl", "segment", photos, *texts, *options)
 
 

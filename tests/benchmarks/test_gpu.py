@@ -81,7 +81,7 @@ def test_inference(pair, photos, prompts, benchmark, record):
 
     expected = their_way().flatten().float()
     assert (our_way().flatten().float() - expected).abs().mean() < 0.05 * expected.std()
-    name = f"GPU, bfloat16, batch of {photos}, {prompts} prompts a photo"
+    name = f"GPU, bfloat16, batch of {photos}, {prompts} prompts per photo"
 
     def compare():
         return {
@@ -123,7 +123,7 @@ def batch():
 
 @pytest.fixture
 def process_group(tmp_path):
-    """A group of one process: the least that the reduction over ranks can cost."""
+    """A process group of size one: a lower bound for the cost of the reduction."""
     torch.distributed.init_process_group(
         "nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
     )
@@ -150,7 +150,7 @@ def test_cost_of_synchronisations(module, batch, process_group, benchmark, recor
 
 
 def test_synchronisations_by_place(module, batch, benchmark, record):
-    """Count the operations of a step, without the check of the loss, that wait for the GPU."""
+    """Count the operations of a training step that wait for the GPU, excluding the loss check."""
     step = training_step(module, batch, lambda loss: None)
     step()
     with warnings.catch_warnings(record=True) as caught:

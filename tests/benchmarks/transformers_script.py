@@ -1,4 +1,4 @@
-"""Segment photos with transformers as its documentation does; this file imports nothing of ours.
+"""Segment photos with transformers as its documentation does. It does not import this project.
 
 python transformers_script.py MODEL_FOLDER PHOTO_OR_FOLDER OUT_FOLDER PROMPT [PROMPT ...]
 """

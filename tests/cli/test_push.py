@@ -94,12 +94,14 @@ def test_out_keeps_the_pushed_folder(hub, writer, source, tmp_path):
 @pytest.mark.parametrize(
     ("name", "token", "message"),
     [
-        ("other/drywall", WRITE, "the access token has no right to write to repositories of other"),
-        (NAME, READ, "the access token has no right to write to repositories of me"),
+        ("other/drywall", WRITE, "the access token has no write access to repositories of other"),
+        (NAME, READ, "the access token has no write access to repositories of me"),
         (NAME, "hf_wrong", "the access token is invalid; log in with `hf auth login`, or set HF_"),
     ],
 )
-def test_token_without_rights(hub, monkeypatch, source, name, token, message):
+def test_upload_with_an_invalid_token_or_without_write_access_fails(
+    hub, monkeypatch, source, name, token, message
+):
     monkeypatch.setenv("HF_TOKEN", token)
     status, _, error = push(source, name)
     assert status == 1 and not hub.repositories

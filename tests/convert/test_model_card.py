@@ -62,7 +62,7 @@ def test_card_describes_training_and_results_of_the_checkpoint(run_folder, tmp_p
         "| checkpoint | `last.ckpt` of the run `trained` |",
         "| steps | 3 |",
         "| data | PhraseCut (`datamodules.phrasecut.PhraseCutDataModule`) |",
-        "| prompts | texts blended with support images, share of the text 0 to 1 |",
+        "| prompts | text and visual prompts, blended with a text weight of 0 to 1 |",
         "| negatives | 20 % of the prompts |",
         "| excluded classes | none |",
         "| CLIP | `tiny` `openai` |",
@@ -114,7 +114,7 @@ def test_card_of_a_model_from_the_hub_names_its_repository(hub, hub_clipseg, tmp
     assert "| CLIP |" not in card and "does not work on photos" not in card
 
 
-def test_examples_run(tmp_path, monkeypatch):
+def test_examples_of_the_card_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("source").mkdir()
     write_hugging_face(Path("source"), tiny_model(), 80, 0.2)

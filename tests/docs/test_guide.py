@@ -8,12 +8,14 @@ import re
 import shlex
 import shutil
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
 from clipseg_pl.cli.commands import COMMANDS
 from clipseg_pl.cli.commands.export import main as export
+from clipseg_pl.cli.commands.toy import main as toy
 from clipseg_pl.cli.resolve import resolve
 from clipseg_pl.weights.places import PUBLISHED
 from tests.command import EXPERIMENTS
@@ -81,16 +83,23 @@ def test_other_commands_run(command, folder):
     if name in SKIPPED:
         assert (ROOT / SKIPPED[name]).is_file()
         return
-    if PUBLISHED in args:
-        export(["toy", "--to=hf", f"--out={PUBLISHED}"])
+    for model in {PUBLISHED, "me/drywall"}.intersection(args):
+        export(["toy", "--to=hf", f"--out={model}"])
+    if any(arg.startswith("toy_photos/") for arg in args):
+        toy(["--root=toy_photos", "--scenes=1"])
     import_module(f"clipseg_pl.cli.commands.{name}").main([*args, *EXTRA_OPTIONS.get(name, [])])
 
 
 @pytest.mark.parametrize("page", PAGES[:2], ids=lambda page: page.stem)
 def test_python_examples_run(page, pictures):
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (pictures / "holiday").mkdir()
+    shutil.copy("photo.jpg", "holiday/beach.jpg")
+    Path("holiday/broken.jpg").write_bytes(b"no photo")
+    code = "".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
     if PUBLISHED in code:
         export(["toy", "--to=hf", f"--out={PUBLISHED}"])
     names: dict = {}
     exec(code, names)
     assert names["result"].masks.shape == (3, 128, 128)
+    written = {file.name for file in pictures.glob("*.png")} - {"cat_mask.png", "cat_cut_out.png"}
+    assert written == ({"mask.png", "beach.png"} if page.stem == "segment" else set())

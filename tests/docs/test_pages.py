@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from clipseg_pl.cli.commands import sweep
+from clipseg_pl.cli.resolve import resolve
 from tests.command import arguments, run
 from tests.docs.commands import ROOT, commands, run_command
 from tests.hub import WRITE
@@ -14,7 +15,7 @@ from tests.hub import WRITE
 
 @pytest.mark.slow
 def test_export_page_converts_a_model_and_back(pictures, monkeypatch):
-    usage, *page = commands(ROOT / "docs" / "export.md")[:-2]
+    usage, *page = commands(ROOT / "docs" / "export.md")[:-3]
     assert "<model>" in usage
     assert [args[0] for args in page] == ["export", "export", "segment", "export"]
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(pictures / "models"))  # as in the page's command
@@ -30,10 +31,11 @@ def test_export_page_converts_a_model_and_back(pictures, monkeypatch):
 
 @pytest.mark.slow
 def test_export_page_publishes_a_model(pictures, hub, monkeypatch):
-    push, segment = commands(ROOT / "docs" / "export.md")[-2:]
+    evaluate, push, segment = commands(ROOT / "docs" / "export.md")[-3:]
     monkeypatch.setenv("HF_TOKEN", WRITE)
     assert push[1].endswith("best.ckpt")
     run_command(["export", "toy", *push[2:]], pictures, {})
+    assert evaluate[-1] == push[1] and resolve(evaluate)["model"]
     run_command(segment, pictures, {"segment": ["--overwrite"]})
     assert "model.safetensors" in hub.downloads()
 

@@ -90,7 +90,7 @@ def test_rle_is_readable_with_pycocotools(tmp_path):
     assert (found.annToMask(found.loadAnns([5])[0]) == result(1).masks[1]).all()
 
 
-def test_masks_after_the_first_prompts_are_removed(tmp_path):
+def test_minus_masks_are_subtracted(tmp_path):
     edits = Edits(grow=1, invert=True)
     names = write(tmp_path, "png", edits=edits, prompts=PROMPTS[:1])
     assert names == ["a_a_dog.png", "sub/b_a_dog.png", "sub/c_a_dog.png"]
@@ -132,7 +132,7 @@ def test_overlay_shows_the_edited_masks(tmp_path):
 
 
 def test_edits_that_the_format_cannot_show_are_rejected(tmp_path):
-    with pytest.raises(ValueError, match="--feather cannot be combined with --format rle"):
+    with pytest.raises(ValueError, match=r"^feather cannot be combined with the format rle"):
         MaskFiles(tmp_path, PROMPTS, "rle", False, Edits(feather=1))
 
 

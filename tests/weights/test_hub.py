@@ -199,7 +199,7 @@ def test_private_models_need_a_token(hub, hub_clipseg, monkeypatch):
     assert find_checkpoint("me/private").is_dir()
 
 
-def test_gated_models_name_the_login(hub, hub_clipseg):
+def test_error_for_gated_models_suggests_to_log_in(hub, hub_clipseg):
     hub.add("owner/gated", hub_clipseg, gated=True)
     with pytest.raises(FileNotFoundError, match="request access on its page"):
         find_checkpoint("owner/gated")
@@ -298,6 +298,6 @@ def test_another_normalisation_is_a_warning(published):
         start_from(model, PUBLISHED)
 
 
-def test_the_read_model_is_in_the_cache(published):
+def test_hub_model_is_read_from_the_cache(published):
     assert str(read_model(PUBLISHED).path).startswith(constants.HF_HUB_CACHE)
     assert isinstance(load_model(PUBLISHED).model.backbone, CLIPBackbone)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clipseg_pl.inference.segmenter import Segmenter
 
 _MAX_UPLOAD = 64 << 20  # bytes
-_MAX_SESSIONS = 32  # visitors whose photos are in memory, a few megabytes each
+_MAX_SESSIONS = 16  # visitors whose results are in memory, up to 60 MB each
 _SIZE = 360, 480  # height and width of a scene in pixels
 _SCENES = (
     (240, "car, road, grass, aeroplane"),  # no aeroplane in the scene

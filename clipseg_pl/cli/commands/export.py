@@ -67,7 +67,7 @@ def main(args: list[str]) -> None:
         "--push",
         metavar="OWNER/NAME",
         help="upload the output of --to hf to this repository of huggingface.co; a new repository "
-        "is private",
+        "is private. The model card is replaced, so add its licence again",
     )
     parser.add_argument(
         "--overwrite",
@@ -328,7 +328,7 @@ def _push(files: list[Path], repository: str, overwrite: bool) -> str:
             reason = "the access token is invalid; log in with `hf auth login`, or set HF_TOKEN"
         elif status == 403:
             owner = repository.partition("/")[0]
-            reason = f"the access token has no right to write to repositories of {owner}"
+            reason = f"the access token has no write access to repositories of {owner}"
         else:
             reason = one_line(error)
         raise OSError(f"the upload to {repository} failed: {reason}") from error

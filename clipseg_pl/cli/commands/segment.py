@@ -153,17 +153,18 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--verbose",
         action="store_true",
-        help="print the settings, and the covered area and presence score of every mask",
+        help="print the settings, the covered area and presence of each mask, and the time per "
+        "photo",
     )
     edits = parser.add_argument_group(
         "edits",
-        "For inpainting and compositing. Edits apply in the order --union, --grow, --minus, "
-        "--invert, --feather. No edit moves a mask.",
+        "For inpainting and compositing. Edits apply in the order --union, --grow, --minus (see "
+        "prompts), --invert, --feather. All masks stay aligned with the photo.",
     )
     edits.add_argument(
         "--union",
         action="store_true",
-        help="merge the masks of all prompts into one, in <photo>_union.png",
+        help="merge the masks of all prompts into one; `union` replaces <prompt> in file names",
     )
     edits.add_argument(
         "--grow",
@@ -173,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         help="add all pixels within this distance of the mask; a negative distance shrinks the "
         "mask (default: 0)",
     )
-    edits.add_argument("--invert", action="store_true", help="exchange mask and background")
+    edits.add_argument("--invert", action="store_true", help="swap mask and background")
     edits.add_argument(
         "--feather",
         type=float,
