@@ -22,7 +22,7 @@ NO_PHOTO = "Upload a photo and describe what to segment."
 NO_PROMPT = "Describe what to segment, or paint over an example."
 _LOADING = "The model is still loading. The photo is segmented as soon as it is ready."
 _FAILED = "The model could not be loaded"
-UNION, INVERT, CUTOUT = "Merge the masks", "Invert", "Download cutouts"
+UNION, INVERT, CUTOUT = "Merge the masks", "Invert", "Cutouts instead of masks"
 """options of the masks"""
 
 

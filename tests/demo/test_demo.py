@@ -223,7 +223,7 @@ def test_edits_change_the_masks_the_table_and_the_download(edited):
 
 
 def test_cutout_has_the_mask_as_its_alpha_channel(edited):
-    (*_, cutout), _ = edited(["Download cutouts"])
+    (*_, cutout), _ = edited(["Cutouts instead of masks"])
     assert (cutout[..., :3] == 7).all()
     assert (cutout[..., 3] // 255).tolist() == [[0, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
 
@@ -521,7 +521,7 @@ def test_page_in_a_browser(page, tmp_path):
     page.click("#options >> text=Invert")
     assert result.changes() and list(result.covers()) == ["all but road, car, grass, table"]
     (covers,) = result.covers().values()
-    page.click("#options >> text=Download cutouts")
+    page.click("#options >> text=Cutouts instead of masks")
     page.fill("#feather input[type=range]", "0")
     page.wait_for_timeout(1000)
     with page.expect_download() as download:
