@@ -99,14 +99,15 @@ def find_photos(given: Sequence[str], leave_out: Path | None = None) -> list[Pho
         for file in found:
             files.setdefault(os.path.abspath(file), file)
     common = os.path.commonpath([os.path.abspath(root) for root in roots]) if roots else ""
-    names: list[Path] = []
-    for key in files:
+    named: dict[str, Path] = {}
+    for key in sorted(files, key=is_url):  # files first, because only the names of URLs can change
         name = first = Path(name_of_url(key) if is_url(key) else os.path.relpath(key, common))
         number = 1
-        while is_url(key) and name in names:  # some servers name all photos alike
+        while is_url(key) and name in named.values():  # some servers name all photos alike
             number += 1
             name = first.with_stem(f"{first.stem}_{number}")
-        names.append(name)
+        named[key] = name
+    names = [named[key] for key in files]
     same = Counter(name.with_suffix("") for name in names)
     return [
         PhotoFile(

@@ -20,6 +20,8 @@ def configure(verbose: bool) -> None:
         verbose: Print the line whenever a variable is set. Otherwise, print it only if the number
             of threads changes, because that changes the last bits of results.
     """
+    if sys.platform != "linux":  # other builds of torch do not use GNU's OpenMP
+        return
     cores = available_cores()
     chosen = choose(os.environ, cores, cpu_quota())
     os.environ.update(chosen)

@@ -120,14 +120,14 @@ def test_url_has_the_name_of_its_last_segment(path, name):
 def test_urls_and_files_are_listed_together_with_different_names(tree):
     image = "https://example.org/iiif/{}/full/default.jpg"
     urls = [image.format(number) for number in (1, 2, 1, 3)]
-    given = [urls[0], "album", *urls[1:], "http://example.org/a.png", "http://example.org/a.jpg"]
+    given = [urls[0], "http://example.org/a.jpg", "album", *urls[1:], "http://example.org/a.png"]
     found = find_photos(given)
     assert [photo.name for photo in found] == [
-        *("default.jpg", "a.jpg", "sub/a.PNG", "sub/deep/b.webp"),
-        *("default_2.jpg", "default_3.jpg", "a.png", "a_2.jpg"),
+        *("default.jpg", "a_2.jpg", "a.jpg", "sub/a.PNG", "sub/deep/b.webp"),
+        *("default_2.jpg", "default_3.jpg", "a.png"),
     ]
     assert len({photo.stem for photo in found}) == len(found)
-    assert found[1].source == Path("album/a.jpg") and found[4].source == urls[1]
+    assert found[2].source == Path("album/a.jpg") and found[5].source == urls[1]
 
 
 @pytest.fixture

@@ -95,6 +95,11 @@ def test_commands_set_the_threads_and_print_it_once(start):
     assert start("segment", "photo.jpg") == (chosen, line)
 
 
+def test_other_systems_keep_the_defaults_of_torch(start, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert start("fit") == ({}, "")
+
+
 def test_spin_count_alone_is_printed_by_lightning_commands_only(start):
     changed, line = start("fit", OMP_NUM_THREADS="4")
     assert changed == SPINS and "cores" not in line

@@ -207,8 +207,8 @@ class Segmenter:
         Raises:
             UnreadableImageError: in place of the result of a photo that cannot be downloaded or
                 read. To skip the photo, catch the error and call `next` again.
-            ValueError: in place of the result of an array that is not an image; see also
-                `Segmenter.__call__`.
+            ValueError: in place of the result of an array that is not an image, or if `photos` is a
+                single photo; see also `Segmenter.__call__`.
             TypeError: if a photo has another type. It ends the stream.
         """
         return map(_result, self.stream_with_pixels(photos, prompts))
@@ -220,6 +220,8 @@ class Segmenter:
 
         The pixels of unreadable photos are None.
         """
+        if isinstance(photos, str | PathLike | bytes):
+            raise ValueError(f"photos must be a list or another iterable, not {photos!r:.60}")
         embedded = self.embed(prompts)
         taken = (p if isinstance(p, str | PathLike | bytes) else _load(p) for p in photos)
         loaded = work_ahead(_load, taken, threads=max(_READERS, self._batch_size))

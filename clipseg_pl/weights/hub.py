@@ -66,8 +66,9 @@ def find_model(name: str) -> Path:
         if constants.HF_HUB_OFFLINE:
             reason = "HF_HUB_OFFLINE is set"
         raise FileNotFoundError(
-            f"{name} is not in the cache ({constants.HF_HUB_CACHE}) and cannot be downloaded from "
-            f"{endpoint}: {reason:.160}. Without a network, give a local file or folder instead "
+            f"no checkpoint {name}: no such file or folder, not in the cache "
+            f"({constants.HF_HUB_CACHE}), and the download from {endpoint} failed ({reason:.160}). "
+            "Without a network, give a local file or folder instead "
             "(--checkpoint FILE), or the toy model for drawn scenes (--checkpoint toy)"
         ) from error
     if downloaded is None:

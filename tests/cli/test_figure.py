@@ -61,7 +61,8 @@ def no_model(monkeypatch):
         (["--out", "FOLDER"], "is a folder; give the path of a file"),
         (["--out", "FOLDER/0.png/figure.png"], "0.png is a file; a folder is needed"),
         (["--out", "FOLDER/figure.words"], "figure.words: unknown image format"),
-        (["--checkpoint", "owner/name", "--out", "FOLDER"], "owner/name is not in the cache"),
+        (["--checkpoint", "owner/name", "--out", "FOLDER"], "is a folder; give the path of a file"),
+        (["--checkpoint", "nowhere.ckpt"], "no checkpoint nowhere.ckpt"),
         (["nowhere.jpg"], "nowhere.jpg: no such photo"),
     ],
 )

@@ -72,7 +72,7 @@ def test_repository_is_created_private_and_updated_in_one_commit(hub, writer, so
     changed.mkdir()
     write_hugging_face(changed, tiny_model(layers=(1, 4)), 80, 0.3)
     status, _, error = push(changed)
-    assert status == 1 and "it contains README.md; --overwrite replaces the model" in error
+    assert status == 1 and f"clipseg_pl: {NAME} contains README.md; --overwrite replaces" in error
     assert len(repository.commits) == 3
     assert push(changed, NAME, "--overwrite")[0] == 0
     assert len(repository.commits) == 4 and not repository.private

@@ -355,7 +355,10 @@ def test_tilde_is_expanded_to_the_home_folder(checkpoint, photo, tmp_path, monke
         ({"photo": "*.gif"}, "*.gif: matches no photos"),
         ({"photo": "broken.jpg"}, "broken.jpg: cannot be read as an image"),
         ({"--checkpoint": "missing.ckpt"}, "no checkpoint missing.ckpt"),
-        ({"--checkpoint": "owner/name"}, "owner/name is not in the cache"),
+        (
+            {"--checkpoint": "owner/name"},
+            "no checkpoint owner/name: no such file or folder",
+        ),
         ({"--checkpoint": "owner/name", "--out": "text.pth"}, "text.pth is a file"),
         ({"--checkpoint": "owner/name", "photo": "missing.jpg"}, "missing.jpg: no such photo"),
         ({"--checkpoint": "text.ckpt"}, "text.ckpt: not a checkpoint"),

@@ -125,6 +125,11 @@ def test_batched_photos_equal_single_photos(segmenter, monkeypatch):
             assert np.allclose(result.probability, alone.probability, atol=1e-5)
 
 
+def test_stream_rejects_a_single_photo(segmenter):
+    with pytest.raises(ValueError, match="photos must be a list"):
+        next(segmenter.stream("photo.jpg", ["sky"]))
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_streamed_photos_of_all_kinds_equal_single_photos(
     segmenter, tmp_path, monkeypatch, batch_size

@@ -42,7 +42,7 @@ def main(args: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl demo",
         description="Serve a local web page to try a model on photos, with text prompts or a "
-        "painted example. All data stays on this machine and is deleted on exit. Requires Gradio: "
+        "painted example. Uploads stay on this machine and are deleted on exit. Requires Gradio: "
         "pip install -e '.[demo]'.",
         epilog="example:\n"
         "  python -m clipseg_pl demo --checkpoint runs/pc_plus/checkpoints/best.ckpt",

@@ -123,7 +123,7 @@ def _examine(options: argparse.Namespace) -> list[str]:
         where = f" in {root}" if name in _DATASETS else ""
         states[name] = _report(f"{name}: {_PLACES[name]}{where}", checks[name](root, options.all))
     runs = sorted(Path("runs").glob(_BEST), key=lambda file: file.stat().st_mtime)
-    usual = [default_checkpoint(), TOY, *map(str, runs[-_RECENT:])]
+    usual = dict.fromkeys([default_checkpoint(), TOY, *map(str, runs[-_RECENT:])])
     for name in options.checkpoint if named else usual:
         states[name] = _report(f"checkpoint {name}", check_checkpoint(name))
     if not named:

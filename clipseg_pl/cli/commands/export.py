@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from clipseg_pl.atomic import check_folders
 from clipseg_pl.cli.commands import HelpFormatter
-from clipseg_pl.weights.places import TOY, find_checkpoint
+from clipseg_pl.weights.places import TOY, find_local
 
 if TYPE_CHECKING:
     from clipseg_pl.convert.loading import LoadedModel, StoredModel
@@ -118,8 +118,8 @@ def main(args: list[str]) -> None:
 
 def _export(options: argparse.Namespace, out: Path) -> None:
     folder = options.to not in _SUFFIX
-    file = find_checkpoint(options.source).resolve()
-    if out.resolve() in (file, file.parent):
+    file = find_local(options.source)
+    if file and out.resolve() in (file.resolve(), file.resolve().parent):
         raise ValueError(f"--out {out} is the source of the export: choose another path")
     check_folders([out if folder else out.parent])
     _check_replaceable(out, options.overwrite, folder)
@@ -307,6 +307,7 @@ def _push(files: list[Path], repository: str, overwrite: bool) -> str:
         The address of the repository.
 
     Raises:
+        FileExistsError: if the repository contains a model, and `overwrite` is false.
         OSError: if the upload fails.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -318,10 +319,14 @@ def _push(files: list[Path], repository: str, overwrite: bool) -> str:
         address = api.create_repo(repository, private=True, exist_ok=True)
         old = _EXPORTED.intersection(api.list_repo_files(repository))
         if old and not overwrite:
-            raise FileExistsError(f"it contains {min(old)}; --overwrite replaces the model in it")
+            raise FileExistsError(
+                f"{repository} contains {min(old)}; --overwrite replaces the model in it"
+            )
         added = [CommitOperationAdd(file.name, file) for file in files]
         deleted = [CommitOperationDelete(name) for name in old - {file.name for file in files}]
         api.create_commit(repository, [*added, *deleted], commit_message="Export from clipseg_pl")
+    except FileExistsError:
+        raise
     except Exception as error:  # the HTTP library of huggingface_hub depends on its version
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status == 401:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clipseg_pl.atomic import check_file
 from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.cli.model_options import add_checkpoint_option
-from clipseg_pl.weights.places import find_checkpoint
+from clipseg_pl.weights.places import find_local
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def main(args: list[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     options = parser.parse_args(args)
     try:
-        find_checkpoint(options.checkpoint)
+        find_local(options.checkpoint)  # reports a missing file at once
         for photo in options.photos:
             if not photo.is_file():
                 raise FileNotFoundError(f"{photo}: no such photo")

@@ -17,7 +17,7 @@ from clipseg_pl.cli.prompt_options import (
     shorten,
 )
 from clipseg_pl.photo_files import MASKS, find_photos
-from clipseg_pl.weights.places import find_checkpoint, find_local
+from clipseg_pl.weights.places import find_local
 
 if TYPE_CHECKING:
     from clipseg_pl.inference.editing import Edits
@@ -218,7 +218,6 @@ def _segment(
     names = [describe(prompt) for prompt in prompts]
     files = MaskFiles(options.out, names, options.format, not options.no_overlay, edits)
     files.check(photos, options.overwrite, example_files(options))
-    find_checkpoint(options.checkpoint)  # downloads a model before torch is imported
     segmenter, settings = load_segmenter(options)
     if options.verbose:
         print(settings)
