@@ -572,8 +572,10 @@ def test_page_shows_that_the_download_failed(visit, tmp_path):
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "CLIPSEG_CHECKPOINT": "a/b"}
     with serving(**offline) as (url, output):
         line = output.readline()
-        assert line.startswith("clipseg_pl: a/b is not in ") and "HF_HUB_OFFLINE is set" in line
+        assert (
+            line.startswith("clipseg_pl: no checkpoint a/b: ") and "HF_HUB_OFFLINE is set" in line
+        )
         page = visit(url, 390, 844)
-        page.wait_for_selector("#status >> text=The model could not be loaded: a/b is not in")
+        page.wait_for_selector("#status >> text=The model could not be loaded: no checkpoint a/b")
         page.wait_for_selector("#table >> text=The model could not be loaded.")
         assert page.evaluate("document.documentElement.scrollWidth") == 390
