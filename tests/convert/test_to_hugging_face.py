@@ -143,7 +143,7 @@ def test_published_rd16_on_a_real_photo(real_data, tmp_path):
     backbone = CLIPBackbone(pretrained=False)
     with pytest.warns(UserWarning, match="3, 7, 9 are assumed"):
         source = load_model(file, backbone)
-    write_hugging_face(tmp_path, source.model, source.image_size, None)
+    write_hugging_face(tmp_path, source.model, 352, None)
     photo = next((real_data / "phrasecut_coco").rglob("*.jpg"))
     pixels = torch.from_numpy(read_image(photo)).permute(2, 0, 1)[None]
     squashed = F.interpolate(pixels, (352, 352), mode="bilinear", antialias=True)
