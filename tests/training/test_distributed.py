@@ -99,7 +99,7 @@ def test_training_on_two_processes_equals_one(miniature, decoder_file, tmp_path)
     before = torch.load(decoder_file)
     one, two = (last_checkpoint(tmp_path / folder) for folder in ("one", "two"))
     for name, weight in one["state_dict"].items():
-        assert (weight - before[name.removeprefix("model.decoder.")]).abs().max() > 1e-3, name
+        assert (weight - before[name.removeprefix("model.decoder.")]).abs().max() > 5e-4, name
         torch.testing.assert_close(two["state_dict"][name], weight, rtol=0, atol=1e-6)
     assert (one["threshold"], one["absent_cut"]) == (two["threshold"], two["absent_cut"])
     first, second = (results(tmp_path / folder) for folder in ("one", "two"))
