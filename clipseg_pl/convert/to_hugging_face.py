@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipseg_pl.convert.clip_vocabulary import (
     END,
@@ -54,7 +54,7 @@ def write_hugging_face(
         names = f"{type(backbone).__name__} and {type(decoder).__name__}"
         raise ValueError(f"Hugging Face's format needs CLIPBackbone and FiLMDecoder, not {names}")
     patch = backbone.shape.patch_size
-    if isinstance(decoder.head, nn.Sequential) and patch != _REFINED_PATCH:
+    if decoder.settings["head"] == "refined" and patch != _REFINED_PATCH:
         raise ValueError(f"Hugging Face's refined head supports patches of 16 pixels, not {patch}")
     # transformers ignores the pixels of incomplete patches
     size = max(1, round(image_size / patch)) * patch
@@ -77,18 +77,18 @@ def _config(backbone: CLIPBackbone, decoder: FiLMDecoder) -> dict[str, Any]:
     clip, visual, ids = backbone.clip, backbone.clip.visual, vocabulary(backbone.text_encoder)
     activation = {"hidden_act": "quick_gelu" if backbone.quick_gelu else "gelu"}
     grid = math.isqrt(len(visual.positional_embedding) - 1)
-    first: Any = decoder.blocks[0]
+    settings = decoder.settings
     return {
         "architectures": ["CLIPSegForImageSegmentation"],
         "model_type": "clipseg",
         "dtype": "float32",
         "projection_dim": backbone.shape.embed_dim,
-        "extract_layers": sorted(decoder.layers),
+        "extract_layers": settings["layers"],
         "conditional_layer": 0,
-        "reduce_dim": decoder.film_scale.out_features,
-        "use_complex_transposed_convolution": isinstance(decoder.head, nn.Sequential),
-        "decoder_num_attention_heads": first.self_attn.num_heads,
-        "decoder_intermediate_size": first.linear1.out_features,
+        "reduce_dim": settings["dim"],
+        "use_complex_transposed_convolution": settings["head"] == "refined",
+        "decoder_num_attention_heads": settings["heads"],
+        "decoder_intermediate_size": settings["feedforward"],
         "decoder_attention_dropout": 0.0,
         "decoder_hidden_act": "relu",
         "text_config": {
