@@ -4,7 +4,6 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import torch
@@ -13,11 +12,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clipseg_pl.sample import Batch, Classes, Sample, collate
 from clipseg_pl.weights.places import TOY
+from datamodules.datasets.annotations import Split as Split
 from datamodules.datasets.annotations import reasons
 from datamodules.samplers import EvaluationSampler, Key, TrainingSampler
 from datamodules.toy.world import toy_root, write_toy_world
-
-Split = Literal["train", "val", "test"]
 
 
 class BaseDataModule(LightningDataModule):

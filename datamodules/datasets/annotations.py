@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrase_table import Rows, Strings
 
 Sizes = npt.NDArray[np.int32]
+Split = Literal["train", "val", "test"]
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -35,7 +36,7 @@ class Annotations:
     Args:
         file: file of the annotations.
         folder: folder that photo names are relative to.
-        photos: unique names of the photos, as normalised paths.
+        photos: unique names of the photos, as normalised paths; photos may have no rows.
         sizes: (photos, 2) int32, height and width after EXIF orientation.
         phrases: unique phrases, normalised by `normalise_phrase`.
         photo: (rows,) int64, index into `photos`.
@@ -43,6 +44,9 @@ class Annotations:
         number: (rows,) int64, line in the table (COCO: running number); makes task names unique.
         masks: function that takes a row and returns its mask, (H, W) bool, of the photo's size.
         skipped: number of skipped rows of the file, by reason.
+        boxes: number of annotations with a box and no mask that were filled as rectangles.
+        valid: function that takes a row and returns (H, W) bool, false on pixels to ignore; None
+            if no pixel of the row is ignored. None if no row ignores pixels.
     """
 
     file: Path
@@ -55,6 +59,8 @@ class Annotations:
     number: Rows
     masks: Callable[[int], Mask]
     skipped: dict[str, int]
+    boxes: int = 0
+    valid: Callable[[int], Mask | None] | None = None
 
     def photo_file(self, photo: int) -> Path:
         """Return the path of a photo."""

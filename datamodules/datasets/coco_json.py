@@ -57,7 +57,7 @@ class _Annotation(NamedTuple):
     """polygons as arrays; RLE as stored in the file"""
 
 
-def read_coco(file: Path, images: Path) -> Annotations:
+def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations:
     """Read annotations in COCO's format, with one task per photo and phrase.
 
     The phrase of an annotation is its `phrase`, else its `caption`, else the name of its category
@@ -69,6 +69,7 @@ def read_coco(file: Path, images: Path) -> Annotations:
         file: JSON with `images` and `annotations`, and with `categories` unless all annotations
             have phrases.
         images: folder that `file_name` is relative to.
+        rectangles: whether annotations that have a box and no mask are filled as rectangles.
 
     Raises:
         DatasetNotFoundError: if photos that have annotations are missing.
