@@ -32,6 +32,8 @@ class Classes(NamedTuple):
     """indexed by class id; empty if prompts have no class"""
     unseen: frozenset[int] = frozenset()
     """ids of the classes that a zero-shot benchmark reports as unseen"""
+    phrasings: tuple[tuple[str, ...], ...] = ()
+    """phrases that describe each class; empty if only its name does"""
 
 
 class Prompt(TypedDict):
@@ -54,7 +56,7 @@ class Prompt(TypedDict):
     mix_weight: float
     """weight of the text in the conditional vector, 0 to 1; 1 if there is no support image"""
     class_id: int
-    """class id, if mIoU is a mean over classes; -1 if mIoU is a mean over prompts (PhraseCut)"""
+    """class id, an index into `Classes.names`; -1 if the data has no classes (PhraseCut)"""
     negative: bool
     """true if the phrase was sampled to be absent from the image"""
 

@@ -4,6 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -111,6 +112,10 @@ class BaseDataModule(LightningDataModule):
     def sizes(self) -> dict[str, int]:
         """Return the number of samples of each split that is set up, by its name on disk."""
         return {self.split_name(split): _size(data) for split, data in self.datasets.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts of the data for reports; empty by default."""
+        return {}
 
     def split_name(self, split: Split) -> str:
         """Return the split's name on disk; override if it differs from `split`."""

@@ -1,20 +1,29 @@
 """Your own photos, masks and phrases as training and evaluation data."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from clipseg_pl.sample import Sample
+from clipseg_pl.sample import Classes, Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.annotations import Annotations, reasons
 from datamodules.datasets.coco_json import read_coco
+from datamodules.datasets.exports import read_export
 from datamodules.datasets.files import DatasetNotFoundError
-from datamodules.datasets.image_folder import (
-    ImageFolder,
-    reject_common_photos,
-    validation_photos,
+from datamodules.datasets.image_folder import ImageFolder, find_copies, validation_photos
+from datamodules.datasets.merge import (
+    Phrasings,
+    as_class,
+    complete_phrasings,
+    merge,
+    read_phrasings,
 )
 from datamodules.datasets.prompted import PromptedDataset, Prompting
 from datamodules.datasets.table_files import read_table
@@ -27,19 +36,39 @@ class Table:
     """Location of one split. Paths are absolute or relative to `root`.
 
     Args:
-        table: CSV or JSONL of phrases (columns image, mask, phrase and optionally label), or a COCO
-            JSON file.
+        table: CSV or JSONL of phrases (columns image, mask, phrase and optionally label), a COCO
+            JSON file, the folder of an export, or a list of these, which become one data set.
         images: folder that photo paths are relative to; by default the table's folder.
         masks: folder that mask paths are relative to; by default the table's folder.
     """
 
-    table: str = ""
+    table: list[str] | str = ""
     images: str | None = None
     masks: str | None = None
 
 
 _DEFAULT_PROMPTING = Prompting()
 _DEFAULT_TABLE = Table("own/phrases.csv")
+_MOST_CLASSES = 100
+"""with more phrases, results are not reported by phrase"""
+
+
+_Entry = dict[Split, Annotations]
+"""splits of an export; a table file is a training split, whatever it is used for"""
+_Selection = npt.NDArray[np.bool_]
+"""(photos,) bool"""
+
+
+class _Part(NamedTuple):
+    """A table, and which of its photos belong to a split."""
+
+    table: Annotations
+    photos: _Selection
+
+    def files(self) -> list[str]:
+        """Return the absolute paths of the photos."""
+        chosen = zip(self.table.photo_files(), self.photos.tolist(), strict=True)
+        return [file for file, belongs in chosen if belongs]
 
 
 class ImageFolderDataModule(BaseDataModule):
@@ -47,7 +76,8 @@ class ImageFolderDataModule(BaseDataModule):
 
     A task is one phrase about one photo: a row of a table, or all annotations of a photo with the
     same phrase in a COCO JSON file. The support image of a task is the photo of another task with
-    the same phrase. Negatives are phrases that the photo is not annotated with.
+    the same phrase. Negatives are phrases that the photo is not annotated with. Photos without
+    annotations in a COCO JSON file are used as negatives.
 
     Args:
         root: folder that all paths are relative to, or "toy" for the built-in toy world.
@@ -57,13 +87,24 @@ class ImageFolderDataModule(BaseDataModule):
         seed: seed for shuffling and for all random choices in a sample; the split into training
             and validation photos does not depend on it.
         prompting: settings for negatives, support images, prefixes and text weights.
-        train: table for training.
-        val: table for validation; by default a fraction of the photos in `train`.
-        test: table for `test` and `predict`; by default the same as for validation.
+        train: tables for training. The folder of an export also gives the data for `val` and
+            `test`, if these are not set.
+        val: tables for validation; by default a fraction of the photos in `train`.
+        test: tables for `test` and `predict`; by default the same as for validation.
         val_share: fraction of the photos in `train` used for validation if `val` is not given,
             above 0 and below 1.
         phrases_per_image: maximum number of phrases about a photo per training sample; the photo
             is encoded once for all of them.
+        boxes: "rectangles" fills annotations that have a box and no mask; by default they are
+            rejected.
+        phrases: phrase or phrases of each class, or None to leave it out. Classes with the same
+            phrases are joined; other classes keep their own name. Training samples one of the
+            phrases. The name of a YAML or JSON file below `root` is accepted, too.
+        evaluate_phrasings: evaluate the "first" phrase of each class, or "all".
+        ignore_label: value of label maps that marks pixels to ignore.
+        negatives_across_tables: also use phrases of other tables as negatives of a photo. By
+            default only phrases of its own tables are used, since the objects of other tables may
+            be present without annotation.
     """
 
     def __init__(
@@ -79,6 +120,11 @@ class ImageFolderDataModule(BaseDataModule):
         test: Table | None = None,
         val_share: float = 0.1,
         phrases_per_image: int = 1,
+        boxes: Literal["rectangles"] | None = None,
+        phrases: dict[str, Any] | str | None = None,
+        evaluate_phrasings: Literal["first", "all"] = "first",
+        ignore_label: int | None = 255,
+        negatives_across_tables: bool = False,
     ) -> None:
         """Store the settings.
 
@@ -91,15 +137,24 @@ class ImageFolderDataModule(BaseDataModule):
         if phrases_per_image < 1:
             raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
         self.prompting, self.phrases_per_image = prompting, phrases_per_image
-        self.tables: dict[Split, Table | None] = {"train": train, "val": val, "test": test or val}
-        self.val_share = val_share
-        self._read: dict[Table, Annotations] = {}
+        self.tables: dict[Split, Table | None] = {"train": train, "val": val, "test": test}
+        self.val_share, self.boxes, self.phrases = val_share, boxes, phrases
+        self.evaluate_phrasings, self.ignore_label = evaluate_phrasings, ignore_label
+        self.negatives_across_tables = negatives_across_tables
+        self._read: dict[tuple[str, str | None, str | None], _Entry] = {}
+        self._reported: set[str] = set()
+        self._shared: list[tuple[_Entry, _Selection]] | None = None
+        self._phrasings: Phrasings | None = None
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
-        source = self._source(split)
-        self.listed[split] = f"{source.annotations.file} has {len(source)} phrases of this split"
-        return PromptedDataset(
+        parts = self._parts(split)
+        if split != "train":
+            self._reject_copies(parts)
+        source = self._source(split, parts)
+        file, tasks = source.annotations.file, len(source) - len(source.without_annotations())
+        self.listed[split] = f"{file} has {tasks} phrases of this split"
+        dataset = PromptedDataset(
             source,
             self.prompting,
             self.image_size,
@@ -107,53 +162,203 @@ class ImageFolderDataModule(BaseDataModule):
             self.seed,
             self.phrases_per_image,
             absent_negatives=True,
+            all_phrasings=self.evaluate_phrasings == "all",
+            class_ids=len(source.phrases) <= _MOST_CLASSES,
         )
+        if split != "train" and dataset.class_ids:
+            phrasings = [tuple(source.phrasings(index)) for index in range(len(source.phrases))]
+            names = tuple(own[0] for own in phrasings)
+            self.classes = Classes(names, phrasings=tuple(phrasings))
+        return dataset
 
-    def _source(self, split: Split) -> ImageFolder:
-        """Return the tasks of the split's own table, or of its share of the training table."""
-        own = self.tables["val" if split == "train" else split]
-        trained = self.tables["train"]
-        assert trained is not None
-        if own is None:
-            every = self._annotations(trained)
-            validated = validation_photos(every, self.val_share)
-            return ImageFolder(every).about(~validated if split == "train" else validated)
+    def summary(self) -> dict[str, Any]:
+        """Return the number of photos of each split and phrase.
+
+        Returns:
+            Split -> "photos", "without annotations", "filled from boxes" (annotations) and
+            "phrases" (phrase -> number of photos; empty if there are more than 100 phrases).
+        """
+        counts: dict[str, Any] = {}
+        for split, dataset in self.datasets.items():
+            assert isinstance(dataset, PromptedDataset) and isinstance(dataset.source, ImageFolder)
+            counts[split] = dataset.source.counts(dataset.class_ids)
+        return counts
+
+    def _source(self, split: Split, parts: Sequence[_Part]) -> ImageFolder:
+        """Return the tasks about the photos of a split."""
+        tables = [part.table for part in parts]
+        for table in tables:
+            self._report(table)
+        merged = merge(tables, self._all_phrasings(), self.negatives_across_tables)
+        if merged.skipped and merged is not tables[0]:
+            log.warning("%s: skipped %s", merged.file, reasons(merged.skipped))
+            self.skipped[f"{split} (merged)"] = merged.skipped
+        chosen = {file for part in parts for file in part.files()}
+        return ImageFolder(merged).about(np.isin(merged.photo_files(), list(chosen)))
+
+    def _parts(self, split: Split) -> list[_Part]:
+        """Return the tables of a split, and the photos of each that belong to the split."""
+        location, validation = self.tables[split], self.tables["val"]
         if split == "train":
-            return ImageFolder(self._annotations(trained))
-        if trained in self._read:  # read by `fit`, which uses both tables
-            reject_common_photos(self._annotations(trained), self._annotations(own))
-        return ImageFolder(self._annotations(own))
+            return [_Part(entry["train"], ~chosen) for entry, chosen in self._training()]
+        if location is not None:
+            return [_whole(_of_split(entry, split)) for entry in self._entries(location)]
+        if validation is not None:  # a test split, whose default is the validation data
+            tested = [entry["test"] for entry in self._training_if_found() if "test" in entry]
+            return [_whole(table) for table in tested] or self._parts("val")
+        own: Sequence[Split] = ("test", "val") if split == "test" else ("val",)
+        return [
+            next((_whole(entry[name]) for name in own if name in entry), None)
+            or _Part(entry["train"], chosen)
+            for entry, chosen in self._training()
+        ]
 
-    def _annotations(self, location: Table) -> Annotations:
-        """Read a table, or return it from memory.
+    def _training(self) -> list[tuple[_Entry, _Selection]]:
+        """Return the entries of `train`, and the photos of each that validation uses."""
+        if self._shared is None:
+            entries = self._entries(self.tables["train"])
+            chosen = [self._validated(entry) for entry in entries]
+            self._shared = list(zip(entries, _with_copies(entries, chosen), strict=True))
+        return self._shared
+
+    def _validated(self, entry: _Entry) -> _Selection:
+        """Choose the validation photos of a table or of an export without a validation split."""
+        table = entry["train"]
+        if self.tables["val"] is not None or "val" in entry:
+            return np.zeros(len(table.photos), np.bool_)
+        return validation_photos(table, self.val_share)
+
+    def _training_if_found(self) -> list[_Entry]:
+        """Return the entries of `train`, or none if files are missing; evaluations go without."""
+        try:
+            return self._entries(self.tables["train"])
+        except DatasetNotFoundError:
+            return []
+
+    def _reject_copies(self, parts: Sequence[_Part]) -> None:
+        """Reject photos that are used for both training and evaluation.
 
         Raises:
-            DatasetNotFoundError: if the table is missing.
-            ValueError: if no table is given, its suffix is unknown, or its contents are invalid.
+            ValueError: if there are any; the message gives the first and the count.
         """
-        if location in self._read:
-            return self._read[location]
-        if not location.table:
+        if not self._training_if_found():
+            return
+        trained = [file for part in self._parts("train") for file in part.files()]
+        copies = find_copies(trained, [file for part in parts for file in part.files()])
+        if copies:
+            raise ValueError(
+                f"{len(copies)} photos are used for both training and evaluation; first: "
+                f"{copies[0][0]} is also {copies[0][1]}; remove one of them from its table"
+            )
+
+    def _entries(self, location: Table | None) -> list[_Entry]:
+        """Read all tables of a location.
+
+        Raises:
+            ValueError: if no table is given.
+        """
+        assert location is not None
+        names = [location.table] if isinstance(location.table, str) else location.table
+        if not all(names) or not names:
             raise ValueError("images or masks are set without a table: set table as well")
-        file = self.root / Path(location.table).expanduser()
+        return [self._entry(name, location.images, location.masks) for name in names]
+
+    def _entry(self, name: str, images: str | None, masks: str | None) -> _Entry:
+        """Read a table or an export, or return it from memory.
+
+        Raises:
+            DatasetNotFoundError: if it is missing.
+            ValueError: if its suffix is unknown, or its contents are invalid.
+        """
+        key, file = (name, images, masks), self.root / Path(name).expanduser()
+        if key not in self._read:
+            self._read[key] = self._read_entry(file, images, masks)
+        return self._read[key]
+
+    def _read_entry(self, file: Path, images: str | None, masks: str | None) -> _Entry:
+        rectangles = self.boxes == "rectangles"
+        if file.is_dir():
+            if images is not None or masks is not None:
+                raise ValueError(f"{file}: images and masks cannot be set for an export")
+            return read_export(file, rectangles, self.ignore_label)
         if not file.is_file():
             raise DatasetNotFoundError(
                 f"{file}: no such table; set --data.init_args.train.table to a CSV, JSONL or COCO "
-                "JSON file below --data.init_args.root (docs/own_data.md)"
+                "JSON file, or to the folder of an export, below --data.init_args.root "
+                "(docs/own_data.md)"
             )
-        images, masks = (self._folder(part, file) for part in (location.images, location.masks))
+        photos, regions = (
+            file.parent if folder is None else self.root / Path(folder).expanduser()
+            for folder in (images, masks)
+        )
         kind = file.suffix.lower()
         if kind == ".json":
-            annotations = read_coco(file, images)
-        elif kind in (".csv", ".jsonl"):
-            annotations = read_table(file, images, masks)
-        else:
-            raise ValueError(f"{file}: a table must end in .csv, .jsonl or .json (COCO's format)")
-        if annotations.skipped:
-            log.warning("%s: skipped %s", file, reasons(annotations.skipped))
-            self.skipped[location.table] = annotations.skipped
-        self._read[location] = annotations
-        return annotations
+            return {"train": read_coco(file, photos, rectangles)}
+        if kind in (".csv", ".jsonl"):
+            return {"train": read_table(file, photos, regions)}
+        raise ValueError(
+            f"{file}: a table must end in .csv, .jsonl or .json (COCO's format), or be the folder "
+            "of an export"
+        )
 
-    def _folder(self, folder: str | None, table: Path) -> Path:
-        return table.parent if folder is None else self.root / Path(folder).expanduser()
+    def _all_phrasings(self) -> Phrasings | None:
+        """Return the phrasings of all classes; None if `phrases` is not set."""
+        if self.phrases is None:
+            return None
+        if self._phrasings is None:
+            given = read_phrasings(self.phrases, self.root)
+            tables = list[Annotations]()
+            for location in filter(None, self.tables.values()):
+                with suppress(DatasetNotFoundError):  # evaluations go without the training table
+                    tables += [t for entry in self._entries(location) for t in entry.values()]
+            self._phrasings = complete_phrasings(given, tables)
+            own = [name for name in self._phrasings if as_class(name) not in given]
+            if own:
+                log.warning("phrases: %s: prompted by their own names", ", ".join(own))
+        return self._phrasings
+
+    def _report(self, table: Annotations) -> None:
+        """Report what a table skips and what its masks are made of, once."""
+        file = table.file
+        name = str(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
+        if name in self._reported:
+            return
+        self._reported.add(name)
+        if table.skipped:
+            log.warning("%s: skipped %s", file, reasons(table.skipped))
+            self.skipped[name] = table.skipped
+        if table.boxes:
+            log.warning("%s: %d boxes without masks are filled as rectangles", file, table.boxes)
+
+
+def _whole(table: Annotations) -> _Part:
+    return _Part(table, np.ones(len(table.photos), np.bool_))
+
+
+def _of_split(entry: _Entry, split: Split) -> Annotations:
+    """Return a split of an export, or the only table of the entry.
+
+    Raises:
+        ValueError: if an export has other splits only.
+    """
+    if split not in entry and len(entry) > 1:
+        folder = entry["train"].folder.parent
+        raise ValueError(f"{folder}: the export has no {split} split; name another {split}.table")
+    return entry.get(split, entry["train"])
+
+
+def _with_copies(entries: Sequence[_Entry], chosen: Sequence[_Selection]) -> list[_Selection]:
+    """Add the copies of chosen photos, so that none is left for training."""
+    files = [entry["train"].photo_files() for entry in entries]
+    marked = [zip(own, mask.tolist(), strict=True) for own, mask in zip(files, chosen, strict=True)]
+    every = [pair for own in marked for pair in own]
+    used = [file for file, is_chosen in every if is_chosen]
+    copies = find_copies(used, [file for file, is_chosen in every if not is_chosen])
+    if copies:
+        log.warning(
+            "%d photos are copies of validation photos and are also used for validation; first: %s",
+            len(copies),
+            copies[0][1],
+        )
+    validated = {*used, *(file for _, file in copies)}
+    return [np.array([file in validated for file in own], np.bool_) for own in files]

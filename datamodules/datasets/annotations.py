@@ -1,10 +1,11 @@
 """Phrase annotations of custom photos, and the checks shared by all table formats."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -31,14 +32,16 @@ EMPTY = "with an empty mask"
 class Annotations:
     """Annotations of photos as flat arrays, which forked data workers share.
 
-    Each row is a task: one phrase about one photo.
+    Each row is a task: one phrase about one photo. A photo without rows shows none of the
+    phrases, except those in `unknown`.
 
     Args:
         file: file of the annotations.
         folder: folder that photo names are relative to.
-        photos: unique names of the photos, as normalised paths; photos may have no rows.
+        photos: unique names of the photos, as normalised paths; some may have no annotations.
         sizes: (photos, 2) int32, height and width after EXIF orientation.
-        phrases: unique phrases, normalised by `normalise_phrase`.
+        phrases: unique phrases, normalised by `normalise_phrase`; of a COCO file, only the
+            categories that annotations use.
         photo: (rows,) int64, index into `photos`.
         phrase: (rows,) int64, index into `phrases`.
         number: (rows,) int64, line in the table (COCO: running number); makes task names unique.
@@ -47,6 +50,16 @@ class Annotations:
         boxes: number of annotations with a box and no mask that were filled as rectangles.
         valid: function that takes a row and returns (H, W) bool, false on pixels to ignore; None
             if no pixel of the row is ignored. None if no row ignores pixels.
+        row_boxes: (rows,) int64, number of annotations of each row counted in `boxes`; None if the
+            rows are not counted.
+        unknown: (n, 2) int64, photo and phrase: the phrase has annotations without a usable mask on
+            this photo, so that its target is unknown.
+        unused: categories of the file without annotations.
+        phrasings: first phrasing of a phrase, as in `phrases` -> all of its phrasings, for phrases
+            that have several.
+        group: (photos,) int64, row of each photo in `asked`; None if all phrases are asked about
+            all photos.
+        asked: (groups, phrases) bool, whether the tables of a photo annotate a phrase.
     """
 
     file: Path
@@ -61,10 +74,29 @@ class Annotations:
     skipped: dict[str, int]
     boxes: int = 0
     valid: Callable[[int], Mask | None] | None = None
+    row_boxes: Rows | None = None
+    unknown: Rows = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    unused: tuple[str, ...] = ()
+    phrasings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    group: Rows | None = None
+    asked: npt.NDArray[np.bool_] | None = None
 
     def photo_file(self, photo: int) -> Path:
         """Return the path of a photo."""
         return self.folder / self.photos[photo]
+
+    def photo_files(self) -> list[str]:
+        """Return the absolute paths of all photos."""
+        return [os.path.abspath(self.folder / name) for name in self.photo_names()]
+
+    def photo_names(self) -> list[str]:
+        """Return the names of all photos."""
+        return [self.photos[photo] for photo in range(len(self.photos))]
+
+    def without_annotations(self) -> Rows:
+        """Return the indices of the photos without rows, whose phrases are all known."""
+        annotated = np.concatenate([self.photo, self.unknown[:, 0]])
+        return np.setdiff1d(np.arange(len(self.photos)), annotated)
 
 
 class Positions(dict[str, int]):

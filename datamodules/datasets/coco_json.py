@@ -3,17 +3,15 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from clipseg_pl.prompts.masks import exif_note
-from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import (
     EMPTY,
     NO_PHRASE,
@@ -24,18 +22,30 @@ from datamodules.datasets.annotations import (
     photo_sizes,
     reject_unusable,
 )
-from datamodules.datasets.phrase_table import Rows, Strings
-from datamodules.datasets.transforms import FARTHEST, is_size
+from datamodules.datasets.coco_masks import (
+    Box,
+    Encoded,
+    RunLengths,
+    encode,
+    encode_box,
+    read_box,
+    read_polygons,
+)
+from datamodules.datasets.phrase_table import Strings
+from datamodules.datasets.transforms import is_size
 
 Id = int | str
 _Id = TypeVar("_Id", int, str, Id)
 _Entry = TypeVar("_Entry")
-Encoded = dict[str, Any]
-"""compressed run-length encoding (RLE) of pycocotools"""
-Flat = npt.NDArray[np.float64]
-"""x, y, x, y, ... in pixels"""
 
 _NO_MASK = "without a segmentation"
+_BOX_OUTSIDE = "with a box outside the photo"
+_BOX_WITHOUT_AREA = "with a box without area"
+_TWO_POINTS = "with polygons of fewer than three points"
+_SPARE_TWO_POINTS = "polygons of fewer than three points, besides others of the same annotation"
+_INCOMPLETE = "masks that would lack a skipped object"
+_UNUSABLE_PHOTO = "photos without a usable annotation"
+_MISSING_CLEAN = "photos without annotations whose files are missing"
 _PHRASES = ("phrase", "caption")
 _OTHER_KEYS = ("file_name", "coco_url", "counts")
 """an object with one of these keys is an image or an RLE, even if it has an image_id"""
@@ -54,7 +64,30 @@ class _Annotation(NamedTuple):
     phrase: object
     """the annotation's own phrase, or None"""
     segmentation: object
-    """polygons as arrays; RLE as stored in the file"""
+    """polygons as arrays; RLE as stored in the file; None if there is none"""
+    box: Box | None
+    """only of annotations without a segmentation"""
+
+
+_Task = tuple[_Photo, str]
+"""photo and phrase"""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Contents of a file."""
+
+    regions: dict[_Task, list[Encoded]] = field(default_factory=dict)
+    boxes: Counter[_Task] = field(default_factory=Counter)
+    """number of annotations that have a box only"""
+    incomplete: set[_Task] = field(default_factory=set)
+    """tasks with an unusable annotation"""
+    annotated: set[_Photo] = field(default_factory=set)
+    clean: list[_Photo] = field(default_factory=list)
+    """photos without annotations"""
+    categories: list[str] = field(default_factory=list)
+    """names as phrases"""
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations:
@@ -62,8 +95,9 @@ def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations
 
     The phrase of an annotation is its `phrase`, else its `caption`, else the name of its category
     with underscores replaced by blanks. All annotations of a photo with the same phrase are merged
-    into one mask, including crowds (`iscrowd`). LVIS files, which give `coco_url` instead of
-    `file_name`, are supported.
+    into one mask, including crowds (`iscrowd`). If one of them is unusable, the phrase is left out
+    of the photo, because an object would be missing from the mask. LVIS files, which give
+    `coco_url` instead of `file_name`, are supported.
 
     Args:
         file: JSON with `images` and `annotations`, and with `categories` unless all annotations
@@ -74,28 +108,50 @@ def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations
     Raises:
         DatasetNotFoundError: if photos that have annotations are missing.
         ValueError: if the file is not in COCO's format, an id or a photo is duplicated, the size
-            of a photo differs from its entry, or no annotation is usable.
+            of a photo differs from its entry, annotations have boxes only and `rectangles` is
+            false, or there are neither usable annotations nor photos without annotations.
     """
     try:
         with file.open(encoding="utf-8-sig") as stream:
             content = json.load(stream, object_hook=_compact)
-        regions, skipped = _collect(content)
+        found = _collect(content)
     except ValueError as error:
         raise ValueError(f"{file}: invalid COCO annotations ({error})") from error
-    tasks: dict[tuple[_Photo, str], Encoded] = {}
-    for key, parts in regions.items():
+    boxes, skipped = sum(found.boxes.values()), found.skipped
+    if boxes and not rectangles:
+        raise ValueError(
+            f"{file}: {boxes} annotations have boxes only: set boxes: rectangles "
+            "(--data.init_args.boxes rectangles) to fill them, or export polygons"
+        )
+    tasks: dict[_Task, Encoded] = {}
+    for key, parts in found.regions.items():
         union = coco_mask.merge(parts) if parts else None
-        if union and coco_mask.area(union):
+        if key in found.incomplete:
+            skipped[_INCOMPLETE] += 1
+        elif union and coco_mask.area(union):
             tasks[key] = union
         else:
             skipped[EMPTY] += 1
-    skipped_counts = reject_unusable(file, len(tasks), skipped)
+            found.incomplete.add(key)
+    clean = [photo for photo in found.clean if (images / photo.name).is_file()]
+    skipped[_MISSING_CLEAN] += len(found.clean) - len(clean)
     photo_of, phrase_of = Positions(), Positions()
     photo = np.array([photo_of[entry.name] for entry, _ in tasks], np.int64)
     phrase = np.array([phrase_of[text] for _, text in tasks], np.int64)
+    skipped[_UNUSABLE_PHOTO] += len(found.annotated) - len(photo_of)
+    skipped_counts = reject_unusable(file, len(tasks) + len(clean), skipped)
+    unknown = [
+        (photo_of[entry.name], phrase_of[text])
+        for entry, text in sorted(found.incomplete)
+        if entry.name in photo_of
+    ]
+    used = {*clean, *(entry for entry, _ in tasks)}
+    for entry in clean:
+        photo_of[entry.name]
     sizes = photo_sizes(file, images, list(photo_of))
-    _reject_size_mismatches(file, images, {entry for entry, _ in tasks}, photo_of, sizes)
+    _reject_size_mismatches(file, images, used, photo_of, sizes)
     counts = [region["counts"] for region in tasks.values()]
+    row_boxes = np.array([found.boxes[key] for key in tasks], np.int64)
     return Annotations(
         file=file,
         folder=images,
@@ -111,28 +167,11 @@ def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations
             sizes[photo],
         ),
         skipped=skipped_counts,
+        boxes=int(row_boxes.sum()),
+        row_boxes=row_boxes,
+        unknown=np.array(unknown, np.int64).reshape(-1, 2),
+        unused=tuple(name for name in found.categories if name not in phrase_of),
     )
-
-
-@dataclass(frozen=True)
-class RunLengths:
-    """Function that takes a row and decodes its mask from pycocotools' compressed RLE.
-
-    Args:
-        text: (total,) uint8, the RLE strings of all rows, concatenated.
-        offsets: (rows + 1,) int64, start of each row in `text`.
-        sizes: (rows, 2) int32, height and width.
-    """
-
-    text: npt.NDArray[np.uint8]
-    offsets: Rows
-    sizes: Sizes
-
-    def __call__(self, row: int) -> Mask:
-        """Decode the mask of a row, (H, W) bool."""
-        counts = self.text[self.offsets[row] : self.offsets[row + 1]].tobytes()
-        encoded = {"size": self.sizes[row].tolist(), "counts": counts}
-        return np.asarray(coco_mask.decode(encoded), np.bool_)
 
 
 def _compact(entry: dict[str, Any]) -> object:
@@ -143,26 +182,28 @@ def _compact(entry: dict[str, Any]) -> object:
 
 
 def _read_annotation(entry: Mapping[str, Any]) -> _Annotation:
-    segmentation, number = entry.get("segmentation"), entry.get("id")
+    segmentation, where = entry.get("segmentation"), f"annotation {entry.get('id')}"
+    if isinstance(segmentation, list):
+        segmentation = read_polygons(segmentation, where)
+        if not any(map(len, segmentation)):
+            segmentation = None
     return _Annotation(
-        number,
+        entry.get("id"),
         entry["image_id"],
         entry.get("category_id"),
         next((entry[key] for key in _PHRASES if entry.get(key) not in (None, "")), None),
-        read_polygons(segmentation, f"annotation {number}")
-        if isinstance(segmentation, list)
-        else segmentation,
+        segmentation,
+        read_box(entry.get("bbox"), where) if segmentation is None else None,
     )
 
 
-def _collect(content: object) -> tuple[dict[tuple[_Photo, str], list[Encoded]], Counter[str]]:
-    """Return the regions of each photo and phrase, and the number of skipped annotations."""
+def _collect(content: object) -> _Found:
+    """Return the regions of each photo and phrase, and count the skipped annotations."""
     if not isinstance(content, Mapping):
         raise ValueError("expected an object with images and annotations")
     names = by_id(_categories(content), "categories")
     photos = by_id(_photos(content), "images", files=True)
-    skipped: Counter[str] = Counter()
-    regions: dict[tuple[_Photo, str], list[Encoded]] = {}
+    found = _Found(categories=[_as_phrase(name) for name in names.values()])
     for place, annotation in enumerate(_list(content, "annotations"), 1):
         if isinstance(annotation, Mapping) and "image_id" in annotation:
             annotation = _read_annotation(annotation)
@@ -174,20 +215,65 @@ def _collect(content: object) -> tuple[dict[tuple[_Photo, str], list[Encoded]], 
             photo = look_up(photos, annotation.image, "images", "image_id")
             if phrase is None:
                 name = look_up(names, annotation.category, "categories", "category_id")
-                phrase = name.replace("_", " ")
+                phrase = _as_phrase(name)
         except ValueError as error:
             raise ValueError(f"{where} {error}") from error
         if not isinstance(phrase, str):
             raise ValueError(f"{where}: phrase {phrase!r:.40} is not a string")
+        found.annotated.add(photo)
         text = normalise_phrase(phrase)
-        if not text:
-            skipped[NO_PHRASE] += 1
-        elif annotation.segmentation is None:
-            skipped[_NO_MASK] += 1
+        if text:
+            _add(found, (photo, text), annotation, where)
         else:
-            encoded = encode(annotation.segmentation, photo.height, photo.width, where)
-            regions.setdefault((photo, text), []).extend(encoded)
-    return regions, skipped
+            found.skipped[NO_PHRASE] += 1
+    federated = _federated(content)
+    found.clean.extend(
+        photo
+        for number, photo in photos.items()
+        if photo not in found.annotated and number not in federated
+    )
+    return found
+
+
+def _add(found: _Found, task: _Task, annotation: _Annotation, where: str) -> None:
+    """Add the region of an annotation to its task, or count it as skipped."""
+    (_, height, width), _ = task
+    shape, box, reason = annotation.segmentation, annotation.box, None
+    encoded: list[Encoded] = []
+    if shape is not None:
+        encoded = encode(shape, height, width, where)
+        short = sum(len(flat) < 6 for flat in shape) if isinstance(shape, list) else 0
+        if short and not encoded:
+            reason = _TWO_POINTS
+        elif short:
+            found.skipped[_SPARE_TWO_POINTS] += short
+    elif box is None:
+        reason = _NO_MASK
+    elif box[2] <= 0 or box[3] <= 0:
+        reason = _BOX_WITHOUT_AREA
+    elif filled := encode_box(box, height, width):
+        encoded = [filled]
+        found.boxes[task] += 1
+    else:
+        reason = _BOX_OUTSIDE
+    if reason is None:
+        found.regions.setdefault(task, []).extend(encoded)
+    else:
+        found.skipped[reason] += 1
+        found.incomplete.add(task)
+
+
+def _as_phrase(category: str) -> str:
+    return normalise_phrase(category.replace("_", " "))
+
+
+def _federated(content: Mapping[str, Any]) -> set[Id | None]:
+    """Return the ids of LVIS's images, where objects of most categories are not annotated."""
+    return {
+        read_id(entry["id"])
+        for _, entry in _entries(content, "images")
+        if "neg_category_ids" in entry
+    }
 
 
 def _list(content: Mapping[str, Any], key: str) -> list[object]:
@@ -330,83 +416,3 @@ def look_up(entries: Mapping[Id, _Entry], value: object, key: str, field: str) -
 
 def _typed(number: object) -> str:
     return f"{number!r} ({'string' if isinstance(number, str) else 'number'})"
-
-
-def read_polygons(values: Sequence[object], where: str) -> list[Flat]:
-    """Convert polygons to arrays and check them.
-
-    Args:
-        values: lists of coordinates from JSON.
-        where: name of the annotation, for messages.
-
-    Raises:
-        ValueError: if a polygon is malformed.
-    """
-    try:
-        polygons = [np.array(flat, np.float64) for flat in values]
-    except (ValueError, TypeError, OverflowError):
-        polygons = [np.full(1, np.nan)]
-    for flat in polygons:
-        if flat.ndim != 1 or len(flat) % 2 or not (np.abs(flat) < FARTHEST).all():
-            raise ValueError(f"{where}: malformed polygons")
-    return polygons
-
-
-def encode(segmentation: object, height: int, width: int, where: str) -> list[Encoded]:
-    """Convert polygons or RLE, compressed or not, to compressed RLE.
-
-    Args:
-        segmentation: polygons from `read_polygons`; or RLE {"size": [height, width], "counts":
-            ...} with counts as a list of numbers or as COCO's compressed string.
-        height: height of the photo in pixels.
-        width: width of the photo in pixels.
-        where: name of the annotation, for messages.
-
-    Returns:
-        One RLE per polygon of at least three points, or the RLE of `segmentation`. The mask is
-        their union.
-
-    Raises:
-        ValueError: if the segmentation is malformed or not of the photo's size.
-    """
-    if isinstance(segmentation, list):
-        flat = [polygon for polygon in segmentation if len(polygon) >= 6]
-        encoded: list[Encoded] = coco_mask.frPyObjects(flat, height, width) if flat else []
-        return encoded
-    if not isinstance(segmentation, Mapping) or segmentation.get("size") != [height, width]:
-        raise ValueError(
-            f"{where}: segmentation is neither a list of polygons nor a run-length encoding of "
-            f"size {height} x {width}"
-        )
-    counts = segmentation.get("counts")
-    try:
-        lengths: Any = _lengths(counts) if isinstance(counts, str) else counts
-        if sum(lengths) != height * width:
-            raise ValueError("wrong number of pixels")
-        return [coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)]
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(
-            f"{where}: run lengths do not add up to {height} x {width} pixels"
-        ) from error
-
-
-def _lengths(text: str) -> list[int]:
-    """Decode the run lengths of COCO's compressed string.
-
-    pycocotools accepts truncated strings. The sum of the decoded lengths reveals them.
-
-    Each character of the string stores five bits of a number, the lowest bits first. The bit of
-    value 32 marks that another character follows. The bit of value 16 in the last character marks
-    a negative number. From the fourth number on, the string stores the difference from the number
-    two places before.
-    """
-    lengths: list[int] = []
-    value = shift = 0
-    for code in text.encode():
-        value |= (code - 48 & 31) << shift
-        shift += 5
-        if not code - 48 & 32:
-            value -= (code - 48 & 16) << shift - 4
-            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-            value = shift = 0
-    return lengths

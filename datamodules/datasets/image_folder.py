@@ -2,8 +2,10 @@
 
 import hashlib
 import os
-import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +13,18 @@ from typing_extensions import Self
 
 from clipseg_pl.images import RGB, UnreadableImageError, load_photo
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.annotations import Annotations, reasons
-from datamodules.datasets.phrase_table import PhraseTable
-
-_MAX_NAME = 100
+from datamodules.datasets.annotations import Annotations, in_threads, reasons
+from datamodules.datasets.phrase_table import (
+    PhraseTable,
+    Rows,
+    Strings,
+    slug,
+    unique_names,
+)
 
 
 class ImageFolder(PhraseTable):
-    """Tasks on custom photos: all rows of a table.
+    """Tasks on custom photos: all rows of a table, and the photos without annotations.
 
     Args:
         annotations: the table.
@@ -27,17 +33,64 @@ class ImageFolder(PhraseTable):
     def __init__(self, annotations: Annotations) -> None:
         """List the tasks; photos and masks are read on access."""
         self.annotations = annotations
-        super().__init__(annotations.phrases, annotations.phrase, annotations.photo)
+        used, phrase = np.unique(annotations.phrase, return_inverse=True)
+        phrases = [annotations.phrases[index] for index in used.tolist()]
+        clean = annotations.without_annotations()
+        photo = np.concatenate([annotations.photo, clean])
+        super().__init__(phrases, np.append(phrase, np.full(len(clean), -1)), photo)
+        self.phrase_ids, self._photo_of_row = used, photo
+        self._names = Strings.pack(unique_names(self._file_names(phrases)))
+
+    def _file_names(self, phrases: Sequence[str]) -> Iterator[str]:
+        """Yield the name of each row, which may repeat."""
+        stems = (Path(photo).with_suffix("") for photo in self.annotations.photo_names())
+        photos, words = [slug(str(stem)) for stem in stems], [slug(text) for text in phrases]
+        for photo, phrase in zip(self._photo_of_row.tolist(), self._phrase.tolist(), strict=True):
+            yield photos[photo] if phrase < 0 else f"{photos[photo]}__{words[phrase]}"
 
     def about(self, photos: npt.NDArray[np.bool_]) -> Self:
         """Select the tasks about the photos marked in `photos`, (photos,) bool."""
         return self.select(photos[self._photo])
 
+    def counts(self, by_phrase: bool) -> dict[str, Any]:
+        """Count photos, and annotations filled from boxes; see `ImageFolderDataModule.summary`."""
+        clean, table = self._phrase < 0, self.annotations
+        rows = self.rows[~clean]
+        phrases = range(len(self.phrases) if by_phrase else 0)
+        return {
+            "photos": len(np.unique(self._photo)),
+            "without annotations": int(clean.sum()),
+            "filled from boxes": int(
+                table.boxes if table.row_boxes is None else table.row_boxes[rows].sum()
+            ),
+            "phrases": {
+                self.phrases[phrase]: len(np.unique(self._photo[self.tasks_of_phrase(phrase)]))
+                for phrase in phrases
+            },
+        }
+
+    def phrasings(self, phrase: int) -> Sequence[str]:
+        """Return all phrasings of a phrase. The first is the one in `phrases`."""
+        first = self.phrases[phrase]
+        return self.annotations.phrasings.get(first, (first,))
+
+    def possible_phrases(self, task: int) -> Rows:
+        """Return the indices of the phrases that may be present in the photo of a task.
+
+        These are the phrases of the photo, phrases that have unusable annotations there, and
+        phrases that none of the tables of the photo annotates.
+        """
+        table, photo = self.annotations, self._photo[task]
+        present = super().possible_phrases(task)
+        unknown = table.unknown[table.unknown[:, 0] == photo, 1]
+        possible = np.isin(self.phrase_ids, unknown)
+        if table.group is not None and table.asked is not None:
+            possible |= ~table.asked[table.group[photo], self.phrase_ids]
+        return np.append(present, np.flatnonzero(possible))
+
     def read_name(self, row: int) -> str:
-        """Return a task name made of the photo's name and the row number."""
-        stem = Path(self.annotations.photos[self.annotations.photo[row]]).with_suffix("")
-        plain = re.sub(r"[^\w.-]+", "_", str(stem)).strip("_.")[-_MAX_NAME:]
-        return f"{plain}__{self.annotations.number[row]}"
+        """Return a task name made of the photo's name and the phrase, or of the photo's name."""
+        return self._names[row]
 
     def read_image(self, row: int) -> RGB:
         """Read the photo of a row, (H, W, 3) uint8, after EXIF orientation.
@@ -45,7 +98,7 @@ class ImageFolder(PhraseTable):
         Raises:
             UnreadableImageError: if the file is unreadable or its size has changed.
         """
-        photo = self.annotations.photo[row]
+        photo = int(self._photo_of_row[row])
         file, size = self.annotations.photo_file(photo), tuple(self.annotations.sizes[photo])
         image = load_photo(file)
         if image.shape[:2] != size:
@@ -58,59 +111,88 @@ class ImageFolder(PhraseTable):
         Raises:
             UnreadableImageError: if the file is unreadable or its size has changed.
         """
+        size = tuple(self.annotations.sizes[self._photo_of_row[row]])
+        if row >= len(self.annotations.photo):
+            return np.zeros(size, np.bool_)
         mask = self.annotations.masks(row)
-        if mask.shape != tuple(self.annotations.sizes[self.annotations.photo[row]]):
+        if mask.shape != size:
             raise UnreadableImageError(
                 f"{self.annotations.file}: the size of the mask of row "
                 f"{self.annotations.number[row]} has changed since it was checked"
             )
         return mask
 
+    def read_valid(self, row: int) -> Mask | None:
+        """Read the pixels of a row to use, (H, W) bool; None for all pixels."""
+        valid = self.annotations.valid
+        return None if valid is None or row >= len(self.annotations.photo) else valid(row)
+
 
 def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.bool_]:
     """Choose the validation photos, by the hashes of their names.
 
     The choice depends on the names alone. It is the same for every seed and machine, and adding
-    photos moves few others between training and validation.
+    photos moves few others between training and validation. Photos with and without annotations are
+    chosen separately.
 
     Args:
         annotations: the table.
-        share: fraction of the photos used for validation, 0 to 1; photos without rows in the table
-            do not count. At least one photo is chosen, and at least one is left for training.
+        share: fraction of the photos used for validation, 0 to 1. At least one photo with
+            annotations is chosen, and at least one is left for training.
 
     Returns:
         (photos,) bool, true for validation photos.
 
     Raises:
-        ValueError: if fewer than two photos have rows.
+        ValueError: if only one photo has rows.
     """
-    photos = np.unique(annotations.photo).tolist()
-    if len(photos) < 2:
+    annotated, clean = np.unique(annotations.photo), annotations.without_annotations()
+    if len(annotated) == 1:
         skipped = f" (skipped: {reasons(annotations.skipped)})" if annotations.skipped else ""
         raise ValueError(
             f"{annotations.file}: only one photo has usable rows{skipped}; add photos, or set a "
             "separate validation table with --data.init_args.val.table"
         )
-    ranked = sorted(photos, key=lambda p: hashlib.sha256(annotations.photos[p].encode()).digest())
-    count = min(max(round(share * len(photos)), 1), len(photos) - 1)
     chosen = np.zeros(len(annotations.photos), np.bool_)
-    chosen[ranked[:count]] = True
+    chosen[_first_by_hash(annotations, annotated, share, 1)] = True
+    chosen[_first_by_hash(annotations, clean, share, 0)] = True
     return chosen
 
 
-def reject_common_photos(train: Annotations, other: Annotations) -> None:
-    """Reject photos that are used for both training and evaluation.
+def _first_by_hash(annotations: Annotations, photos: Rows, share: float, least: int) -> list[int]:
+    """Choose a share of photos, at least `least` and at most all but `least`."""
+    names = {photo: annotations.photos[photo].encode() for photo in photos.tolist()}
+    ranked = sorted(names, key=lambda photo: hashlib.sha256(names[photo]).digest())
+    return ranked[: min(max(round(share * len(ranked)), least), len(ranked) - least)]
 
-    Raises:
-        ValueError: if the tables share photos; the message gives the first and the count.
+
+def find_copies(train: Sequence[str], other: Sequence[str]) -> list[tuple[str, str]]:
+    """Find photos of one split that are also in the training split.
+
+    Two files are the same photo if they have the same contents. Only files of equal size are read.
+
+    Args:
+        train: paths of the training photos.
+        other: paths of the photos of the other split.
+
+    Returns:
+        Pairs of a training photo and a photo of the other split, in the order of `other`.
     """
-    train_photos, other_photos = (
-        {os.path.abspath(table.photo_file(p)) for p in np.unique(table.photo).tolist()}
-        for table in (train, other)
-    )
-    common = sorted(train_photos & other_photos)
-    if common:
-        raise ValueError(
-            f"{other.file}: {len(common)} of its photos are also in {train.file}; first: "
-            f"{common[0]}; remove them from one of the two tables"
-        )
+    trained = _by_size(train)
+    by_size = {size: files for size, files in _by_size(other).items() if size in trained}
+    alike = sorted({file for size in by_size for file in (*trained[size], *by_size[size])})
+    digests = dict(zip(alike, in_threads(_digest, alike, "copies of photos"), strict=True))
+    first = {digests[file]: file for size in by_size for file in reversed(trained[size])}
+    found = {file: first.get(digests[file]) for files in by_size.values() for file in files}
+    return [(match, file) for file in other if (match := found.get(file)) is not None]
+
+
+def _by_size(files: Sequence[str]) -> dict[int, list[str]]:
+    by_size = defaultdict[int, list[str]](list)
+    for file in files:
+        by_size[os.path.getsize(file)].append(file)
+    return by_size
+
+
+def _digest(file: str) -> bytes:
+    return hashlib.sha256(Path(file).read_bytes()).digest()

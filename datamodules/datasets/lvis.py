@@ -11,7 +11,8 @@ import numpy as np
 from clipseg_pl.images import RGB, read_image
 from clipseg_pl.prompts.masks import exif_note
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.coco_json import by_id, read_id, read_polygons
+from datamodules.datasets.coco_json import by_id, read_id
+from datamodules.datasets.coco_masks import read_polygons
 from datamodules.datasets.files import require, stays_below
 from datamodules.datasets.transforms import Points, is_size, rasterise
 

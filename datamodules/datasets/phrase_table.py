@@ -1,7 +1,8 @@
 """Base class of all datasets that annotate photos with phrases, one task per row."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 
 import numpy as np
@@ -42,15 +43,39 @@ class Strings:
         return bytes(self.text[self.offsets[index] : self.offsets[index + 1]]).decode()
 
 
+def slug(text: str, length: int = 100) -> str:
+    """Convert text to a part of a file name: letters, digits, points, hyphens and underscores.
+
+    The last `length` characters are kept. The result has no two underscores in a row, so that they
+    can separate parts.
+    """
+    return re.sub(r"[^\w.-]+|_+", "_", text).strip("_.")[-length:]
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Append `_2`, `_3`, ... to names that were used before."""
+    found: dict[str, int] = {}
+    for name in names:
+        number, new = found.get(name, 0), name
+        while new in found:
+            number += 1
+            new = f"{name}_{number + 1}"
+        found[name] = number
+        found.setdefault(new, 0)
+    return list(found)
+
+
 class PhraseTable(ABC):
     """Tasks of a dataset: one phrase about one photo each. Subclasses read photos and masks.
 
     A task is an index into this table. A row is an index into the annotations of the dataset. The
-    two differ after `select`, which removes tasks but no rows.
+    two differ after `select`, which removes tasks but no rows. The last tasks can be photos without
+    annotations, which have no phrase.
 
     Args:
         phrases: unique phrases.
-        phrase: (rows,) int64, index of each row's phrase in `phrases`.
+        phrase: (rows,) int64, index of each row's phrase in `phrases`; -1 for photos without
+            annotations, which must come last.
         photo: (rows,) int64, index of each row's photo.
     """
 
@@ -58,13 +83,15 @@ class PhraseTable(ABC):
         """Group the rows by phrase and by photo."""
         self.rows = np.arange(len(phrase))
         """(tasks,) int64, row of each task"""
+        self.phrase_ids = np.arange(len(phrases))
+        """(phrases,) int64, index of each phrase before any `select`"""
         self._group(
             phrases if isinstance(phrases, Strings) else Strings.pack(phrases), phrase, photo
         )
 
     def _group(self, phrases: Strings, phrase: Rows, photo: Rows) -> None:
         self.phrases, self._phrase, self._photo = phrases, phrase, photo
-        self._by_phrase, self._by_photo = _Groups(phrase, len(phrases)), _Groups(photo)
+        self._by_phrase, self._by_photo = _Groups(phrase[phrase >= 0], len(phrases)), _Groups(photo)
 
     @abstractmethod
     def read_name(self, row: int) -> str:
@@ -77,6 +104,10 @@ class PhraseTable(ABC):
     @abstractmethod
     def read_mask(self, row: int) -> Mask:
         """Read the target of a row, (H, W) bool."""
+
+    def read_valid(self, row: int) -> Mask | None:
+        """Read the pixels of a row to use, (H, W) bool; None for all pixels."""
+        return None
 
     def absent_phrases(self, row: int) -> Sequence[str] | None:
         """Return the phrases known to be absent from the photo of a row.
@@ -94,8 +125,12 @@ class PhraseTable(ABC):
         return self.read_name(int(self.rows[task]))
 
     def phrase(self, task: int) -> int:
-        """Return the index of a task's phrase in `phrases`."""
+        """Return the index of a task's phrase in `phrases`; -1 if the photo has no annotations."""
         return int(self._phrase[task])
+
+    def phrasings(self, phrase: int) -> Sequence[str]:
+        """Return all phrasings of a phrase. The first is the one in `phrases`."""
+        return (self.phrases[phrase],)
 
     def image(self, task: int) -> RGB:
         """Read the photo of a task, (H, W, 3) uint8."""
@@ -104,6 +139,14 @@ class PhraseTable(ABC):
     def mask(self, task: int) -> Mask:
         """Read the target of a task, (H, W) bool."""
         return self.read_mask(int(self.rows[task]))
+
+    def valid(self, task: int) -> Mask | None:
+        """Read the pixels of a task to use, (H, W) bool; None for all pixels."""
+        return self.read_valid(int(self.rows[task]))
+
+    def without_annotations(self) -> Rows:
+        """Return the tasks that are photos without annotations."""
+        return np.flatnonzero(self._phrase < 0)
 
     def tasks_of_phrase(self, phrase: int) -> Rows:
         """Return the tasks with this phrase."""
@@ -117,7 +160,8 @@ class PhraseTable(ABC):
         """Return the indices of the phrases that may be present in the photo of a task."""
         absent = self.absent_phrases(int(self.rows[task]))
         if absent is None:
-            return self._phrase[self.tasks_of_image(task)]
+            present = self._phrase[self.tasks_of_image(task)]
+            return present[present >= 0]
         known_absent = set(absent)
         return np.flatnonzero(
             [self.phrases[index] not in known_absent for index in range(len(self.phrases))]
@@ -131,19 +175,22 @@ class PhraseTable(ABC):
         """
         part = copy(self)
         part.rows = self.rows[keep]
-        used, phrase = np.unique(self._phrase[keep], return_inverse=True)
+        phrase = self._phrase[keep]
+        used = np.unique(phrase[phrase >= 0])
         phrases = Strings.pack([self.phrases[index] for index in used.tolist()])
-        part._group(phrases, phrase, self._photo[keep])
+        part.phrase_ids = self.phrase_ids[used]
+        kept = np.where(phrase < 0, -1, np.searchsorted(used, phrase))
+        part._group(phrases, kept, self._photo[keep])
         return part
 
     def without(self, excluded: Callable[[str], bool]) -> Self:
         """Return a table without the tasks whose phrases are excluded."""
         keep = [not excluded(self.phrases[index]) for index in range(len(self.phrases))]
-        return self.select(np.array(keep, np.bool_)[self._phrase])
+        return self.select(np.array([*keep, True], np.bool_)[self._phrase])
 
     def without_lone_phrases(self) -> Self:
         """Return a table without the tasks whose phrase occurs once, so that no support exists."""
-        return self.select(self._by_phrase.sizes[self._phrase] > 1)
+        return self.select(np.append(self._by_phrase.sizes > 1, True)[self._phrase])
 
 
 class _Groups:

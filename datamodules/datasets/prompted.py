@@ -4,6 +4,7 @@ All random choices of a sample depend on (seed, epoch, index) only. The number o
 and resuming a run therefore do not change the samples.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +16,12 @@ from clipseg_pl.images import to_tensor
 from clipseg_pl.prompts.text import PrefixName, draw_text_prompt
 from clipseg_pl.prompts.visual import MEAN_COLOUR, Mask, VisualPrompt
 from clipseg_pl.sample import Prompt, Sample
-from datamodules.datasets.phrase_table import PhraseTable
-from datamodules.datasets.transforms import PairedResize, object_aware_crop
+from datamodules.datasets.phrase_table import PhraseTable, Rows, slug, unique_names
+from datamodules.datasets.transforms import PairedResize, Square, object_aware_crop
+
+_MOST_ABSENT = 10
+"""maximum number of evaluated prompts of a photo without annotations"""
+_NOTHING_TO_ASK = "photos without annotations, for which no phrase is known to be absent"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,10 @@ class PromptedDataset(Dataset[Sample]):
     phrase inside `evaluation_form`. If phrases are known to be absent from the photo, one of them
     becomes a second prompt, to measure false positives.
 
+    Photos without annotations are the last samples. In training, each has one negative prompt with
+    one of the phrases that are known to be absent. In evaluation, it has a negative prompt for each
+    of them, for ten at most.
+
     Args:
         source: annotated phrases.
         prompting: settings for negatives, support images, prefixes and text weights.
@@ -104,6 +113,9 @@ class PromptedDataset(Dataset[Sample]):
             photo without such phrases has no negatives. The paper samples from all phrases. If a
             dataset has few different phrases, many of the paper's negatives would be visible in the
             photo. See docs/deviations.md (negatives).
+        all_phrasings: in evaluation, make a prompt of each phrasing of a phrase instead of the
+            first; training samples one of them.
+        class_ids: whether the class id of a prompt is its phrase's index in `source.phrases`.
     """
 
     def __init__(
@@ -115,14 +127,22 @@ class PromptedDataset(Dataset[Sample]):
         seed: int,
         phrases_per_image: int = 1,
         absent_negatives: bool = False,
+        all_phrasings: bool = False,
+        class_ids: bool = False,
     ) -> None:
         """Store the settings; without `lone_phrases`, drop training tasks without a partner."""
         self.skipped: dict[str, int] = {}
-        """reason -> number of training tasks dropped because `lone_phrases` is false"""
+        """reason -> number of tasks dropped"""
         if train and not prompting.lone_phrases:
             before, source = len(source), source.without_lone_phrases()
             self.skipped["whose phrases have no partner"] = before - len(source)
+        clean = source.without_annotations().tolist()
+        unaskable = [task for task in clean if not len(self._absent_phrases(source, task))]
+        if unaskable:
+            self.skipped[_NOTHING_TO_ASK] = len(unaskable)
+            source = source.select(~np.isin(np.arange(len(source)), unaskable))
         self.source, self.prompting = source, prompting
+        self.all_phrasings, self.class_ids = all_phrasings and not train, class_ids
         self.train, self.seed = train, seed
         self.phrases_per_image, self.absent_negatives = phrases_per_image, absent_negatives
         self.image_size, self.resize = image_size, PairedResize(image_size)
@@ -139,18 +159,11 @@ class PromptedDataset(Dataset[Sample]):
         photo, whole = self.source.image(task), self.source.mask(task)
         crop = object_aware_crop(whole, rng) if self.train else None
         image, mask = self.resize(photo, whole, crop)
-        if self.train:
-            prompts = [self._prompt(task, self._sample_training_phrase(task, rng), mask, rng)]
-            for other in self._sample_other_tasks(task, rng):
-                mask = self.resize.mask(self.source.mask(other), crop)
-                if mask.any():
-                    phrase = self._sample_training_phrase(other, rng)
-                    prompts.append(self._prompt(other, phrase, mask, rng))
-        else:
-            prompts = [self._prompt(task, self.source.phrase(task), mask, rng)]
-            absent = self._sample_absent_phrase(task, rng)
-            if absent is not None:
-                prompts.append(self._prompt(task, absent, mask, rng))
+        prompts = self._prompts(task, (mask, self._valid(task, crop)), rng)
+        for other in self._sample_other_tasks(task, rng):
+            mask = self.resize.mask(self.source.mask(other), crop)
+            if mask.any():
+                prompts += self._prompts(other, (mask, self._valid(other, crop)), rng)
         return Sample(
             query_image=to_tensor(image),
             query_size=(photo.shape[0], photo.shape[1]),
@@ -159,33 +172,90 @@ class PromptedDataset(Dataset[Sample]):
 
     def _sample_other_tasks(self, task: int, rng: np.random.Generator) -> list[int]:
         """Sample up to `phrases_per_image - 1` other tasks about the task's photo."""
-        if self.phrases_per_image == 1:
+        if not self.train or self.phrases_per_image == 1:
             return []
         others = self.source.tasks_of_image(task)
         shuffled: list[int] = rng.permutation(others[others != task]).tolist()
         return shuffled[: self.phrases_per_image - 1]
 
-    def _prompt(self, task: int, phrase: int, mask: Mask, rng: np.random.Generator) -> Prompt:
-        settings, words = self.prompting, self.source.phrases[phrase]
+    def _phrases(self, task: int, rng: np.random.Generator) -> Iterator[tuple[int, str]]:
+        """Yield the phrases to prompt a task with, and the name of each prompt."""
+        own, name = self.source.phrase(task), self.source.name(task)
+        if own < 0:
+            absent = self._absent_phrases(self.source, task)
+            if self.train or len(absent) > _MOST_ABSENT:
+                chosen = 1 if self.train else _MOST_ABSENT
+                absent = np.sort(rng.choice(absent, chosen, replace=False))
+            parts = (slug(self.source.phrases[phrase]) for phrase in absent.tolist())
+            names = unique_names(f"{name}__{part}" for part in parts)
+            yield from zip(absent.tolist(), (f"{name}__absent" for name in names), strict=True)
+        elif self.train:
+            phrase = self._sample_training_phrase(task, rng)
+            yield phrase, name if phrase == own else f"{name}__absent"
+        else:
+            yield own, name
+            other = self._sample_absent_phrase(task, rng)
+            if other is not None:
+                yield other, f"{name}__absent"
+
+    def _prompts(
+        self, task: int, masks: tuple[Mask, Mask], rng: np.random.Generator
+    ) -> list[Prompt]:
+        """Make the prompts of a task from its target and the pixels to use."""
+        return [
+            prompt
+            for phrase, name in self._phrases(task, rng)
+            for prompt in self._prompts_of_phrase(task, phrase, name, masks, rng)
+        ]
+
+    def _prompts_of_phrase(
+        self,
+        task: int,
+        phrase: int,
+        name: str,
+        masks: tuple[Mask, Mask],
+        rng: np.random.Generator,
+    ) -> Iterator[Prompt]:
+        """Yield a prompt of a phrase; with `all_phrasings`, one of each phrasing.
+
+        Args:
+            task: task of the photo.
+            phrase: the task's phrase, or a different one for a negative.
+            name: name of the prompt.
+            masks: the task's target and the pixels to use, (size, size) bool.
+            rng: random generator of the sample.
+        """
+        settings, phrasings = self.prompting, self.source.phrasings(phrase)
+        if self.train and len(phrasings) > 1:
+            phrasings = [phrasings[int(rng.integers(len(phrasings)))]]
         negative = phrase != self.source.phrase(task)
-        supports = self._supports(task, phrase, rng) if settings.supports else []
-        weight = rng.uniform(settings.text_weight_min, settings.text_weight_max)
+        mask, valid = masks
         target = torch.from_numpy(np.zeros_like(mask) if negative else mask)[None]
-        return Prompt(
-            prompt_id=self.source.name(task) + ("__absent" if negative else ""),
-            query_mask=target,
-            valid_mask=torch.ones_like(target),
-            phrase=words,
-            text_prompt=(
-                draw_text_prompt(words, settings.prefixes, rng)
-                if self.train
-                else settings.evaluation_form.replace("{}", words)
-            ),
-            supports=supports,
-            mix_weight=float(weight) if supports else 1.0,
-            class_id=-1,
-            negative=negative,
-        )
+        for number, words in enumerate(phrasings[: None if self.all_phrasings else 1], 1):
+            supports = self._supports(task, phrase, rng) if settings.supports else []
+            weight = rng.uniform(settings.text_weight_min, settings.text_weight_max)
+            yield Prompt(
+                prompt_id=name if number == 1 else f"{name}__{number}",
+                query_mask=target,
+                valid_mask=torch.from_numpy(valid)[None],
+                phrase=words,
+                text_prompt=(
+                    draw_text_prompt(words, settings.prefixes, rng)
+                    if self.train
+                    else settings.evaluation_form.replace("{}", words)
+                ),
+                supports=supports,
+                mix_weight=float(weight) if supports else 1.0,
+                class_id=phrase if self.class_ids else -1,
+                negative=negative,
+            )
+
+    def _valid(self, task: int, crop: Square | None) -> Mask:
+        """Return the pixels of a sample to use, (size, size) bool."""
+        valid = self.source.valid(task)
+        if valid is None:
+            return np.ones((self.image_size, self.image_size), np.bool_)
+        return self.resize.mask(valid, crop)
 
     def _supports(self, task: int, phrase: int, rng: np.random.Generator) -> list[Tensor]:
         partners = self.source.tasks_of_phrase(phrase)
@@ -210,6 +280,11 @@ class PromptedDataset(Dataset[Sample]):
             return own if absent is None else absent
         index = int(rng.integers(others))
         return index + (index >= own)
+
+    @staticmethod
+    def _absent_phrases(source: PhraseTable, task: int) -> Rows:
+        """Return the phrases known to be absent from the photo of a task."""
+        return np.setdiff1d(np.arange(len(source.phrases)), source.possible_phrases(task))
 
     def _sample_absent_phrase(self, task: int, rng: np.random.Generator) -> int | None:
         """Sample a phrase known to be absent from the task's photo; None if there is none."""

@@ -67,13 +67,14 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
     sizes, usable = check_files(file, images, photos, photo, all_masks, number)
     skipped[EMPTY] += int((~usable).sum())
     skipped_counts = reject_unusable(file, int(usable.sum()), skipped)
+    used, photo = np.unique(photo[usable], return_inverse=True)
     return Annotations(
         file=file,
         folder=images,
-        photos=photos,
-        sizes=sizes,
+        photos=Strings.pack([photos[index] for index in used.tolist()]),
+        sizes=sizes[used],
         phrases=Strings.pack(list(phrase_of)),
-        photo=photo[usable],
+        photo=photo,
         phrase=phrase[usable],
         number=number[usable],
         masks=OwnMasks(masks, names, mask[usable], label[usable]),
