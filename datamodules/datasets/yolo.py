@@ -1,5 +1,6 @@
 """Phrases and masks from YOLO's segmentation format. Phrases are class names."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from datamodules.datasets.annotations import (
 from datamodules.datasets.coco_json import RunLengths, encode
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrase_table import Strings
+
+log = logging.getLogger(__name__)
 
 _KEYS: Mapping[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -59,7 +62,7 @@ def read_yolo(file: Path, rectangles: bool) -> dict[Split, Annotations]:
         rectangles: whether boxes are filled as rectangles.
 
     Returns:
-        Annotations of each split that the file names.
+        Annotations of each split whose folder exists. There is always a training split.
 
     Raises:
         DatasetNotFoundError: if a folder, all label files of a split, or photos are missing.
@@ -82,12 +85,15 @@ def read_yolo(file: Path, rectangles: bool) -> dict[Split, Annotations]:
     }
     if given["train"] is None:
         raise ValueError(f"{file}: train is missing; set it to the folder of the training photos")
-    return {
-        split: _read_split(
-            file, _find_folder(file, content.get("path"), split, value), names, rectangles
-        )
+    folders = {
+        split: _find_folder(file, content.get("path"), split, value)
         for split, value in given.items()
         if value is not None
+    }
+    return {
+        split: _read_split(file, folder, names, rectangles)
+        for split, folder in folders.items()
+        if folder is not None
     }
 
 
@@ -106,22 +112,24 @@ def _class_names(file: Path, names: object) -> dict[int, str]:
     return {number: normalise_phrase(name.replace("_", " ")) for number, name in names.items()}
 
 
-def _find_folder(file: Path, base: object, split: Split, value: object) -> Path:
-    """Find the folder of a split's photos.
+def _find_folder(file: Path, base: object, split: Split, value: object) -> Path | None:
+    """Find the folder of a split's photos; None if the split is not for training and has none.
 
-    Roboflow writes `../train/images` for the folder `train/images` beside the file. `path` often
-    names a folder of the machine that wrote the file, so paths are also tried from the file.
+    Exports name folders of the machine that wrote them, and Roboflow writes `../train/images` and
+    `<name of the export>/train/images` for the folder `train/images` beside the file.
     """
     if not isinstance(value, str) or not isinstance(base, str | None):
         raise ValueError(f"{file}: {split} must be one folder of photos, not {value!r:.80}")
-    roots = [file.parent / Path(base or "").expanduser(), file.parent]
-    for root in roots:
-        for name in (value.removeprefix("../"), value):
-            if (root / name).is_dir():
-                return Path(os.path.normpath(root / name))
-    raise DatasetNotFoundError(
-        f"{file}: {split} is {value}, but there is no folder {os.path.normpath(roots[0] / value)}"
-    )
+    stated = file.parent / Path(base or "").expanduser() / value
+    below = file.parent.joinpath(*Path(value).parts[-2:])
+    for folder in (below, stated) if value.startswith("..") else (stated, below):
+        if folder.is_dir():
+            return Path(os.path.normpath(folder))
+    message = f"{file}: {split} is {value}, but there is no folder {os.path.normpath(stated)}"
+    if split == "train":
+        raise DatasetNotFoundError(message)
+    log.warning("%s; the export has no %s split", message, split)
+    return None
 
 
 def _read_split(

@@ -95,6 +95,10 @@ def test_sizes_follow_the_orientation_of_the_photo(tmp_path):
         ("train: train/images\nval: valid/images\ntest: test/images", "{}/images"),
         ("train: images/train\nval: images/valid\ntest: images/test", "images/{}"),
         ("path: data\ntrain: images/train\nval: images/valid\ntest: images/test", "data/images/{}"),
+        (
+            "train: cracks-1/train/images\nval: /data/cracks-1/valid/images\ntest: ../test/images",
+            "{}/images",
+        ),
         ("path: /nowhere\ntrain: train/images\nval: valid/images\ntest: test/images", "{}/images"),
         ("train: train\nval: valid\ntest: test", "{}/images"),
     ],
@@ -112,6 +116,13 @@ def test_folders_as_roboflow_and_ultralytics_write_them(tmp_path, yaml, folders)
     for annotations, name in zip(found.values(), ("train", "valid", "test"), strict=True):
         assert annotations.photo_file(0) == tmp_path / folders.format(name) / f"{name}.png"
         assert [annotations.phrases[0]] == ["square"]
+
+
+def test_split_whose_folder_is_missing_is_left_out(tmp_path, caplog):
+    """Roboflow names a test folder even if the export has none."""
+    yaml = "names: [a, b]\ntrain: images/train\nval:\ntest: ../test/images\n"
+    assert list(read_yolo(write(tmp_path, [SQUARE_LINE], yaml), False)) == ["train"]
+    assert "the export has no test split" in caplog.text and len(caplog.records) == 1
 
 
 def test_parent_folder_is_not_taken_for_roboflows_train_images(tmp_path):
