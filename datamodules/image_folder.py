@@ -295,7 +295,7 @@ class ImageFolderDataModule(BaseDataModule):
         if kind == ".json":
             return {"train": read_coco(file, photos, rectangles)}
         if kind in (".csv", ".jsonl"):
-            return {"train": read_table(file, photos, regions)}
+            return {"train": read_table(file, photos, regions, self.ignore_label)}
         raise ValueError(
             f"{file}: a table must end in .csv, .jsonl or .json (COCO's format), or be the folder "
             "of an export"

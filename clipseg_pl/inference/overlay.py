@@ -36,6 +36,19 @@ def colour(position: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def tint(photo: RGB, mask: npt.NDArray[np.bool_], position: int) -> RGB:
+    """Return a copy of a photo in which a mask is tinted.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool.
+        position: position of the prompt, which gives the colour.
+    """
+    mixed = (1 - _STRENGTH) * np.arange(256)[:, None] + _STRENGTH * np.array(colour(position))
+    table = mixed.round().astype(np.uint8)[None]  # 1 256 3
+    return np.where(mask[..., None], np.asarray(cv2.LUT(photo, table)), photo)
+
+
 def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str]) -> Image.Image:
     """Tint the masks in a photo and add a legend below it.
 
@@ -46,11 +59,9 @@ def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str
         prompts: P names, truncated to the width of the legend. If there are more than 20, the
             legend lists 19 of them, found prompts first, and its last line counts the rest.
     """
-    tinted, values = photo.copy(), np.arange(256)[:, None]
+    tinted = photo
     for position, mask in enumerate(masks):
-        mixed = (1 - _STRENGTH) * values + _STRENGTH * np.array(colour(position))  # 256 3
-        table = mixed.round().astype(np.uint8)[None]
-        np.copyto(tinted, np.asarray(cv2.LUT(tinted, table)), where=mask[..., None])
+        tinted = tint(tinted, mask, position)
     height, width = photo.shape[:2]
     line = min(max(_LINE[0], height // 24), _LINE[1])
     found = [bool(mask.any()) for mask in masks]
@@ -70,18 +81,18 @@ def draw_overlay(photo: RGB, masks: npt.NDArray[np.bool_], prompts: Sequence[str
         square = (4, top + 2, 4 + line - 4, top + line - 2)
         draw.rectangle(square, colour(position) if here else None, colour(position))
         words, ending = " ".join(prompts[position].split()), "" if here else ": not found"
-        text = _fit(words, ending, room, font)
+        text = fit_text(words, ending, room, font)
         draw.text((line + 8, top), text, fill="black" if here else "grey", font=font)
     if folded:
         top = height + line // 4 + len(listed) * line
-        draw.text((line + 8, top), _fit(folded, "", room, font), fill="black", font=font)
+        draw.text((line + 8, top), fit_text(folded, "", room, font), fill="black", font=font)
     return canvas
 
 
-def _fit(
+def fit_text(
     text: str, ending: str, room: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> str:
-    """Truncate the text, but not its ending, so that both fit into `room` pixels."""
+    """Truncate the text, but not its ending, so that both fit into `room` pixels of a line."""
     text = text[:room]  # characters are at least one pixel wide
     if font.getlength(text + ending) <= room:
         return text + ending

@@ -52,6 +52,11 @@ class ImageFolder(PhraseTable):
         """Select the tasks about the photos marked in `photos`, (photos,) bool."""
         return self.select(photos[self._photo])
 
+    def files(self) -> list[str]:
+        """Return the absolute paths of the photos, each once."""
+        files = self.annotations.photo_files()
+        return [files[photo] for photo in np.unique(self._photo).tolist()]
+
     def counts(self, by_phrase: bool) -> dict[str, Any]:
         """Count photos, and annotations filled from boxes; see `ImageFolderDataModule.summary`."""
         clean, table = self._phrase < 0, self.annotations

@@ -1,7 +1,6 @@
 """Masks of custom datasets: binary mask images, and label maps."""
 
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from datamodules.datasets.phrase_table import Rows, Strings
 
 NO_LABEL = -1
 """stands for the label of rows without one, whose mask is everything marked in the file"""
-_VERSION = 4
+_VERSION = 5
 """version of the cached results of `check_files`; increase it when the results change"""
 
 
@@ -40,41 +39,63 @@ class OwnMasks:
     def __call__(self, row: int) -> Mask:
         """Read the mask of a row, (H, W) bool.
 
+        A label selects the pixels with this value as stored (the index, if the image has a
+        palette). `NO_LABEL` selects what `load_mask` marks, as for visual prompts.
+
         Raises:
-            UnreadableImageError: if the file is unreadable or ambiguous, see `load_mask`.
+            UnreadableImageError: if the file is unreadable or ambiguous (see `load_mask`), or a
+                label is read from a colour image or a JPEG.
         """
-        file, label = self.folder / self.names[self.file[row]], int(self.label[row])
-        return dict(masks_by_label(file, [label]))[label]
+        file, label = self.path(row), int(self.label[row])
+        return load_mask(file) if label == NO_LABEL else np.asarray(_read_label_map(file) == label)
+
+    def path(self, row: int) -> Path:
+        """Return the mask file of a row."""
+        return self.folder / self.names[self.file[row]]
 
 
-def masks_by_label(file: Path, labels: Iterable[int]) -> Iterator[tuple[int, Mask]]:
-    """Read the masks of one file, opening it as few times as possible.
+@dataclass(frozen=True)
+class ValidPixels:
+    """Function that takes a row and reads which pixels of its label map are not to be ignored.
 
     Args:
-        file: any mask image for `NO_LABEL`, a label map for other labels.
-        labels: labels to read. A label selects the pixels with this value as stored (the index, if
-            the image has a palette). `NO_LABEL` selects what `load_mask` marks, as for visual
-            prompts.
-
-    Yields:
-        Each unique label and its mask, (H, W) bool.
-
-    Raises:
-        UnreadableImageError: if the file is unreadable or ambiguous, or a label is read from a
-            colour image or a JPEG.
+        masks: masks of the rows.
+        ignore_label: value of the pixels to ignore.
+        partial: (rows,) bool, whether the label map of a row has pixels to ignore.
     """
-    unique = set(labels)
-    if NO_LABEL in unique:
-        yield NO_LABEL, load_mask(file)
-    stored = unique - {NO_LABEL}
-    values = _read_label_map(file) if stored else None
-    for label in stored:
-        yield label, np.asarray(values == label)
+
+    masks: OwnMasks
+    ignore_label: int
+    partial: npt.NDArray[np.bool_]
+
+    def __call__(self, row: int) -> Mask | None:
+        """Read the pixels that are not ignored, (H, W) bool; None if none is ignored."""
+        if not self.partial[row]:
+            return None
+        return np.asarray(_read_label_map(self.masks.path(row)) != self.ignore_label)
+
+
+def valid_pixels(masks: OwnMasks, stored: Rows, ignore_label: int | None) -> ValidPixels | None:
+    """Find the rows whose label maps have pixels to ignore.
+
+    Args:
+        masks: masks of the rows. Rows without a label ignore no pixels.
+        stored: values of the label maps from `check_files`.
+        ignore_label: value of the pixels to ignore.
+
+    Returns:
+        None if no row ignores pixels, for example because `ignore_label` is the label of a row.
+    """
+    if ignore_label is None or ignore_label in masks.label:
+        return None
+    files = stored[stored[:, 1] == ignore_label, 0]
+    partial = np.isin(masks.file, files) & (masks.label != NO_LABEL)
+    return ValidPixels(masks, ignore_label, partial) if partial.any() else None
 
 
 def check_files(
-    table: Path, images: Path, photos: Strings, photo: Rows, masks: OwnMasks, number: Rows
-) -> tuple[Sizes, npt.NDArray[np.bool_]]:
+    table: Path, images: Path, photos: Strings, photo: Rows, masks: OwnMasks
+) -> tuple[Sizes, npt.NDArray[np.bool_], Rows]:
     """Check the headers of all photos, and all masks; results are cached until a file changes.
 
     Args:
@@ -83,17 +104,17 @@ def check_files(
         photos: names of the photos.
         photo: (rows,) index into `photos`.
         masks: masks of the rows.
-        number: (rows,) line numbers in the table.
 
     Returns:
-        Height and width of the photos, (photos, 2) int32; and whether the mask of each row has any
-        pixel, (rows,) bool.
+        Height and width of the photos, (photos, 2) int32; whether the mask of each row has any
+        pixel, (rows,) bool; and the values stored in the label maps, (n, 2) int64: the file as an
+        index into `masks.names`, and the value.
 
     Raises:
         DatasetNotFoundError: if photos or masks are missing.
         UnreadableImageError: if a mask is unreadable or ambiguous.
-        ValueError: if the size of a mask differs from its photo's, a label occurs in no mask, or
-            the cached results are damaged.
+        ValueError: if the size of a mask differs from its photo's, or the cached results are
+            damaged.
     """
     names = [photos[row] for row in range(len(photos))]
     mask_names = [masks.names[row] for row in range(len(masks.names))]
@@ -107,13 +128,13 @@ def check_files(
             if not checked.is_file():  # another process may have finished while this one waited
                 sizes = photo_sizes(table, images, names)
                 reject_missing(table, masks.folder, "masks", missing, len(mask_names))
-                covers = _check_masks(table, images, photos, photo, masks, number, sizes)
+                covers, stored = _check_masks(table, images, photos, photo, masks, sizes)
                 with writing_to(checked.parent):
-                    np.savez(draft / checked.name, sizes=sizes, covers=covers)
+                    np.savez(draft / checked.name, sizes=sizes, covers=covers, stored=stored)
                     os.replace(draft / checked.name, checked)
     try:
         with np.load(checked) as found:
-            return found["sizes"], found["covers"]
+            return found["sizes"], found["covers"], found["stored"]
     except Exception as error:  # numpy and zipfile raise many types of errors
         raise ValueError(f"{checked}: damaged cache file ({error}); delete it") from error
 
@@ -133,44 +154,37 @@ def _read_label_map(file: Path) -> npt.NDArray[np.generic]:
 
 
 def _check_masks(
-    table: Path,
-    images: Path,
-    photos: Strings,
-    photo: Rows,
-    masks: OwnMasks,
-    number: Rows,
-    sizes: Sizes,
-) -> npt.NDArray[np.bool_]:
-    """Return whether the mask of each row has any pixel, (rows,); see `check_files`."""
+    table: Path, images: Path, photos: Strings, photo: Rows, masks: OwnMasks, sizes: Sizes
+) -> tuple[npt.NDArray[np.bool_], Rows]:
+    """Return whether each mask has any pixel, and the stored values; see `check_files`."""
     order = np.argsort(masks.file, kind="stable")
     rows_of = np.split(order, np.cumsum(np.bincount(masks.file))[:-1]) if len(order) else []
 
-    def check(rows: Rows) -> tuple[tuple[int, ...], list[bool]]:
-        labels, size, any_pixel = masks.label[rows].tolist(), (0, 0), dict[int, bool]()
-        for label, mask in masks_by_label(masks.folder / masks.names[masks.file[rows[0]]], labels):
-            size, any_pixel[label] = mask.shape, bool(mask.any())
-        return size, [any_pixel[label] for label in labels]
+    def check(rows: Rows) -> tuple[tuple[int, ...], npt.NDArray[np.bool_], Rows]:
+        labels, any_pixel, size = masks.label[rows], False, (0, 0)
+        values = np.empty(0, np.int64)
+        if NO_LABEL in labels:
+            mask = load_mask(masks.path(rows[0]))
+            size, any_pixel = mask.shape, bool(mask.any())
+        if (labels != NO_LABEL).any():
+            label_map = _read_label_map(masks.path(rows[0]))
+            size, values = label_map.shape, np.unique(label_map).astype(np.int64)
+        return size, np.where(labels == NO_LABEL, any_pixel, np.isin(labels, values)), values
 
     covers, mask_sizes = np.zeros(len(order), np.bool_), np.zeros((len(order), 2), np.int32)
+    stored = [np.empty((0, 2), np.int64)]
     found = in_threads(check, rows_of, f"masks of {table}")
-    for rows, (size, any_pixel) in zip(rows_of, found, strict=True):
+    for rows, (size, any_pixel, values) in zip(rows_of, found, strict=True):
         covers[rows], mask_sizes[rows] = any_pixel, size
+        stored.append(np.column_stack([np.full_like(values, masks.file[rows[0]]), values]))
     wrong = np.flatnonzero((sizes[photo] != mask_sizes).any(1))
     if len(wrong):
-        row = wrong[0]
+        row = int(wrong[0])
         (height, width), (mask_height, mask_width) = sizes[photo[row]], mask_sizes[row]
-        files = images / photos[photo[row]], masks.folder / masks.names[masks.file[row]]
+        files = images / photos[photo[row]], masks.path(row)
         raise ValueError(
-            f"{table}: {len(wrong)} masks differ in size from their photos; first: line "
-            f"{number[row]}, photo {height} x {width} (height x width), mask {mask_height} x "
-            f"{mask_width}" + exif_note(sizes[photo[row]], mask_sizes[row], *files)
+            f"{table}: {len(np.unique(masks.file[wrong]))} masks differ in size from their photos; "
+            f"first: {files[1]} is {mask_height} x {mask_width} (height x width), its photo "
+            f"{height} x {width}" + exif_note(sizes[photo[row]], mask_sizes[row], *files)
         )
-    labelled = masks.label != NO_LABEL
-    unknown = np.setdiff1d(masks.label[labelled], masks.label[labelled & covers])
-    if len(unknown):
-        rows = np.flatnonzero(masks.label == unknown[0])
-        raise ValueError(
-            f"{table}: label {unknown[0]} (line {number[rows[0]]}) occurs in none of the "
-            f"{len(rows)} masks of its rows"
-        )
-    return covers
+    return covers, np.concatenate(stored)

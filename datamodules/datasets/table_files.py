@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import numpy.typing as npt
 
 from datamodules.datasets.annotations import (
     EMPTY,
@@ -19,8 +20,8 @@ from datamodules.datasets.annotations import (
     normalise_phrase,
     reject_unusable,
 )
-from datamodules.datasets.own_masks import NO_LABEL, OwnMasks, check_files
-from datamodules.datasets.phrase_table import Strings
+from datamodules.datasets.own_masks import NO_LABEL, OwnMasks, check_files, valid_pixels
+from datamodules.datasets.phrase_table import Rows, Strings
 
 _COLUMNS = ("image", "mask", "phrase")
 _SAVE_AS = "save it as UTF-8 with commas between cells"
@@ -28,16 +29,19 @@ _MAX_DIGITS = 9
 """maximum number of digits of a label; image files store at most 32 bits per pixel"""
 
 
-def read_table(file: Path, images: Path, masks: Path) -> Annotations:
+def read_table(
+    file: Path, images: Path, masks: Path, ignore_label: int | None = None
+) -> Annotations:
     """Read a table of phrases, and check the headers of all photos, and all masks.
 
     The columns are `image`, `mask`, `phrase` and optionally `label`. Each row is a task; a photo
-    may have several. See `masks_by_label` for how masks are read.
+    may have several. See `OwnMasks` for how masks are read.
 
     Args:
         file: CSV with a header, or JSONL with one object per line (`.jsonl`).
         images: folder that photo names are relative to.
         masks: folder that mask names are relative to.
+        ignore_label: value of label maps that marks pixels to ignore, unless a row has this label.
 
     Raises:
         DatasetNotFoundError: if photos or masks are missing.
@@ -64,10 +68,12 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
     number, photo, mask, phrase, label = np.array(rows, np.int64).reshape(-1, 5).T.copy()
     photos, names = Strings.pack(list(photo_of)), Strings.pack(list(mask_of))
     all_masks = OwnMasks(masks, names, mask, label)
-    sizes, usable = check_files(file, images, photos, photo, all_masks, number)
+    sizes, usable, stored = check_files(file, images, photos, photo, all_masks)
+    _reject_unused_labels(file, label, usable, number)
     skipped[EMPTY] += int((~usable).sum())
     skipped_counts = reject_unusable(file, int(usable.sum()), skipped)
     used, photo = np.unique(photo[usable], return_inverse=True)
+    used_masks = OwnMasks(masks, names, mask[usable], label[usable])
     return Annotations(
         file=file,
         folder=images,
@@ -77,9 +83,22 @@ def read_table(file: Path, images: Path, masks: Path) -> Annotations:
         photo=photo,
         phrase=phrase[usable],
         number=number[usable],
-        masks=OwnMasks(masks, names, mask[usable], label[usable]),
+        masks=used_masks,
         skipped=skipped_counts,
+        valid=valid_pixels(used_masks, stored, ignore_label),
     )
+
+
+def _reject_unused_labels(
+    file: Path, label: Rows, usable: npt.NDArray[np.bool_], number: Rows
+) -> None:
+    unused = np.setdiff1d(label[label != NO_LABEL], label[usable])
+    if len(unused):
+        rows = np.flatnonzero(label == unused[0])
+        raise ValueError(
+            f"{file}: label {unused[0]} (line {number[rows[0]]}) occurs in none of the "
+            f"{len(rows)} masks of its rows"
+        )
 
 
 def _read_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

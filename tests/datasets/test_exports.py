@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from clipseg_pl.images import UnreadableImageError
 from datamodules.datasets.exports import read_export
 from datamodules.datasets.files import DatasetNotFoundError
-from tests.datasets.own import SQUARE, write_photo
+from tests.datasets.own import BAR, SQUARE, write_mask, write_photo
 
 POLYGON = [4, 4, 20, 4, 20, 20, 4, 20]
 
@@ -71,3 +72,147 @@ def test_split_without_annotations_is_an_error(tmp_path):
     write_photo(tmp_path / "test/b.png")
     with pytest.raises(DatasetNotFoundError, match=r"test/_annotations.coco.json: no such file"):
         read_export(tmp_path, False, 255)
+
+
+# ---- label maps
+
+CRACK, STAIN = 2, 7
+MAP = np.where(SQUARE, CRACK, np.where(BAR, STAIN, 0)).astype(np.uint8)
+CLASSES = "Pixel Value, Class\n0, background\n2, Wall_crack\n7, stain\n9, dust\n"
+
+
+def write_maps(folder, maps, classes=CLASSES):
+    for grey, (name, values) in enumerate(maps.items()):
+        write_photo(folder / f"{name}.jpg", grey)
+        write_mask(folder / f"{name}_mask.png", np.asarray(values, np.uint8))
+    (folder / "_classes.csv").write_text(classes)
+
+
+def tasks_of(annotations):
+    rows = zip(annotations.photo.tolist(), annotations.phrase.tolist(), strict=True)
+    return {
+        (annotations.photos[photo], annotations.phrases[phrase]): annotations.masks(row)
+        for row, (photo, phrase) in enumerate(rows)
+    }
+
+
+def test_label_maps_with_class_names(tmp_path):
+    nothing = np.zeros_like(MAP)
+    write_maps(tmp_path / "train", {"a": MAP, "b": nothing, "c": np.where(BAR, CRACK, 0)})
+    write_maps(tmp_path / "valid", {"d": MAP})
+    found = read_export(tmp_path, False, 255)
+    assert list(found) == ["train", "val"]
+    train = found["train"]
+    assert photos_of(train) == [tmp_path / "train" / f"{name}.jpg" for name in "abc"]
+    tasks = tasks_of(train)
+    expected = {
+        ("a.jpg", "wall crack"): SQUARE,
+        ("a.jpg", "stain"): BAR,
+        ("c.jpg", "wall crack"): BAR,
+    }
+    assert tasks.keys() == expected.keys()
+    assert all(np.array_equal(tasks[key], mask) for key, mask in expected.items())
+    assert len(train.phrases) == 2 and train.valid is None and not train.skipped  # no dust
+
+
+def test_ignored_pixels_of_label_maps(tmp_path):
+    ignoring = np.where(BAR, 255, MAP)
+    write_maps(tmp_path / "train", {"a": MAP, "b": np.where(BAR, 255, 0), "c": ignoring})
+    train = read_export(tmp_path, False, 255)["train"]
+    assert [photo.stem for photo in photos_of(train)] == ["a", "c"]  # b shows no class
+    assert train.skipped == {"photos without a class that have ignored pixels": 1}
+    assert [train.photos[photo] for photo in train.photo] == ["a.jpg", "a.jpg", "c.jpg"]
+    assert train.valid(0) is None and np.array_equal(train.valid(2), ~BAR)
+    assert np.array_equal(train.masks(2), SQUARE)
+
+
+def test_ignored_value_with_a_class_is_a_class(tmp_path):
+    write_maps(tmp_path / "train", {"a": np.where(BAR, 255, MAP)}, CLASSES + "255, glass\n")
+    train = read_export(tmp_path, False, 255)["train"]
+    assert np.array_equal(tasks_of(train)["a.jpg", "glass"], BAR) and train.valid is None
+
+
+def test_value_without_a_class_is_an_error(tmp_path):
+    wrong = np.where(BAR, 200, MAP)
+    write_maps(tmp_path / "train", {"a": MAP, "b": wrong, "c": wrong})
+    message = (
+        r"train/_classes.csv: pixel value 200 has no class, but occurs in 2 label maps; first: "
+        r".*b_mask.png"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_export(tmp_path, False, 255)
+    write_maps(tmp_path / "train", {"a": MAP, "b": np.where(BAR, 255, 0), "c": MAP})
+    with pytest.raises(ValueError, match="pixel value 255 has no class"):
+        read_export(tmp_path, False, None)
+
+
+def test_colour_map_is_an_error(tmp_path):
+    write_maps(tmp_path / "train", {"a": np.stack([MAP] * 3, 2)})
+    with pytest.raises(UnreadableImageError, match=r"a_mask.png: label maps must have one"):
+        read_export(tmp_path, False, 255)
+
+
+def test_missing_label_map_is_an_error(tmp_path):
+    write_maps(tmp_path / "train", {"a": MAP, "b": MAP})
+    (tmp_path / "train/b_mask.png").unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"1 of its 2 masks are missing.*b_mask.png"):
+        read_export(tmp_path, False, 255)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("x, crack", "'x,crack' is not a pixel value and a class"),
+        ("3,", "'3,' is not a pixel value and a class"),
+        ("2, mould", "pixel value 2 has two classes"),
+        ("3, Stain", "two pixel values have the class 'stain'"),
+    ],
+)
+def test_bad_class_table_is_an_error(tmp_path, lines, message):
+    write_maps(tmp_path / "train", {"a": MAP}, CLASSES + lines)
+    with pytest.raises(ValueError, match=message) as error:
+        read_export(tmp_path, False, 255)
+    assert "\n" not in str(error.value)
+
+
+# ---- other formats
+
+
+def test_yolo_folder_is_read(tmp_path):
+    write_photo(tmp_path / "train/images/a.png")
+    (tmp_path / "train/labels").mkdir()
+    (tmp_path / "train/labels/a.txt").write_text("0 0 0 1 0 1 1 0 1")
+    (tmp_path / "data.yaml").write_text("train: ../train/images\nnames: [wall]\n")
+    train = read_export(tmp_path, False, 255)["train"]
+    assert train.phrases[0] == "wall" and train.masks(0).all()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["train/a.xml"], r"found Pascal VOC \(train/a.xml\)"),
+        (["train/_annotations.createml.json"], "found CreateML"),
+        (["train/_classes.csv"], "found a CSV of classes without masks"),
+        (["train/_annotations.csv", "train/_classes.csv"], "found a CSV of boxes"),
+        (["train/cracks.tfrecord", "train/cracks_label_map.pbtxt"], "found TFRecord"),
+        (["train/labels/a.txt"], "found YOLO labels without a data.yaml"),
+        (["train/a.jpg"], "found no annotations"),
+        (["README.txt"], "found no annotations"),
+    ],
+)
+def test_other_format_is_named_with_the_one_to_download(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("filename, crack, stain\na.jpg, 1, 0\n")
+    with pytest.raises(ValueError, match=message) as error:
+        read_export(tmp_path, False, 255)
+    assert "download the data in the format COCO Segmentation" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_zip_file_must_be_unzipped(tmp_path):
+    (tmp_path / "cracks.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"contains cracks.zip: unzip it first"):
+        read_export(tmp_path, False, 255)
+    with pytest.raises(ValueError, match=r"cracks.zip is a zip file: unzip it first"):
+        read_export(tmp_path / "cracks.zip", False, 255)

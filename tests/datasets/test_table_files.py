@@ -289,7 +289,7 @@ def test_label_map_without_label_column_is_an_error(folder):
 def test_mask_of_another_size_is_an_error(folder):
     write_mask(folder / "masks" / "bar.png", np.ones((32, 24), bool))
     with pytest.raises(
-        ValueError, match=r"2 masks differ in size from their photos; first: line 3,"
+        ValueError, match=r"1 masks differ in size from their photos; first: .*bar.png is 32 x 24"
     ):
         read(write_csv(folder / "table.csv", ROWS))
 
@@ -384,3 +384,32 @@ def test_unsupported_photo_format_is_explained(folder):
     rows = [row(image="images/a.nef")]
     with pytest.raises(DatasetNotFoundError, match=r"first: .*a\.nef \(camera raw .* converted"):
         read(write_csv(folder / "table.csv", rows))
+
+
+# ---- ignored pixels
+
+IGNORING = np.where(SQUARE, 3, np.where(BAR, 255, 0)).astype(np.uint8)
+
+
+def test_ignored_label_of_a_label_map(folder):
+    write_mask(folder / "ignoring.png", IGNORING)
+    rows = [
+        row(mask="ignoring.png", label=3),
+        row(mask="labels.png", label=3),  # has no pixel to ignore
+        row(mask="ignoring.png"),  # all bright pixels, so 255 is not a label
+    ]
+    file = write_csv(folder / "table.csv", rows)
+    annotations = read_table(file, folder, folder, ignore_label=255)
+    assert np.array_equal(annotations.masks(0), SQUARE)
+    assert np.array_equal(annotations.valid(0), ~BAR)
+    assert annotations.valid(1) is None and annotations.valid(2) is None
+    assert read_table(file, folder, folder, ignore_label=None).valid is None
+    assert read_table(file, folder, folder, ignore_label=254).valid is None
+
+
+def test_ignored_label_that_is_the_label_of_a_row_is_not_ignored(folder):
+    write_mask(folder / "ignoring.png", IGNORING)
+    rows = [row(mask="ignoring.png", label=3), row(mask="ignoring.png", label=255)]
+    file = write_csv(folder / "table.csv", rows)
+    annotations = read_table(file, folder, folder, ignore_label=255)
+    assert annotations.valid is None and np.array_equal(annotations.masks(1), BAR)

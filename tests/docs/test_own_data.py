@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -23,6 +24,8 @@ EXTRA_OPTIONS = {"toy": ["--scenes=20"], "fit": QUICK, "validate": QUICK, "predi
 def folder(tmp_path_factory):
     """Working directory after all commands of the page."""
     folder = tmp_path_factory.mktemp("page")
+    (overlay,) = re.findall(r"```yaml\n(data:.*?)```", PAGE.read_text(), re.DOTALL)
+    (folder / "own.yaml").write_text(overlay)
     for args in OFFLINE:
         run_command(args, folder, EXTRA_OPTIONS)
     return folder
@@ -30,8 +33,9 @@ def folder(tmp_path_factory):
 
 def test_commands_train_evaluate_and_segment(folder):
     assert [args[0] for args in OFFLINE] == [
-        *("toy", "validate", "fit", "fit", "validate", "segment", "predict")
+        *("toy", "doctor", "validate", "fit", "fit", "validate", "segment", "predict")
     ]
+    assert Image.open(folder / "runs/own_contact_sheet.jpg").width > 1000
     training = json.loads(next((folder / "runs/own/results").glob("fit-*.json")).read_text())
     assert training["step"] == 2 and training["metrics"]["val/text/miou@best"] > 0
     assert training["dataset_sizes"]["val"] > 0

@@ -1,10 +1,10 @@
-"""The command `doctor`: check datasets, weights, checkpoints and the machine."""
+"""The command `doctor`: check datasets, own data, weights, checkpoints and the machine."""
 
 import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from clipseg_pl.weights.places import TOY, default_checkpoint
 
 if TYPE_CHECKING:
     from clipseg_pl.doctor.findings import Finding
+    from datamodules.image_folder import ImageFolderDataModule
 
 _PLACES = {
     "phrasecut": "PhraseCut (training, Tables 3 and 9)",
@@ -40,27 +41,32 @@ def main(args: list[str]) -> None:
     """Run the command. Exits with status 1 if a named dataset or checkpoint is unusable."""
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl doctor",
-        description="Check datasets, weights, checkpoints and this machine, and print how to fix "
-        "problems. Nothing is downloaded or written. Without names or --checkpoint, the command "
-        "checks everything, including the default checkpoint of `segment` and the best checkpoints "
-        f"of the {_RECENT} newest runs, and the exit status is 0. Otherwise, it checks the named "
-        "items only, and exits with status 1 if one of them is missing or unusable. The state "
-        "'note' marks files that work but differ from the published ones.",
-        epilog="example:\n  python -m clipseg_pl doctor phrasecut clip --root data",
+        description="Check datasets, your own data, weights, checkpoints and this machine, and "
+        "print how to fix problems. Nothing is downloaded. Only the contact sheet of your own data "
+        "is written, to runs/<name of the overlay>_contact_sheet.jpg. Without names or "
+        "--checkpoint, the command checks everything but own data, including the default "
+        f"checkpoint of `segment` and the best checkpoints of the {_RECENT} newest runs, and the "
+        "exit status is 0. Otherwise, it checks the named items only, and exits with status 1 if "
+        "one of them is missing or unusable. The state 'note' marks files that work but differ "
+        "from the published ones, and what to know about your own data before training.",
+        epilog="examples:\n  python -m clipseg_pl doctor phrasecut clip --root data\n"
+        "  python -m clipseg_pl doctor own.yaml",
         formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"item to check; one or more of {', '.join(_PLACES)} (default: all)",
+        help=f"item to check; one or more of {', '.join(_PLACES)}, or a config overlay (.yaml) "
+        "whose section `data` describes your own data",
     )
     parser.add_argument(
         "--root",
         default="data",
         metavar="FOLDER",
         help="folder that contains the datasets (VGPhraseCut_v0, VOC2012, lists, COCO2014, splits, "
-        "LVIS). 'toy' checks the generated datasets in the cache (default: data)",
+        "LVIS). 'toy' checks the generated datasets in the cache. Not used for own data, whose "
+        "overlay sets the folder (default: data)",
     )
     parser.add_argument(
         "--checkpoint",
@@ -73,16 +79,21 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="open every photo of PhraseCut and LVIS and every label map (default: a sample of 200 "
-        "per list)",
+        help="open every photo of PhraseCut and LVIS, every label map, and every mask of your own "
+        "data (default: a sample of 200 per list)",
     )
     options = parser.parse_args(args)
-    unknown = [name for name in options.names if name not in _PLACES]
+    unknown = [name for name in options.names if name not in _PLACES and not _is_overlay(name)]
     if unknown:
-        parser.error(f"unknown name: {', '.join(unknown)}; choose from {', '.join(_PLACES)}")
+        choices = f"{', '.join(_PLACES)}, or the YAML file of a config overlay"
+        parser.error(f"unknown name: {', '.join(unknown)}; choose from {choices}")
     unusable = _examine(options)
     if unusable:
         sys.exit(f"clipseg_pl: cannot be used: {', '.join(unusable)}")
+
+
+def _is_overlay(name: str) -> bool:
+    return name.lower().endswith((".yaml", ".yml"))
 
 
 def _examine(options: argparse.Namespace) -> list[str]:
@@ -120,6 +131,9 @@ def _examine(options: argparse.Namespace) -> list[str]:
     named = bool(options.names or options.checkpoint)
     states = dict[str, Counter[str]]()
     for name in dict.fromkeys(options.names) if named else _PLACES:
+        if _is_overlay(name):
+            states[name] = _report(f"own data: {name}", _check_overlay(Path(name), options.all))
+            continue
         where = f" in {root}" if name in _DATASETS else ""
         states[name] = _report(f"{name}: {_PLACES[name]}{where}", checks[name](root, options.all))
     runs = sorted(Path("runs").glob(_BEST), key=lambda file: file.stat().st_mtime)
@@ -132,6 +146,44 @@ def _examine(options: argparse.Namespace) -> list[str]:
         print(_NOTHING_NAMED)
         return []
     return [name for name, counts in states.items() if counts["missing"] or counts["wrong"]]
+
+
+def _check_overlay(file: Path, every: bool) -> "Iterator[Finding]":
+    """Check the own data of a config overlay."""
+    from clipseg_pl.doctor.own_data import check_own_data
+
+    sheet = Path("runs") / f"{file.stem}_contact_sheet.jpg"
+    yield from check_own_data(_read_overlay(file), sheet, every)
+
+
+def _read_overlay(file: Path) -> "ImageFolderDataModule":
+    """Build the datamodule of a config overlay.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it does not describe own data.
+    """
+    import yaml
+
+    from clipseg_pl.cli.arguments import Parser, one_line
+    from datamodules.image_folder import ImageFolderDataModule
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
+    data = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(data, dict) or not isinstance(data.get("init_args"), dict):
+        raise ValueError(f"{file}: has no section `data` with class_path and init_args")
+    parser = Parser(exit_on_error=False)
+    parser.add_lightning_class_args(ImageFolderDataModule, "data", subclass_mode=True)
+    name = f"{ImageFolderDataModule.__module__}.{ImageFolderDataModule.__name__}"
+    try:
+        parsed = parser.parse_object({"data": {"class_path": name, **data}})
+        built: ImageFolderDataModule = parser.instantiate_classes(parsed).data
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {one_line(str(error))}") from error
+    return built
 
 
 def _report(title: str, findings: "Iterable[Finding]") -> Counter[str]:

@@ -1,0 +1,263 @@
+"""Describe own data before training: counts, sizes of objects, copies, and a contact sheet."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from clipseg_pl.atomic import write_whole
+from clipseg_pl.doctor.findings import (
+    Finding,
+    State,
+    combine,
+    explain,
+    show_status,
+    subsample,
+)
+from clipseg_pl.images import RGB
+from clipseg_pl.inference.overlay import fit_text, tint
+from datamodules.base import Split
+from datamodules.datasets.annotations import reasons
+from datamodules.datasets.image_folder import ImageFolder, find_copies
+from datamodules.datasets.prompted import PromptedDataset
+from datamodules.datasets.transforms import PairedResize
+from datamodules.image_folder import ImageFolderDataModule
+
+Mask = npt.NDArray[np.bool_]
+Sources = Mapping[Split, ImageFolder]
+
+_PATCH = 16
+"""side of a patch in pixels; that of the paper's backbone"""
+_FEW = 10
+"""a class with fewer training photos gets a note"""
+_MANY_THIN = 0.25
+"""a class with at least this share of masks thinner than a patch gets a note"""
+_COLUMNS, _ROWS = 6, 4
+_SIDE, _CAPTION, _GAP = 240, 24, 8
+"""contact sheet: longer side of a photo, height of its caption, and gap between cells, in pixels"""
+
+
+class Cell(NamedTuple):
+    """A photo of the contact sheet."""
+
+    photo: RGB
+    """(H, W, 3) uint8"""
+    mask: Mask
+    """(H, W) bool"""
+    position: int
+    """position of the class, which gives the colour of its masks"""
+    caption: str
+
+
+def check_own_data(data: ImageFolderDataModule, sheet: Path, every: bool) -> Iterator[Finding]:
+    """Describe each split and class, and write a contact sheet.
+
+    Args:
+        data: the data, before `setup`.
+        sheet: JPEG file to write.
+        every: whether to measure all masks instead of `SAMPLE` of each class and split.
+    """
+    for stage in ("fit", "test"):
+        try:
+            with show_status("reading photos and masks"):
+                data.setup(stage)
+        except (OSError, ValueError) as error:
+            yield Finding("wrong", stage, explain(error))
+            if "train" not in data.datasets:
+                return
+    sources = dict[Split, ImageFolder]()
+    for split, dataset in data.datasets.items():
+        assert isinstance(dataset, PromptedDataset) and isinstance(dataset.source, ImageFolder)
+        sources[split] = dataset.source
+    files = {split: source.files() for split, source in sources.items()}
+    shared = "test" in files and files["test"] == files.get("val")
+    if shared:  # no test data is given
+        del sources["test"], files["test"]
+    yield from _describe_splits(data, sources)
+    if shared:
+        yield Finding("ok", "test", "no test data is given: `test` uses the photos of val")
+    classes = _classes(sources)
+    yield from _describe_classes(sources, classes)
+    with show_status("measuring masks"):
+        yield from _describe_sizes(sources, classes, data.image_size, every)
+    yield from _describe_copies(files)
+    cells = list(choose_cells(sources, list(classes), _COLUMNS * _ROWS))
+    picture = draw_contact_sheet(cells)
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(sheet, lambda stream: picture.save(stream, "JPEG", quality=90))
+    yield Finding("ok", "contact sheet", f"{len(cells)} photos with their masks: {sheet}")
+
+
+def _describe_splits(data: ImageFolderDataModule, sources: Sources) -> Iterator[Finding]:
+    """Report the photos of each split, and the annotations that are skipped."""
+    summary = data.summary()
+    for split in sources:
+        counts = summary[split]
+        parts: list[tuple[State, str]] = [
+            ("ok", f"{counts['photos']:,} photos"),
+            ("ok", f"{counts['without annotations']:,} of them without annotations"),
+        ]
+        if counts["filled from boxes"]:
+            filled = f"{counts['filled from boxes']:,} annotations filled from boxes"
+            parts.append(("note", f"{filled}: these masks are approximations"))
+        yield combine(split, parts)
+    for name, skipped in data.skipped.items():
+        yield Finding("note", "skipped", f"{name}: {reasons(skipped)}")
+
+
+def _classes(sources: Sources) -> dict[str, Sequence[str]]:
+    """Return the first phrase of each class of any split, and all of its phrases."""
+    return {
+        source.phrases[index]: source.phrasings(index)
+        for source in sources.values()
+        for index in range(len(source.phrases))
+    }
+
+
+def _describe_classes(sources: Sources, classes: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Report how many photos show a class and how many are known not to, and its phrases."""
+    present, absent = Counter[tuple[Split, str]](), Counter[tuple[Split, str]]()
+    for split, source in sources.items():
+        for task in range(len(source)):
+            about = source.tasks_of_image(task)
+            if about[0] != task:  # each photo once
+                continue
+            possible = set(source.possible_phrases(task).tolist())
+            shown = {source.phrase(int(other)) for other in about}
+            for index in range(len(source.phrases)):
+                present[split, source.phrases[index]] += index in shown
+                absent[split, source.phrases[index]] += index not in possible
+    for name, phrases in classes.items():
+        counts = (
+            f"{present[split, name]:,} photos in {split} ({absent[split, name]:,} without it)"
+            for split in sources
+        )
+        parts: list[tuple[State, str]] = [("ok", ", ".join(counts))]
+        trained = present["train", name]
+        if trained < _FEW:
+            parts.append(("note", f"few training photos: add some, at least {_FEW}"))
+        if trained and not absent["train", name]:
+            parts.append(
+                ("note", "in every training photo: add photos without it, to learn its absence")
+            )
+        if len(phrases) > 1:
+            parts.append(("ok", f"phrases: {', '.join(phrases)}"))
+        yield combine(name, parts)
+
+
+def _describe_sizes(
+    sources: Sources, classes: Mapping[str, Sequence[str]], image_size: int, every: bool
+) -> Iterator[Finding]:
+    """Report the thickness and the area of the masks of each class at the model's resolution."""
+    resize = PairedResize(image_size)
+    for name in classes:
+        widths, areas, total = list[float](), list[float](), 0
+        for source in sources.values():
+            indices = (i for i in range(len(source.phrases)) if source.phrases[i] == name)
+            tasks = [task for index in indices for task in source.tasks_of_phrase(index).tolist()]
+            total += len(tasks)
+            for task in subsample(tasks, every):
+                mask = resize.mask(source.mask(task))
+                widths.append(thickness(mask))
+                areas.append(float(mask.mean()))
+        thin = float(np.mean(np.less(widths, _PATCH)))
+        counted = f"{len(widths):,}" if len(widths) == total else f"{len(widths):,} of {total:,}"
+        message = (
+            f"{thin:.0%} of {name} masks are thinner than one patch ({_PATCH} px) at {image_size} "
+            f"px; median thickness {np.median(widths):.0f} px, median area {np.median(areas):.1%} "
+            f"({counted} masks)"
+        ).replace("%", " %")
+        many = thin >= _MANY_THIN
+        if many:
+            message += ": a larger image_size shows more of them"
+        yield Finding("note" if many else "ok", "size", message)
+
+
+def thickness(mask: Mask) -> float:
+    """Return the thickness of the thickest part of a mask.
+
+    It is twice the maximum of the distance transform, which is the Euclidean distance of each pixel
+    of the mask to the next pixel outside. Pixels beyond the edge of the image count as outside.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        Pixels; 0 if the mask is empty. A bar of 7 or 8 pixels has the thickness 8.
+    """
+    padded = np.pad(mask, 1).astype(np.uint8)
+    return 2 * float(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
+
+
+def _describe_copies(files: Mapping[Split, Sequence[str]]) -> Iterator[Finding]:
+    """Report photos with the same contents in two splits."""
+    found = False
+    for first, second in combinations(files, 2):
+        copies = find_copies(files[first], files[second])
+        if copies:
+            found = True
+            names = f"first: {copies[0][0]} and {copies[0][1]}"
+            message = f"{len(copies):,} photos of {second} are also in {first}; {names}"
+            yield Finding("wrong", "copies", message)
+    if not found:
+        yield Finding("ok", "copies", f"no photo is in two of the splits {', '.join(files)}")
+
+
+def choose_cells(sources: Sources, classes: Sequence[str], count: int) -> Iterator[Cell]:
+    """Choose photos spread over splits and classes, and photos without annotations.
+
+    Args:
+        sources: tasks of each split.
+        classes: first phrase of each class.
+        count: maximum number of photos.
+
+    Yields:
+        Photos in the order of the splits and of their classes. Ignored pixels are white.
+    """
+    groups: list[tuple[Split, str, list[int]]] = []
+    for split, source in sources.items():
+        for index in range(len(source.phrases)):
+            tasks = source.tasks_of_phrase(index).tolist()
+            groups.append((split, source.phrases[index], tasks))
+        groups.append((split, "", source.without_annotations().tolist()))
+    groups = [group for group in groups if group[2]]
+    if len(groups) > count:
+        chosen = np.linspace(0, len(groups) - 1, count).round().astype(int)
+        groups = [groups[index] for index in chosen]
+    share = Counter[int]()
+    while sum(share.values()) < count:
+        growing = [number for number, group in enumerate(groups) if share[number] < len(group[2])]
+        if not growing:
+            break
+        share.update(growing[: count - sum(share.values())])
+    for number, (split, phrase, tasks) in enumerate(groups):
+        for index in np.linspace(0, len(tasks) - 1, share[number]).round().astype(int):
+            source, task = sources[split], tasks[index]
+            position = classes.index(phrase) if phrase else 0
+            photo, valid = source.image(task), source.valid(task)
+            if valid is not None:
+                photo = np.where(valid[..., None], photo, 255)
+            caption = f"{split}: {phrase or 'without annotations'}"
+            yield Cell(photo, source.mask(task), position, caption)
+
+
+def draw_contact_sheet(cells: Sequence[Cell]) -> Image.Image:
+    """Draw photos with their masks in rows of six, each above its caption."""
+    rows = -(-len(cells) // _COLUMNS)
+    width, height = _SIDE + _GAP, _SIDE + _CAPTION + _GAP
+    sheet = Image.new("RGB", (_COLUMNS * width + _GAP, rows * height + _GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_CAPTION * 0.6)
+    for number, cell in enumerate(cells):
+        left, top = _GAP + number % _COLUMNS * width, _GAP + number // _COLUMNS * height
+        picture = Image.fromarray(tint(cell.photo, cell.mask, cell.position))
+        picture.thumbnail((_SIDE, _SIDE))
+        sheet.paste(picture, (left, top))
+        text = fit_text(cell.caption, "", _SIDE, font)
+        draw.text((left, top + picture.height + 2), text, fill="black", font=font)
+    return sheet

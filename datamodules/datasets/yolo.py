@@ -1,0 +1,282 @@
+"""Phrases and masks from YOLO's segmentation format. Phrases are class names."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pycocotools import mask as coco_mask
+
+from clipseg_pl.photo_files import ENDINGS
+from datamodules.datasets.annotations import (
+    EMPTY,
+    Annotations,
+    Positions,
+    Split,
+    normalise_phrase,
+    photo_sizes,
+    reject_unusable,
+)
+from datamodules.datasets.coco_masks import RunLengths, encode
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.phrase_table import Strings
+
+log = logging.getLogger(__name__)
+
+_KEYS: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+_OVERSHOOT = 0.01
+"""Largest accepted distance of a coordinate from the photo, as a share of its side. Rounding makes
+some tools write 1.0001. Ultralytics accepts the same."""
+_LOST = "label files without a photo"
+_CORNERS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+
+
+class _Line(NamedTuple):
+    phrase: str
+    outline: npt.NDArray[np.float64]
+    """(points, 2) x and y, as shares of the photo's sides"""
+    box: bool
+    """whether the outline is that of a box"""
+
+
+def read_yolo(file: Path, rectangles: bool) -> dict[Split, Annotations]:
+    """Read a dataset in YOLO's segmentation format, with one task per photo and class.
+
+    Each photo has a text file in the folder `labels` parallel to its folder `images`. Each line of
+    it is an object: the number of its class and the corners of its polygon, as shares of width and
+    height. A line of five numbers is a box: class, centre, width and height. A photo without a
+    text file, or with an empty one, has no annotations.
+
+    Args:
+        file: data.yaml with the names of the classes (`names`) and the folders of the photos
+            (`train`, and optionally `val`, `test` and `path`).
+        rectangles: whether boxes are filled as rectangles.
+
+    Returns:
+        Annotations of each split whose folder exists. There is always a training split.
+
+    Raises:
+        DatasetNotFoundError: if a folder, all label files of a split, or photos are missing.
+        ValueError: if the file or a line is invalid, there are boxes and `rectangles` is false, or
+            a split has no usable annotation.
+    """
+    try:
+        with file.open(encoding="utf-8-sig") as stream:
+            content = yaml.safe_load(stream)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{file}: expected names, train and val, not {type(content).__name__}")
+    if "kpt_shape" in content:
+        raise ValueError(f"{file}: describes key points (kpt_shape), not masks")
+    names = _class_names(file, content.get("names"))
+    given: dict[Split, Any] = {
+        split: next((content[key] for key in keys if content.get(key)), None)
+        for split, keys in _KEYS.items()
+    }
+    if given["train"] is None:
+        raise ValueError(f"{file}: train is missing; set it to the folder of the training photos")
+    folders = {
+        split: _find_folder(file, content.get("path"), split, value)
+        for split, value in given.items()
+        if value is not None
+    }
+    return {
+        split: _read_split(file, folder, names, rectangles)
+        for split, folder in folders.items()
+        if folder is not None
+    }
+
+
+def _class_names(file: Path, names: object) -> dict[int, str]:
+    """Return the phrase of each class number."""
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, Mapping) or not names:
+        raise ValueError(f"{file}: names must be a list of class names, or a mapping to them")
+    for number, name in names.items():
+        if type(number) is not int or not isinstance(name, str) or not normalise_phrase(name):
+            raise ValueError(
+                f"{file}: names has {number!r}: {name!r}; numbers must be integers, and names "
+                "strings (in quotes, if YAML reads them as another type)"
+            )
+    return {number: normalise_phrase(name.replace("_", " ")) for number, name in names.items()}
+
+
+def _find_folder(file: Path, base: object, split: Split, value: object) -> Path | None:
+    """Find the folder of a split's photos; None if the split is not for training and has none.
+
+    Exports name folders of the machine that wrote them, and Roboflow writes `../train/images` and
+    `<name of the export>/train/images` for the folder `train/images` beside the file.
+    """
+    if not isinstance(value, str) or not isinstance(base, str | None):
+        raise ValueError(f"{file}: {split} must be one folder of photos, not {value!r:.80}")
+    stated = file.parent / Path(base or "").expanduser() / value
+    below = file.parent.joinpath(*Path(value).parts[-2:])
+    for folder in (below, stated) if value.startswith("..") else (stated, below):
+        if folder.is_dir():
+            return Path(os.path.normpath(folder))
+    message = f"{file}: {split} is {value}, but there is no folder {os.path.normpath(stated)}"
+    if split == "train":
+        raise DatasetNotFoundError(message)
+    log.warning("%s; the export has no %s split", message, split)
+    return None
+
+
+def _read_split(
+    file: Path, folder: Path, names: Mapping[int, str], rectangles: bool
+) -> Annotations:
+    photos = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in ENDINGS
+    )
+    if not photos:
+        raise DatasetNotFoundError(f"{file}: {folder} contains no photos")
+    labels = [_label_file(folder / photo, file.parent) for photo in photos]
+    reject_shared(photos, labels)
+    present = [label.is_file() for label in labels]
+    if not any(present):
+        raise DatasetNotFoundError(
+            f"{file}: none of the {len(photos)} photos in {folder} has a label file; first: "
+            f"{labels[0]} does not exist"
+        )
+    sizes = photo_sizes(file, folder, photos)
+    skipped: Counter[str] = Counter()
+    boxes, filled = 0, list[int]()
+    photo, phrase, regions = list[int](), list[int](), list[bytes]()
+    unknown = list[tuple[int, str]]()
+    phrase_of = Positions()
+    first_box = ""
+    for index, (label, exists) in enumerate(zip(labels, present, strict=True)):
+        height, width = sizes[index].tolist()
+        outlines: dict[str, list[npt.NDArray[np.float64]]] = {}
+        boxes_of = Counter[str]()
+        for number, line in _read_lines(label, names) if exists else ():
+            boxes += line.box
+            boxes_of[line.phrase] += line.box
+            first_box = first_box or (f"{label}, line {number}" if line.box else "")
+            flat = (line.outline * (width, height)).ravel()
+            outlines.setdefault(line.phrase, []).append(flat)
+        for text, flats in outlines.items():
+            union = coco_mask.merge(encode(flats, height, width, str(label)))
+            if coco_mask.area(union):
+                photo.append(index)
+                phrase.append(phrase_of[text])
+                regions.append(union["counts"])
+                filled.append(boxes_of[text])
+            else:
+                skipped[EMPTY] += 1
+                unknown.append((index, text))
+    if boxes and not rectangles:
+        raise ValueError(
+            f"{file}: {boxes} annotations have boxes only (first: {first_box}): set `boxes: "
+            "rectangles` to fill them, or download the data in the format COCO Segmentation"
+        )
+    known = set(labels)
+    skipped[_LOST] = sum(
+        path not in known and path.name != "classes.txt"
+        for parent in {label.parent for label in labels}
+        for path in parent.glob("*.txt")
+    )
+    rows = np.array(photo, np.int64)
+    gaps = [(index, phrase_of[text]) for index, text in unknown]
+    return Annotations(
+        file=labels[0].parent,
+        folder=folder,
+        photos=Strings.pack(photos),
+        sizes=sizes,
+        phrases=Strings.pack(list(phrase_of)),
+        photo=rows,
+        phrase=np.array(phrase, np.int64),
+        number=np.arange(1, len(rows) + 1),
+        masks=RunLengths(
+            np.frombuffer(b"".join(regions), np.uint8),
+            np.cumsum([0, *map(len, regions)], dtype=np.int64),
+            sizes[rows],
+        ),
+        skipped=reject_unusable(file, len(rows), skipped),
+        boxes=boxes,
+        row_boxes=np.array(filled, np.int64),
+        unknown=np.array(gaps, np.int64).reshape(-1, 2),
+        unused=tuple(name for name in names.values() if name not in phrase_of),
+    )
+
+
+def _label_file(photo: Path, root: Path) -> Path:
+    """Return the label file of a photo: the last folder `images` of its path becomes `labels`."""
+    parts = list(Path(os.path.relpath(photo, root)).parts)
+    folders = parts[:-1]
+    if "images" in folders:
+        parts[len(folders) - 1 - folders[::-1].index("images")] = "labels"
+    return root.joinpath(*parts).with_suffix(".txt")
+
+
+def reject_shared(photos: Sequence[str], files: Sequence[Path]) -> None:
+    """Reject photos that differ only in their extension, whose annotations have the same file.
+
+    Args:
+        photos: names of the photos.
+        files: file with the annotations of each photo.
+
+    Raises:
+        ValueError: if two photos have the same file.
+    """
+    owner: dict[Path, str] = {}
+    for photo, file in zip(photos, files, strict=True):
+        if file in owner:
+            raise ValueError(f"{file} belongs to both {owner[file]} and {photo}; rename one photo")
+        owner[file] = photo
+
+
+def _read_lines(label: Path, names: Mapping[int, str]) -> Iterator[tuple[int, _Line]]:
+    """Yield the lines of a label file that are not blank, with their numbers from 1.
+
+    Raises:
+        ValueError: if a line is malformed, or its class has no name.
+    """
+    try:
+        lines = label.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{label}: not text ({error.reason})") from error
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        try:
+            yield number, _parse(text, names)
+        except ValueError as error:
+            raise ValueError(f"{label}, line {number}: {error}") from error
+
+
+def _parse(text: str, names: Mapping[int, str]) -> _Line:
+    try:
+        number, *numbers = map(float, text.split())
+    except ValueError:
+        raise ValueError(f"{text.strip()[:40]!r} is not a class and coordinates") from None
+    if number not in names:
+        raise ValueError(f"class {number:g} has no name in data.yaml")
+    phrase, values = names[int(number)], np.array(numbers)
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        raise ValueError(
+            f"{len(values)} numbers after the class; a polygon has at least three pairs x y, and a "
+            "box has four numbers"
+        )
+    if not ((values >= -_OVERSHOOT) & (values <= 1 + _OVERSHOOT)).all():
+        raise ValueError(
+            "coordinates are outside the photo; they must be shares of its sides, from 0 to 1"
+        )
+    if len(values) != 4:
+        return _Line(phrase, values.reshape(-1, 2), False)
+    centre, half = values[:2], values[2:] / 2
+    if (half <= 0).any():
+        raise ValueError("the box has no area")
+    return _Line(phrase, centre + half * _CORNERS, True)

@@ -1,0 +1,202 @@
+"""YOLO's segmentation format, compared with masks made by hand."""
+
+import numpy as np
+import pytest
+
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.yolo import read_yolo
+from tests.datasets.own import BAR, SIZE, SQUARE, rectangle, write_photo, write_turned
+
+HEIGHT, WIDTH = SIZE
+SQUARE_LINE = "0 " + " ".join(
+    f"{x / WIDTH} {y / HEIGHT}" for x, y in ((4, 4), (20, 4), (20, 20), (4, 20))
+)
+BAR_LINE = "1 " + " ".join(
+    f"{x / WIDTH} {y / HEIGHT}" for x, y in ((24, 0), (28, 0), (28, 24), (24, 24))
+)
+BAR_BOX = f"1 {26 / WIDTH} 0.5 {4 / WIDTH} 1"
+
+
+def write(root, labels, yaml="names: [Dry_wall Join, bar]\ntrain: images/train\n", ending="png"):
+    """Write a photo in grey k and its label file for each k; None writes no label file."""
+    for grey, text in enumerate(labels):
+        write_photo(root / f"images/train/{grey}.{ending}", grey)
+        if text is not None:
+            file = root / f"labels/train/{grey}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    (root / "data.yaml").write_text(yaml)
+    return root / "data.yaml"
+
+
+def tasks_of(annotations):
+    """Mask of each photo and phrase."""
+    rows = zip(annotations.photo.tolist(), annotations.phrase.tolist(), strict=True)
+    return {
+        (annotations.photos[photo], annotations.phrases[phrase]): annotations.masks(row)
+        for row, (photo, phrase) in enumerate(rows)
+    }
+
+
+def assert_equal(found, expected):
+    assert found.keys() == expected.keys()
+    for key, mask in expected.items():
+        assert np.array_equal(found[key], mask), key
+
+
+def test_polygons_of_a_class_are_merged_to_one_mask(tmp_path):
+    both = BAR_LINE.replace("1 ", "0 ", 1)
+    file = write(tmp_path, [f"{SQUARE_LINE}\n\n{both}\n{BAR_LINE}\n", BAR_LINE, SQUARE_LINE])
+    found = read_yolo(file, False)
+    assert list(found) == ["train"]
+    expected = {
+        ("0.png", "dry wall join"): SQUARE | BAR,
+        ("0.png", "bar"): BAR,
+        ("1.png", "bar"): BAR,
+        ("2.png", "dry wall join"): SQUARE,
+    }
+    assert_equal(tasks_of(found["train"]), expected)
+    assert found["train"].photo_file(1).is_file() and found["train"].number.tolist() == [1, 2, 3, 4]
+
+
+def test_photos_without_label_file_or_lines_have_no_annotations(tmp_path):
+    train = read_yolo(write(tmp_path, [SQUARE_LINE, "", None, " \n"]), False)["train"]
+    assert [train.photos[photo] for photo in range(4)] == ["0.png", "1.png", "2.png", "3.png"]
+    assert train.photo.tolist() == [0] and train.sizes.tolist() == [[24, 32]] * 4
+    assert train.skipped == {}
+
+
+def test_boxes_are_rejected_or_filled(tmp_path):
+    file = write(tmp_path, [f"{SQUARE_LINE}\n{BAR_BOX}", BAR_BOX])
+    message = r"2 annotations have boxes only \(first: .*0.txt, line 2\): set `boxes: rectangles`"
+    with pytest.raises(ValueError, match=message):
+        read_yolo(file, False)
+    train = read_yolo(file, True)["train"]
+    expected = {("0.png", "dry wall join"): SQUARE, ("0.png", "bar"): BAR, ("1.png", "bar"): BAR}
+    assert_equal(tasks_of(train), expected)
+    assert train.boxes == 2
+
+
+def test_box_over_the_edge_of_the_photo_is_clipped(tmp_path):
+    train = read_yolo(write(tmp_path, [f"0 0 0 {8 / WIDTH} {8 / HEIGHT}"]), True)["train"]
+    assert_equal(tasks_of(train), {("0.png", "dry wall join"): rectangle(0, 4, 0, 4)})
+
+
+def test_sizes_follow_the_orientation_of_the_photo(tmp_path):
+    file = write(tmp_path, [BAR_LINE], ending="jpg")
+    write_turned(tmp_path / "images/train/0.jpg", (32, 24))  # upright: 24 x 32
+    assert_equal(tasks_of(read_yolo(file, False)["train"]), {("0.jpg", "bar"): BAR})
+
+
+@pytest.mark.parametrize(
+    ("yaml", "folders"),
+    [
+        ("train: ../train/images\nval: ../valid/images\ntest: ../test/images", "{}/images"),
+        ("train: train/images\nval: valid/images\ntest: test/images", "{}/images"),
+        ("train: images/train\nval: images/valid\ntest: images/test", "images/{}"),
+        ("path: data\ntrain: images/train\nval: images/valid\ntest: images/test", "data/images/{}"),
+        (
+            "train: cracks-1/train/images\nval: /data/cracks-1/valid/images\ntest: ../test/images",
+            "{}/images",
+        ),
+        ("path: /nowhere\ntrain: train/images\nval: valid/images\ntest: test/images", "{}/images"),
+        ("train: train\nval: valid\ntest: test", "{}/images"),
+    ],
+)
+def test_folders_as_roboflow_and_ultralytics_write_them(tmp_path, yaml, folders):
+    for split in ("train", "valid", "test"):
+        folder = tmp_path / folders.format(split)
+        write_photo(folder / f"{split}.png")
+        label = tmp_path / folders.replace("images", "labels").format(split) / f"{split}.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text(SQUARE_LINE)
+    (tmp_path / "data.yaml").write_text(f"{yaml}\nnames:\n  0: square\n  3: bar\n")
+    found = read_yolo(tmp_path / "data.yaml", False)
+    assert list(found) == ["train", "val", "test"]
+    for annotations, name in zip(found.values(), ("train", "valid", "test"), strict=True):
+        assert annotations.photo_file(0) == tmp_path / folders.format(name) / f"{name}.png"
+        assert [annotations.phrases[0]] == ["square"]
+
+
+def test_split_whose_folder_is_missing_is_left_out(tmp_path, caplog):
+    """Roboflow names a test folder even if the export has none."""
+    yaml = "names: [a, b]\ntrain: images/train\nval:\ntest: ../test/images\n"
+    assert list(read_yolo(write(tmp_path, [SQUARE_LINE], yaml), False)) == ["train"]
+    assert "the export has no test split" in caplog.text and len(caplog.records) == 1
+
+
+def test_parent_folder_is_not_taken_for_roboflows_train_images(tmp_path):
+    """Roboflow's ../train/images means the folder beside data.yaml."""
+    for root in (tmp_path, tmp_path / "cracks"):
+        write(root, [SQUARE_LINE])
+        (root / "train").mkdir()
+        for name in ("images", "labels"):
+            (root / name / "train").rename(root / "train" / name)
+    file = tmp_path / "cracks/data.yaml"
+    file.write_text("train: ../train/images\nnames: [square]\n")
+    assert read_yolo(file, False)["train"].folder == tmp_path / "cracks/train/images"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.1 0.1 0.2 0.2 0.3", "5 numbers after the class"),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "7 numbers after the class"),
+        ("0 0.1 0.1", "2 numbers after the class"),
+        ("0", "0 numbers after the class"),
+        ("crack 0.1 0.1 0.2 0.2 0.3 0.3", "is not a class and coordinates"),
+        ("0 0.1 nan 0.2 0.2 0.3 0.3", "outside the photo"),
+        ("0 1 1 20 1 20 20", "outside the photo; they must be shares of its sides"),
+        ("0 -0.5 0.1 0.2 0.2 0.3 0.3", "outside the photo"),
+        ("2 0.1 0.1 0.2 0.2 0.3 0.3", "class 2 has no name in data.yaml"),
+        ("0.5 0.1 0.1 0.2 0.2 0.3 0.3", "class 0.5 has no name"),
+        ("0 0.5 0.5 0 0.2", "the box has no area"),
+        ("0 1.5 0.5 0.1 0.2", "outside the photo"),
+    ],
+)
+def test_bad_line_is_named_with_file_and_line(tmp_path, line, message):
+    file = write(tmp_path, [SQUARE_LINE, f"{SQUARE_LINE}\n{line}\n"])
+    with pytest.raises(ValueError, match=message) as error:
+        read_yolo(file, True)
+    assert f"{tmp_path}/labels/train/1.txt, line 2: " in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("train: images/train\n", "names must be a list of class names"),
+        ("names: [yes, no]\ntrain: images/train\n", "names has 0: True; .*in quotes"),
+        ("names: {a: b}\ntrain: images/train\n", "names has 'a': 'b'"),
+        ("names: [a, b]\n", "train is missing"),
+        ("names: [a, b]\ntrain: [images/train, more]\n", "train must be one folder"),
+        ("names: [a, b]\ntrain: images/other\n", "there is no folder .*images/other"),
+        ("names: [a, b]\ntrain: images/train\nkpt_shape: [17, 3]\n", "key points"),
+        ("names: [a\n", "not YAML"),
+        ("- a\n", "expected names, train and val, not list"),
+    ],
+)
+def test_bad_description_raises_one_line(tmp_path, yaml, message):
+    file = write(tmp_path, [SQUARE_LINE], yaml)
+    with pytest.raises((ValueError, DatasetNotFoundError), match=message) as error:
+        read_yolo(file, False)
+    assert str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
+
+
+def test_photos_without_any_label_file_are_an_error(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match=r"none of the 2 photos .* has a label file"):
+        read_yolo(write(tmp_path, [None, None]), False)
+
+
+def test_label_files_without_a_photo_are_counted(tmp_path):
+    file = write(tmp_path, [SQUARE_LINE])
+    for name in ("0_lost.txt", "classes.txt"):
+        (tmp_path / "labels/train" / name).write_text(SQUARE_LINE)
+    assert read_yolo(file, False)["train"].skipped == {"label files without a photo": 1}
+
+
+def test_photos_with_the_same_label_file_are_an_error(tmp_path):
+    file = write(tmp_path, [SQUARE_LINE])
+    write_photo(tmp_path / "images/train/0.jpg")
+    with pytest.raises(ValueError, match=r"0.txt belongs to both 0.jpg and 0.png"):
+        read_yolo(file, False)
