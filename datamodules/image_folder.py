@@ -277,7 +277,7 @@ class ImageFolderDataModule(BaseDataModule):
 
     def _read_entry(self, file: Path, images: str | None, masks: str | None) -> _Entry:
         rectangles = self.boxes == "rectangles"
-        if file.is_dir():
+        if file.is_dir() or file.suffix.lower() == ".zip":
             if images is not None or masks is not None:
                 raise ValueError(f"{file}: images and masks cannot be set for an export")
             return read_export(file, rectangles, self.ignore_label)
