@@ -1,7 +1,7 @@
 """Your own photos, masks and phrases as training and evaluation data."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +53,28 @@ _MOST_CLASSES = 100
 """with more phrases, results are not reported by phrase"""
 
 
-_Entry = dict[Split, Annotations]
-"""splits of an export; a table file is a training split, whatever it is used for"""
 _Selection = npt.NDArray[np.bool_]
 """(photos,) bool"""
+
+
+class _Entry(NamedTuple):
+    """A table file, or an export with several splits."""
+
+    path: Path
+    splits: Mapping[Split, Annotations]
+    """a table file has only a training split, whatever it is used for"""
+
+    def of(self, split: Split) -> Annotations:
+        """Return the only table, or the split of an export.
+
+        Raises:
+            ValueError: if an export has other splits only.
+        """
+        if split not in self.splits and len(self.splits) > 1:
+            raise ValueError(
+                f"{self.path}: the export has no {split} split; name another {split}.table"
+            )
+        return self.splits.get(split, self.splits["train"])
 
 
 class _Part(NamedTuple):
@@ -200,16 +218,18 @@ class ImageFolderDataModule(BaseDataModule):
         """Return the tables of a split, and the photos of each that belong to the split."""
         location, validation = self.tables[split], self.tables["val"]
         if split == "train":
-            return [_Part(entry["train"], ~chosen) for entry, chosen in self._training()]
+            return [_Part(entry.of("train"), ~chosen) for entry, chosen in self._training()]
         if location is not None:
-            return [_whole(_of_split(entry, split)) for entry in self._entries(location)]
+            return [_whole(entry.of(split)) for entry in self._entries(location)]
         if validation is not None:  # a test split, whose default is the validation data
-            tested = [entry["test"] for entry in self._training_if_found() if "test" in entry]
-            return [_whole(table) for table in tested] or self._parts("val")
+            exports = (entry.splits for entry in self._training_if_found())
+            return [_whole(splits["test"]) for splits in exports if "test" in splits] or (
+                self._parts("val")
+            )
         own: Sequence[Split] = ("test", "val") if split == "test" else ("val",)
         return [
-            next((_whole(entry[name]) for name in own if name in entry), None)
-            or _Part(entry["train"], chosen)
+            next((_whole(entry.splits[name]) for name in own if name in entry.splits), None)
+            or _Part(entry.of("train"), chosen)
             for entry, chosen in self._training()
         ]
 
@@ -223,10 +243,18 @@ class ImageFolderDataModule(BaseDataModule):
 
     def _validated(self, entry: _Entry) -> _Selection:
         """Choose the validation photos of a table or of an export without a validation split."""
-        table = entry["train"]
-        if self.tables["val"] is not None or "val" in entry:
+        table = entry.of("train")
+        if self.tables["val"] is not None or "val" in entry.splits:
             return np.zeros(len(table.photos), np.bool_)
-        return validation_photos(table, self.val_share)
+        chosen = validation_photos(table, self.val_share)
+        if entry.path.is_dir():
+            log.warning(
+                "%s has no validation split: %d of its %d training photos are used for it",
+                entry.path,
+                chosen.sum(),
+                len(chosen),
+            )
+        return chosen
 
     def _training_if_found(self) -> list[_Entry]:
         """Return the entries of `train`, or none if files are missing; evaluations go without."""
@@ -272,12 +300,14 @@ class ImageFolderDataModule(BaseDataModule):
         """
         key, file = (name, images, masks), self.root / Path(name).expanduser()
         if key not in self._read:
-            self._read[key] = self._read_entry(file, images, masks)
+            self._read[key] = _Entry(file, self._read_splits(file, images, masks))
         return self._read[key]
 
-    def _read_entry(self, file: Path, images: str | None, masks: str | None) -> _Entry:
-        rectangles = self.boxes == "rectangles"
-        if file.is_dir() or file.suffix.lower() == ".zip":
+    def _read_splits(
+        self, file: Path, images: str | None, masks: str | None
+    ) -> Mapping[Split, Annotations]:
+        rectangles, kind = self.boxes == "rectangles", file.suffix.lower()
+        if file.is_dir() or (file.is_file() and kind == ".zip"):
             if images is not None or masks is not None:
                 raise ValueError(f"{file}: images and masks cannot be set for an export")
             return read_export(file, rectangles, self.ignore_label)
@@ -291,7 +321,6 @@ class ImageFolderDataModule(BaseDataModule):
             file.parent if folder is None else self.root / Path(folder).expanduser()
             for folder in (images, masks)
         )
-        kind = file.suffix.lower()
         if kind == ".json":
             return {"train": read_coco(file, photos, rectangles)}
         if kind in (".csv", ".jsonl"):
@@ -310,7 +339,7 @@ class ImageFolderDataModule(BaseDataModule):
             tables = list[Annotations]()
             for location in filter(None, self.tables.values()):
                 with suppress(DatasetNotFoundError):  # evaluations go without the training table
-                    tables += [t for entry in self._entries(location) for t in entry.values()]
+                    tables += [t for e in self._entries(location) for t in e.splits.values()]
             self._phrasings = complete_phrasings(given, tables)
             own = [name for name in self._phrasings if as_class(name) not in given]
             if own:
@@ -335,28 +364,16 @@ def _whole(table: Annotations) -> _Part:
     return _Part(table, np.ones(len(table.photos), np.bool_))
 
 
-def _of_split(entry: _Entry, split: Split) -> Annotations:
-    """Return a split of an export, or the only table of the entry.
-
-    Raises:
-        ValueError: if an export has other splits only.
-    """
-    if split not in entry and len(entry) > 1:
-        folder = entry["train"].folder.parent
-        raise ValueError(f"{folder}: the export has no {split} split; name another {split}.table")
-    return entry.get(split, entry["train"])
-
-
 def _with_copies(entries: Sequence[_Entry], chosen: Sequence[_Selection]) -> list[_Selection]:
     """Add the copies of chosen photos, so that none is left for training."""
-    files = [entry["train"].photo_files() for entry in entries]
+    files = [entry.of("train").photo_files() for entry in entries]
     marked = [zip(own, mask.tolist(), strict=True) for own, mask in zip(files, chosen, strict=True)]
     every = [pair for own in marked for pair in own]
     used = [file for file, is_chosen in every if is_chosen]
     copies = find_copies(used, [file for file, is_chosen in every if not is_chosen])
     if copies:
         log.warning(
-            "%d photos are copies of validation photos and are also used for validation; first: %s",
+            "%d photos are copies of validation photos and join them; first: %s",
             len(copies),
             copies[0][1],
         )

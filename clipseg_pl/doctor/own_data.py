@@ -65,14 +65,17 @@ def check_own_data(data: ImageFolderDataModule, sheet: Path, every: bool) -> Ite
         sheet: JPEG file to write.
         every: whether to measure all masks instead of `SAMPLE` of each class and split.
     """
+    problems = dict[str, str]()
     for stage in ("fit", "test"):
         try:
             with show_status("reading photos and masks"):
                 data.setup(stage)
         except (OSError, ValueError) as error:
-            yield Finding("wrong", stage, explain(error))
-            if "train" not in data.datasets:
-                return
+            problems.setdefault(explain(error), stage)
+    for message, stage in problems.items():
+        yield Finding("wrong", stage, message)
+    if "train" not in data.datasets:
+        return
     sources = dict[Split, ImageFolder]()
     for split, dataset in data.datasets.items():
         assert isinstance(dataset, PromptedDataset) and isinstance(dataset.source, ImageFolder)

@@ -67,8 +67,8 @@ def test_the_split_depends_on_photo_names_only(tmp_path):
 
 def test_splits_can_have_their_own_tables(tmp_path):
     write_photos(tmp_path / "one", PHRASES)
-    write_photos(tmp_path / "two", [["dog"], ["dog", "cat"]])
-    write_photos(tmp_path / "three", [["dog"]])
+    write_photos(tmp_path / "two", [["dog"], ["dog", "cat"]], grey=100)
+    write_photos(tmp_path / "three", [["dog"]], grey=200)
     tables = {"val": Table("two/phrases.csv"), "test": Table("three/phrases.csv")}
     data = build(tmp_path, table="one/phrases.csv", **tables)
     data.setup("test")
@@ -90,7 +90,7 @@ def test_photo_and_mask_folders_can_be_set(tmp_path):
 def test_photos_in_both_tables_raise(tmp_path):
     write_photos(tmp_path, PHRASES)
     write_photos(tmp_path, [["dog"], ["cat"]], name="val.csv")
-    with pytest.raises(ValueError, match=r"val.csv: 2 of its photos are also in .*phrases.csv"):
+    with pytest.raises(ValueError, match=r"2 photos are used for both .*/0.png is also .*/0.png;"):
         build(tmp_path, val=Table("val.csv"))
 
 
@@ -143,7 +143,9 @@ def test_evaluation_samples_have_a_present_and_an_absent_phrase(tmp_path):
     data = build(tmp_path, stage="validate", val_share=0.5)
     batch = collate([data.datasets["val"][0, task] for task in range(data.sizes()["val"])])
     assert batch["negative"].tolist() == [False, True] * data.sizes()["val"]
-    assert (batch["class_id"] == -1).all() and len(set(batch["prompt_id"])) == len(batch["phrase"])
+    names = data.classes.names
+    assert [names[index] for index in batch["class_id"].tolist()] == batch["phrase"]
+    assert len(set(batch["prompt_id"])) == len(batch["phrase"])
     assert torch.equal(batch["query_mask"].flatten(1).any(1), ~batch["negative"])
 
 

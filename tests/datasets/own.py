@@ -52,12 +52,14 @@ def write_jsonl(file: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     return file
 
 
-def write_photos(folder: Path, phrases: Sequence[Sequence[str]], name: str = "phrases.csv") -> Path:
-    """Write photo k in grey k, and a row for each of its phrases; all masks are `SQUARE`."""
+def write_photos(
+    folder: Path, phrases: Sequence[Sequence[str]], name: str = "phrases.csv", grey: int = 0
+) -> Path:
+    """Write photo k in grey `grey` + k, and a row for each phrase; all masks are `SQUARE`."""
     rows = []
     write_mask(folder / "masks" / "square.png", SQUARE)
     for number, photo_phrases in enumerate(phrases):
-        write_photo(folder / "images" / f"{number}.png", number)
+        write_photo(folder / "images" / f"{number}.png", grey + number)
         for phrase in photo_phrases:
             row = {"image": f"images/{number}.png", "mask": "masks/square.png", "phrase": phrase}
             rows.append(row)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from datamodules.datasets.coco_json import encode, read_coco
+from datamodules.datasets.coco_json import read_coco
+from datamodules.datasets.coco_masks import encode
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import ImageFolder
 from datamodules.toy.language.words import kind_name
@@ -52,15 +53,24 @@ CONTENT = {
 
 @pytest.fixture
 def folder(tmp_path):
-    for number in (1, 2):  # the third image has no annotations
+    for number in (1, 2):  # the third image has no annotations, and no file
         write_photo(tmp_path / f"{number}.png", number)
     return tmp_path
 
 
-def read(folder, **change):
+def read(folder, rectangles=False, **change):
     file = folder / "coco.json"
     file.write_text(json.dumps({**CONTENT, **change}))
-    return read_coco(file, folder)
+    return read_coco(file, folder, rectangles)
+
+
+def tasks(annotations):
+    """Return the mask of each photo name and phrase."""
+    photos, phrases = annotations.photo.tolist(), annotations.phrase.tolist()
+    return {
+        (annotations.photos[photo], annotations.phrases[phrase]): annotations.masks(row)
+        for row, (photo, phrase) in enumerate(zip(photos, phrases, strict=True))
+    }
 
 
 def test_instances_of_a_phrase_are_merged_to_one_mask(folder):
@@ -80,7 +90,13 @@ def test_instances_of_a_phrase_are_merged_to_one_mask(folder):
     for key, mask in expected.items():
         assert np.array_equal(found[key], mask) and found[key].dtype == bool
     names = [source.name(task) for task in range(5)]
-    assert names == ["1__1", "1__2", "2__3", "2__4", "2__5"]
+    assert names == [
+        "1__dog",
+        "1__traffic_light",
+        "2__traffic_light",
+        "2__the_big_dog",
+        "2__my_dog",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -124,10 +140,135 @@ def test_skipped_annotations_are_counted(folder):
     ]
     annotations = read(folder, annotations=[*CONTENT["annotations"], *more])
     assert len(annotations.photo) == 5 and annotations.skipped == {
-        "without a segmentation": 1,
-        "with an empty mask": 2,
+        "without a segmentation": 2,
+        "with polygons of fewer than three points": 1,
         "without a phrase": 1,
+        "photos without annotations whose files are missing": 1,
     }
+
+
+def test_photos_without_annotations_are_kept(folder):
+    write_photo(folder / "3.png", 3)
+    annotations = read(folder)
+    assert [annotations.photos[index] for index in range(3)] == ["1.png", "2.png", "3.png"]
+    assert annotations.without_annotations().tolist() == [2] and not annotations.skipped
+    only = read(folder, annotations=[])
+    assert only.without_annotations().tolist() == [0, 1, 2] and not len(only.phrases)
+    federated = [image(1), image(2), image(3, neg_category_ids=[9])]  # LVIS
+    assert not len(read(folder, images=federated).without_annotations())
+
+
+def test_photos_with_skipped_annotations_only_are_not_without_annotations(folder):
+    write_photo(folder / "3.png", 3)
+    two_points = annotation(7, 3, 9, [[1, 1, 5, 5]])
+    annotations = read(folder, annotations=[*CONTENT["annotations"], two_points])
+    assert len(annotations.photos) == 2 and not len(annotations.without_annotations())
+    assert annotations.skipped == {
+        "with polygons of fewer than three points": 1,
+        "photos without a usable annotation": 1,
+    }
+
+
+def test_masks_that_lack_an_object_are_left_out(folder):
+    """Photo 1 has two dogs, one of which cannot be drawn; its traffic light is complete."""
+    two_points = annotation(7, 1, 9, [[1, 1, 5, 5]])
+    annotations = read(folder, annotations=[*CONTENT["annotations"], two_points])
+    assert ("1.png", "dog") not in tasks(annotations)
+    assert ("1.png", "traffic light") in tasks(annotations)
+    assert annotations.skipped["masks that would lack a skipped object"] == 1
+    source = ImageFolder(read(folder, annotations=[*CONTENT["annotations"], two_points]))
+    task = next(t for t in range(len(source)) if source.name(t) == "1__traffic_light")
+    possible = {source.phrases[index] for index in source.possible_phrases(task).tolist()}
+    assert possible == {"traffic light"}  # "dog" has no complete mask, and is never asked about
+    other = annotation(8, 2, 9, [POLYGON])
+    source = ImageFolder(read(folder, annotations=[*CONTENT["annotations"], two_points, other]))
+    task = next(t for t in range(len(source)) if source.name(t) == "1__traffic_light")
+    possible = {source.phrases[index] for index in source.possible_phrases(task).tolist()}
+    assert possible == {"traffic light", "dog"}  # the dog of photo 1 is neither target nor absent
+
+
+def test_polygons_of_two_points_beside_others_are_dropped(folder):
+    entry = annotation(1, 1, 9, [POLYGON, [24, 0, 28, 24]], bbox=[0, 0, 32, 24])
+    annotations = read(folder, True, annotations=[entry])
+    assert np.array_equal(annotations.masks(0), SQUARE) and annotations.boxes == 0
+    (reason,) = [reason for reason in annotations.skipped if "points" in reason]
+    assert reason.startswith("polygons of fewer than three points, besides others")
+    only = annotation(1, 1, 9, [[24, 0, 28, 24]], bbox=[0, 0, 32, 24])
+    with pytest.raises(ValueError, match="no usable rows; skipped: 1 with polygons of fewer"):
+        read(folder, True, images=[image(1)], annotations=[only])  # its box is not used
+
+
+def test_only_used_categories_are_phrases(folder):
+    root = {"id": 0, "name": "Traffic_Root"}
+    annotations = read(folder, categories=[root, *CATEGORIES])
+    phrases = {annotations.phrases[index] for index in range(len(annotations.phrases))}
+    assert phrases == {"dog", "traffic light", "the big dog", "my dog"}
+    assert annotations.unused == ("traffic root",)
+
+
+class TestBoxes:
+    """Annotations with a box and no mask."""
+
+    @pytest.mark.parametrize("no_mask", [{}, {"segmentation": None}, {"segmentation": []}])
+    @pytest.mark.parametrize(
+        ("bbox", "mask"),
+        [
+            ([4, 4, 16, 16], SQUARE),
+            ([24.0, 0.0, 4.0, 24.0], BAR),
+            ([24, -10, 4, 100], BAR),  # clipped to the photo
+            ([-3, -2, 5, 5], rectangle(0, 3, 0, 2)),
+            ([30, 20, 9, 9], rectangle(20, 24, 30, 32)),
+        ],
+    )
+    def test_are_filled(self, folder, no_mask, bbox, mask):
+        entry = {"id": 1, "image_id": 1, "category_id": 9, "bbox": bbox, **no_mask}
+        annotations = read(folder, True, annotations=[entry])
+        assert np.array_equal(annotations.masks(0), mask) and annotations.boxes == 1
+
+    def test_are_united_with_masks_and_counted_by_row(self, folder):
+        entries = [
+            annotation(1, 1, 9, [POLYGON]),
+            annotation(2, 1, 9, [], bbox=[24, 0, 4, 24]),
+            annotation(3, 1, 3, [POLYGON], bbox=[24, 0, 4, 24]),  # has a mask
+            annotation(4, 2, 3, [], bbox=[4, 4, 16, 16]),
+            annotation(5, 2, 3, [], bbox=[24, 0, 4, 24]),
+        ]
+        annotations = read(folder, True, annotations=entries)
+        found = tasks(annotations)
+        assert np.array_equal(found["1.png", "dog"], SQUARE | BAR)
+        assert np.array_equal(found["1.png", "traffic light"], SQUARE)
+        assert np.array_equal(found["2.png", "traffic light"], SQUARE | BAR)
+        assert annotations.boxes == 3 and annotations.row_boxes.tolist() == [1, 0, 2]
+
+    def test_are_rejected_by_default(self, folder):
+        boxes = [
+            annotation(7, 1, 9, [], bbox=[4, 4, 2, 2]),
+            annotation(8, 2, 9, None, bbox=[1] * 4),
+        ]
+        with pytest.raises(ValueError) as error:
+            read(folder, annotations=[*CONTENT["annotations"], *boxes])
+        assert str(error.value) == (
+            f"{folder / 'coco.json'}: 2 annotations have boxes only: set boxes: rectangles "
+            "(--data.init_args.boxes rectangles) to fill them, or export polygons"
+        )
+
+    @pytest.mark.parametrize("rectangles", [False, True])
+    def test_outside_the_photo_or_without_area_are_skipped(self, folder, rectangles):
+        outside = [[32, 0, 4, 4], [0, 24, 4, 4], [-9, 0, 9, 4], [0, -4, 4, 4]]
+        flat = [[4, 4, 0, 4], [4, 4, 4, 0], [4, 4, -2, 4]]
+        boxes = [
+            annotation(number, 2, 9, [], bbox=bbox, phrase=f"phrase {number}")
+            for number, bbox in enumerate([*outside, *flat], 7)
+        ]
+        annotations = read(folder, rectangles, annotations=[*CONTENT["annotations"], *boxes])
+        assert annotations.skipped["with a box outside the photo"] == 4
+        assert annotations.skipped["with a box without area"] == 3
+        assert tasks(annotations).keys() == tasks(read(folder)).keys()
+
+    def test_without_numbers_are_an_error(self, folder):
+        for bbox in ([1, 2, 3], [1, 2, 3, "x"], [1, 2, 3, None], 5, [1, 2, 3, float("nan")]):
+            with pytest.raises(ValueError, match=r"annotation 7: bbox is not a list of four"):
+                read(folder, True, annotations=[annotation(7, 1, 9, [], bbox=bbox)])
 
 
 @pytest.mark.parametrize(
@@ -243,9 +384,9 @@ def test_malformed_file_raises_one_line(tmp_path, content):
 
 def test_file_without_usable_annotations_is_an_error(folder):
     with pytest.raises(ValueError, match=r"coco.json: no usable rows; skipped: none"):
-        read(folder, annotations=[])
+        read(folder, images=[], annotations=[])
     with pytest.raises(ValueError, match=r"no usable rows; skipped: 1 without a segmentation"):
-        read(folder, annotations=[annotation(1, 1, 9, None)])
+        read(folder, images=[image(1)], annotations=[annotation(1, 1, 9, None)])
 
 
 def test_missing_and_resized_photos_are_an_error(folder):

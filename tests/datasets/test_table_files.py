@@ -63,8 +63,7 @@ def test_csv_and_jsonl_give_the_same_tasks(folder, write):
     assert [source.tasks_of_image(task).tolist() for task in range(3)] == [[0, 1], [0, 1], [2]]
     assert [source.possible_phrases(task).tolist() for task in range(3)] == [[0, 1], [0, 1], [0]]
     names = [source.name(task) for task in range(3)]
-    lines = (2, 3, 4) if suffix == "csv" else (1, 2, 3)
-    assert names == [f"images_{p}__{n}" for p, n in zip("aab", lines, strict=True)]
+    assert names == ["images_a__red_square", "images_a__bar_tall", "images_b__red_square"]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "I;16"])
@@ -140,7 +139,28 @@ def test_skipped_rows_are_counted(folder):
     ]
     annotations = read(write_csv(folder / "table.csv", rows))
     assert annotations.skipped == {"without a phrase": 1, "with an empty mask": 2}
-    assert ImageFolder(annotations).name(3) == "images_a__7" and len(annotations.photo) == 4
+    assert annotations.number.tolist() == [2, 3, 4, 7]
+
+
+def test_photos_without_usable_rows_are_left_out(folder):
+    rows = [row(image="images/c.png", mask="masks/nothing.png"), *ROWS]
+    annotations = read(write_csv(folder / "table.csv", rows))
+    assert annotations.photo_names() == ["images/a.png", "images/b.png"]
+    assert annotations.photo.tolist() == [0, 0, 1] and annotations.sizes.tolist() == [[*SIZE]] * 2
+    assert not len(annotations.without_annotations())
+
+
+def test_names_of_tasks_are_unique(folder):
+    write_photo(folder / "images" / "a.jpg")
+    rows = [row(), row(), row(image="images/a.jpg"), row(phrase="red/square"), row(phrase="a__b")]
+    source = ImageFolder(read(write_csv(folder / "table.csv", rows)))
+    assert [source.name(task) for task in range(5)] == [
+        "images_a__red_square",
+        "images_a__red_square_2",
+        "images_a__red_square_3",
+        "images_a__red_square_4",
+        "images_a__a_b",
+    ]
 
 
 def test_byte_order_mark_and_capital_letters_in_the_header_are_accepted(folder):

@@ -124,8 +124,9 @@ def test_copies_between_splits_are_found_by_content(folder):
 
 def test_copies_in_the_training_data_are_found_and_the_rest_is_shown(folder):
     (folder / "10.png").write_bytes((folder / "1.png").read_bytes())
-    findings = check(folder)
+    findings = check(folder, test=None)  # the same problem in both stages
     assert "1 photos are used for both training" in message_of(findings, "fit")[1]
+    assert [finding.state for finding in findings].count("wrong") == 1
     assert {"train", "crack", "contact sheet"} <= {finding.subject for finding in findings}
 
 

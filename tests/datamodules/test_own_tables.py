@@ -1,0 +1,280 @@
+"""Several tables, exports, phrasings and copies of photos in your own data."""
+
+import logging
+import shutil
+
+import pytest
+import yaml
+
+from clipseg_pl.cli.arguments import Parser
+from clipseg_pl.sample import collate
+from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.image_folder import ImageFolderDataModule, Table
+from tests.datasets.own import write_photo, write_photos
+from tests.datasets.test_merge import write_coco
+
+SIZE = {"image_size": 16, "batch_size": 4, "num_workers": 0}
+
+
+def data_of(root, train, **settings):
+    return ImageFolderDataModule(str(root), **SIZE, train=Table(train), **settings)
+
+
+def build(root, train, stage="fit", **settings):
+    data = data_of(root, train, **settings)
+    data.setup(stage)
+    return data
+
+
+def names(data, split):
+    """Return the names of the tasks of a split."""
+    source = data.datasets[split].source
+    return {source.name(task) for task in range(len(source))}
+
+
+def write_export(folder, splits, grey):
+    """Write an export: split -> photos as in `write_coco`, in greys from `grey` on."""
+    for split, photos in splits.items():
+        for number, photo in enumerate(photos):
+            write_photo(folder / split / photo, grey + number)
+        write_coco(folder / split, photos, "_annotations.coco.json")
+        grey += len(photos)
+
+
+CRACKS = {
+    "train": {f"{k}.png": [("crack", "square")] for k in range(4)} | {"clean.png": []},
+    "valid": {"5.png": [("crack", "bar")], "6.png": []},
+    "test": {"7.png": [("crack", "bar")]},
+}
+JOINTS = {
+    "train": {f"{k}.png": [("joint", "bar")] for k in range(10)},
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_export(tmp_path / "cracks", CRACKS, 10)
+    write_export(tmp_path / "joints", JOINTS, 100)
+    return tmp_path
+
+
+# ---- tables
+
+
+def test_export_fills_all_splits(root):
+    data = build(root, "cracks")
+    data.setup("test")
+    assert names(data, "train") == {*(f"{k}__crack" for k in range(4)), "clean"}
+    assert names(data, "val") == {"5__crack", "6"} and names(data, "test") == {"7__crack"}
+
+
+def test_export_without_validation_split_uses_a_share(root, caplog):
+    with caplog.at_level(logging.WARNING):
+        data = build(root, ["joints"], val_share=0.2)
+    assert data.sizes() == {"train": 8, "val": 2}
+    data.setup("test")
+    assert names(data, "test") == names(data, "val")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "joints has no validation split: 2 of its 10 training photos are used for it" in line
+
+
+def test_each_export_contributes_its_own_splits(root):
+    data = build(root, ["cracks", "joints"], val_share=0.2)
+    data.setup("test")
+    assert data.sizes() == {"train": 5 + 8, "val": 2 + 2, "test": 1 + 2}
+    cracks = {"cracks_valid_5__crack", "cracks_valid_6"}
+    assert names(data, "val") > cracks and "cracks_test_7__crack" in names(data, "test")
+    (joints,) = {name.rpartition("_train_")[0] for name in names(data, "val") - cracks}
+    assert joints == "joints"
+
+
+def test_validation_photos_of_a_table_do_not_depend_on_other_tables(root):
+    alone, both = (build(root, table, val_share=0.3) for table in ("joints", ["joints", "cracks"]))
+    assert {f"joints_train_{name}" for name in names(alone, "val")} < names(both, "val")
+
+
+def test_given_tables_replace_the_splits_of_an_export(root):
+    write_photos(root / "own", [["tree"], ["crack"]], grey=200)
+    data = build(root, "cracks", val=Table("own/phrases.csv"))
+    data.setup("test")
+    assert names(data, "val") == {"images_0__tree", "images_1__crack"}
+    assert names(data, "test") == {"7__crack"}
+    data = build(root, "joints", stage="test", val=Table("own/phrases.csv"))
+    assert data.sizes() == {"test": 2}  # no export has a test split, so that of val is used
+    data = build(root, "joints", stage="test", test=Table("cracks"))
+    assert names(data, "test") == {"7__crack"}
+
+
+def test_export_without_the_named_split_is_an_error(root):
+    shutil.rmtree(root / "cracks" / "valid")
+    with pytest.raises(ValueError, match=r"cracks: the export has no val split; name another val"):
+        build(root, "joints", val=Table("cracks"))
+
+
+def test_folders_of_photos_cannot_be_set_for_an_export(root):
+    data = ImageFolderDataModule(str(root), **SIZE, train=Table("cracks", images="photos"))
+    with pytest.raises(ValueError, match="cracks: images and masks cannot be set for an export"):
+        data.setup("fit")
+
+
+def test_missing_table_of_a_list_is_an_error(root):
+    with pytest.raises(DatasetNotFoundError, match=r"nothing: no such table; set .*train.table"):
+        build(root, ["cracks", "nothing"])
+    with pytest.raises(ValueError, match="set table as well"):
+        build(root, [])
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_negatives_come_from_the_tables_of_the_photo(root, across):
+    data = build(root, ["cracks", "joints"], negatives_across_tables=across)
+    for split in ("train", "val"):
+        dataset, other = data.datasets[split], 0
+        for epoch in range(8):
+            for task in range(len(dataset)):
+                table = dataset.source.name(task).partition("_")[0]
+                for prompt in dataset[epoch, task]["prompts"]:
+                    of_table = prompt["phrase"] == {"cracks": "crack", "joints": "joint"}[table]
+                    other += not of_table
+                    assert of_table or prompt["negative"]
+        assert bool(other) == across
+
+
+# ---- photos without annotations
+
+
+def test_photos_without_annotations_are_shared_between_training_and_validation(tmp_path):
+    photos = {f"{k}.png": [("dog", "bar")] if k < 10 else [] for k in range(30)}
+    write_coco(tmp_path, photos)
+    data = build(tmp_path, "coco.json", val_share=0.2)
+    counts = data.summary()
+    assert counts["train"] == {
+        "photos": 24,
+        "without annotations": 16,
+        "filled from boxes": 0,
+        "phrases": {"dog": 8},
+    }
+    assert counts["val"]["photos"] == 6 and counts["val"]["without annotations"] == 4
+    batch = collate([data.datasets["val"][0, task] for task in range(6)])
+    assert batch["negative"].tolist() == [False] * 2 + [True] * 4
+    annotated = {photo: objects for photo, objects in photos.items() if objects}
+    write_coco(tmp_path, annotated)  # without the others, the annotated photos are split the same
+    alone = build(tmp_path, "coco.json", val_share=0.2)
+    assert names(alone, "val") == {name for name in names(data, "val") if "dog" in name}
+
+
+def test_data_without_any_annotation_is_an_error(tmp_path):
+    write_coco(tmp_path, {"1.png": [], "2.png": []})
+    with pytest.raises(ValueError, match=r"nothing to train on: .*for which no phrase is known"):
+        build(tmp_path, "coco.json")
+
+
+# ---- the same photo in two splits
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_copies_of_training_photos_are_an_error(root, split):
+    name = "5.png" if split == "valid" else "7.png"
+    shutil.copy(root / "cracks" / "train" / "2.png", root / "cracks" / split / name)
+    stages = ("fit", "validate") if split == "valid" else ("test", "predict")
+    for stage in stages:
+        with pytest.raises(ValueError) as error:
+            build(root, "cracks", stage=stage)
+        assert str(error.value) == (
+            "1 photos are used for both training and evaluation; first: "
+            f"{root / 'cracks' / 'train' / '2.png'} is also {root / 'cracks' / split / name}; "
+            "remove one of them from its table"
+        )
+
+
+def test_evaluation_does_not_need_the_training_table(root):
+    shutil.rmtree(root / "joints")
+    data = build(root, "joints", stage="validate", val=Table("cracks"))
+    assert names(data, "val") == {"5__crack", "6"}
+
+
+def test_copies_within_a_table_stay_in_one_split(tmp_path, caplog):
+    write_coco(tmp_path, {f"{k}.png": [("dog", "bar")] for k in range(10)})
+    validated = names(build(tmp_path, "coco.json"), "val")
+    (name,) = validated
+    photo = f"{name.partition('__')[0]}.png"
+    copy = next(f"{k}.png" for k in range(10) if f"{k}.png" != photo)
+    shutil.copy(tmp_path / photo, tmp_path / copy)
+    with caplog.at_level(logging.WARNING):
+        data = build(tmp_path, "coco.json")
+    assert names(data, "val") == {name, f"{copy[:-4]}__dog"} and data.sizes()["train"] == 8
+    assert f"1 photos are copies of validation photos and join them; first: {tmp_path / copy}" in (
+        caplog.text
+    )
+
+
+# ---- phrases
+
+
+def test_phrases_are_applied_to_all_splits(root, caplog):
+    phrases = {"Crack": ["segment crack", "segment wall crack"]}
+    with caplog.at_level(logging.WARNING):
+        data = build(root, ["cracks", "joints"], phrases=phrases)
+    assert "phrases: joint: prompted by their own names" in caplog.text
+    assert data.classes.names == ("segment crack", "joint")
+    assert data.classes.phrasings == (("segment crack", "segment wall crack"), ("joint",))
+    shown = {
+        data.datasets["train"][epoch, task]["prompts"][0]["phrase"]
+        for epoch in range(8)
+        for task in range(data.sizes()["train"])
+    }
+    assert shown == {"segment crack", "segment wall crack", "joint"}
+
+
+@pytest.mark.parametrize("which", ["first", "all"])
+def test_first_or_all_phrasings_are_evaluated(root, which):
+    phrases = {"crack": ["a", "b"]}
+    data = build(root, "cracks", stage="test", phrases=phrases, evaluate_phrasings=which)
+    batch = collate([data.datasets["test"][0, 0]])
+    assert batch["prompt_id"] == ["7__a", "7__a__2"][: 1 if which == "first" else 2]
+    assert batch["phrase"] == ["a", "b"][: len(batch["phrase"])]
+    assert batch["class_id"].tolist() == [0] * len(batch["phrase"])
+
+
+def test_class_that_only_a_later_split_has_is_known(root):
+    write_photos(root / "own", [["tree"]], grey=200)
+    settings = {"test": Table("own/phrases.csv"), "phrases": {"tree": "a tree"}}
+    assert build(root, "cracks", **settings).sizes() == {"train": 5, "val": 2}
+    with pytest.raises(ValueError, match="no table has a class oak; classes: crack, tree"):
+        build(root, "cracks", **(settings | {"phrases": {"oak": "a tree"}}))
+
+
+def test_many_phrases_are_no_classes(tmp_path):
+    write_photos(tmp_path, [[f"phrase {k}"] for k in range(120)])
+    data = build(tmp_path, "phrases.csv", val_share=0.9)
+    assert len(data.datasets["val"].source.phrases) == 108 and not data.classes.names
+    assert data.datasets["val"][0, 0]["prompts"][0]["class_id"] == -1
+    assert data.summary()["val"]["phrases"] == {} and data.summary()["val"]["photos"] == 108
+
+
+# ---- settings
+
+
+def test_settings_are_parsed_from_yaml_and_options(tmp_path):
+    parser = Parser(exit_on_error=False)
+    parser.add_lightning_class_args(ImageFolderDataModule, "data", subclass_mode=True)
+    settings = {
+        "root": str(tmp_path),
+        "train": {"table": ["one", "two/coco.json"]},
+        "boxes": "rectangles",
+        "phrases": {"crack": ["segment crack", "segment wall crack"], "dent": None},
+    }
+    name = "datamodules.image_folder.ImageFolderDataModule"
+    text = yaml.safe_dump({"data": {"class_path": name, "init_args": settings}})
+    (tmp_path / "own.yaml").write_text(text)
+    parser.add_argument("--config", action="config")
+    options = ["--config", str(tmp_path / "own.yaml")]
+    data = parser.instantiate_classes(parser.parse_args(options)).data
+    assert data.tables["train"].table == ["one", "two/coco.json"] and data.boxes == "rectangles"
+    assert data.phrases == settings["phrases"]
+    options += ["--data.init_args.train.table", '["a", "b"]']
+    options += ["--data.init_args.phrases", "phrases.yaml"]
+    data = parser.instantiate_classes(parser.parse_args(options)).data
+    assert data.tables["train"].table == ["a", "b"] and data.phrases == "phrases.yaml"
+    options += ["--data.init_args.train.table", "own/phrases.csv"]
+    data = parser.instantiate_classes(parser.parse_args(options)).data
+    assert data.tables["train"].table == "own/phrases.csv"
