@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.annotations import Annotations, reasons
+from datamodules.datasets.augmentation import Augmentation
 from datamodules.datasets.coco_json import read_coco
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import (
@@ -31,11 +32,15 @@ class Table:
             JSON file.
         images: folder that photo paths are relative to; by default the table's folder.
         masks: folder that mask paths are relative to; by default the table's folder.
+        augmentation: pipeline of albumentations, as `A.save(pipeline, file, data_format="yaml")`
+            writes it, such as experiments/augmentation/photometric.yaml; only for training. Its
+            path is absolute or relative to the working directory, like that of a config.
     """
 
     table: str = ""
     images: str | None = None
     masks: str | None = None
+    augmentation: str | None = None
 
 
 _DEFAULT_PROMPTING = Prompting()
@@ -83,21 +88,27 @@ class ImageFolderDataModule(BaseDataModule):
         """Store the settings.
 
         Raises:
-            ValueError: if a number is out of range.
+            ValueError: if a number is out of range, or data for evaluation are augmented.
         """
         super().__init__(root, image_size, batch_size, num_workers, seed)
+        for name, table in (("val", val), ("test", test)):
+            if table is not None and table.augmentation is not None:
+                raise ValueError(f"{name}.augmentation is set, but only `train` can be augmented")
         if not 0 < val_share < 1:
             raise ValueError(f"val_share must be above 0 and below 1, not {val_share}")
         if phrases_per_image < 1:
             raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
         self.prompting, self.phrases_per_image = prompting, phrases_per_image
         self.tables: dict[Split, Table | None] = {"train": train, "val": val, "test": test or val}
-        self.val_share = val_share
+        self.val_share, self.augmentation = val_share, train.augmentation
         self._read: dict[Table, Annotations] = {}
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
         source = self._source(split)
+        augmentation = None
+        if split == "train" and self.augmentation is not None:
+            augmentation = Augmentation(Path(self.augmentation).expanduser(), self.image_size)
         self.listed[split] = f"{source.annotations.file} has {len(source)} phrases of this split"
         return PromptedDataset(
             source,
@@ -107,6 +118,7 @@ class ImageFolderDataModule(BaseDataModule):
             self.seed,
             self.phrases_per_image,
             absent_negatives=True,
+            augmentation=augmentation,
         )
 
     def _source(self, split: Split) -> ImageFolder:

@@ -15,6 +15,7 @@ from clipseg_pl.images import to_tensor
 from clipseg_pl.prompts.text import PrefixName, draw_text_prompt
 from clipseg_pl.prompts.visual import MEAN_COLOUR, Mask, VisualPrompt
 from clipseg_pl.sample import Prompt, Sample
+from datamodules.datasets.augmentation import Augmentation
 from datamodules.datasets.phrase_table import PhraseTable
 from datamodules.datasets.transforms import PairedResize, object_aware_crop
 
@@ -104,6 +105,8 @@ class PromptedDataset(Dataset[Sample]):
             photo without such phrases has no negatives. The paper samples from all phrases. If a
             dataset has few different phrases, many of the paper's negatives would be visible in the
             photo. See docs/deviations.md (negatives).
+        augmentation: random transforms of training samples, applied to the resized query image and,
+            independently, to support images before the visual prompt is made; None in the paper.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class PromptedDataset(Dataset[Sample]):
         seed: int,
         phrases_per_image: int = 1,
         absent_negatives: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         """Store the settings; without `lone_phrases`, drop training tasks without a partner."""
         self.skipped: dict[str, int] = {}
@@ -126,6 +130,7 @@ class PromptedDataset(Dataset[Sample]):
         self.train, self.seed = train, seed
         self.phrases_per_image, self.absent_negatives = phrases_per_image, absent_negatives
         self.image_size, self.resize = image_size, PairedResize(image_size)
+        self.augmentation = augmentation if train else None
 
     def __len__(self) -> int:
         """Return the number of tasks."""
@@ -146,6 +151,8 @@ class PromptedDataset(Dataset[Sample]):
                 if mask.any():
                     phrase = self._sample_training_phrase(other, rng)
                     prompts.append(self._prompt(other, phrase, mask, rng))
+            if self.augmentation is not None:
+                image, prompts = self.augmentation.query(image, prompts, rng)
         else:
             prompts = [self._prompt(task, self.source.phrase(task), mask, rng)]
             absent = self._sample_absent_phrase(task, rng)
@@ -198,7 +205,10 @@ class PromptedDataset(Dataset[Sample]):
         chosen = int(partners[rng.integers(len(partners))])
         photo, mask = self.source.image(chosen), self.source.mask(chosen)
         crop = object_aware_crop(mask, rng) if self.train else None
-        return [to_tensor(self.prompting.visual_prompt(*self.resize(photo, mask, crop)))]
+        image, mask = self.resize(photo, mask, crop)
+        if self.augmentation is not None:
+            image, mask = self.augmentation.support(image, mask, rng)
+        return [to_tensor(self.prompting.visual_prompt(image, mask))]
 
     def _sample_training_phrase(self, task: int, rng: np.random.Generator) -> int:
         """Return the task's phrase or, with probability q_neg, a different one if possible."""
