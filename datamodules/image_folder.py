@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from clipseg_pl.sample import Classes, Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.annotations import Annotations, reasons
+from datamodules.datasets.augmentation import Augmentation
 from datamodules.datasets.coco_json import read_coco
 from datamodules.datasets.exports import read_export
 from datamodules.datasets.files import DatasetNotFoundError
@@ -40,11 +41,15 @@ class Table:
             JSON file, the folder of an export, or a list of these, which become one data set.
         images: folder that photo paths are relative to; by default the table's folder.
         masks: folder that mask paths are relative to; by default the table's folder.
+        augmentation: pipeline of albumentations, as `A.save(pipeline, file, data_format="yaml")`
+            writes it, such as experiments/augmentation/photometric.yaml; only for training. Its
+            path is absolute or relative to the working directory, like that of a config.
     """
 
     table: list[str] | str = ""
     images: str | None = None
     masks: str | None = None
+    augmentation: str | None = None
 
 
 _DEFAULT_PROMPTING = Prompting()
@@ -147,9 +152,12 @@ class ImageFolderDataModule(BaseDataModule):
         """Store the settings.
 
         Raises:
-            ValueError: if a number is out of range.
+            ValueError: if a number is out of range, or data for evaluation are augmented.
         """
         super().__init__(root, image_size, batch_size, num_workers, seed)
+        for name, table in (("val", val), ("test", test)):
+            if table is not None and table.augmentation is not None:
+                raise ValueError(f"{name}.augmentation is set, but only `train` can be augmented")
         if not 0 < val_share < 1:
             raise ValueError(f"val_share must be above 0 and below 1, not {val_share}")
         if phrases_per_image < 1:
@@ -157,6 +165,7 @@ class ImageFolderDataModule(BaseDataModule):
         self.prompting, self.phrases_per_image = prompting, phrases_per_image
         self.tables: dict[Split, Table | None] = {"train": train, "val": val, "test": test}
         self.val_share, self.boxes, self.phrases = val_share, boxes, phrases
+        self.augmentation = train.augmentation
         self.evaluate_phrasings, self.ignore_label = evaluate_phrasings, ignore_label
         self.negatives_across_tables = negatives_across_tables
         self._read: dict[tuple[str, str | None, str | None], _Entry] = {}
@@ -172,6 +181,9 @@ class ImageFolderDataModule(BaseDataModule):
         source = self._source(split, parts)
         file, tasks = source.annotations.file, len(source) - len(source.without_annotations())
         self.listed[split] = f"{file} has {tasks} phrases of this split"
+        augmentation = None
+        if split == "train" and self.augmentation is not None:
+            augmentation = Augmentation(Path(self.augmentation).expanduser(), self.image_size)
         dataset = PromptedDataset(
             source,
             self.prompting,
@@ -182,6 +194,7 @@ class ImageFolderDataModule(BaseDataModule):
             absent_negatives=True,
             all_phrasings=self.evaluate_phrasings == "all",
             class_ids=len(source.phrases) <= _MOST_CLASSES,
+            augmentation=augmentation,
         )
         if split != "train" and dataset.class_ids:
             phrasings = [tuple(source.phrasings(index)) for index in range(len(source.phrases))]

@@ -15,8 +15,11 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.weights.places import PUBLISHED
 from tests.command import BASE, EXPERIMENTS, arguments, results, run
 
-LISTS = {EXPERIMENTS / "tables.yaml"}  # lists of runs, tested in tests/runs
-OVERLAYS = sorted({*EXPERIMENTS.rglob("*.yaml")} - {BASE, *LISTS})
+OTHERS = {  # no configs; tested in tests/runs and tests/datasets/test_augmentation.py
+    EXPERIMENTS / "tables.yaml",
+    *EXPERIMENTS.glob("augmentation/*.yaml"),
+}
+OVERLAYS = sorted({*EXPERIMENTS.rglob("*.yaml")} - {BASE, *OTHERS})
 TOY = EXPERIMENTS / "toy.yaml"
 WORLD = {
     "model.backbone.init_args.name",
@@ -61,7 +64,7 @@ def test_every_overlay_runs(overlay, miniature, decoder_file, tmp_path, monkeypa
         assert list((tmp_path / "wandb").glob("offline-run-*"))
 
 
-@pytest.mark.parametrize("overlay", [BASE, *OVERLAYS, *LISTS], ids=lambda file: file.stem)
+@pytest.mark.parametrize("overlay", [BASE, *OVERLAYS, *OTHERS], ids=lambda file: file.stem)
 def test_every_file_has_a_header_with_a_command(overlay):
     comments = [line for line in overlay.read_text().splitlines() if line.startswith("#")]
     assert len(comments) >= 2

@@ -16,6 +16,7 @@ from clipseg_pl.images import to_tensor
 from clipseg_pl.prompts.text import PrefixName, draw_text_prompt
 from clipseg_pl.prompts.visual import MEAN_COLOUR, Mask, VisualPrompt
 from clipseg_pl.sample import Prompt, Sample
+from datamodules.datasets.augmentation import Augmentation
 from datamodules.datasets.phrase_table import PhraseTable, Rows, slug, unique_names
 from datamodules.datasets.transforms import PairedResize, Square, object_aware_crop
 
@@ -116,6 +117,8 @@ class PromptedDataset(Dataset[Sample]):
         all_phrasings: in evaluation, make a prompt of each phrasing of a phrase instead of the
             first; training samples one of them.
         class_ids: whether the class id of a prompt is its phrase's index in `source.phrases`.
+        augmentation: random transforms of training samples, applied to the resized query image and,
+            independently, to support images before the visual prompt is made; None in the paper.
     """
 
     def __init__(
@@ -129,6 +132,7 @@ class PromptedDataset(Dataset[Sample]):
         absent_negatives: bool = False,
         all_phrasings: bool = False,
         class_ids: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         """Store the settings; without `lone_phrases`, drop training tasks without a partner."""
         self.skipped: dict[str, int] = {}
@@ -146,6 +150,7 @@ class PromptedDataset(Dataset[Sample]):
         self.train, self.seed = train, seed
         self.phrases_per_image, self.absent_negatives = phrases_per_image, absent_negatives
         self.image_size, self.resize = image_size, PairedResize(image_size)
+        self.augmentation = augmentation if train else None
 
     def __len__(self) -> int:
         """Return the number of tasks."""
@@ -164,6 +169,8 @@ class PromptedDataset(Dataset[Sample]):
             mask = self.resize.mask(self.source.mask(other), crop)
             if mask.any():
                 prompts += self._prompts(other, (mask, self._valid(other, crop)), rng)
+        if self.augmentation is not None:
+            image, prompts = self.augmentation.query(image, prompts, rng)
         return Sample(
             query_image=to_tensor(image),
             query_size=(photo.shape[0], photo.shape[1]),
@@ -268,7 +275,10 @@ class PromptedDataset(Dataset[Sample]):
         chosen = int(partners[rng.integers(len(partners))])
         photo, mask = self.source.image(chosen), self.source.mask(chosen)
         crop = object_aware_crop(mask, rng) if self.train else None
-        return [to_tensor(self.prompting.visual_prompt(*self.resize(photo, mask, crop)))]
+        image, mask = self.resize(photo, mask, crop)
+        if self.augmentation is not None:
+            image, mask = self.augmentation.support(image, mask, rng)
+        return [to_tensor(self.prompting.visual_prompt(image, mask))]
 
     def _sample_training_phrase(self, task: int, rng: np.random.Generator) -> int:
         """Return the task's phrase or, with probability q_neg, a different one if possible."""

@@ -1,6 +1,7 @@
 """All toy datasets: their sizes, their folder, and the function that writes them."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from datamodules.datasets.files import cache_folder
@@ -10,6 +11,7 @@ from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.phrasecut import phrasecut_request
 from datamodules.toy.writers.voc import voc_request
+from datamodules.toy.writers.walls import walls_request
 
 SCENES: dict[str, dict[str, int]] = {
     "PhraseCut": {"train": 2000, "val": 80, "test": 80, "miniv": 20},
@@ -17,11 +19,13 @@ SCENES: dict[str, dict[str, int]] = {
     "COCO2014": {"train": 300, "val": 200},
     "LVIS": {"train": 100, "val": 150},
     "own": {"all": 300},
+    "walls": {"train": 120, "valid": 40, "test": 40},
 }
 """dataset -> split -> number of images in the default world"""
-_MIN_IMAGES = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40, "own": 40}
+_MIN_IMAGES = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40, "own": 40, "walls": 20}
 """dataset -> minimum number of images per split; 40 show each kind of thing at least twice"""
-_REQUESTS: dict[str, Callable[[Mapping[str, int], int], Request]] = {
+_Writer = Callable[[Mapping[str, int], int], Request]
+_REQUESTS: dict[str, _Writer] = {
     "PhraseCut": phrasecut_request,
     "VOC2012": voc_request,
     "COCO2014": coco_request,
@@ -40,7 +44,7 @@ def scaled(scenes: int) -> dict[str, dict[str, int]]:
 
     Args:
         scenes: Number of training images of PhraseCut, at least 1. All other splits are scaled in
-            proportion, to at least 20 images for PhraseCut and 40 for the other datasets.
+            proportion, to at least 20 images for PhraseCut and the walls, and 40 for the others.
 
     Raises:
         ValueError: If `scenes` is less than 1.
@@ -79,7 +83,8 @@ def write_toy_world(
     """
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
-    requests = [_REQUESTS[name](counts, seed) for name, counts in scaled(scenes).items()]
+    writers: dict[str, _Writer] = {**_REQUESTS, "walls": partial(walls_request, root=root)}
+    requests = [writers[name](counts, seed) for name, counts in scaled(scenes).items()]
     for request in requests:
         is_built(root, request)  # raises FileExistsError before any dataset is drawn
     return {

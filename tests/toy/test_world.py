@@ -11,8 +11,8 @@ from datamodules.toy.writers.folder import WORLD, build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
-SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "LVIS": 1, "own": 1}
-PARTS = {"VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS", "own"}
+SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "LVIS": 1, "own": 1, "walls": 2}
+PARTS = {"VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS", "own", "walls"}
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def test_scaled_counts_are_in_proportion_with_a_minimum():
         "COCO2014": {"train": 40, "val": 40},
         "LVIS": {"train": 40, "val": 40},
         "own": {"all": 40},
+        "walls": {"train": 20, "valid": 20, "test": 20},
     }
     with pytest.raises(ValueError, match="at least 1, got 0"):
         scaled(0)
@@ -48,6 +49,7 @@ def test_write_toy_world_writes_all_datasets_once(tmp_path, small):
         "COCO2014": 2,
         "LVIS": 2,
         "own": 1,
+        "walls": 6,
     }
     for folder, count in written.items():
         assert len(list(folder.rglob("*.jpg"))) == count
@@ -61,7 +63,7 @@ def test_toy_command_writes_and_prints_the_next_command(tmp_path, small, capsys)
     toy.main(["--root", str(root), "--scenes", "2", "--seed", "4"])
     out = capsys.readouterr().out
     assert {path.name for path in root.glob("[!.]*")} == PARTS
-    for name in ("VGPhraseCut_v0", "VOC2012", "COCO2014", "LVIS", "own"):
+    for name in ("VGPhraseCut_v0", "VOC2012", "COCO2014", "LVIS", "own", "walls"):
         assert f"{root / name}: " in out
     assert f"--data.init_args.root '{root}'" in out.splitlines()[-1]
 
