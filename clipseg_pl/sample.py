@@ -32,6 +32,9 @@ class Classes(NamedTuple):
     """indexed by class id; empty if prompts have no class"""
     unseen: frozenset[int] = frozenset()
     """ids of the classes that a zero-shot benchmark reports as unseen"""
+    phrasings: tuple[tuple[str, ...], ...] = ()
+    """all phrasings of each class, the first of which is its name; empty if the name is the only
+    phrasing of each class"""
 
 
 class Prompt(TypedDict):

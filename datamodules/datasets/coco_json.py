@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from clipseg_pl.prompts.masks import exif_note
+from clipseg_pl.prompts.text import normalise_phrase
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import (
     EMPTY,
@@ -20,7 +21,6 @@ from datamodules.datasets.annotations import (
     Annotations,
     Positions,
     Sizes,
-    normalise_phrase,
     photo_sizes,
     reject_unusable,
 )
