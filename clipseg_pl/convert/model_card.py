@@ -140,6 +140,9 @@ def write_model_card(
         "image size": f"{source.image_size or PAPER_SIZE} px",
         "threshold": "not calibrated" if threshold is None else f"{threshold:g}",
         "absent cut": "none" if source.absent_cut is None else f"{source.absent_cut:g}",
+        "thresholds of classes": "; ".join(
+            f"{phrase}: {value:g}" for phrase, value in source.class_thresholds.items()
+        ),
     }
     patches = max(1, round((source.image_size or PAPER_SIZE) / backbone.shape.patch_size))
     metadata = ModelCardData(
