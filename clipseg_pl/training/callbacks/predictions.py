@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch.distributed
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -52,12 +53,14 @@ class Predictions(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         assert isinstance(pl_module, CLIPSegModule)
         overall, _ = threshold_in_use(None, pl_module.threshold)
+        thresholds = thresholds_of(batch["phrase"], overall, pl_module.class_thresholds)
+        thresholds = np.broadcast_to(thresholds, len(batch["phrase"]))
         probabilities, selected = outputs
         for probability, prompt in zip(
             probabilities, selected.nonzero()[:, 0].tolist(), strict=True
         ):
             size = batch["query_size"][batch["query_index"][prompt]].tolist()
-            threshold = pl_module.class_thresholds.get(batch["phrase"][prompt], overall)
+            threshold = float(thresholds[prompt])
             mask = (resize(probability[None], size)[0, 0] > threshold).cpu().numpy()
             save_mask(mask, self.folder / f"{batch['prompt_id'][prompt]}.png")
 
