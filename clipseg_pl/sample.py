@@ -33,7 +33,8 @@ class Classes(NamedTuple):
     unseen: frozenset[int] = frozenset()
     """ids of the classes that a zero-shot benchmark reports as unseen"""
     phrasings: tuple[tuple[str, ...], ...] = ()
-    """phrases that describe each class; empty if only its name does"""
+    """all phrasings of each class, the first of which is its name; empty if the name is the only
+    phrasing of each class"""
 
 
 class Prompt(TypedDict):

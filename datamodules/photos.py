@@ -51,8 +51,8 @@ class PhotosDataModule(BaseDataModule):
             (their embeddings are averaged), or a `Blend` of phrases and image prompts.
         form: file format of the masks, see `MaskFiles`.
         overlay: also write each photo with its masks drawn on top.
-        threshold: probability above which a pixel is foreground; by default the checkpoint's
-            stored threshold.
+        threshold: probability above which a pixel is foreground; by default the thresholds stored
+            in the checkpoint, for the class of a text prompt or for all prompts.
         absent_cut: presence score below which a prompt is considered absent and its mask is empty;
             "stored" uses the checkpoint's value. The default 0 never empties a mask.
         root: not used.

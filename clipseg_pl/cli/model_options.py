@@ -24,7 +24,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=fraction,
         metavar="T",
         help="probability above which a pixel belongs to a mask, 0 to 1 (default: the threshold "
-        "stored in the checkpoint, 0.3 if there is none)",
+        "stored in the checkpoint, for the class of a text prompt if there is one, else for all "
+        "prompts; 0.3 if there is none)",
     )
     model.add_argument(
         "--absent-cut",
@@ -109,6 +110,7 @@ def load_segmenter(options: argparse.Namespace) -> "tuple[Segmenter, str]":
         image_size=loaded.image_size or PAPER_SIZE,
         threshold=threshold,
         absent_cut=cut,
+        class_thresholds=loaded.class_thresholds if options.threshold is None else {},
         prefixes=options.prefixes,
         tile=options.tile,
         device=options.device,

@@ -91,6 +91,7 @@ def write_checkpoint(file: Path, source: LoadedModel, name: str, tag: str) -> No
         "state_dict": state,
         "threshold": source.threshold,
         "absent_cut": source.absent_cut,
+        "class_thresholds": dict(source.class_thresholds),
         "layers": sorted(decoder.layers),
         "image_size": source.image_size or PAPER_SIZE,
     }

@@ -63,6 +63,7 @@ class Description:
         threshold: stored threshold of the probability; only in folders written by this project.
         absent_cut: presence score below which a prompt is considered absent; only in folders
             written by this project.
+        class_thresholds: phrase -> threshold of its class; only in folders written by this project.
     """
 
     clip: dict[str, Any]
@@ -73,6 +74,7 @@ class Description:
     std: tuple[float, ...]
     threshold: float | None
     absent_cut: float | None
+    class_thresholds: Mapping[str, float]
 
 
 def is_imagenet_norm(mean: Sequence[float], std: Sequence[float]) -> bool:
@@ -109,6 +111,7 @@ def describe(folder: Path) -> Description:
         *_read_preprocessor(folder),
         config.get("threshold"),
         config.get("absent_cut"),
+        config.get("class_thresholds", {}),
     )
 
 

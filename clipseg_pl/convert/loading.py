@@ -52,14 +52,16 @@ class LoadedModel(NamedTuple):
 
     `image_size` is the side in pixels of the square training images. `threshold` is the best
     threshold of the probability in validation. `absent_cut` is the presence score below which a
-    prompt is considered absent. `clip` is the open_clip configuration of the CLIP in the file, if
-    the model uses it.
+    prompt is considered absent. `class_thresholds` maps phrases to the thresholds of their classes
+    and is empty if there are none. `clip` is the open_clip configuration of the CLIP in the file,
+    if the model uses it.
     """
 
     model: CLIPSeg
     image_size: int | None
     threshold: float | None
     absent_cut: float | None
+    class_thresholds: Mapping[str, float]
     clip: Mapping[str, Any] | None = None
 
 
@@ -218,7 +220,11 @@ def _build_own(file: Path, content: Mapping[str, Any]) -> LoadedModel:
     except Exception as error:  # a class with wrong arguments can raise any error
         raise ValueError(f"{file}: weights and settings do not fit ({one_line(error)})") from error
     return LoadedModel(
-        model.eval(), content["image_size"], content["threshold"], content.get("absent_cut")
+        model.eval(),
+        content["image_size"],
+        content["threshold"],
+        content.get("absent_cut"),
+        content.get("class_thresholds", {}),
     )
 
 
@@ -276,9 +282,14 @@ def _build_published(
     if config is None and isinstance(backbone, CLIPBackbone):
         _warn_of_other_training(described, clip, backbone, path)
     if not described:
-        return LoadedModel(model, None, None, None, config)
+        return LoadedModel(model, None, None, None, {}, config)
     return LoadedModel(
-        model, described.image_size, described.threshold, described.absent_cut, config
+        model,
+        described.image_size,
+        described.threshold,
+        described.absent_cut,
+        described.class_thresholds,
+        config,
     )
 
 

@@ -22,10 +22,11 @@ _WEB = (
 )
 _DRAWN = "The model has only seen drawn scenes. It does not work on photos."
 _METRICS = (
-    "`miou` is the mean IoU over prompts or classes, `iou_fg` the IoU of the foreground over all "
-    "pixels, `iou_bin` the mean IoU of foreground and background, `ap` the average precision. "
-    "`@0.3` is a metric at threshold 0.3, `@stored` at the stored threshold, `@best` at the best "
-    "threshold for the evaluated data."
+    "`miou` is the mean IoU over prompts or classes, `dice` the mean Dice over prompts, `iou_fg` "
+    "the IoU of the foreground over all pixels, `iou_bin` the mean IoU of foreground and "
+    "background, `ap` the average precision. `@0.3` is a metric at threshold 0.3, `@stored` at the "
+    "stored threshold, `@class` at the stored thresholds of classes, `@best` at the best threshold "
+    "for the evaluated data."
 )
 _TAGS = ["clipseg", "vision", "image-segmentation"]
 
@@ -140,6 +141,9 @@ def write_model_card(
         "image size": f"{source.image_size or PAPER_SIZE} px",
         "threshold": "not calibrated" if threshold is None else f"{threshold:g}",
         "absent cut": "none" if source.absent_cut is None else f"{source.absent_cut:g}",
+        "thresholds of classes": "; ".join(
+            f"{phrase}: {value:g}" for phrase, value in source.class_thresholds.items()
+        ),
     }
     patches = max(1, round((source.image_size or PAPER_SIZE) / backbone.shape.patch_size))
     metadata = ModelCardData(

@@ -10,6 +10,7 @@ number of tapped layers; h and w are H and W in patches. The other axes are thos
 decoder gets the grid from the shape of `patches`, so images of any aspect ratio work.
 """
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -95,11 +96,12 @@ def write_onnx(
     image_size: int,
     threshold: float | None,
     absent_cut: float | None = None,
+    class_thresholds: Mapping[str, float] | None = None,
 ) -> None:
     """Write the three graphs and a `tokenizer.json` that computes the token ids.
 
-    The metadata of each graph contains `image_size`, `patch_size` and, if known, `threshold` and
-    `absent_cut`.
+    The metadata of each graph contains `image_size`, `patch_size` and, if known, `threshold`,
+    `absent_cut` and `class_thresholds` (JSON).
 
     Args:
         folder: existing folder; files with the same names are replaced.
@@ -107,6 +109,7 @@ def write_onnx(
         image_size: side in pixels of the square training images.
         threshold: stored threshold of the probability.
         absent_cut: presence score below which a prompt is considered absent.
+        class_thresholds: phrase -> threshold of its class.
 
     Raises:
         ImportError: if onnx or onnxscript is missing.
@@ -116,6 +119,7 @@ def write_onnx(
         "patch_size": model.backbone.shape.patch_size,
         "threshold": threshold,
         "absent_cut": absent_cut,
+        "class_thresholds": json.dumps(dict(class_thresholds)) if class_thresholds else None,
     }
     metadata = {key: str(value) for key, value in known.items() if value is not None}
     for name, graph in _graphs(model).items():

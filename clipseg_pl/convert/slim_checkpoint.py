@@ -21,6 +21,7 @@ _KEPT = (
     "hyper_parameters",
     "threshold",
     "absent_cut",
+    "class_thresholds",
     "image_size",
     "layers",
     "excluded",

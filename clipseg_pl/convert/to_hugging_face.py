@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def write_hugging_face(
     image_size: int,
     threshold: float | None,
     absent_cut: float | None = None,
+    class_thresholds: Mapping[str, float] | None = None,
 ) -> None:
     """Write config.json, preprocessor_config.json, tokenizer files and model.safetensors.
 
@@ -45,6 +47,8 @@ def write_hugging_face(
         threshold: threshold of the probability, stored in config.json. transformers ignores it.
         absent_cut: presence score below which a prompt is considered absent, stored in config.json.
             transformers ignores it.
+        class_thresholds: phrase -> threshold of its class, stored in config.json. transformers
+            ignores them.
 
     Raises:
         ValueError: if transformers does not support the model.
@@ -61,7 +65,11 @@ def write_hugging_face(
     text, clip = backbone.text_encoder, dict(backbone.clip.state_dict())
     clip["token_embedding.weight"] = whole_embedding(text)
     tensors = hugging_face_clip(clip) | hugging_face_decoder(decoder.state_dict())
-    calibrated = {"threshold": threshold, "absent_cut": absent_cut}
+    calibrated = {
+        "threshold": threshold,
+        "absent_cut": absent_cut,
+        "class_thresholds": dict(class_thresholds) if class_thresholds else None,
+    }
     known = {name: value for name, value in calibrated.items() if value is not None}
     _write(folder / "config.json", {**_config(backbone, decoder), **known})
     _write(folder / "preprocessor_config.json", _preprocessor(backbone, size))

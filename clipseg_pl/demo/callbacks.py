@@ -49,6 +49,8 @@ class Callbacks:
         dtype = str(segmenter.dtype).removeprefix("torch.")
         status = f"Model: <b>{escape(self.name)}</b>, on {segmenter.device} in {dtype}"
         threshold = gr.update(value=segmenter.threshold, visible=True)
+        if segmenter.class_thresholds:
+            threshold["info"] = "Minimum probability in a mask. Trained phrases have their own."
         return status, threshold, gr.update(value=segmenter.absent_cut, visible=True)
 
     def encode(self, upload: Mapping[str, Any] | None) -> session.PagePhoto | None:
@@ -123,7 +125,9 @@ class Callbacks:
                 hint = f"{_FAILED}."
             return None, hint, None
         edits = Edits(UNION in options, grow, INVERT in options, feather)
-        settings = session.Settings(threshold, absent_cut, edits, CUTOUT in options)
+        # thresholds of classes apply until the slider is moved
+        moved = threshold if threshold != self.model.result().threshold else None
+        settings = session.Settings(moved, absent_cut, edits, CUTOUT in options)
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         overlay, table, masks = session.show(photo, result, settings, folder)
         return overlay, table, str(masks)

@@ -45,10 +45,11 @@ class Result(NamedTuple):
 class Settings(NamedTuple):
     """Settings that need no run of the model.
 
-    `cutout` selects the photo with the masks as alpha channel for download, instead of the masks.
+    `threshold` applies to all prompts; None keeps the thresholds of the segmentation. `cutout`
+    selects the photo with the masks as alpha channel for download, instead of the masks.
     """
 
-    threshold: float
+    threshold: float | None
     absent_cut: float
     edits: Edits
     cutout: bool
@@ -107,10 +108,9 @@ def show(
         The overlay, without a legend because the table replaces it; the HTML table; and the zip
         file with the edited masks, or with the cutouts, and the overlay with its legend.
     """
-    shown, minus = (
-        replace(part, threshold=settings.threshold, absent_cut=settings.absent_cut)
-        for part in result
-    )
+    shown, minus = (replace(part, absent_cut=settings.absent_cut) for part in result)
+    if settings.threshold is not None:
+        shown, minus = (replace(part, threshold=settings.threshold) for part in (shown, minus))
     edits, names, presence = settings.edits, list(shown.prompts), shown.presence
     masks = edit_masks(shown.masks, minus.masks, edits)
     if edits.union:

@@ -76,6 +76,8 @@ def _describe_fit(stored: StoredModel) -> Iterator[Finding]:
     settings = ["no stored threshold" if threshold is None else f"stored threshold {threshold:g}"]
     if content.get("absent_cut") is not None:
         settings.append(f"absent cut {content['absent_cut']:g}")
+    if phrases := content.get("class_thresholds"):
+        settings.append(f"thresholds of classes for {len(phrases)} phrases")
     settings.append(f"image size {size} px" if size else "no stored image size")
     excluded = ", ".join(content.get("excluded", ()))
     settings.append(f"trained without: {excluded}" if excluded else "no held-out classes or words")

@@ -15,10 +15,14 @@ _BATCH = 8  # support images per forward pass
 
 
 class EmbeddedPrompts(NamedTuple):
-    """Names and conditional vectors (P, C) of P prompts."""
+    """Names and conditional vectors (P, C) of P prompts, and their phrases.
+
+    The phrase of a prompt with support images is empty.
+    """
 
     names: tuple[str, ...]
     conditional: Tensor
+    phrases: tuple[str, ...]
 
 
 def embed_prompts(
@@ -50,12 +54,13 @@ def embed_prompts(
     texts = texts.view(len(parts), len(templates), -1).mean(1)  # P T C -> P C
     owners = [row for row, (_, examples, _) in enumerate(parts) for _ in examples]
     names = tuple(map(describe, prompts))
+    phrases = tuple("" if examples else text for text, examples, _ in parts)
     if not owners:
-        return EmbeddedPrompts(names, texts)
+        return EmbeddedPrompts(names, texts, phrases)
     supports = _embed_examples(model, [e for _, examples, _ in parts for e in examples], side)
     weights = torch.tensor([weight for _, _, weight in parts], device=texts.device)
     owner = torch.tensor(owners, device=texts.device)
-    return EmbeddedPrompts(names, blend(texts, supports, owner, weights))
+    return EmbeddedPrompts(names, blend(texts, supports, owner, weights), phrases)
 
 
 def _embed_examples(model: CLIPSeg, examples: Sequence[ImagePrompt], side: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Segmentation of a photo for several prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from clipseg_pl.images import Picture, load_photo
 from clipseg_pl.inference.editing import UNEDITED, Edits, edit_masks, edit_probabilities, feather
+from clipseg_pl.prompts.text import normalise_phrase
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class Segmentation:
         probability: (P, H, W) float32 at the size of the photo, 0 to 1.
         presence: (P,) float32 presence scores, 0 to 1: the confidence that the prompted object is
             in the photo, see `metrics.functional.presence`.
-        threshold: probability above which a pixel belongs to a mask.
+        threshold: probability above which a pixel belongs to a mask; (P,) if prompts have different
+            thresholds.
         absent_cut: presence score below which a prompt is considered absent. Its mask is empty.
     """
 
     prompts: Sequence[str]
     probability: npt.NDArray[np.float32]
     presence: npt.NDArray[np.float32]
-    threshold: float
+    threshold: float | npt.NDArray[np.float32]
     absent_cut: float
 
     @property
@@ -38,27 +40,30 @@ class Segmentation:
     @property
     def masks(self) -> npt.NDArray[np.bool_]:
         """(P, H, W) bool; masks of absent prompts are empty."""
-        masks = self.probability > self.threshold
+        masks = self.probability > np.reshape(np.asarray(self.threshold, np.float32), (-1, 1, 1))
         masks[self.absent] = False
         return masks
 
     def argmax(self) -> npt.NDArray[np.int64]:
         """Return a label map (H, W): p + 1 where prompt p is the most probable prompt.
 
-        Pixels where no prompt exceeds the threshold are 0 (background). Absent prompts are ignored.
+        Only prompts that exceed their threshold count. Pixels without such a prompt are 0
+        (background). Absent prompts are ignored.
         """
-        probability = self._present_only
-        reached = probability.max(0) > self.threshold
-        return np.where(reached, probability.argmax(0) + 1, 0)
+        masks = self.masks
+        probability = np.where(masks, self.probability, np.float32(0))
+        return np.where(masks.any(0), probability.argmax(0) + 1, 0)
 
     def split(self, count: int) -> tuple[Self, Self]:
         """Split into the first `count` prompts and the others, without copying."""
+        threshold = self.threshold
         first, others = (
             replace(
                 self,
                 prompts=self.prompts[rows],
                 probability=self.probability[rows],
                 presence=self.presence[rows],
+                threshold=threshold[rows] if isinstance(threshold, np.ndarray) else threshold,
             )
             for rows in (slice(count), slice(count, None))
         )
@@ -145,6 +150,23 @@ class Segmentation:
                 "segment the same photo"
             )
         return other
+
+
+def thresholds_of(
+    phrases: Sequence[str], threshold: float, class_thresholds: Mapping[str, float]
+) -> float | npt.NDArray[np.float32]:
+    """Return the threshold of each prompt, that of its class if it has one.
+
+    Args:
+        phrases: P phrases; empty for prompts that are not a text alone.
+        threshold: threshold of the other prompts.
+        class_thresholds: normalised phrase -> threshold of its class.
+
+    Returns:
+        (P,), or `threshold` if it applies to all prompts.
+    """
+    found = [class_thresholds.get(normalise_phrase(phrase), threshold) for phrase in phrases]
+    return threshold if set(found) <= {threshold} else np.array(found, np.float32)
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """Segment your own photos with text and image prompts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -14,7 +14,7 @@ from clipseg_pl.convert.loading import load_model
 from clipseg_pl.images import RGB, Picture, load_photo, resize, size_for_model
 from clipseg_pl.inference.editing import Edits
 from clipseg_pl.inference.embedding import EmbeddedPrompts, embed_prompts
-from clipseg_pl.inference.segmentation import Segmentation
+from clipseg_pl.inference.segmentation import Segmentation, thresholds_of
 from clipseg_pl.inference.tiles import Window, merge, views
 from clipseg_pl.inference.work_ahead import work_ahead
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD, cut_in_use, presence, threshold_in_use
@@ -22,7 +22,7 @@ from clipseg_pl.models.backbone import PAPER_SIZE, Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, Encoding
 from clipseg_pl.models.precision import best_dtype
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, Prompt
-from clipseg_pl.prompts.text import PrefixName, prefix_list
+from clipseg_pl.prompts.text import PrefixName, normalise_phrase, prefix_list
 from clipseg_pl.weights.places import default_checkpoint
 
 __all__ = [
@@ -79,6 +79,8 @@ class Segmenter:
         absent_cut: presence score below which a prompt is considered absent and its mask is empty;
             0 disables the cut. The cut is calibrated on whole photos and is ignored if a photo is
             split into tiles, because presence scores are higher in tiles.
+        class_thresholds: phrase -> threshold of its class. A text prompt that equals one of these
+            phrases, apart from case and white space, uses its threshold instead of `threshold`.
         prefixes: name of a list of sentence templates. Each text is inserted into all templates,
             and the embeddings of the sentences are averaged. "plain" uses the text itself, as in
             the evaluation.
@@ -97,6 +99,7 @@ class Segmenter:
         image_size: int = PAPER_SIZE,
         threshold: float = PAPER_THRESHOLD,
         absent_cut: float = 0.0,
+        class_thresholds: Mapping[str, float] | None = None,
         prefixes: PrefixName = "plain",
         tile: int | None = None,
         device: str | torch.device = "auto",
@@ -127,6 +130,9 @@ class Segmenter:
             raise ValueError(f"device must be auto, cpu, cuda or cuda:N, not {device!r}") from error
         self.model = model.eval().to(self.device)
         self.image_size, self.threshold, self.absent_cut = image_size, threshold, absent_cut
+        self.class_thresholds = {
+            normalise_phrase(phrase): value for phrase, value in (class_thresholds or {}).items()
+        }
         self.prefixes, self.tile = prefixes, tile
         auto = precision == "auto"
         self.dtype: torch.dtype = best_dtype(self.device) if auto else getattr(torch, precision)
@@ -146,7 +152,7 @@ class Segmenter:
         Args:
             name: a model on Hugging Face's hub (`owner/name` or `owner/name@revision`), which is
                 downloaded on first use; a `.ckpt` file of this project, which stores the decoder,
-                the name of the backbone, the image size and the best threshold; or "toy", a small
+                the name of the backbone, the image size and the best thresholds; or "toy", a small
                 model included in the package that works on generated scenes only. See `load_model`
                 for other files and folders. The default is the environment variable
                 CLIPSEG_CHECKPOINT, else the authors' model "CIDAS/clipseg-rd64-refined".
@@ -166,6 +172,7 @@ class Segmenter:
             image_size=loaded.image_size or PAPER_SIZE,
             threshold=threshold_in_use(None, loaded.threshold)[0],
             absent_cut=cut_in_use(absent_cut, loaded.absent_cut)[0],
+            class_thresholds=loaded.class_thresholds,
             device=device,
             precision=precision,
         )
@@ -251,14 +258,14 @@ class Segmenter:
         self, photo: EncodedPhoto, prompts: Sequence[Prompt] | EmbeddedPrompts
     ) -> Segmentation:
         """Segment a photo that was encoded with `encode`."""
-        names, conditional = self.embed(prompts)
+        names, conditional, phrases = self.embed(prompts)
         decoded = [(window, self._decode(part, conditional)) for window, part in photo.parts]
         scores = torch.stack([presence(probability) for _, probability in decoded]).amax(0)
         return Segmentation(
             names,
             merge(decoded[0][1], decoded[1:], photo.size).numpy(),
             scores.cpu().numpy(),
-            self.threshold,
+            thresholds_of(phrases, self.threshold, self.class_thresholds),
             self.absent_cut if len(decoded) == 1 else 0.0,
         )
 

@@ -155,6 +155,14 @@ def iou_foreground(counts: Counts) -> Tensor:
     return counts.tp.double() / (1 + counts.tp + counts.fp + counts.fn)
 
 
+def dice(counts: Counts) -> Tensor:
+    """Return Dice = 2 tp / (1 + 2 tp + fp + fn), (..., T) float64.
+
+    This is 2 IoU / (1 + IoU) with the IoU of `iou_foreground`.
+    """
+    return 2 * counts.tp.double() / (1 + 2 * counts.tp + counts.fp + counts.fn)
+
+
 def iou_binary(counts: Counts) -> Tensor:
     """Return IoU_BIN, the mean of the foreground's and the background's IoU: (..., T) float64."""
     background = counts.tn.double() / (1 + counts.tn + counts.fn + counts.fp)

@@ -20,6 +20,7 @@ from clipseg_pl.metrics.functional import (
     Histograms,
     average_precision,
     counts_at_thresholds,
+    dice,
     iou_foreground,
     score_levels,
 )
@@ -66,8 +67,8 @@ class DatasetCounts(Metric):
         return counts_at_thresholds(Histograms(self.positives, self.negatives))
 
 
-class PromptIoU(NamedTuple):
-    """Mean IoU over prompts."""
+class PromptMeans(NamedTuple):
+    """Means over prompts of their IoU or Dice."""
 
     mean: Tensor
     """(T,) float64, over all prompts"""
@@ -86,14 +87,14 @@ class MeanIoUPerPrompt(DoubleSums):
         num_groups: number of groups of prompts; a mean is computed for each group.
     """
 
-    iou_sum: Tensor
+    total: Tensor
     count: Tensor
     full_state_update = False
 
     def __init__(self, num_groups: int = 1, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics
         super().__init__(**kwargs)
         zeros = torch.zeros(num_groups, len(THRESHOLDS), dtype=torch.double)
-        self.add_state("iou_sum", zeros, "sum")
+        self.add_state("total", zeros, "sum")
         self.add_state("count", torch.zeros(num_groups, dtype=torch.long), "sum")
 
     def update(self, pixels: Histograms, group: Tensor | None = None) -> None:
@@ -103,20 +104,34 @@ class MeanIoUPerPrompt(DoubleSums):
             pixels: (P, T + 1) each.
             group: (P,) int64 group of each prompt in [0, num_groups); 0 by default.
         """
-        iou = iou_foreground(counts_at_thresholds(pixels))
-        group = iou.new_zeros(len(iou), dtype=torch.long) if group is None else group
-        self.iou_sum.index_add_(0, group, iou)
+        overlap = self.overlap(counts_at_thresholds(pixels))
+        group = overlap.new_zeros(len(overlap), dtype=torch.long) if group is None else group
+        self.total.index_add_(0, group, overlap)
         self.count += torch.bincount(group, minlength=len(self.count))
 
-    def compute(self) -> PromptIoU:
+    @staticmethod
+    def overlap(counts: Counts) -> Tensor:
+        """Return the IoU_FG of each prompt, (P, T) float64."""
+        return iou_foreground(counts)
+
+    def compute(self) -> PromptMeans:
         """Return the means; zeros for groups without prompts."""
-        prompts, total = self.count, self.count.sum()
-        return PromptIoU(
-            mean=self.iou_sum.sum(0) / total.clamp(min=1),
-            prompts=int(total),
-            group_mean=self.iou_sum / prompts.clamp(min=1)[:, None],
-            group_prompts=prompts.clone(),
+        prompts = self.count.sum()
+        return PromptMeans(
+            mean=self.total.sum(0) / prompts.clamp(min=1),
+            prompts=int(prompts),
+            group_mean=self.total / self.count.clamp(min=1)[:, None],
+            group_prompts=self.count.clone(),
         )
+
+
+class MeanDicePerPrompt(MeanIoUPerPrompt):
+    """Mean over prompts of their Dice, see `MeanIoUPerPrompt`."""
+
+    @staticmethod
+    def overlap(counts: Counts) -> Tensor:
+        """Return the Dice of each prompt, (P, T) float64."""
+        return dice(counts)
 
 
 class MeanIoUPerClass(Metric):

@@ -45,6 +45,11 @@ def prefix_list(name: PrefixName) -> tuple[str, ...]:
     return PREFIXES[name]
 
 
+def normalise_phrase(phrase: str) -> str:
+    """Convert a phrase to lower case, as CLIP's tokenizer does, and collapse white space."""
+    return " ".join(phrase.split()).lower()
+
+
 def draw_text_prompt(phrase: str, prefixes: PrefixName, rng: "np.random.Generator") -> str:
     """Insert a phrase into a prefix sampled uniformly from a list.
 

@@ -1,7 +1,7 @@
 """Base class of the evaluation protocols."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -49,6 +49,8 @@ class Protocol(nn.Module, ABC):
         self.prompt_types = tuple(prompt_types)
         self.classes = Classes()
         """classes of the evaluated data, set before the evaluation"""
+        self.class_thresholds: Mapping[str, float] = {}
+        """phrase -> threshold of its class stored in the checkpoint, set before `compute`"""
 
     def selected(self, prompt_type: PromptType, batch: Batch) -> Tensor:
         """Return (P,) bool, true for the prompts to evaluate with a prompt type.
@@ -102,6 +104,13 @@ class Protocol(nn.Module, ABC):
     @abstractmethod
     def best_threshold(self) -> float | None:
         """Return the threshold to store in a checkpoint after this evaluation, if any."""
+
+    def best_class_thresholds(self) -> dict[str, float]:
+        """Return phrase -> threshold to store in a checkpoint; empty by default.
+
+        All phrasings of a class have the same threshold.
+        """
+        return {}
 
     def best_cut(self) -> float | None:
         """Return the absent cut to store in a checkpoint; None by default."""

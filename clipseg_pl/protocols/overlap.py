@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from clipseg_pl.metrics.functional import (
     THRESHOLDS,
+    Histograms,
     histograms,
     iou_binary,
     iou_foreground,
@@ -47,7 +48,9 @@ class OverlapMetrics(nn.Module):
         self.counts = DatasetCounts()
         self.ap_exact = AveragePrecision()
 
-    def update(self, probability: Tensor, target: Tensor, valid: Tensor, class_id: Tensor) -> None:
+    def update(
+        self, probability: Tensor, target: Tensor, valid: Tensor, class_id: Tensor
+    ) -> Histograms:
         """Add prompts.
 
         Args:
@@ -55,16 +58,17 @@ class OverlapMetrics(nn.Module):
             target: (K, 1, H, W) bool.
             valid: (K, 1, H, W) bool, pixels to count.
             class_id: (K,) int64, used if mIoU is a mean over classes.
+
+        Returns:
+            The pixel histograms of the prompts.
         """
         counted = histograms(probability, target, valid)
-        area = counted.positives.sum(1)
-        share = area / (area + counted.negatives.sum(1)).clamp(min=1)
-        size = torch.bucketize(share, torch.tensor(_SIZES, device=share.device))
-        self.prompts.update(counted, size)
+        self.prompts.update(counted, size_group(counted))
         if self.classes is not None:
             self.classes.update(counted, class_id)
         self.counts.update(counted)
         self.ap_exact.update(probability, target, valid)
+        return counted
 
     def compute(self, stored_threshold: float | None) -> dict[str, float]:
         """Return the metrics by name. If there was no prompt, the only metric is `prompts`: 0."""
@@ -101,9 +105,11 @@ class OverlapMetrics(nn.Module):
             return {}
         counts, index = self.counts.compute(), position(threshold)
         tables: dict[str, dict[str, float]] = {
-            "miou by threshold": _curve(self.miou()),
-            "precision by threshold": _curve(counts.tp / (counts.tp + counts.fp).clamp(min=1)),
-            "recall by threshold": _curve(counts.tp / (counts.tp + counts.fn).clamp(min=1)),
+            "miou by threshold": by_threshold(self.miou()),
+            "precision by threshold": by_threshold(
+                counts.tp / (counts.tp + counts.fp).clamp(min=1)
+            ),
+            "recall by threshold": by_threshold(counts.tp / (counts.tp + counts.fn).clamp(min=1)),
         }
         tables[f"mean iou@{threshold:g} by share of the image"] = {
             name: float(iou_of_prompts.group_mean[group, index])
@@ -170,6 +176,13 @@ class Overlaps(nn.ModuleDict):
             self[name].reset()
 
 
+def size_group(pixels: Histograms) -> Tensor:
+    """Return the index of each prompt's size group in `SIZE_NAMES`, (P,) int64."""
+    area = pixels.positives.sum(1)
+    share = area / (area + pixels.negatives.sum(1)).clamp(min=1)
+    return torch.bucketize(share, torch.tensor(_SIZES, device=share.device))
+
+
 def best(curve: Tensor) -> float:
     """Return the lowest threshold at which a curve (T,) is maximal, up to rounding errors."""
     highest = curve >= curve.max() - _ROUNDING
@@ -193,8 +206,8 @@ def position(threshold: float) -> int:
     return int((THRESHOLDS - threshold).abs().argmin())
 
 
-def _curve(values: Tensor) -> dict[str, float]:
-    """Return the values (T,) by threshold."""
+def by_threshold(values: Tensor) -> dict[str, float]:
+    """Return a table of the values (T,) of a curve by threshold."""
     return {
         f"{threshold:.2f}": value
         for threshold, value in zip(THRESHOLDS.tolist(), values.tolist(), strict=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from clipseg_pl.metrics.functional import histograms, presence
+from clipseg_pl.metrics.functional import Histograms, histograms, presence
 from clipseg_pl.metrics.presence import Presence, balanced_accuracy, best_cut, presence_auc
 from clipseg_pl.metrics.threshold_counts import FalsePositives
 from clipseg_pl.protocols.base import PromptType, Protocol
@@ -47,12 +47,25 @@ class ReferringProtocol(Protocol):
         absent = batch["negative"][selected]
         target, valid = batch["query_mask"][selected], batch["valid_mask"][selected]
         classes = batch["class_id"][selected]
-        self.present[prompt_type].update(
+        present = self.present[prompt_type].update(
             probability[~absent], target[~absent], valid[~absent], classes[~absent]
         )
+        self.count_present(prompt_type, present, batch, selected & ~batch["negative"])
         counted = histograms(probability[absent], target[absent], valid[absent])
         self._absent(prompt_type).update(counted)
         self._presence(prompt_type).update(presence(probability), absent)
+
+    def count_present(
+        self, prompt_type: PromptType, pixels: Histograms, batch: Batch, present: Tensor
+    ) -> None:
+        """Add present prompts to the metrics of a subclass.
+
+        Args:
+            prompt_type: prompt type of the predictions.
+            pixels: (K, T + 1) histograms of the K present prompts.
+            batch: a batch with P prompts.
+            present: (P,) bool, true for the K prompts.
+        """
 
     def compute(
         self, stored_threshold: float | None, stored_cut: float | None = None

@@ -74,6 +74,9 @@ class CLIPSegModule(LightningModule):
         self.absent_cut: float | None = None
         """best absent cut of the last validation during training; stored in checkpoints. A prompt
         counts as absent if its presence score is below the cut"""
+        self.class_thresholds: dict[str, float] = {}
+        """phrase -> best threshold of its class in the last validation during training; stored in
+        checkpoints. Empty if the protocol has none"""
         self._steps_loaded = 0
         self.numbers: dict[str, float] = {}
         """metrics of the last evaluation by name"""
@@ -182,7 +185,7 @@ class CLIPSegModule(LightningModule):
         return self.model.decode(encoding, conditional[selected], batch["query_index"][selected])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics and, during training, store the best threshold and absent cut."""
+        """Log the metrics and, during training, store the best thresholds and absent cut."""
         self._report("val")
 
     def on_test_epoch_end(self) -> None:
@@ -196,6 +199,8 @@ class CLIPSegModule(LightningModule):
         if self.trainer.state.fn == "fit":
             self.threshold = self.protocol.best_threshold()
             self.absent_cut = self.protocol.best_cut()
+            self.class_thresholds = self.protocol.best_class_thresholds()
+        self.protocol.class_thresholds = self.class_thresholds
         numbers = self.protocol.compute(self.threshold, self.absent_cut)
         reject_empty_evaluation(numbers, self.protocol.prompt_types)
         self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
@@ -223,6 +228,7 @@ class CLIPSegModule(LightningModule):
         plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
         checkpoint["hyper_parameters"] = plain
         checkpoint["threshold"], checkpoint["absent_cut"] = self.threshold, self.absent_cut
+        checkpoint["class_thresholds"] = self.class_thresholds
         checkpoint["layers"] = sorted(self.model.decoder.layers)
         data = getattr(self.trainer, "datamodule", None)
         checkpoint["image_size"] = getattr(data, "image_size", None)
@@ -230,10 +236,11 @@ class CLIPSegModule(LightningModule):
         checkpoint["excluded"] = [name for name in excluded if before is None or name in before]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the threshold, the absent cut, the number of steps and the excluded classes."""
+        """Restore the thresholds, the absent cut, the number of steps and the excluded classes."""
         self.model.decoder.check_layers(checkpoint.get("layers"))
         self.threshold = checkpoint.get("threshold")
         self.absent_cut = checkpoint.get("absent_cut")  # not in older checkpoints
+        self.class_thresholds = checkpoint.get("class_thresholds", {})
         self._steps_loaded = checkpoint.get("global_step", 0)
         self._excluded_before = checkpoint.get("excluded", ())
 

@@ -108,11 +108,6 @@ class Positions(dict[str, int]):
         return self[key]
 
 
-def normalise_phrase(phrase: str) -> str:
-    """Convert a phrase to lower case, as CLIP's tokenizer does, and collapse white space."""
-    return " ".join(phrase.split()).lower()
-
-
 def photo_sizes(file: Path, folder: Path, names: Sequence[str]) -> Sizes:
     """Read height and width of photos from their headers, after EXIF orientation.
 

@@ -12,13 +12,13 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from clipseg_pl.prompts.masks import exif_note
+from clipseg_pl.prompts.text import normalise_phrase
 from datamodules.datasets.annotations import (
     EMPTY,
     NO_PHRASE,
     Annotations,
     Positions,
     Sizes,
-    normalise_phrase,
     photo_sizes,
     reject_unusable,
 )

@@ -9,10 +9,10 @@ from typing import NoReturn
 import numpy as np
 
 from clipseg_pl.photo_files import ENDINGS
+from clipseg_pl.prompts.text import normalise_phrase
 from datamodules.datasets.annotations import (
     Annotations,
     Split,
-    normalise_phrase,
     reject_unusable,
 )
 from datamodules.datasets.coco_json import read_coco

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from clipseg_pl.prompts.text import normalise_phrase
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.annotations import Annotations, Positions, normalise_phrase
+from datamodules.datasets.annotations import Annotations, Positions
 from datamodules.datasets.phrase_table import Rows, Strings
 
 Phrasings = Mapping[str, tuple[str, ...]]

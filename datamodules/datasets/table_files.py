@@ -12,12 +12,12 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from clipseg_pl.prompts.text import normalise_phrase
 from datamodules.datasets.annotations import (
     EMPTY,
     NO_PHRASE,
     Annotations,
     Positions,
-    normalise_phrase,
     reject_unusable,
 )
 from datamodules.datasets.own_masks import NO_LABEL, OwnMasks, check_files, valid_pixels

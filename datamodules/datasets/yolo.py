@@ -12,12 +12,12 @@ import yaml
 from pycocotools import mask as coco_mask
 
 from clipseg_pl.photo_files import ENDINGS
+from clipseg_pl.prompts.text import normalise_phrase
 from datamodules.datasets.annotations import (
     EMPTY,
     Annotations,
     Positions,
     Split,
-    normalise_phrase,
     photo_sizes,
     reject_unusable,
 )

@@ -155,6 +155,20 @@ def test_predict_ignores_the_absent_cut_on_benchmarks(trained, miniature, tmp_pa
     assert all(map(np.array_equal, *masks)) and any(mask.any() for mask in masks[0])
 
 
+def test_predict_uses_the_threshold_of_the_class_of_a_phrase(trained, miniature, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    tasks = json.loads((miniature / "VGPhraseCut_v0" / "refer_test.json").read_text())
+    phrase = tasks[0]["phrase"]
+    content |= {"threshold": 0.0, "class_thresholds": {phrase.lower(): 1.0}}
+    torch.save(content, tmp_path / "own.ckpt")
+    run(*arguments("predict", miniature, tmp_path, f"--ckpt_path={tmp_path / 'own.ckpt'}"))
+    folder = tmp_path / "predictions" / "pc_plus-own"
+    found = {
+        task["task_id"] for task in tasks if np.any(Image.open(folder / f"{task['task_id']}.png"))
+    }
+    assert found == {task["task_id"] for task in tasks if task["phrase"] != phrase}
+
+
 def test_metrics_without_prompts_are_left_out(trained, miniature, tmp_path):
     more = (
         f"--ckpt_path={trained / 'checkpoints' / 'best.ckpt'}",

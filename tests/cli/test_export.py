@@ -164,6 +164,28 @@ def test_absent_cut_is_exported_or_printed(tmp_path, monkeypatch):
     assert float(stored["absent_cut"]) == 0.125
 
 
+def test_class_thresholds_are_exported_or_printed(tmp_path, monkeypatch):
+    trained, thresholds = tmp_path / "trained.ckpt", {"crack": 0.25, "wall crack": 0.25}
+    content = torch.load(TOY_CHECKPOINT, weights_only=True)
+    torch.save({**content, "class_thresholds": thresholds}, trained)
+    assert call(trained, "--to", "hf", "--out", tmp_path / "hf")[0] == 0
+    back = Segmenter.from_pretrained(tmp_path / "hf", device="cpu")
+    assert back.class_thresholds == thresholds
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "| thresholds of classes | crack: 0.25; wall crack: 0.25 |" in card
+    assert call(tmp_path / "hf", "--to", "ckpt", "--out", tmp_path / "back.ckpt")[0] == 0
+    assert read_checkpoint(tmp_path / "back.ckpt")["class_thresholds"] == thresholds
+    status, _, notes = call(trained, "--to", "original", "--out", tmp_path / "x.pth")
+    assert status == 0 and "do not store the thresholds of classes (2 phrases)" in notes
+    stored: dict = {}
+    monkeypatch.setattr(onnx_graphs, "_graphs", lambda model: {"one": None})
+    monkeypatch.setattr(
+        onnx_graphs, "_write", lambda file, graph, metadata: stored.update(metadata)
+    )
+    assert call(trained, "--to", "onnx", "--out", tmp_path / "onnx")[0] == 0
+    assert json.loads(stored["class_thresholds"]) == thresholds
+
+
 def test_checkpoint_needs_the_normalisation_of_its_backbone_name(tmp_path, monkeypatch):
     """A checkpoint stores the name of its backbone only, not the constants of a HF folder."""
     monkeypatch.setenv("CLIPSEG_WEIGHTS", str(tmp_path))

@@ -73,6 +73,25 @@ def test_predict_thresholds_equal_those_of_segment(trained, miniature, album, tm
 
 
 @pytest.mark.slow
+def test_predict_uses_the_thresholds_of_classes_as_segment_does(
+    miniature, album, trained, tmp_path
+):
+    run_folder = tmp_path / "own"
+    (run_folder / "checkpoints").mkdir(parents=True)
+    content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    content["class_thresholds"] = {"sky": content["threshold"] + 0.02}
+    torch.save(content, run_folder / "checkpoints" / "best.ckpt")
+    more = ["--data.init_args.batch_size=1"]
+    written = predict(run_folder, miniature, tmp_path / "one", album, *more)
+    expected = segmented(run_folder, album, tmp_path / "out")
+    assert contents(written) == expected
+    assert expected != segmented(trained, album, tmp_path / "overall")
+    more += [f"--data.init_args.threshold={content['threshold']}"]
+    written = predict(run_folder, miniature, tmp_path / "two", album, *more)
+    assert contents(written) == segmented(trained, album, tmp_path / "again")
+
+
+@pytest.mark.slow
 def test_predict_uses_the_image_size_of_the_checkpoint(trained, miniature, album, tmp_path):
     written = {}
     for side in (64, 96):

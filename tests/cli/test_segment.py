@@ -278,6 +278,22 @@ def test_absent_cut_empties_masks_and_verbose_prints_the_settings(
     assert line in capsys.readouterr().out
 
 
+def test_threshold_of_a_class_is_used_unless_a_threshold_is_given(
+    checkpoint, photo, tmp_path, capsys
+):
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save({**content, "class_thresholds": {"wall crack": 1.0}}, tmp_path / "own.ckpt")
+    prompts = ["--prompt", "Wall crack", "--prompt", "sky", "--threshold=0"]
+    args = [str(photo), f"--checkpoint={tmp_path / 'own.ckpt'}", "--verbose", *prompts]
+    segment.main([*args[:-1], f"--out={tmp_path / 'stored'}"])
+    output = capsys.readouterr().out
+    assert "threshold   1 for 'Wall crack' (of its class)" in output
+    assert "'Wall crack' not found" in output and "for 'sky'" not in output
+    segment.main([*args, f"--out={tmp_path / 'given'}"])
+    output = capsys.readouterr().out
+    assert "'Wall crack' covers 100.0%" in output and "of its class" not in output
+
+
 def test_too_long_texts_are_truncated_with_a_one_line_warning(checkpoint, photo, tmp_path, capsys):
     text = " ".join(f"word{number}" for number in range(500))
     out = tmp_path / "out"

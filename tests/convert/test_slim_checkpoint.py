@@ -38,11 +38,13 @@ def test_slim_checkpoint_stores_excluded_classes(trained, tmp_path):
     assert torch.load(tmp_path / "slim.ckpt", weights_only=True)["excluded"] == ["dog"]
 
 
-def test_slim_checkpoint_stores_threshold_and_absent_cut(trained, tmp_path):
-    source, slim = trained / "checkpoints" / "last.ckpt", tmp_path / "slim.ckpt"
-    slim_checkpoint.slim(source, slim)
-    full, small = (torch.load(file, weights_only=True) for file in (source, slim))
-    for key in ("threshold", "absent_cut"):
+def test_slim_checkpoint_stores_thresholds_and_absent_cut(trained, tmp_path):
+    full = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    full["class_thresholds"] = {"dog": 0.25}
+    torch.save(full, tmp_path / "full.ckpt")
+    slim_checkpoint.slim(tmp_path / "full.ckpt", tmp_path / "slim.ckpt")
+    small = torch.load(tmp_path / "slim.ckpt", weights_only=True)
+    for key in ("threshold", "absent_cut", "class_thresholds"):
         assert small[key] == full[key] is not None
 
 

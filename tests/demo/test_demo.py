@@ -185,6 +185,15 @@ def test_prompts_below_the_minimum_presence_are_not_found(callbacks, segmentatio
         assert np.asarray(picture).any() == bool(found)
 
 
+def test_moved_slider_replaces_the_thresholds_of_classes(callbacks, segmenter):
+    probability, thresholds = np.full((1, 4, 4), 0.5, np.float32), np.float32([0.6])
+    shown = Segmentation(("crack",), probability, np.ones(1, np.float32), thresholds, 0.0)
+    photo, result = session.PagePhoto(np.zeros((4, 4, 3), np.uint8), None), Result(*shown.split(1))
+    for threshold, found in ((segmenter.threshold, False), (0.49, True), (0.51, False)):
+        _, table, _ = callbacks.draw(photo, result, threshold, 0.0, [], 0, 0)
+        assert ("not found" not in table) == found
+
+
 @pytest.fixture
 def edited(callbacks):
     """Function that edits the mask [1111, 1111, 0000, 0000] minus the mask [1000, 0000, ...].

@@ -211,10 +211,10 @@ def reference(segmenter, image, mask):
 def test_image_prompt_equals_the_visual_prompt_of_training(segmenter):
     cut_out = np.dstack([SUPPORT, MASK.astype(np.uint8) * 255])
     examples = [EXAMPLE, ImagePrompt(SUPPORT, box=(30, 20, 80, 70)), ImagePrompt(cut_out)]
-    names, vectors = segmenter.embed(examples)
+    names, vectors, phrases = segmenter.embed(examples)
     expected = reference(segmenter, SUPPORT, MASK)
     assert torch.allclose(vectors, expected.expand(3, -1), atol=1e-5)
-    assert len(names) == 3
+    assert len(names) == 3 and phrases == ("", "", "")
 
 
 def test_examples_are_averaged_and_blended_with_text(segmenter):
@@ -360,6 +360,37 @@ def test_absent_prompts_have_an_empty_mask():
     result = Segmentation(["a", "b"], probability, np.array([0.9, 0.2], np.float32), 0.5, 0.3)
     assert result.absent.tolist() == [False, True]
     assert result.masks[0].sum() == 12 and not result.masks[1].any()
+
+
+def test_text_prompts_use_the_thresholds_of_their_classes(segmenter, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "crack.png")
+    example = ImagePrompt(tmp_path / "crack.png", box=(0, 0, 32, 32))
+    prompts = ["Wall  crack", "sky", "crack", example, Blend("crack", example)]
+    plain = segmenter(image, prompts)
+    low, middle, high = np.quantile(plain.probability, [0.2, 0.5, 0.8]).tolist()
+    own = Segmenter(
+        segmenter.model,
+        image_size=64,
+        threshold=middle,
+        class_thresholds={"wall crack": low, "Crack": high},
+        device="cpu",
+    )
+    result = own(image, prompts)
+    wanted = [low, middle, high, middle, middle]
+    for mask, probability, threshold in zip(result.masks, result.probability, wanted, strict=True):
+        assert np.array_equal(mask, probability > threshold)
+    first, others = result.split(2)
+    assert np.array_equal(np.concatenate([first.masks, others.masks]), result.masks)
+    assert own(image, ["sky", "grass"]).threshold == middle
+
+
+def test_each_label_has_a_probability_above_its_own_threshold():
+    probability = np.float32([[[0.9, 0.5, 0.5, 0.1]], [[0.8, 0.4, 0.2, 0.35]]])
+    thresholds = np.float32([0.6, 0.3])
+    result = Segmentation("ab", probability, np.ones(2, np.float32), thresholds, 0.0)
+    assert result.masks.tolist() == [[[True, False, False, False]], [[True, True, False, True]]]
+    assert result.argmax().tolist() == [[1, 2, 0, 2]]
 
 
 def test_argmax_has_a_background_label():

@@ -24,6 +24,14 @@ SIZES = {
 }
 
 
+LEVELS_OF_GREY = {
+    "dark (to 85)": Fraction(85),
+    "medium (85 to 170)": Fraction(170),
+    "bright (above 170)": Fraction(255),
+}
+NUMBERS_OF_OBJECTS = {"0": 0, "1": 1, "2": 2, "3 to 5": 5, "above 5": 10**9}
+
+
 class Outcome(NamedTuple):
     """Pixel counts."""
 
@@ -41,6 +49,8 @@ class EvaluatedPrompt:
     target: np.ndarray
     valid: np.ndarray
     class_id: int = -1
+    image: np.ndarray | None = None
+    """(3, H, W) uint8 RGB"""
 
     def pixels(self) -> Iterable[tuple[float, bool]]:
         """Yield the probability and the target of each valid pixel."""
@@ -169,11 +179,9 @@ def overlap(
         "iou_fg": {t: iou(outcome(prompts, t)) for t in THRESHOLDS},
         "iou_bin": {t: iou_bin(outcome(prompts, t)) for t in THRESHOLDS},
     }
-    highest = max(curves["miou"].values())
-    best = next(t for t in THRESHOLDS if curves["miou"][t] >= highest - 1e-12)
     return {
         "prompts": len(prompts),
-        "threshold@best": round(best, 2),
+        "threshold@best": best(curves["miou"]),
         "ap": paper_ap(prompts),
         "ap_exact": exact_ap(prompts),
         **{f"{name}@best": max(curve.values()) for name, curve in curves.items()},
@@ -196,10 +204,7 @@ def report(
     found = {f"{threshold:.2f}": outcome(prompts, threshold) for threshold in THRESHOLDS}
     sizes: dict[str, list[float]] = {}
     for prompt in prompts:
-        truths = [truth for _, truth in prompt.pixels()]
-        share = Fraction(sum(truths), max(1, len(truths)))
-        size = next(name for name, bound in SIZES.items() if share <= bound)
-        sizes.setdefault(size, []).append(iou(outcome([prompt], at)))
+        sizes.setdefault(size_name(prompt), []).append(iou(outcome([prompt], at)))
     tables = {
         "miou by threshold": {f"{t:.2f}": miou(prompts, t, bool(names)) for t in THRESHOLDS},
         "precision by threshold": {t: o.tp / max(1, o.tp + o.fp) for t, o in found.items()},
@@ -210,6 +215,117 @@ def report(
         classes = {names[c]: value for c, value in by_class(prompts, at).items()}
         tables[f"iou@{shown:g} by class"] = classes
     return tables
+
+
+def size_name(prompt: EvaluatedPrompt) -> str:
+    truths = [truth for _, truth in prompt.pixels()]
+    share = Fraction(sum(truths), max(1, len(truths)))
+    return next(name for name, bound in SIZES.items() if share <= bound)
+
+
+def brightness_name(prompt: EvaluatedPrompt) -> str:
+    assert prompt.image is not None
+    red, green, blue = (int(channel.astype(int).sum()) for channel in prompt.image)
+    grey = Fraction(299 * red + 587 * green + 114 * blue, 1000 * prompt.image[0].size)
+    return next(name for name, bound in LEVELS_OF_GREY.items() if grey <= bound)
+
+
+def objects_name(prompt: EvaluatedPrompt) -> str:
+    """Count the parts of the valid target by flood fill; neighbours share a side or a corner."""
+    left = {(int(y), int(x)) for y, x in np.argwhere(prompt.target & prompt.valid)}
+    parts = 0
+    while left:
+        parts, reached = parts + 1, [left.pop()]
+        while reached:
+            y, x = reached.pop()
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            reached += near
+    return next(name for name, bound in NUMBERS_OF_OBJECTS.items() if parts <= bound)
+
+
+def dice(prompt: EvaluatedPrompt, threshold: float) -> float:
+    found = prompt.outcomes[threshold]
+    return 2 * found.tp / (1 + 2 * found.tp + found.fp + found.fn)
+
+
+def best(curve: dict[float, float]) -> float:
+    """Return the lowest threshold with the highest value."""
+    return round(next(t for t in THRESHOLDS if curve[t] >= max(curve.values()) - 1e-12), 2)
+
+
+def best_by_class(prompts: Sequence[EvaluatedPrompt], names: Sequence[str]) -> dict[str, float]:
+    """Return the threshold with the best mean IoU of each class."""
+    groups = {
+        name: [prompt for prompt in prompts if prompt.class_id == class_id]
+        for class_id, name in enumerate(names)
+    }
+    return {
+        name: best({t: miou(group, t, with_classes=False) for t in THRESHOLDS})
+        for name, group in groups.items()
+        if group
+    }
+
+
+def own_data(
+    prompts: Sequence[EvaluatedPrompt],
+    stored: float | None,
+    names: Sequence[str],
+    of_classes: dict[str, float],
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Return the metrics and tables of present prompts that own data adds to `overlap`.
+
+    Args:
+        prompts: the prompts.
+        stored: stored threshold.
+        names: class names; empty without classes.
+        of_classes: class name -> stored threshold.
+    """
+    if not prompts:
+        return {}, {}
+    shown = 0.3 if stored is None else stored
+    curve = {t: mean([dice(prompt, t) for prompt in prompts]) for t in THRESHOLDS}
+    numbers = {"dice@best": max(curve.values())}
+    for label, threshold in reported_thresholds(stored).items():
+        numbers[f"dice@{label}"] = curve[threshold]
+    tables = {"dice by threshold": {f"{t:.2f}": value for t, value in curve.items()}}
+
+    def own_threshold(prompt: EvaluatedPrompt) -> float:
+        return nearest(of_classes.get(names[prompt.class_id], shown))
+
+    groupings = {
+        "share of the image": (size_name, {f"{shown:g}": lambda _: nearest(shown)}),
+        "brightness": (brightness_name, {f"{shown:g}": lambda _: nearest(shown)}),
+        "number of objects": (objects_name, {f"{shown:g}": lambda _: nearest(shown)}),
+    }
+    if names:
+        labels = {"0.5": lambda _: nearest(0.5)}
+        if stored is not None:
+            labels["stored"] = lambda _: nearest(stored)
+        if of_classes:
+            labels["class"] = own_threshold
+        groupings["class"] = (lambda prompt: names[prompt.class_id], labels)
+        tables["best threshold by class"] = best_by_class(prompts, names)
+    for title, (name_of, labels) in groupings.items():
+        groups: dict[str, list[EvaluatedPrompt]] = {}
+        for prompt in prompts:
+            groups.setdefault(name_of(prompt), []).append(prompt)
+        tables[f"prompts by {title}"] = {name: len(group) for name, group in groups.items()}
+        for label, at in labels.items():
+            tables[f"miou@{label} by {title}"] = {
+                name: mean([iou(outcome([prompt], at(prompt))) for prompt in group])
+                for name, group in groups.items()
+            }
+            tables[f"dice@{label} by {title}"] = {
+                name: mean([dice(prompt, at(prompt)) for prompt in group])
+                for name, group in groups.items()
+            }
+    if of_classes:
+        tables["stored threshold by class"] = of_classes
+        each = [outcome([prompt], own_threshold(prompt)) for prompt in prompts]
+        numbers["miou@class"] = mean([iou(one) for one in each])
+        numbers["dice@class"] = mean([dice(prompt, own_threshold(prompt)) for prompt in prompts])
+    return numbers, tables
 
 
 def absent(prompts: Sequence[EvaluatedPrompt], stored: float | None) -> dict[str, float]:

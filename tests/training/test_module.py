@@ -11,6 +11,8 @@ from torch.optim import AdamW
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.protocols.one_shot import OneShotProtocol
+from clipseg_pl.protocols.own_data import OwnDataProtocol
+from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.protocols.zero_shot import ZeroShotProtocol
 from clipseg_pl.sample import collate
 from clipseg_pl.training.module import CLIPSegModule
@@ -190,6 +192,40 @@ def test_absent_cut_is_stored_in_checkpoints(module, data, tmp_path):
     assert "val/text/presence_accuracy@stored" in module.numbers
     module.on_load_checkpoint({k: v for k, v in content.items() if k != "absent_cut"})
     assert module.absent_cut is None  # checkpoint from before absent cuts
+
+
+class ClassThresholds(ReferringProtocol):
+    """Finds thresholds of two phrases in every evaluation."""
+
+    def best_class_thresholds(self):
+        return {"dog": 0.25, "wall crack": 0.75}
+
+
+def test_class_thresholds_are_stored_in_checkpoints(module, data, tmp_path):
+    module.protocol = ClassThresholds(["text"])
+    fit = trainer(tmp_path)
+    fit.fit(module, data)
+    fit.save_checkpoint(tmp_path / "own.ckpt")
+    content = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    assert content["class_thresholds"] == {"dog": 0.25, "wall crack": 0.75}
+    module.on_load_checkpoint({**content, "class_thresholds": {"dog": 0.5}})
+    trainer(tmp_path).validate(module, data, verbose=False)
+    assert module.class_thresholds == module.protocol.class_thresholds == {"dog": 0.5}
+    del content["class_thresholds"]  # as in older checkpoints
+    module.on_load_checkpoint(content)
+    assert module.class_thresholds == {}
+
+
+@pytest.mark.slow
+def test_thresholds_of_the_classes_of_the_data(module, miniature, tmp_path):
+    module.protocol = OwnDataProtocol(["visual"])
+    data = COCO20iDataModule(str(miniature), image_size=64, batch_size=8, num_workers=0)
+    trainer(tmp_path, limit_val_batches=3).fit(module, data)
+    found = module.report["visual: best threshold by class"]
+    assert module.class_thresholds == found and found.keys() <= set(data.classes.names)
+    assert module.report["visual: stored threshold by class"] == found
+    best = module.numbers["val/visual/miou@class"]
+    assert best >= module.numbers["val/visual/miou@best"] - 1e-9 and best > 0
 
 
 @pytest.mark.slow

@@ -185,7 +185,12 @@ def _write(
     from clipseg_pl.models.backbone import PAPER_SIZE
 
     model = source.model
-    settings = source.image_size or PAPER_SIZE, source.threshold, source.absent_cut
+    settings = (
+        source.image_size or PAPER_SIZE,
+        source.threshold,
+        source.absent_cut,
+        source.class_thresholds,
+    )
     if options.to == "hf":
         from clipseg_pl.convert.to_hugging_face import write_hugging_face
 
@@ -247,6 +252,12 @@ def _not_stored_in_pth(source: "LoadedModel") -> Iterator[str]:
         yield (
             f".pth files do not store the absent cut ({source.absent_cut:g}); programs that load "
             "this one use no cut"
+        )
+    if source.class_thresholds:
+        yield (
+            ".pth files do not store the thresholds of classes "
+            f"({len(source.class_thresholds)} phrases); programs that load this one use one "
+            "threshold for all prompts"
         )
 
 

@@ -17,6 +17,7 @@ from clipseg_pl.cli.prompt_options import (
     shorten,
 )
 from clipseg_pl.photo_files import MASKS, find_photos
+from clipseg_pl.prompts.text import normalise_phrase
 from clipseg_pl.weights.places import find_local
 
 if TYPE_CHECKING:
@@ -222,6 +223,10 @@ def _segment(
     if options.verbose:
         print(settings)
     embedded = _embed(segmenter, [*prompts, *minus])
+    if options.verbose:
+        for phrase in embedded.phrases:
+            if (threshold := segmenter.class_thresholds.get(normalise_phrase(phrase))) is not None:
+                print(f"threshold   {threshold:g} for {shorten(phrase)!r} (of its class)")
     several, started = len(photos) > 1, time.perf_counter()
     found, skipped = [0] * len(files.names), []
     empty = float(edits.invert)  # covered fraction if nothing is found

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch.distributed
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from clipseg_pl.images import load_photo
 from clipseg_pl.inference.mask_files import Form, MaskFiles, save_mask
-from clipseg_pl.inference.segmentation import Segmentation
+from clipseg_pl.inference.segmentation import Segmentation, thresholds_of
 from clipseg_pl.inference.tiles import merge, resize
 from clipseg_pl.metrics.functional import cut_in_use, presence, threshold_in_use
 from clipseg_pl.photo_files import PhotoFile
@@ -22,7 +23,8 @@ class Predictions(Callback):
     """Writes a mask `<prompt id>.png` (0 or 255) at the size of the photo for every phrase.
 
     PhraseCut's official evaluator reads these files; the prompt id is PhraseCut's task id. The
-    threshold is the one stored in the checkpoint, or the paper's if there is none.
+    threshold is the one stored in the checkpoint for the phrase, else the one stored for all
+    phrases, or the paper's if there is none.
 
     Args:
         folder: folder for the masks.
@@ -50,12 +52,15 @@ class Predictions(Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         assert isinstance(pl_module, CLIPSegModule)
-        threshold, _ = threshold_in_use(None, pl_module.threshold)
+        overall, _ = threshold_in_use(None, pl_module.threshold)
+        thresholds = thresholds_of(batch["phrase"], overall, pl_module.class_thresholds)
+        thresholds = np.broadcast_to(thresholds, len(batch["phrase"]))
         probabilities, selected = outputs
         for probability, prompt in zip(
             probabilities, selected.nonzero()[:, 0].tolist(), strict=True
         ):
             size = batch["query_size"][batch["query_index"][prompt]].tolist()
+            threshold = float(thresholds[prompt])
             mask = (resize(probability[None], size)[0, 0] > threshold).cpu().numpy()
             save_mask(mask, self.folder / f"{batch['prompt_id'][prompt]}.png")
 
@@ -92,7 +97,7 @@ class PhotoMasks(Callback):
         prompts: names of the P prompts.
         form: see `MaskFiles`.
         overlay: see `MaskFiles`.
-        threshold: defaults to the stored threshold of the checkpoint, or the paper's if there is
+        threshold: defaults to the thresholds stored in the checkpoint, or the paper's if there is
             none.
         absent_cut: see `Segmenter`; "stored" uses the cut of the checkpoint.
 
@@ -134,7 +139,12 @@ class PhotoMasks(Callback):
             return
         assert isinstance(pl_module, CLIPSegModule)
         threshold, _ = threshold_in_use(self.threshold, pl_module.threshold)
+        class_thresholds = pl_module.class_thresholds if self.threshold is None else {}
         absent_cut, _ = cut_in_use(self.absent_cut, pl_module.absent_cut)
+        # every photo has the same prompts; the phrase of an image prompt is not its text
+        pairs = zip(batch["phrase"], batch["text_prompt"], strict=True)
+        texts = [phrase if phrase == text else "" for phrase, text in pairs]
+        thresholds = thresholds_of(texts[: len(self.files.prompts)], threshold, class_thresholds)
         for image, size in enumerate(batch["query_size"].tolist()):
             own = batch["query_index"] == image
             number = int(batch["prompt_id"][int(own.nonzero()[0])].split("/")[0])
@@ -143,7 +153,7 @@ class PhotoMasks(Callback):
                 self.files.prompts,
                 merge(probability, (), size).numpy(),
                 presence(probability).cpu().numpy(),
-                threshold,
+                thresholds,
                 absent_cut,
             )
             photo = self.photos[number]
