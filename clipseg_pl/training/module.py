@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -87,7 +88,16 @@ class CLIPSegModule(LightningModule):
         """breakdown of the last evaluation, see `Protocol.report`"""
 
     def setup(self, stage: str) -> None:
-        """Pass the classes of the data to the protocol."""
+        """Pass the classes of the data to the protocol.
+
+        Raises:
+            ValueError: if a callback would average the frozen backbone.
+        """
+        if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise ValueError(
+                "lightning's weight averaging includes the frozen backbone: use the callback "
+                "clipseg_pl.training.callbacks.ema.WeightEMA"
+            )
         data = getattr(self.trainer, "datamodule", None)
         self.protocol.classes = getattr(data, "classes", Classes())
 

@@ -1,11 +1,13 @@
 """The LightningModule without the command line."""
 
 import math
+from collections import Counter
 from functools import partial
 
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from torch.optim import AdamW
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
@@ -37,11 +39,10 @@ def trainer(folder, **more):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     return Trainer(
         accelerator="cpu",
-        max_steps=STEPS,
         default_root_dir=folder,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        **(quiet | more),
+        **({"max_steps": STEPS} | quiet | more),
     )
 
 
@@ -88,6 +89,27 @@ def test_training_optimises_only_the_decoder_along_a_cosine(module, data, tmp_pa
     assert all(torch.equal(v, frozen[k]) for k, v in module.model.backbone.state_dict().items())
     after = module.model.decoder.state_dict()
     assert all(not torch.equal(v, before[k]) for k, v in after.items())
+
+
+def test_run_of_epochs_sees_every_sample_equally_often_and_ends_its_cosine(module, data, tmp_path):
+    seen, step = [], module.training_step
+
+    def training_step(batch, batch_idx):
+        seen.extend(name.removesuffix("__absent") for name in batch["prompt_id"])
+        return step(batch, batch_idx)
+
+    module.training_step = training_step
+    data.batch_size = 8
+    validated = []
+    note = LambdaCallback(on_validation_end=lambda fit, _: validated.append(fit.global_step))
+    fit = trainer(tmp_path, max_epochs=2, max_steps=-1, val_check_interval=0.5, callbacks=[note])
+    fit.fit(module, data)
+    assert fit.global_step == 9  # 2 * 36 / 8
+    assert len(seen) == 72 and set(Counter(seen).values()) == {2}
+    assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4)
+    assert validated == [4, 8, 9]
+    with pytest.raises(ValueError, match="already taken 9 of 9 steps: increase"):
+        fit.fit(module, data)
 
 
 def test_schedule_never_raises_the_rate_of_a_group():
