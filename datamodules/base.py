@@ -8,7 +8,8 @@ from typing import Any
 
 import cv2
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clipseg_pl.sample import Batch, Classes, Sample, collate
@@ -89,6 +90,28 @@ class BaseDataModule(LightningDataModule):
         for split in splits.get(stage, ("test",)):
             if split not in self.datasets:
                 self.datasets[split] = self._build_used(split)
+        if stage == "fit" and self.trainer is not None:
+            self._count_steps(self.trainer)
+
+    def _count_steps(self, trainer: Trainer) -> None:
+        """Replace the trainer's limit in epochs, if it has one, by the same limit in steps.
+
+        Lightning sees the run as a single epoch, see `TrainingSampler`.
+        """
+        epochs = trainer.max_epochs
+        if epochs is None or epochs < 0:
+            return
+        size = _size(self._dataset("train"))
+        per_step = self.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        steps, limited = -(-epochs * size // per_step), ""
+        if 0 < trainer.max_steps < steps:
+            steps, limited = trainer.max_steps, ", limited by max_steps"
+        trainer.fit_loop.max_epochs, trainer.fit_loop.epoch_loop.max_steps = -1, steps
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            rank_zero_info(
+                f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of {size} samples: {steps} steps "
+                f"of {per_step} samples{limited}"
+            )
 
     def _build_used(self, split: Split) -> Dataset[Sample]:
         """Build a split, record its skipped samples, and raise ValueError if none is left."""
@@ -125,14 +148,19 @@ class BaseDataModule(LightningDataModule):
         """Return the training batches of all remaining steps, or of one epoch without a Trainer.
 
         Raises:
-            ValueError: if the Trainer has no `max_steps`.
+            ValueError: if the Trainer has no limit in steps or epochs, or has reached it.
             RuntimeError: if `setup` was not called.
         """
         trainer, size = self.trainer, _size(self._dataset("train"))
         if trainer is None:
             steps, first_step = -(-size // self.batch_size), 0
         elif trainer.max_steps < 0:
-            raise ValueError("the length of training is given in steps: set --trainer.max_steps")
+            raise ValueError("the run has no end: set --trainer.max_steps or --trainer.max_epochs")
+        elif trainer.global_step >= trainer.max_steps:
+            raise ValueError(
+                f"the run has already taken {trainer.global_step} of {trainer.max_steps} steps: "
+                "increase --trainer.max_steps or --trainer.max_epochs to continue training"
+            )
         else:
             accumulate = trainer.accumulate_grad_batches
             steps, first_step = trainer.max_steps * accumulate, trainer.global_step * accumulate

@@ -240,6 +240,7 @@ def flatten(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 _MINIMA = {
     "max_steps": 1,
+    "max_epochs": 1,
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
     "log_every_n_steps": 0,
@@ -254,11 +255,11 @@ def check_trainer(trainer: Namespace, fit: bool) -> None:
 
     Args:
         trainer: settings of the trainer.
-        fit: whether the command is `fit`. Other commands ignore `max_steps`.
+        fit: whether the command is `fit`. Other commands ignore `max_steps` and `max_epochs`.
     """
     for key, least in _MINIMA.items():
         value = trainer.get(key)
-        if value is not None and value < least and (fit or key != "max_steps"):
+        if value is not None and value < least and (fit or not key.startswith("max_")):
             stop(f"--trainer.{key} must be at least {least}, got {value}")
     if trainer.val_check_interval == 0:
         stop(

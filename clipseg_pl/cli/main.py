@@ -35,9 +35,10 @@ from clipseg_pl.models import (  # noqa: F401 - registers short class names
     deconv_decoder,
 )
 from clipseg_pl.models.precision import best_precision
-from clipseg_pl.runs.run import CHECKPOINTS
+from clipseg_pl.runs.run import CHECKPOINTS, Run
 from clipseg_pl.runs.run_folder import claim, experiment_name, find_run_folder, is_restarted
 from clipseg_pl.training.callbacks.checkpoint import Best, Last
+from clipseg_pl.training.callbacks.ema import WeightEMA  # noqa: F401 - registers a short class name
 from clipseg_pl.training.callbacks.panels import Panels
 from clipseg_pl.training.callbacks.predictions import PhotoMasks, Predictions
 from clipseg_pl.training.callbacks.progress import ProgressLines, RunProgressBar
@@ -91,13 +92,13 @@ class CLIPSegCLI(LightningCLI):
             self._stored = read_checkpoint(Path(checkpoint))
             if self.config.subcommand != "fit":
                 config.model.init_decoder = None  # would be loaded first and then replaced
-            step = self._stored["global_step"]
-            if self.config.subcommand == "fit" and step >= config.trainer.max_steps > 0:
-                if restarted:  # exit with success, so that the job's script continues
-                    sys.exit(0)
+            if restarted and Run(self._args, self.run_folder, config).is_finished():
+                sys.exit(0)  # so that the job's script continues
+            step, steps = self._stored["global_step"], config.trainer.max_steps
+            if self.config.subcommand == "fit" and step >= steps > 0:
                 stop(
-                    f"{checkpoint} has already taken {step} of {config.trainer.max_steps} steps: "
-                    "increase --trainer.max_steps to continue training"
+                    f"{checkpoint} has already taken {step} of {steps} steps: increase "
+                    "--trainer.max_steps to continue training"
                 )
         elif self.config.subcommand != "fit" and not config.model.get("init_decoder"):
             stop(
@@ -125,7 +126,10 @@ class CLIPSegCLI(LightningCLI):
             trainer.precision = best_precision(trainer.accelerator) if fit else "32-true"
         trainer.default_root_dir = str(self.run_folder)
         for logger in _as_list(trainer.logger):
-            if isinstance(logger, Namespace) and logger.init_args.get("save_dir", "") is None:
+            if isinstance(logger, Namespace) and logger.init_args.get("save_dir", ".") in (
+                None,
+                "",
+            ):
                 logger.init_args.save_dir = str(self.run_folder)
         # lightning must not print metrics or collect predictions: our callbacks do
         for option in ("verbose", "return_predictions"):

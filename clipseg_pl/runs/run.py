@@ -37,11 +37,16 @@ class Run:
         return [*self.arguments, f"--trainer.default_root_dir={self.folder}"]
 
     def is_finished(self) -> bool:
-        """Return whether the results file or the last checkpoint has reached the last step."""
-        steps = self.config["trainer"]["max_steps"]
-        results = newest_results(self.folder, "fit")
-        if results is not None and results["step"] >= steps:
-            return True
+        """Return whether a training with these limits has ended or reached its last step.
+
+        Early stopping ends a training before its last step.
+        """
+        trainer, results = self.config["trainer"], newest_results(self.folder, "fit")
+        steps = trainer["max_steps"]
+        if results is not None:
+            ended, lengths = results["config"]["trainer"], ("max_steps", "max_epochs")
+            if results["step"] >= steps or all(ended.get(k) == trainer.get(k) for k in lengths):
+                return True
         from clipseg_pl.convert.checkpoints import read_checkpoint
 
         return self.last.exists() and read_checkpoint(self.last)["global_step"] >= steps

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import AdamW
 
 from clipseg_pl.convert.loading import start_from
@@ -20,11 +20,13 @@ from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
 from clipseg_pl.training.faults import reject_empty_evaluation, reject_loss
+from clipseg_pl.training.losses import MaskLoss
 from clipseg_pl.training.schedule import CosineSchedule
 
 Predictions = Mapping[str, tuple[Tensor, Tensor]]
 
 _MODEL = "model."
+_BCE = MaskLoss()
 
 
 class CLIPSegModule(LightningModule):
@@ -36,6 +38,8 @@ class CLIPSegModule(LightningModule):
         decoder: factory that builds the trained decoder for the backbone.
         optimizer: optimizer of the decoder's parameters. The paper uses AdamW with lr 1e-3.
         min_lr: learning rate at the last step, see `CosineSchedule`.
+        warmup_steps: steps in which the learning rate rises, see `CosineSchedule`.
+        loss: weights of the terms of the loss; the paper's binary cross-entropy by default.
         protocol: prompt types and metrics of `validate` and `test`; not stored in checkpoints.
         init_decoder: file with initial weights, in any format that `load_model` reads.
         compile: compile the backbone and the decoder with torch.compile.
@@ -49,6 +53,8 @@ class CLIPSegModule(LightningModule):
         decoder: DecoderFactory = FiLMDecoder,
         optimizer: OptimizerCallable = AdamW,
         min_lr: float = 1e-4,
+        warmup_steps: int = 0,
+        loss: MaskLoss = _BCE,
         protocol: Protocol | None = None,
         init_decoder: str | None = None,
         compile: bool = False,
@@ -67,7 +73,8 @@ class CLIPSegModule(LightningModule):
         if compile:
             backbone.activations = torch.compile(backbone.activations)  # type: ignore[method-assign]
             self.model.decoder.compile()
-        self.optimizer, self.min_lr = optimizer, min_lr
+        self.optimizer, self.min_lr, self.warmup_steps = optimizer, min_lr, warmup_steps
+        self.loss = loss
         self.protocol = protocol or ReferringProtocol()
         self.threshold: float | None = None
         """best threshold of the last validation during training; stored in checkpoints"""
@@ -84,7 +91,16 @@ class CLIPSegModule(LightningModule):
         """breakdown of the last evaluation, see `Protocol.report`"""
 
     def setup(self, stage: str) -> None:
-        """Pass the classes of the data to the protocol."""
+        """Pass the classes of the data to the protocol.
+
+        Raises:
+            ValueError: if a callback would average the frozen backbone.
+        """
+        if any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise ValueError(
+                "lightning's weight averaging includes the frozen backbone: use the callback "
+                "clipseg_pl.training.callbacks.ema.WeightEMA"
+            )
         data = getattr(self.trainer, "datamodule", None)
         self.protocol.classes = getattr(data, "classes", Classes())
 
@@ -107,28 +123,20 @@ class CLIPSegModule(LightningModule):
             FloatingPointError: if the loss is not finite, see `reject_loss`.
         """
         logits = self(batch)
-        loss = self.loss(logits, batch)
+        terms = self.loss.terms(logits, batch)
+        loss = self.loss.weighted(terms)
         reject_loss(loss, logits, batch, self.trainer)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["phrase"]))
+        prompts = len(batch["phrase"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=prompts)
+        if len(terms) > 1:
+            parts = {f"train/loss_{name}": term for name, term in terms.items()}
+            self.log_dict(parts, batch_size=prompts)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ANN401
         """Make lightning validate after the last step. Each validation also saves a checkpoint."""
         if self.trainer.global_step >= self.trainer.max_steps:
             self.trainer.should_stop = True
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean binary cross-entropy over the valid pixels of all prompts.
-
-        Args:
-            logits: (P, 1, H, W) of any floating type. They are converted to float32, because the
-                sum over pixels overflows float16.
-            batch: batch with the targets.
-        """
-        valid, logits = batch["valid_mask"], logits.float()
-        target = batch["query_mask"].float()
-        per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        return (per_pixel * valid).sum() / valid.sum().clamp(min=1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Predictions:
         """Evaluate every prompt with each of the protocol's prompt types."""
@@ -212,7 +220,9 @@ class CLIPSegModule(LightningModule):
         """Return the optimizer of the trained parameters and its cosine schedule."""
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = CosineSchedule(optimizer, self.min_lr, steps)
+        # the one step of a fast_dev_run is too short for any warm-up
+        warmup_steps = 0 if self.trainer.fast_dev_run else self.warmup_steps  # type: ignore[attr-defined]
+        schedule = CosineSchedule(optimizer, self.min_lr, steps, warmup_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -11,8 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR
 class CosineSchedule(LambdaLR):
     """Lowers the learning rate of each parameter group along a cosine, once per training step.
 
-    The rate of a group ends at `min_lr`. A group that starts at or below `min_lr` keeps its own
-    rate, so that no rate ever rises.
+    The rate of a group ends at `min_lr`. A group whose own rate is `min_lr` or below keeps it, so
+    that no rate rises after the warm-up. In the warm-up, all rates rise linearly from almost 0 to
+    the groups' own rates, where the cosine starts.
 
     Unlike with torch's CosineAnnealingLR, a run that is resumed with more steps follows the cosine
     of the new length. After the last step, the rates stay constant.
@@ -21,18 +22,26 @@ class CosineSchedule(LambdaLR):
         optimizer: optimizer with the initial rates.
         min_lr: rate at the last step, >= 0.
         steps: number of steps of the whole run, >= 1.
+        warmup_steps: number of steps of the warm-up, in [0, steps).
     """
 
-    def __init__(self, optimizer: Optimizer, min_lr: float, steps: int) -> None:
+    def __init__(
+        self, optimizer: Optimizer, min_lr: float, steps: int, warmup_steps: int = 0
+    ) -> None:
         """Set the rates of the first step.
 
         Raises:
-            ValueError: if min_lr is negative.
+            ValueError: if `min_lr` is negative, or `warmup_steps` is out of range.
         """
         if min_lr < 0:
             raise ValueError(f"min_lr must be >= 0, got {min_lr:g}")
+        if not 0 <= warmup_steps < steps:
+            raise ValueError(
+                f"warmup_steps must be at least 0 and below the {steps} steps of the run, got "
+                f"{warmup_steps}"
+            )
         rates = [group["lr"] for group in optimizer.param_groups]
-        super().__init__(optimizer, [_cosine(rate, min_lr, steps) for rate in rates])
+        super().__init__(optimizer, [_factor(rate, min_lr, steps, warmup_steps) for rate in rates])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume at the stored step.
@@ -47,12 +56,14 @@ class CosineSchedule(LambdaLR):
         self._last_lr = [group["lr"] for group in groups]
 
 
-def _cosine(rate: float, min_lr: float, steps: int) -> Callable[[int], float]:
+def _factor(rate: float, min_lr: float, steps: int, warmup_steps: int) -> Callable[[int], float]:
     """Return a function that maps a step to the factor to multiply the initial rate by."""
     lowest = min_lr / rate if rate > min_lr else 1.0
 
     def factor(step: int) -> float:
-        share = min(1.0, step / steps)
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        share = min(1.0, (step - warmup_steps) / (steps - warmup_steps))
         return lowest + (1 - lowest) * (1 + math.cos(math.pi * share)) / 2
 
     return factor

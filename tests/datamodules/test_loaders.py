@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import Trainer
 
 from clipseg_pl.sample import has_support
 from datamodules.datasets.files import DatasetNotFoundError
@@ -21,6 +22,7 @@ def trainer(steps=12, done=0, rank=0, world_size=1, accumulate=1):
     """Return a stand-in for Trainer, with only the attributes that a datamodule uses."""
     return SimpleNamespace(
         max_steps=steps,
+        max_epochs=-1,
         global_step=done,
         global_rank=rank,
         world_size=world_size,
@@ -84,9 +86,35 @@ def test_resumed_training_sees_the_remaining_samples(miniature):
     assert_equal(whole[12:], resumed)
 
 
-def test_training_without_max_steps_raises(miniature):
-    with pytest.raises(ValueError, match="max_steps"):
+def test_training_without_an_end_raises(miniature):
+    with pytest.raises(ValueError, match=r"no end: set --trainer.max_steps or --trainer.max_epo"):
         training_batches(miniature, trainer(steps=-1))
+
+
+@pytest.mark.parametrize(
+    ("limits", "accumulate", "steps", "suffix"),
+    [
+        ({"max_epochs": 3}, 1, 22, ""),  # ceil(3 * 36 / 5)
+        ({"max_epochs": 3}, 2, 11, ""),  # ceil(3 * 36 / 10)
+        ({"max_epochs": 3, "max_steps": 30}, 1, 22, ""),
+        ({"max_epochs": 3, "max_steps": 7}, 1, 7, ", limited by max_steps"),
+        ({"max_steps": 7}, 1, 7, None),
+    ],
+)
+def test_epochs_are_passes_over_the_data(miniature, caplog, limits, accumulate, steps, suffix):
+    """The miniature has 36 training samples; a batch has 5."""
+    data = make(miniature)
+    data.trainer = Trainer(
+        accelerator="cpu", logger=False, accumulate_grad_batches=accumulate, **limits
+    )
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+        data.setup("fit")
+    assert len(data.train_dataloader().batch_sampler) == steps * accumulate
+    samples = 5 * accumulate
+    line = f"3 epochs of 36 samples: {steps} steps of {samples} samples{suffix}"
+    said = [record.message for record in caplog.records if " epochs of " in record.message]
+    assert said == ([] if suffix is None else [line])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

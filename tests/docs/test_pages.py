@@ -1,5 +1,6 @@
 """Run the commands of the shorter pages."""
 
+import re
 import shutil
 
 import numpy as np
@@ -38,6 +39,25 @@ def test_export_page_publishes_a_model(pictures, hub, monkeypatch):
     assert evaluate[-1] == push[1] and resolve(evaluate)["model"]
     run_command(segment, pictures, {"segment": ["--overwrite"]})
     assert "model.safetensors" in hub.downloads()
+
+
+@pytest.mark.slow
+def test_train_page_trains_from_python(miniature, tmp_path, monkeypatch):
+    (tmp_path / "toy_data").symlink_to(miniature)
+    monkeypatch.chdir(tmp_path)
+    page, names = (ROOT / "docs" / "train.md").read_text(), {}
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, names)
+    trainer, samples = names["trainer"], names["data"].sizes()["train"]
+    assert trainer.global_step == -(-3 * samples // 8)
+    height = 16 + len(names["batch"]["phrase"]) * (96 + 4)
+    assert Image.open("batch.png").size == (3 * (96 + 4), height)
+    (load,) = re.findall(r"`(CLIPSegModule.load_from_checkpoint\(.*\))`", page)
+    loaded, module = eval(load, names), names["module"]
+    trainer.validate(loaded, names["data"], verbose=False)
+    best = trainer.checkpoint_callback.best_model_score
+    assert loaded.numbers["val/text/miou@best"] == pytest.approx(float(best))
+    assert module.numbers["val/text/miou@best"] <= float(best) + 1e-6
 
 
 @pytest.mark.slow

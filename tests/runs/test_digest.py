@@ -1,6 +1,8 @@
 """Digests change with the settings that affect a result, and only with those."""
 
 import json
+from dataclasses import asdict
+from inspect import signature
 
 import pytest
 
@@ -9,6 +11,7 @@ from clipseg_pl.runs.tables.stored_results import (
     evaluation_digest,
     training_digest,
 )
+from clipseg_pl.training.module import CLIPSegModule
 
 FIT = {
     "seed_everything": 0,
@@ -16,6 +19,8 @@ FIT = {
         "backbone": {"class_path": "a.CLIPBackbone", "init_args": {"name": "own", "text_cache": 9}},
         "optimizer": {"init_args": {"lr": 0.1, "fused": None}},
         "protocol": {"init_args": {"prompt_types": ["text"]}},
+        "warmup_steps": 0,
+        "loss": {"bce": 1.0, "dice": 0.0, "focal": 0.0, "focal_gamma": 2.0},
         "compile": False,
         "init_decoder": None,
     },
@@ -27,7 +32,13 @@ FIT = {
             "prompting": {"negative_prob": 0.2},
         }
     },
-    "trainer": {"max_steps": 5, "devices": "auto", "limit_val_batches": None, "precision": None},
+    "trainer": {
+        "max_steps": 5,
+        "max_epochs": None,
+        "devices": "auto",
+        "limit_val_batches": None,
+        "precision": None,
+    },
 }
 
 
@@ -50,6 +61,9 @@ def changed(**leaves):
         {"negative_prob": 0.5},
         {"batch_size": 4},
         {"max_steps": 6},
+        {"max_epochs": 2},
+        {"warmup_steps": 1},
+        {"dice": 1.0},
         {"precision": "16-mixed"},
         {"devices": 4},
         {"class_path": "a.Other"},
@@ -78,6 +92,16 @@ def test_unset_setting_of_a_newer_library_keeps_the_digest():
     more = json.loads(json.dumps(FIT))
     more["model"]["optimizer"]["init_args"]["differentiable"] = None
     assert training_digest(more, "1") == training_digest(FIT, "1")
+
+
+def test_default_of_an_added_setting_keeps_the_digest():
+    before = json.loads(json.dumps(FIT))
+    for key in ("warmup_steps", "loss"):
+        del before["model"][key]
+    assert training_digest(before, "1") == training_digest(FIT, "1")
+    defaults = {name: value.default for name, value in signature(CLIPSegModule).parameters.items()}
+    assert FIT["model"]["warmup_steps"] == defaults["warmup_steps"]
+    assert FIT["model"]["loss"] == asdict(defaults["loss"])
 
 
 def test_evaluation_digest_covers_checkpoint_data_and_protocol():

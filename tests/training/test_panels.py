@@ -36,6 +36,15 @@ def test_panel_shows_text_prompts_and_marks_negatives(miniature):
     assert ink[1] > ink[0] > 0  # the second cell also contains "(absent)"
 
 
+def test_panel_without_predictions_has_the_first_three_columns(miniature):
+    data = PhraseCutDataModule(str(miniature), image_size=64, batch_size=3, num_workers=0)
+    data.setup("validate")
+    batch = next(iter(data.val_dataloader()))
+    every = range(len(batch["phrase"]))
+    whole = np.array(draw_panel(batch, every, torch.rand(len(every), 1, 64, 64).numpy()))
+    assert (np.array(draw_panel(batch, every)) == whole[:, : 3 * 68]).all()
+
+
 def test_tint_reddens_with_strength():
     image = np.full((2, 2, 3), 100, np.uint8)
     drawn = tint(image, np.array([[0.0, 0.5], [0.75, 1.0]], np.float32)).astype(int)

@@ -143,6 +143,11 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 _IGNORED_KEYS = {"root", "num_workers", "text_cache", "allow_seen"}
 _RENAMED = {"prompt_types": "readings"}  # digests of committed results use the old name
+_ADDED = {
+    "warmup_steps": 0,
+    "loss": {"bce": 1.0, "dice": 0.0, "focal": 0.0, "focal_gamma": 2.0},
+}
+"""settings that older digests do not cover, with the values that keep these digests"""
 _TRAINER = ("max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "devices")
 
 
@@ -159,6 +164,8 @@ def training_digest(config: Mapping[str, Any], world: str) -> str:
     excluded = ("protocol", "compile", "init_decoder")
     model = {key: value for key, value in config["model"].items() if key not in excluded}
     trainer = {key: config["trainer"].get(key) for key in _TRAINER}
+    if config["trainer"].get("max_epochs") is not None:  # not in older digests
+        trainer["max_epochs"] = config["trainer"]["max_epochs"]
     return _digest(
         [_relevant(model), _relevant(config["data"]), trainer, config["seed_everything"], world],
         *_custom_weights(config["model"]),
@@ -186,9 +193,9 @@ def backbone_digest(config: Mapping[str, Any], world: str) -> str:
 
 
 def _relevant(value: Any) -> Any:  # noqa: ANN401 - a config
-    """Drop unset keys and keys that do not affect a result."""
+    """Drop unset keys, keys that do not affect a result, and added keys at their defaults."""
     if isinstance(value, dict):
-        used = {k: v for k, v in value.items() if k not in _IGNORED_KEYS and v is not None}
+        used = {k: v for k, v in value.items() if k not in _IGNORED_KEYS and v != _ADDED.get(k)}
         return {_RENAMED.get(key, key): _relevant(inner) for key, inner in used.items()}
     return value
 

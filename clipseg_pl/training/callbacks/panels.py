@@ -1,6 +1,7 @@
 """Panels of predictions: query image | prompt | target | prediction."""
 
 import textwrap
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
@@ -61,31 +63,41 @@ class Panels(Callback):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, partial(panel.save, format="PNG"))
             for logger in trainer.loggers:
-                if hasattr(logger, "log_image"):
+                if isinstance(logger, TensorBoardLogger):
+                    pixels = np.asarray(panel)
+                    logger.experiment.add_image(
+                        f"panels/{prompt_type}", pixels, step, dataformats="HWC"
+                    )
+                elif hasattr(logger, "log_image"):
                     logger.log_image(f"panels/{prompt_type}", [panel], step)
 
     on_test_batch_end = on_validation_batch_end
 
 
 def draw_panel(
-    batch: Batch, prompts: list[int], probability: npt.NDArray[np.float32], visual: bool
+    batch: Batch,
+    prompts: Sequence[int],
+    probability: npt.NDArray[np.float32] | None = None,
+    visual: bool = False,
 ) -> Image.Image:
     """Draw K prompts of a batch, one per row.
 
     Args:
         batch: batch with P prompts.
         prompts: indices of the K prompts, each in [0, P).
-        probability: (K, 1, H, W) predictions in [0, 1].
+        probability: (K, 1, H, W) predictions in [0, 1]; without them, the last column is left out.
         visual: show the support image instead of the text prompt in the second column.
     """
     height, width = batch["query_image"].shape[2:]
     step = height + _GAP
-    canvas = Image.new("RGB", (4 * (width + _GAP), _CAPTION + len(prompts) * step), "white")
+    titles = ("query", "prompt", "target", "prediction")[: 3 if probability is None else 4]
+    size = len(titles) * (width + _GAP), _CAPTION + len(prompts) * step
+    canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(("query", "prompt", "target", "prediction")):
+    for column, title in enumerate(titles):
         draw.text((column * (width + _GAP) + 2, 2), title, fill="black")
     owners = batch["prompt_index"].tolist()
-    for row, (prompt, prediction) in enumerate(zip(prompts, probability, strict=True)):
+    for row, prompt in enumerate(prompts):
         query = _pixels(batch["query_image"][batch["query_index"][prompt]])
         if visual and prompt in owners:
             shown = _pixels(batch["visual_prompt"][owners.index(prompt)])
@@ -93,7 +105,9 @@ def draw_panel(
             absent = " (absent)" if batch["negative"][prompt] else ""
             shown = _text_cell(batch["text_prompt"][prompt] + absent, height, width)
         target = _target(batch, prompt)
-        cells = (query, shown, tint(query, target), tint(query, prediction[0]))
+        cells = [query, shown, tint(query, target)]
+        if probability is not None:
+            cells.append(tint(query, probability[row, 0]))
         for column, cell in enumerate(cells):
             place = (column * (width + _GAP), _CAPTION + row * step)
             canvas.paste(Image.fromarray(cell), place)
