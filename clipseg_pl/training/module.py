@@ -28,7 +28,7 @@ _MODEL = "model."
 
 
 class CLIPSegModule(LightningModule):
-    """Trains the decoder of CLIPSeg and evaluates it with a protocol.
+    """Trains the decoder of CLIPSeg and, optionally, blocks of CLIP; evaluates with a protocol.
 
     Args:
         backbone: frozen backbone. Checkpoints contain its name and its `stored_state`, not its
@@ -36,6 +36,11 @@ class CLIPSegModule(LightningModule):
         decoder: factory that builds the trained decoder for the backbone.
         optimizer: optimizer of the decoder's parameters. The paper uses AdamW with lr 1e-3.
         min_lr: learning rate at the last step, see `CosineSchedule`.
+        unfreeze_blocks: number of blocks of the backbone to train, counted backwards from the
+            deepest tapped layer; the paper trains none. Checkpoints contain these blocks.
+        backbone_lr: initial learning rate of these blocks. It follows the cosine of the decoder's
+            rate. The default is a hundredth of the decoder's, because AdamW changes a weight by
+            about the rate in every step, and the weights of CLIP's blocks are about 0.02 large.
         protocol: prompt types and metrics of `validate` and `test`; not stored in checkpoints.
         init_decoder: file with initial weights, in any format that `load_model` reads.
         compile: compile the backbone and the decoder with torch.compile.
@@ -49,6 +54,8 @@ class CLIPSegModule(LightningModule):
         decoder: DecoderFactory = FiLMDecoder,
         optimizer: OptimizerCallable = AdamW,
         min_lr: float = 1e-4,
+        unfreeze_blocks: int = 0,
+        backbone_lr: float = 1e-5,
         protocol: Protocol | None = None,
         init_decoder: str | None = None,
         compile: bool = False,
@@ -60,14 +67,14 @@ class CLIPSegModule(LightningModule):
             # Python
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
             self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
-        self.model = CLIPSeg(backbone, decoder)
+        self.model = CLIPSeg(backbone, decoder, unfreeze_blocks)
         self._excluded_before: Sequence[str] | None = None
         if init_decoder:
             self._excluded_before = start_from(self.model, init_decoder)
         if compile:
             backbone.activations = torch.compile(backbone.activations)  # type: ignore[method-assign]
             self.model.decoder.compile()
-        self.optimizer, self.min_lr = optimizer, min_lr
+        self.optimizer, self.min_lr, self.backbone_lr = optimizer, min_lr, backbone_lr
         self.protocol = protocol or ReferringProtocol()
         self.threshold: float | None = None
         """best threshold of the last validation during training; stored in checkpoints"""
@@ -205,7 +212,14 @@ class CLIPSegModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of six types
         """Return the optimizer of the trained parameters and its cosine schedule."""
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        blocks, decoder = (
+            [p for p in part.parameters() if p.requires_grad]
+            for part in (self.model.backbone, self.model.decoder)
+        )
+        groups: list[dict[str, Any]] = [{"params": decoder}]
+        if blocks:
+            groups.append({"params": blocks, "lr": self.backbone_lr})
+        optimizer = self.optimizer(groups)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         schedule = CosineSchedule(optimizer, self.min_lr, steps)
         return {

@@ -9,17 +9,17 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class CosineSchedule(LambdaLR):
-    """Lowers the learning rate of each parameter group along a cosine, once per training step.
+    """Lowers the learning rates along a cosine, once per training step.
 
-    The rate of a group ends at `min_lr`. A group that starts at or below `min_lr` keeps its own
-    rate, so that no rate ever rises.
+    The rate of the first parameter group ends at `min_lr`. If it starts at or below `min_lr`, it
+    stays constant. The rates of all groups are multiplied by the same factor.
 
     Unlike with torch's CosineAnnealingLR, a run that is resumed with more steps follows the cosine
     of the new length. After the last step, the rates stay constant.
 
     Args:
         optimizer: optimizer with the initial rates.
-        min_lr: rate at the last step, >= 0.
+        min_lr: rate of the first group at the last step, >= 0.
         steps: number of steps of the whole run, >= 1.
     """
 
@@ -31,8 +31,7 @@ class CosineSchedule(LambdaLR):
         """
         if min_lr < 0:
             raise ValueError(f"min_lr must be >= 0, got {min_lr:g}")
-        rates = [group["lr"] for group in optimizer.param_groups]
-        super().__init__(optimizer, [_cosine(rate, min_lr, steps) for rate in rates])
+        super().__init__(optimizer, _cosine(optimizer.param_groups[0]["lr"], min_lr, steps))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume at the stored step.

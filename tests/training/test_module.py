@@ -96,7 +96,7 @@ def test_training_optimises_only_the_decoder_along_a_cosine(module, data, tmp_pa
     assert all(not torch.equal(v, before[k]) for k, v in after.items())
 
 
-def test_schedule_never_raises_the_rate_of_a_group():
+def test_all_groups_follow_the_cosine_of_the_first():
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
     groups = [{"params": [w], "lr": lr} for w, lr in zip(weights, (1e-3, 1e-5, 0.0), strict=True)]
     optimizer = AdamW(groups)
@@ -108,7 +108,16 @@ def test_schedule_never_raises_the_rate_of_a_group():
     first, second, third = map(list, zip(*seen, strict=True))
     cosine = [1e-4 + 9e-4 * (1 + math.cos(math.pi * s / STEPS)) / 2 for s in range(STEPS)]
     assert first == pytest.approx([*cosine, 1e-4, 1e-4])
-    assert set(second) == {1e-5} and set(third) == {0.0}
+    assert second == pytest.approx([rate / 100 for rate in first]) and set(third) == {0.0}
+
+
+def test_schedule_never_raises_the_rate():
+    optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-5)
+    schedule = CosineSchedule(optimizer, 1e-4, STEPS)
+    for _ in range(STEPS + 2):
+        assert optimizer.param_groups[0]["lr"] == 1e-5
+        optimizer.step()
+        schedule.step()
 
 
 def test_resumed_schedule_follows_the_rate_of_the_new_optimizer():
