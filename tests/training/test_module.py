@@ -217,7 +217,8 @@ def test_module_built_in_python_saves_no_pickled_objects(module, data, tmp_path)
     fit.fit(module, data)
     fit.save_checkpoint(tmp_path / "own.ckpt")
     content = torch.load(tmp_path / "own.ckpt", weights_only=True)
-    assert content["hyper_parameters"] == {"min_lr": 1e-4}
+    plain = {"min_lr": 1e-4, "unfreeze_blocks": 0, "backbone_lr": 1e-5}
+    assert content["hyper_parameters"] == plain
 
 
 def test_empty_batch_is_skipped(module):
