@@ -28,7 +28,7 @@ _MODEL = "model."
 
 
 class CLIPSegModule(LightningModule):
-    """Trains the decoder of CLIPSeg and, optionally, blocks of CLIP; evaluates with a protocol.
+    """Trains the decoder of CLIPSeg, optionally with blocks of CLIP, and evaluates the model.
 
     Args:
         backbone: frozen backbone. Checkpoints contain its name and its `stored_state`, not its
@@ -39,8 +39,9 @@ class CLIPSegModule(LightningModule):
         unfreeze_blocks: number of blocks of the backbone to train, counted backwards from the
             deepest tapped layer; the paper trains none. Checkpoints contain these blocks.
         backbone_lr: initial learning rate of these blocks. It follows the cosine of the decoder's
-            rate. The default is a hundredth of the decoder's, because AdamW changes a weight by
-            about the rate in every step, and the weights of CLIP's blocks are about 0.02 large.
+            rate. The default is a hundredth of the decoder's: AdamW changes a weight by up to the
+            rate in every step, and most of CLIP's weights are below 0.05, so the decoder's rate
+            could overwrite them within 50 steps.
         protocol: prompt types and metrics of `validate` and `test`; not stored in checkpoints.
         init_decoder: file with initial weights, in any format that `load_model` reads.
         compile: compile the backbone and the decoder with torch.compile.
