@@ -28,7 +28,7 @@ _CONFIGURED = {
     "data.init_args.prompting": Prompting,
     "data.init_args.prompting.visual_prompt": VisualPrompt,
 }
-_RATES = ("optimizer.init_args.lr", "min_lr")
+_RATES = ("optimizer.init_args.lr", "min_lr", "backbone_lr")
 """model settings that may be changed when a training is resumed"""
 _SIMILAR, _SIMILAR_IN_CLASS = 0.8, 0.6
 """minimum similarity (0 to 1) for suggesting a key: among all keys, and among those of a class"""

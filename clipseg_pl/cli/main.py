@@ -107,7 +107,8 @@ class CLIPSegCLI(LightningCLI):
             )
         configured = dict(flatten(config.model))
         if self._stored:
-            model = dict(self._stored["hyper_parameters"])
+            # older checkpoints lack the number of trained blocks
+            model = {"unfreeze_blocks": 0, **self._stored["hyper_parameters"]}
             model.pop("_instantiator", None)
             stored = {self.config.subcommand: {"model": model}} if model else {}
             self.config = self.parser.parse_object(stored, self.config)

@@ -13,20 +13,23 @@ from clipseg_pl.convert.key_map import authors_decoder
 from clipseg_pl.convert.loading import LoadedModel
 from clipseg_pl.models.backbone import PAPER_SIZE, Backbone
 from clipseg_pl.models.clip_backbone import CLIPBackbone
-from clipseg_pl.models.decoder import Decoder, FiLMDecoder
+from clipseg_pl.models.clipseg import CLIPSeg
+from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.weights.clip import IMAGENET_MEAN, IMAGENET_STD, find_normalisation
 from clipseg_pl.weights.files import write_tensors
 
 
-def write_original(file: Path, decoder: Decoder) -> None:
-    """Write a decoder as a `.pth` file with the authors' names of the weights.
+def write_original(file: Path, model: CLIPSeg) -> None:
+    """Write the decoder of a model as a `.pth` file with the authors' names of the weights.
 
     The format does not store the tapped layers and the number of heads.
 
     Raises:
         ValueError: if the decoder is not a FiLMDecoder, or if its number of attention heads is not
-            `PUBLISHED_HEADS`, the number that all published decoders have.
+            `PUBLISHED_HEADS`, the number that all published decoders have, or if the model has
+            trained blocks of CLIP.
     """
+    decoder = model.decoder
     if not isinstance(decoder, FiLMDecoder):
         kind = type(decoder).__name__
         raise ValueError(f"the authors' format supports FiLMDecoder only, not {kind}")
@@ -35,6 +38,11 @@ def write_original(file: Path, decoder: Decoder) -> None:
         raise ValueError(
             f"the authors' format does not store the number of heads and requires "
             f"{PUBLISHED_HEADS}, not {heads}"
+        )
+    if model.unfreeze_blocks:
+        raise ValueError(
+            "the authors' format stores the decoder only, but the model has trained blocks of "
+            "CLIP: export it to hf or onnx"
         )
     torch.save(authors_decoder(decoder.state_dict()), file)
 

@@ -157,7 +157,10 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
         raise ValueError(f"{error}{_settings_to_change(model.decoder, stored, path)}") from error
     unexpected = model.backbone.load_state_dict(backbone_state(state), strict=False).unexpected_keys
     if unexpected:
-        raise ValueError(f"{file}: the model's backbone has no weights {list_names(unexpected)}")
+        blocks = (checkpoint or {}).get("hyper_parameters", {}).get("unfreeze_blocks")
+        hint = f". Set --model.unfreeze_blocks={blocks}" if blocks else ""
+        names = list_names(unexpected)
+        raise ValueError(f"{file}: the model's backbone has no weights {names}{hint}")
     warn_if_clip_differs(file, clip_state(state), model.backbone)
     return (checkpoint or {}).get("excluded") or ()
 
@@ -211,10 +214,12 @@ def _build_own(file: Path, content: Mapping[str, Any]) -> LoadedModel:
     try:
         backbone = _class_with_arguments(settings["backbone"], Backbone)()
         decoder = _class_with_arguments(settings.get("decoder"), Decoder, FiLMDecoder)
-        model = CLIPSeg(backbone, decoder)
+        # older checkpoints lack the key
+        model = CLIPSeg(backbone, decoder, settings.get("unfreeze_blocks", 0))
         model.decoder.check_layers(content.get("layers"))
         weights = content["state_dict"].items()
         model.load_state_dict({key.removeprefix("model."): value for key, value in weights})
+        model.backbone.freeze()
     except (OSError, ValueError):
         raise
     except Exception as error:  # a class with wrong arguments can raise any error

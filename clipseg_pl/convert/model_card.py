@@ -10,6 +10,7 @@ from huggingface_hub import ModelCardData
 
 from clipseg_pl.convert.loading import LoadedModel, StoredModel
 from clipseg_pl.models.backbone import PAPER_SIZE
+from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.weights.hub import is_hub_name
 from clipseg_pl.weights.places import TOY
@@ -37,7 +38,7 @@ _PAGE = """---
 # {name}
 
 [CLIPSeg](https://arxiv.org/abs/2112.10003) segments an image from a text prompt, or from an example image with a mask.
-A frozen CLIP encodes image and prompt, and a decoder with {parameters:,} parameters turns both into a binary mask.
+CLIP encodes image and prompt, and a decoder with {parameters:,} parameters turns both into a binary mask.
 
 {settings}
 
@@ -133,11 +134,13 @@ def write_model_card(
         results = list(_results(file, checkpoint["global_step"], run)) if run else []
     threshold = source.threshold
     layers = ", ".join(map(str, sorted(decoder.layers)))
+    trained = backbone.trained_blocks if isinstance(backbone, CLIPBackbone) else ()
     settings = {
         "CLIP": " ".join(f"`{clip[key]}`" for key in ("name", "tag") if key in clip),
         "head": decoder.settings["head"],
         "width of the decoder": decoder.settings["dim"],
         "tapped layers of CLIP": f"{layers} of {backbone.shape.depth}, counted from 0",
+        "trained blocks of CLIP": ", ".join(trained),
         "image size": f"{source.image_size or PAPER_SIZE} px",
         "threshold": "not calibrated" if threshold is None else f"{threshold:g}",
         "absent cut": "none" if source.absent_cut is None else f"{source.absent_cut:g}",

@@ -38,6 +38,8 @@ def write_hugging_face(
     """Write config.json, preprocessor_config.json, tokenizer files and model.safetensors.
 
     A pruned vocabulary is expanded to CLIP's full vocabulary, to match transformers' tokenizer.
+    Trained blocks of CLIP replace the pre-trained ones; transformers also embeds image prompts with
+    them.
 
     Args:
         folder: existing folder; files with the same names are replaced.
@@ -64,6 +66,8 @@ def write_hugging_face(
     size = max(1, round(image_size / patch)) * patch
     text, clip = backbone.text_encoder, dict(backbone.clip.state_dict())
     clip["token_embedding.weight"] = whole_embedding(text)
+    for key, value in backbone.trained_blocks.state_dict().items():
+        clip[f"visual.transformer.resblocks.{key}"] = value
     tensors = hugging_face_clip(clip) | hugging_face_decoder(decoder.state_dict())
     calibrated = {
         "threshold": threshold,

@@ -39,8 +39,8 @@ class Backbone(nn.Module, ABC):
     (normalisation).
 
     Checkpoints store the name of the backbone and not its weights. The exceptions are weights whose
-    names start with a prefix in `stored_state`. They are randomly initialised, so they cannot be
-    reloaded from the name of the backbone.
+    names start with a prefix in `stored_state`. They are randomly initialised or trained, so they
+    cannot be reloaded from the name of the backbone.
     """
 
     shape: BackboneShape
@@ -73,6 +73,14 @@ class Backbone(nn.Module, ABC):
         Returns:
             One (B, 1 + N, width) tensor per layer, CLS token first.
         """
+
+    def unfreeze(self, blocks: Sequence[int]) -> None:
+        """Make blocks trainable for `activations`; see `CLIPBackbone.unfreeze`.
+
+        Raises:
+            ValueError: if the backbone does not support it.
+        """
+        raise ValueError(f"{type(self).__name__} cannot train blocks: set unfreeze_blocks to 0")
 
     def freeze(self) -> Self:
         """Disable gradients of all parameters and switch to evaluation mode."""

@@ -1,5 +1,6 @@
 """Frozen CLIP backbone for any open_clip model with a plain ViT."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,6 +38,8 @@ class CLIPBackbone(Backbone):
 
     Reference: paper, section 3.1.
     """
+
+    stored_state = ("trained_blocks.",)
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class CLIPBackbone(Backbone):
     def _finish_init(self, name: str, text_cache: int) -> None:
         """Create the text encoder, set the shape and freeze."""
         self.text_encoder = TextEncoder(self.clip, name, text_cache)
+        self.trained_blocks = nn.ModuleDict()  # by block index; see `unfreeze`
         visual = self.clip.visual
         self.shape = BackboneShape(
             width=visual.conv1.out_channels,
@@ -90,6 +94,21 @@ class CLIPBackbone(Backbone):
         """Whether CLIP uses OpenAI's approximate GELU, x * sigmoid(1.702 x)."""
         return not isinstance(self.clip.visual.transformer.resblocks[0].mlp.gelu, nn.GELU)
 
+    def unfreeze(self, blocks: Sequence[int]) -> None:
+        """Make trainable copies of blocks, which `activations` uses in place of the originals.
+
+        The originals stay as they are, and `embed_image` still uses them. Embeddings of visual
+        prompts thus stay in the space that they share with those of texts, which come from the
+        frozen text encoder. See `docs/deviations.md` (trained-blocks).
+
+        Args:
+            blocks: indices of the blocks, from 0.
+        """
+        layers = self.clip.visual.transformer.resblocks
+        copies = {str(index): copy.deepcopy(layers[index]) for index in blocks}
+        self.trained_blocks.update(copies)
+        self.trained_blocks.requires_grad_()
+
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Return raw (not L2-normalised) text embeddings (len(texts), C). See `TextEncoder`."""
         return self.text_encoder(texts)
@@ -97,15 +116,29 @@ class CLIPBackbone(Backbone):
     @torch.no_grad()
     def embed_image(self, images: Tensor) -> Tensor:
         """Return the raw (not L2-normalised) embeddings of (N, 3, H, W) uint8 images: (N, C)."""
-        last = self.shape.depth - 1
+        *blocks, last = self.clip.visual.transformer.resblocks
+        tokens = self.embed_patches(images)
+        for block in blocks:
+            tokens = run_block(block, tokens)
         # the embedding depends only on the CLS token, so the last block computes no other token
-        block = self.clip.visual.transformer.resblocks[last]
-        return self.pool(run_block(block, self._run_blocks(images, [last - 1])[0], queries=1))
+        return self.pool(run_block(last, tokens, queries=1))
 
-    @torch.no_grad()
     def activations(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Return the tokens after each given block: one (B, 1 + N, width) tensor per layer."""
-        return self._run_blocks(images, layers)
+        """Return the tokens after each given block: one (B, 1 + N, width) tensor per layer.
+
+        Gradients are computed for `trained_blocks` only.
+        """
+        grad, trained = torch.is_grad_enabled(), dict(self.trained_blocks)
+        tapped = {}
+        with torch.no_grad():
+            tokens = self.embed_patches(images)
+            blocks = self.clip.visual.transformer.resblocks[: max(layers) + 1]
+            for index, block in enumerate(blocks):
+                with torch.set_grad_enabled(grad and str(index) in trained):
+                    tokens = run_block(trained.get(str(index), block), tokens)
+                if index in layers:
+                    tapped[index] = tokens
+        return [tapped[index] for index in layers]
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """Compute the input tokens of the first block.
@@ -129,15 +162,6 @@ class CLIPBackbone(Backbone):
         visual = self.clip.visual
         embeddings: Tensor = visual.ln_post(tokens[:, 0]) @ visual.proj
         return embeddings.float()
-
-    def _run_blocks(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        tokens = self.embed_patches(images)
-        tapped = {}
-        for index, block in enumerate(self.clip.visual.transformer.resblocks[: max(layers) + 1]):
-            tokens = run_block(block, tokens)
-            if index in layers:
-                tapped[index] = tokens
-        return [tapped[index] for index in layers]
 
 
 def resize_position_embedding(embedding: Tensor, grid: Sequence[int]) -> Tensor:

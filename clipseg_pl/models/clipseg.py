@@ -34,15 +34,32 @@ class CLIPSeg(nn.Module):
     Args:
         backbone: frozen encoder.
         decoder: function that builds the decoder from the sizes of the backbone.
+        unfreeze_blocks: number of blocks of the backbone to train, counted backwards from the
+            deepest tapped layer; see `CLIPBackbone.unfreeze`. The paper's model trains none.
+
+    Raises:
+        ValueError: if the backbone has fewer blocks up to the deepest tapped layer, or cannot train
+            blocks.
 
     Reference: paper, section 3.1 and Figure 2.
     """
 
-    def __init__(self, backbone: Backbone, decoder: DecoderFactory) -> None:
+    def __init__(
+        self, backbone: Backbone, decoder: DecoderFactory, unfreeze_blocks: int = 0
+    ) -> None:
         """Build the decoder for the backbone."""
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder(backbone.shape)
+        used = max(self.decoder.layers) + 1
+        if not 0 <= unfreeze_blocks <= used:
+            raise ValueError(
+                f"unfreeze_blocks must be 0 to {used}, the number of blocks up to the deepest "
+                f"tapped layer, not {unfreeze_blocks}"
+            )
+        if unfreeze_blocks:
+            backbone.unfreeze(range(used - unfreeze_blocks, used))
+        self.unfreeze_blocks = unfreeze_blocks
 
     def is_stored(self, key: str) -> bool:
         """Whether checkpoints store the weight with this name.

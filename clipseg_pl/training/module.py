@@ -30,7 +30,7 @@ _BCE = MaskLoss()
 
 
 class CLIPSegModule(LightningModule):
-    """Trains the decoder of CLIPSeg and evaluates it with a protocol.
+    """Trains the decoder of CLIPSeg, optionally with blocks of CLIP, and evaluates the model.
 
     Args:
         backbone: frozen backbone. Checkpoints contain its name and its `stored_state`, not its
@@ -40,6 +40,12 @@ class CLIPSegModule(LightningModule):
         min_lr: learning rate at the last step, see `CosineSchedule`.
         warmup_steps: steps in which the learning rate rises, see `CosineSchedule`.
         loss: weights of the terms of the loss; the paper's binary cross-entropy by default.
+        unfreeze_blocks: number of blocks of the backbone to train, counted backwards from the
+            deepest tapped layer; the paper trains none. Checkpoints contain these blocks.
+        backbone_lr: initial learning rate of these blocks. It follows the cosine of the decoder's
+            rate. The default is a hundredth of the decoder's: AdamW changes a weight by up to the
+            rate in every step, and most of CLIP's weights are below 0.05, so the decoder's rate
+            could overwrite them within 50 steps.
         protocol: prompt types and metrics of `validate` and `test`; not stored in checkpoints.
         init_decoder: file with initial weights, in any format that `load_model` reads.
         compile: compile the backbone and the decoder with torch.compile.
@@ -55,6 +61,8 @@ class CLIPSegModule(LightningModule):
         min_lr: float = 1e-4,
         warmup_steps: int = 0,
         loss: MaskLoss = _BCE,
+        unfreeze_blocks: int = 0,
+        backbone_lr: float = 1e-5,
         protocol: Protocol | None = None,
         init_decoder: str | None = None,
         compile: bool = False,
@@ -66,7 +74,7 @@ class CLIPSegModule(LightningModule):
             # Python
             warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
             self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
-        self.model = CLIPSeg(backbone, decoder)
+        self.model = CLIPSeg(backbone, decoder, unfreeze_blocks)
         self._excluded_before: Sequence[str] | None = None
         if init_decoder:
             self._excluded_before = start_from(self.model, init_decoder)
@@ -75,6 +83,7 @@ class CLIPSegModule(LightningModule):
             self.model.decoder.compile()
         self.optimizer, self.min_lr, self.warmup_steps = optimizer, min_lr, warmup_steps
         self.loss = loss
+        self.optimizer, self.min_lr, self.backbone_lr = optimizer, min_lr, backbone_lr
         self.protocol = protocol or ReferringProtocol()
         self.threshold: float | None = None
         """best threshold of the last validation during training; stored in checkpoints"""
@@ -218,7 +227,14 @@ class CLIPSegModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of six types
         """Return the optimizer of the trained parameters and its cosine schedule."""
-        optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        blocks, decoder = (
+            [p for p in part.parameters() if p.requires_grad]
+            for part in (self.model.backbone, self.model.decoder)
+        )
+        groups: list[dict[str, Any]] = [{"params": decoder}]
+        if blocks:
+            groups.append({"params": blocks, "lr": self.backbone_lr})
+        optimizer = self.optimizer(groups)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         # the one step of a fast_dev_run is too short for any warm-up
         warmup_steps = 0 if self.trainer.fast_dev_run else self.warmup_steps  # type: ignore[attr-defined]

@@ -9,18 +9,19 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class CosineSchedule(LambdaLR):
-    """Lowers the learning rate of each parameter group along a cosine, once per training step.
+    """Lowers the learning rates along a cosine, once per training step.
 
-    The rate of a group ends at `min_lr`. A group whose own rate is `min_lr` or below keeps it, so
-    that no rate rises after the warm-up. In the warm-up, all rates rise linearly from almost 0 to
-    the groups' own rates, where the cosine starts.
+    The rate of the first parameter group ends at `min_lr`. If it starts at or below `min_lr`, it
+    stays constant after the warm-up. In the warm-up, the rates rise linearly from almost 0 to their
+    initial values, where the cosine starts. The rates of all groups are multiplied by the same
+    factor.
 
     Unlike with torch's CosineAnnealingLR, a run that is resumed with more steps follows the cosine
     of the new length. After the last step, the rates stay constant.
 
     Args:
         optimizer: optimizer with the initial rates.
-        min_lr: rate at the last step, >= 0.
+        min_lr: rate of the first group at the last step, >= 0.
         steps: number of steps of the whole run, >= 1.
         warmup_steps: number of steps of the warm-up, in [0, steps).
     """
@@ -40,8 +41,8 @@ class CosineSchedule(LambdaLR):
                 f"warmup_steps must be at least 0 and below the {steps} steps of the run, got "
                 f"{warmup_steps}"
             )
-        rates = [group["lr"] for group in optimizer.param_groups]
-        super().__init__(optimizer, [_factor(rate, min_lr, steps, warmup_steps) for rate in rates])
+        first = optimizer.param_groups[0]["lr"]
+        super().__init__(optimizer, _factor(first, min_lr, steps, warmup_steps))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume at the stored step.

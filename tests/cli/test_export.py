@@ -194,7 +194,7 @@ def test_checkpoint_needs_the_normalisation_of_its_backbone_name(tmp_path, monke
     config = {"model_cfg": tiny_config(depth=10), "preprocess_cfg": constants}
     (tmp_path / "half.json").write_text(json.dumps(config))
     write_tensors(tmp_path / "half.safetensors", model.backbone.clip.state_dict())
-    write_original(tmp_path / "x.pth", model.decoder)
+    write_original(tmp_path / "x.pth", model)
     args = ("--to", "ckpt", "--out", tmp_path / "x.ckpt", "--backbone", "half")
     assert call(tmp_path / "x.pth", *args, "--layers", 3, 7, 9)[0] == 0
     backbone = Segmenter.from_pretrained(tmp_path / "x.ckpt", device="cpu").model.backbone

@@ -189,7 +189,7 @@ def test_config_in_the_same_folder_is_used(folder, name):
 def test_layers_of_an_authors_file_can_be_set(tmp_path):
     file, model = tmp_path / "rd8.pth", tiny_model(layers=(0, 2, 3))
     backbone = model.backbone
-    write_original(file, model.decoder)
+    write_original(file, model)
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         published = load_model(file, backbone, layers=[0, 2, 3])
@@ -203,7 +203,7 @@ def test_layers_of_an_authors_file_can_be_set(tmp_path):
 
 def test_warning_reports_assumed_layers(tmp_path):
     file, model = tmp_path / "rd8.pth", tiny_model(layers=(0, 1, 2), depth=24)
-    write_original(file, model.decoder)
+    write_original(file, model)
     with pytest.warns(
         PublishedWarning, match=r"does not store the tapped layers.* 7, 15, 19 are assumed"
     ):
@@ -220,7 +220,7 @@ def test_warning_reports_another_activation(folder, tmp_path):
         load_model(folder, tiny_backbone(quick_gelu=False))
     message = published_warnings(recorded)[0]
     assert "trained on a CLIP with QuickGELU, but the backbone has the exact GELU" in message
-    write_original(tmp_path / "rd8.pth", tiny_model().decoder)
+    write_original(tmp_path / "rd8.pth", tiny_model())
     with pytest.warns(PublishedWarning, match="published decoders were trained on a CLIP with Qu"):
         load_model(tmp_path / "rd8.pth", tiny_backbone(quick_gelu=False), layers=[0, 2, 3])
 

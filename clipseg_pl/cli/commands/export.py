@@ -195,6 +195,11 @@ def _write(
         from clipseg_pl.convert.to_hugging_face import write_hugging_face
 
         write_hugging_face(stage, model, *settings)
+        if model.unfreeze_blocks:
+            yield (
+                "the format has no place for CLIP's pre-trained blocks beside the trained ones: "
+                "text prompts give the same masks, image prompts others"
+            )
     elif options.to == "onnx":
         from clipseg_pl.convert.onnx_graphs import write_onnx
 
@@ -202,7 +207,7 @@ def _write(
     elif options.to == "original":
         from clipseg_pl.convert.decoder_files import write_original
 
-        write_original(stage / out.name, model.decoder)
+        write_original(stage / out.name, model)
         yield from _not_stored_in_pth(source)
     else:
         from clipseg_pl.convert.decoder_files import write_checkpoint, write_clip
