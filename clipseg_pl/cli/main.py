@@ -35,10 +35,12 @@ from clipseg_pl.models import (  # noqa: F401 - registers short class names
     deconv_decoder,
 )
 from clipseg_pl.models.precision import best_precision
+from clipseg_pl.protocols.own_data import OwnDataProtocol
 from clipseg_pl.runs.run import CHECKPOINTS, Run
 from clipseg_pl.runs.run_folder import claim, experiment_name, find_run_folder, is_restarted
 from clipseg_pl.training.callbacks.checkpoint import Best, Last
 from clipseg_pl.training.callbacks.ema import WeightEMA  # noqa: F401 - registers a short class name
+from clipseg_pl.training.callbacks.examples import Examples
 from clipseg_pl.training.callbacks.panels import Panels
 from clipseg_pl.training.callbacks.predictions import PhotoMasks, Predictions
 from clipseg_pl.training.callbacks.progress import ProgressLines, RunProgressBar
@@ -192,13 +194,18 @@ class CLIPSegCLI(LightningCLI):
         name = unique_name(self.run_folder, self.subcommand, name, identity)
         if self.subcommand != "fit":
             panels /= name
-        results = Results(self.run_folder, name, self.config_dump, identity)
+        evaluates_own_data = isinstance(self.model.protocol, OwnDataProtocol)
+        drawn = evaluates_own_data and self.subcommand in ("validate", "test")
+        examples = Examples(self.run_folder, f"{self.subcommand}-{name}") if drawn else None
+        results = Results(self.run_folder, name, self.config_dump, identity, examples)
         if self.subcommand == "predict":
             data, masks = self.datamodule, self.run_folder / "predictions" / name
             if isinstance(data, PhotosDataModule):
                 return [PhotoMasks(masks, data.files, data.prompt_names, **data.output), results]
             return [Predictions(masks), results]
         callbacks: list[Callback] = [results, Panels(panels), StepSeeds()]
+        if examples:
+            callbacks.insert(0, examples)  # before the results, which contain its entries
         if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
             folder = (self.run_folder / CHECKPOINTS).resolve()
             best = f"val/{self.model.protocol.monitor}"

@@ -6,6 +6,7 @@ COMMANDS = {
     "fit": "train a decoder from a config",
     "validate": "evaluate a checkpoint on the validation split",
     "test": "evaluate a checkpoint on the test split",
+    "report": "write the report of a fine-tuning from its results",
     "predict": "save masks for the test split or for your own photos",
     "segment": "segment photos with text and image prompts",
     "export": "convert a model to or from Hugging Face, ONNX and the authors' format",

@@ -145,6 +145,8 @@ _IGNORED_KEYS = {"root", "num_workers", "text_cache", "allow_seen"}
 _RENAMED = {"prompt_types": "readings"}  # digests of committed results use the old name
 _ADDED = {
     "warmup_steps": 0,
+    "unfreeze_blocks": 0,
+    "backbone_lr": 1e-5,
     "loss": {"bce": 1.0, "dice": 0.0, "focal": 0.0, "focal_gamma": 2.0},
 }
 """settings that older digests do not cover, with the values that keep these digests"""

@@ -1,4 +1,4 @@
-"""Panels of predictions: query image | prompt | target | prediction."""
+"""Pictures of predictions: panels (query | prompt | target | prediction) and single examples."""
 
 import textwrap
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from clipseg_pl.training.module import CLIPSegModule
 _ROWS = 8
 _GAP = 4
 _CAPTION = 16
+_SMALLEST_EXAMPLE = 256
 _TINT = np.array((255, 32, 32), np.float32)
 
 
@@ -111,6 +112,31 @@ def draw_panel(
         for column, cell in enumerate(cells):
             place = (column * (width + _GAP), _CAPTION + row * step)
             canvas.paste(Image.fromarray(cell), place)
+    return canvas
+
+
+def draw_example(batch: Batch, prompt: int, mask: npt.NDArray[np.bool_]) -> Image.Image:
+    """Draw one prompt of a batch: query image, target and predicted mask, side by side.
+
+    Args:
+        batch: batch with P prompts.
+        prompt: index of the prompt, in [0, P).
+        mask: (H, W) predicted mask.
+
+    Returns:
+        The picture. Each part has the photo's aspect ratio and is at least 256 pixels high.
+    """
+    image = batch["query_index"][prompt]
+    query, (height, width) = (
+        _pixels(batch["query_image"][image]),
+        batch["query_size"][image].tolist(),
+    )
+    side = max(len(query), _SMALLEST_EXAMPLE)
+    size = max(1, round(side * width / height)), side
+    cells = (query, tint(query, _target(batch, prompt)), tint(query, mask.astype(np.float32)))
+    canvas = Image.new("RGB", (len(cells) * (size[0] + _GAP) - _GAP, side), "white")
+    for column, cell in enumerate(cells):
+        canvas.paste(Image.fromarray(cell).resize(size), (column * (size[0] + _GAP), 0))
     return canvas
 
 

@@ -163,8 +163,8 @@ class PhotoMasks(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write `masks.json` if it is needed, and collect the unreadable photos."""
-        written = set(_of_all_ranks(self._written))
-        self.files.entries = _of_all_ranks(self.files.entries)
+        written = set(of_all_ranks(self._written))
+        self.files.entries = of_all_ranks(self.files.entries)
         if not trainer.is_global_zero:
             return
         self.files.finish()
@@ -179,7 +179,7 @@ class PhotoMasks(Callback):
         print(f"masks: {self.files.folder}")
 
 
-def _of_all_ranks(own: list[Any]) -> list[Any]:
+def of_all_ranks(own: list[Any]) -> list[Any]:
     """Concatenate the lists of all processes. Every process has to call this function."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return own

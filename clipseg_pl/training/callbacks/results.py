@@ -1,10 +1,14 @@
 """Results file of a training or evaluation: metrics, config, versions and data sizes."""
 
+import csv
 import hashlib
 import json
 import platform
+import resource
 import subprocess
+import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,8 @@ from rich.table import Table
 
 import clipseg_pl
 from clipseg_pl.atomic import write_json
+from clipseg_pl.sample import Batch
+from clipseg_pl.training.callbacks.examples import Examples
 from clipseg_pl.training.module import CLIPSegModule
 from clipseg_pl.weights.files import content_hash
 
@@ -32,12 +38,43 @@ class Results(Callback):
         name: name of the experiment.
         config: resolved config as plain values.
         identity: see `identify`.
+        examples: callback that saves example pictures; it must come before this one.
     """
 
-    def __init__(self, folder: Path, name: str, config: dict[str, Any], identity: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        config: dict[str, Any],
+        identity: str,
+        examples: Examples | None = None,
+    ) -> None:
         """Start the clock."""
         self.folder, self.name, self.config, self.identity = folder, name, config, identity
+        self.examples = examples
         self.started = time.monotonic()
+        self._evaluation_started, self._evaluation_seconds, self._photos = 0.0, 0.0, 0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of the evaluation, before its first batch is loaded."""
+        self._evaluation_started, self._photos = time.monotonic(), 0
+
+    on_test_start = on_validation_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - lightning's signature
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the photos and read the clock."""
+        self._photos += len(batch["query_image"])
+        self._evaluation_seconds = time.monotonic() - self._evaluation_started
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the metrics of the last validation of a training."""
@@ -78,12 +115,73 @@ class Results(Callback):
             "dataset_skipped": data.skipped,
             "processes": trainer.world_size,
             "seconds": round(time.monotonic() - self.started, 1),
+            "data": data.summary(),
+            "parameters": _count_parameters(pl_module),
+            "peak_memory_bytes": peak_memory(pl_module.device),
             **provenance(),
         }
+        if command == "fit":
+            for logger in trainer.loggers:
+                logger.save()  # lightning saves its metrics after this hook
+            content["history"] = read_history(self.folder)
+        elif self._photos:
+            # of this process, from loading a batch to updating the metrics
+            content["seconds_per_photo"] = self._evaluation_seconds / self._photos
+        if self.examples:
+            content["examples"] = self.examples.entries
         write_json(file, content)
         if numbers:
             _print_table(numbers)
         Console().print(f"results: {file}", soft_wrap=True)
+
+
+def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the metrics logged during a training, including the parts before it was resumed.
+
+    Args:
+        folder: folder of the run, which contains metrics.csv and, for each earlier part,
+            metrics_before_<number>.csv.
+
+    Returns:
+        Name of the metric -> (steps taken, value), in the order of the steps. A later part
+        replaces the values of an earlier part at the same step.
+    """
+    earlier = len(list(folder.glob("metrics_before_*.csv")))
+    names = [f"metrics_before_{number + 1}.csv" for number in range(earlier)] + ["metrics.csv"]
+    files = [file for name in names if (file := folder / name).is_file()]
+    found: dict[str, dict[int, float]] = {}
+    for file in files:
+        with file.open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                step = int(row.pop("step")) + 1  # lightning counts from 0
+                row.pop("epoch", None)
+                for name, value in row.items():
+                    if value:
+                        found.setdefault(name, {})[step] = float(value)
+    return {name: sorted(values.items()) for name, values in found.items()}
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Return the highest memory use of this process in bytes.
+
+    Returns:
+        "gpu": memory of tensors on the GPU, if the device is one; otherwise "process": resident
+        main memory of this process, without its data workers.
+    """
+    if device.type == "cuda":
+        return {"gpu": torch.cuda.max_memory_allocated(device)}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
+def _count_parameters(module: LightningModule) -> dict[str, int]:
+    def count(parameters: Iterable[torch.nn.Parameter]) -> int:
+        return sum(parameter.numel() for parameter in parameters)
+
+    return {
+        "trained": count(p for p in module.parameters() if p.requires_grad),
+        "total": count(module.parameters()),
+    }
 
 
 def config_hash(config: dict[str, Any]) -> str:

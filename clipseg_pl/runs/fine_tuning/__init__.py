@@ -1,0 +1,1 @@
+"""Report of a fine-tuning, made from the results files of its run."""
