@@ -9,7 +9,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from clipseg_pl.images import load_photo
-from clipseg_pl.inference.mask_files import Form, MaskFiles, save_mask
+from clipseg_pl.inference.file_names import NAME_PATTERN
+from clipseg_pl.inference.mask_files import MaskFiles
+from clipseg_pl.inference.mask_formats import Form, save_mask
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.inference.tiles import merge, resize
 from clipseg_pl.metrics.functional import cut_in_use, presence, threshold_in_use
@@ -95,6 +97,7 @@ class PhotoMasks(Callback):
         threshold: defaults to the stored threshold of the checkpoint, or the paper's if there is
             none.
         absent_cut: see `Segmenter`; "stored" uses the cut of the checkpoint.
+        name_pattern: see `MaskFiles`.
 
     Raises:
         OSError: see `MaskFiles.check`.
@@ -110,11 +113,12 @@ class PhotoMasks(Callback):
         overlay: bool,
         threshold: float | None = None,
         absent_cut: float | Literal["stored"] = 0.0,
+        name_pattern: str = NAME_PATTERN,
     ) -> None:
         """Check before any photo is read that all files can be written."""
         reject_used_folder(folder)
         self.photos, self.threshold, self.absent_cut = photos, threshold, absent_cut
-        self.files = MaskFiles(folder, prompts, form, overlay)
+        self.files = MaskFiles(folder, prompts, form, overlay, name_pattern=name_pattern)
         self.files.check(photos, overwrite=True)
         self.unreadable: list[str] = []
         """one message per skipped photo; filled at the end of the run, on the first process only"""
@@ -152,7 +156,7 @@ class PhotoMasks(Callback):
             self._written.append(number)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `masks.json` if it is needed, and collect the unreadable photos."""
+        """Write the file of all photos, if there is one, and collect the unreadable photos."""
         written = set(_of_all_ranks(self._written))
         self.files.entries = _of_all_ranks(self.files.entries)
         if not trainer.is_global_zero:
