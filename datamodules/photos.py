@@ -62,6 +62,7 @@ class PhotosDataModule(BaseDataModule):
         batch_size: photos per step and device; a batch contains photos of one input size only.
         num_workers: data worker processes; 0 reads the photos in the main process.
         seed: not used; nothing is random.
+        name_pattern: file name of a mask without its ending, see `MaskFiles`.
 
     Raises:
         ValueError: if there is no prompt, a prompt is empty, a photo is a URL, or a number is out
@@ -73,7 +74,7 @@ class PhotosDataModule(BaseDataModule):
         self,
         photos: list[str],
         prompts: list[str | ImagePrompt | Blend | list[ImagePrompt]],
-        form: Literal["png", "soft", "cutout", "npy", "rle", "labels"] = "png",
+        form: Literal["png", "soft", "cutout", "npy", "rle", "labels", "coco", "yolo"] = "png",
         overlay: bool = True,
         threshold: float | None = None,
         absent_cut: float | Literal["stored"] = 0.0,
@@ -82,6 +83,7 @@ class PhotosDataModule(BaseDataModule):
         batch_size: int = 8,
         num_workers: int = 4,
         seed: int = 0,
+        name_pattern: str = "{photo}_{prompt}",
     ) -> None:
         """Find the photos."""
         side = _DEFAULT_IMAGE_SIZE if image_size is None else image_size
@@ -106,6 +108,7 @@ class PhotosDataModule(BaseDataModule):
             "overlay": overlay,
             "threshold": threshold,
             "absent_cut": absent_cut,
+            "name_pattern": name_pattern,
         }
         """output settings, see `PhotoMasks`"""
 

@@ -52,6 +52,8 @@ _REFUSED = {
     "labels": ("label maps (argmax)", _ALL, "they cannot be edited"),
     "npy": ("the format npy", _ALL, "it contains unedited probabilities"),
     "rle": ("the format rle", ("feather",), "run-length encoded masks have no soft edge"),
+    "coco": ("the format coco", ("feather",), "polygons have no soft edge"),
+    "yolo": ("the format yolo", ("feather",), "polygons have no soft edge"),
     "soft": ("the format soft", ("grow", "feather"), "probabilities have no edge"),
 }
 

@@ -1,34 +1,21 @@
 """Write masks of photos to disk."""
 
-import json
-import os
-import re
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-from pycocotools import mask as coco_mask
 from typing_extensions import Self
 
-from clipseg_pl.atomic import LONGEST_NAME, check_folders, write_text, write_whole
+from clipseg_pl.atomic import check_folders, write_text
 from clipseg_pl.images import RGB
-from clipseg_pl.inference.editing import UNEDITED, Edits, check_form, edit_masks, feather
-from clipseg_pl.inference.overlay import colour, draw_overlay
+from clipseg_pl.inference.editing import UNEDITED, Edits, check_form
+from clipseg_pl.inference.file_names import NAME_PATTERN, check_name_pattern, join_name
+from clipseg_pl.inference.mask_formats import FORMATS, Form, Segmented, save_image
+from clipseg_pl.inference.overlay import draw_overlay
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.photo_files import PhotoFile, is_url
-
-Form = Literal["png", "soft", "cutout", "npy", "rle", "labels"]
-
-_MAX_LABELS = 255
-_ENDINGS = {"png": ".png", "soft": "_soft.png", "cutout": "_cutout.png"}
-"""formats with one file per mask"""
-_LEGEND = "prompts.json"
-_LIST = "masks.json"
-_LONGEST_PROMPT = 40  # maximum characters of a prompt in a file name; each has up to four bytes
 
 
 class MaskFiles:
@@ -45,6 +32,10 @@ class MaskFiles:
               `file_name` (photo) and `prompt`; `score` is the presence score, the confidence
               that the prompted object is in the photo
     labels    `<photo>_labels.png`: indexed image, 0 is background, p + 1 is prompt p
+    coco      `annotations.coco.json`: a COCO data set of all photos. Prompts are categories; masks
+              are polygons, see `trace`; an empty mask has no annotation; `score` as in rle
+    yolo      `labels/<photo>.txt` and `data.yaml`: a data set of Ultralytics, with one polygon per
+              connected part of a mask. The photos belong in the folder `images` beside `labels`
     ========  ===================================================================================
 
     With npy and labels, `prompts.json` lists the prompts in the order of the rows or labels. With
@@ -57,10 +48,11 @@ class MaskFiles:
         overlay: also write `<photo>_overlay.png`, the masks drawn on the photo with a legend. The
             masks are edited, but not feathered.
         edits: edits of the masks.
+        name_pattern: replaces `<photo>_<prompt>` in file names, see `check_name_pattern`.
 
     Raises:
-        ValueError: if there are more prompts than labels in a label map (255), or the format cannot
-            show the edits.
+        ValueError: if the format cannot show the edits or the prompts: a label map has 255 labels,
+            and the names in a data set are unique; or if the name pattern is invalid.
     """
 
     def __init__(
@@ -70,41 +62,34 @@ class MaskFiles:
         form: Form,
         overlay: bool,
         edits: Edits = UNEDITED,
+        name_pattern: str = NAME_PATTERN,
     ) -> None:
-        """Derive the file names of the masks."""
+        """Choose the format."""
         check_form(form, edits)
-        if form == "labels" and len(prompts) > _MAX_LABELS:
-            raise ValueError(
-                f"a label map has {_MAX_LABELS} labels, too few for {len(prompts)} prompts"
-            )
-        self.folder, self.prompts, self.form, self.overlay = folder, prompts, form, overlay
-        self.edits = edits
-        self.names = [", ".join(prompts)] if edits.union else list(prompts)
+        check_name_pattern(name_pattern, form, len(prompts) > 1 and not edits.union)
+        self.folder, self.prompts, self.overlay, self.edits = folder, prompts, overlay, edits
+        self._format = FORMATS[form](prompts, edits, name_pattern)
+        self.names = self._format.names
         """names of the Q masks of a photo"""
-        self._slugs = ["union"] if edits.union else name_files(prompts)
-        self.entries: list[dict[str, Any]] = []
-        """RLE entries, one per mask"""
+        self.entries: list[tuple[int, Any]] = []
+        """number of each written photo and its entry in the file of all photos"""
 
     def photo_files(self, photo: PhotoFile) -> list[Path]:
         """Return the result files of one photo, without shared files; the overlay is the last."""
-        if self.form in _ENDINGS:
-            endings = [f"_{slug}{_ENDINGS[self.form]}" for slug in self._slugs]
-        else:
-            endings = {"npy": [".npy"], "rle": [], "labels": ["_labels.png"]}[self.form]
+        names = self._format.files(photo)
         if self.overlay:
-            endings = [*endings, "_overlay.png"]
-        return [self.folder / join_name(photo.stem, ending) for ending in endings]
+            names = [*names, join_name(photo.stem, "{photo}_overlay.png")]
+        return [self.folder / name for name in names]
 
     def mask_file(self, photo: PhotoFile, mask: int) -> Path:
         """Return the file that contains a mask, by its index from 0."""
-        if self.form == "rle":
-            return self.folder / _LIST
-        return self.photo_files(photo)[mask if self.form in _ENDINGS else 0]
+        names = self._format.files(photo)
+        return self._collection or self.folder / names[mask if len(names) > 1 else 0]
 
     @property
     def needs_pixels(self) -> bool:
         """Whether `write` needs the pixels of the photo."""
-        return self.overlay or self.form == "cutout"
+        return self.overlay or self._format.needs_pixels
 
     def check(
         self, photos: Sequence[PhotoFile], overwrite: bool, examples: Sequence[Path] = ()
@@ -119,7 +104,7 @@ class MaskFiles:
 
         Raises:
             OSError: if a folder is not writable, a file exists and may not be overwritten, or
-                `prompts.json` lists other prompts.
+                the existing `prompts.json` or `data.yaml` lists other prompts.
             ValueError: if two results have the same file name, or a result would replace a photo
                 or an example.
         """
@@ -130,17 +115,16 @@ class MaskFiles:
             raise ValueError(f"{duplicates[0]} would be written twice: rename a photo or a prompt")
         sources = [photo.source for photo in photos if not is_url(photo.source)]
         inputs = {Path(file).resolve() for file in (*sources, *examples)}
-        legend = self.folder / _LEGEND
-        for file in [*files, *self._shared]:
+        legend, collection = self._legend, self._collection
+        for file in [*files, *filter(None, (legend, collection))]:
             if file.resolve() in inputs:
                 raise ValueError(
                     f"{file} would replace a photo or an example: choose another folder"
                 )
             if file.exists() and not overwrite and file != legend:
                 raise FileExistsError(f"{file} exists; --overwrite replaces it")
-        if legend in self._shared and legend.exists():
-            if legend.read_text() != self._listing():
-                raise FileExistsError(f"{legend} lists other prompts: choose another --out")
+        if legend and legend.exists() and legend.read_text() != self._format.list_prompts():
+            raise FileExistsError(f"{legend} lists other prompts: choose another --out")
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -154,7 +138,7 @@ class MaskFiles:
     def write(
         self, photo: PhotoFile, number: int, pixels: RGB | None, result: Segmentation
     ) -> tuple[list[float], list[float]]:
-        """Write the results of one photo. RLE masks are collected for `finish`.
+        """Write the results of one photo. Those for the file of all photos wait for `finish`.
 
         Args:
             photo: the photo.
@@ -168,126 +152,35 @@ class MaskFiles:
             presence score, both 0 to 1.
         """
         result, minus = result.split(len(self.prompts))
-        files, legend = self.photo_files(photo), self.folder / _LEGEND
-        for file in files[-1:]:  # all files of a photo are in one folder
-            file.parent.mkdir(parents=True, exist_ok=True)
-        if legend in self._shared and not legend.exists():
-            legend.parent.mkdir(parents=True, exist_ok=True)
-            write_text(legend, self._listing())
-        if self.form == "labels":
-            labels = result.argmax()
-            masks = labels == np.arange(1, len(self.prompts) + 1)[:, None, None]
-            _save_image(_indexed(labels, len(self.prompts)), files[0])
-        else:
-            masks = edit_masks(result.masks, minus.masks, self.edits)
+        masks = self._format.masks(result, minus)
         presence = result.presence.tolist()
         if self.edits.union:
             presence = [max(presence)]
-        if self.form == "png":
-            for mask, file in zip(masks, files, strict=False):
-                _save_image(Image.fromarray(feather(mask, self.edits.feather)), file)
-        elif self.form == "soft":
-            for values, file in zip(result.soft(self.edits, minus), files, strict=False):
-                _save_image(Image.fromarray(values), file)
-        elif self.form == "cutout":
-            assert pixels is not None
-            for mask, file in zip(masks, files, strict=False):
-                alpha = feather(mask, self.edits.feather)
-                _save_image(Image.fromarray(np.dstack([pixels, alpha])), file)
-        elif self.form == "npy":
-            half = result.probability.astype(np.float16)
-            write_whole(files[0], lambda draft: np.save(draft, half))
-        elif self.form == "rle":
-            self.entries.extend(_coco_results(photo.name, number, self.names, presence, masks))
+        files, legend = self.photo_files(photo), self._legend
+        for file in filter(None, (*files, legend)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        if legend and not legend.exists():
+            write_text(legend, self._format.list_prompts())
+        shown = Segmented(photo, number, pixels, result, minus, masks, presence)
+        entry = self._format.write(shown, files[: len(files) - self.overlay])
+        self.entries.append((number, entry))
         if self.overlay:
             assert pixels is not None
-            shown = [f"all but {name}" for name in self.names] if self.edits.invert else self.names
-            _save_image(draw_overlay(pixels, masks, shown), files[-1])
+            titles = [f"all but {name}" for name in self.names] if self.edits.invert else self.names
+            save_image(draw_overlay(pixels, masks, titles), files[-1])
         return [float(mask.mean()) for mask in masks], presence
 
     def finish(self) -> None:
-        """Write `masks.json` if there are RLE masks."""
-        if self.entries:
+        """Write the file of all photos, if the format has one and a photo was segmented."""
+        if self._collection and self.entries:
+            in_order = sorted(self.entries, key=itemgetter(0))
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / _LIST, self._listing())
-
-    def _listing(self) -> str:
-        """Return the JSON of `masks.json`, sorted by photo, or of `prompts.json`."""
-        listed: list[dict[str, Any]] = [
-            {"label": row + 1, "prompt": prompt, "colour": colour(row)}
-            for row, prompt in enumerate(self.prompts)
-        ]
-        if self.form == "rle":
-            # the sort is stable, so the prompts of a photo keep their order
-            listed = sorted(self.entries, key=lambda entry: entry["image_id"])
-        return "[\n" + ",\n".join(map(json.dumps, listed)) + "\n]\n"
+            write_text(self._collection, self._format.collect([entry for _, entry in in_order]))
 
     @property
-    def _shared(self) -> list[Path]:
-        """Files shared by all photos."""
-        if self.form in _ENDINGS:
-            return []
-        return [self.folder / (_LIST if self.form == "rle" else _LEGEND)]
+    def _legend(self) -> Path | None:
+        return self.folder / self._format.legend if self._format.legend else None
 
-
-def _coco_results(
-    photo: str,
-    number: int,
-    names: Sequence[str],
-    scores: Sequence[float],
-    masks: npt.NDArray[np.bool_],
-) -> list[dict[str, Any]]:
-    """Convert the masks of a photo to COCO results, in the order of the masks."""
-    entries = []
-    for row, (name, score, mask) in enumerate(zip(names, scores, masks, strict=True)):
-        encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-        size, counts = list(mask.shape), encoded["counts"].decode("ascii")
-        entries.append(
-            {
-                "image_id": number + 1,
-                "category_id": row + 1,
-                "file_name": photo,
-                "prompt": name,
-                "segmentation": {"size": size, "counts": counts},
-                "score": round(score, 4),
-            }
-        )
-    return entries
-
-
-def save_mask(mask: npt.NDArray[np.bool_], file: Path) -> None:
-    """Write a mask (H, W) as a PNG with values 0 and 255."""
-    _save_image(Image.fromarray(mask.astype(np.uint8) * 255), file)
-
-
-def _indexed(labels: npt.NDArray[np.int64], prompts: int) -> Image.Image:
-    """Convert labels (H, W) to an indexed image with the colours of the overlay; 0 is black."""
-    image = Image.fromarray(labels.astype(np.uint8)).convert("P")
-    image.putpalette([0, 0, 0, *(part for p in range(prompts) for part in colour(p))])
-    return image
-
-
-def _save_image(image: Image.Image, file: Path) -> None:
-    # level 1 takes a third of the time of level 6 for an overlay, and its file is 12 % larger
-    write_whole(file, lambda draft: image.save(draft, "PNG", compress_level=1))
-
-
-def name_files(prompts: Sequence[str]) -> list[str]:
-    """Convert prompts to short, lower-case, unique parts of file names."""
-    taken, names = {"overlay", "labels"}, []
-    for prompt in prompts:
-        name = re.sub(r"\W+", "_", prompt.lower())[:_LONGEST_PROMPT].strip("_") or "prompt"
-        number, base = 1, name
-        while name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name)
-        names.append(name)
-    return names
-
-
-def join_name(stem: str, ending: str) -> str:
-    """Join a stem and an ending; truncate the file name to the limit of file systems."""
-    folder, slash, name = stem.rpartition("/")
-    limit = LONGEST_NAME - len(os.fsencode(ending))
-    return f"{folder}{slash}{os.fsencode(name)[:limit].decode('utf-8', 'ignore')}{ending}"
+    @property
+    def _collection(self) -> Path | None:
+        return self.folder / self._format.collection if self._format.collection else None

@@ -47,7 +47,7 @@ def segmented(trained, album, out, *more):
     return contents(out)
 
 
-@pytest.mark.parametrize("form", ["png", "soft", "cutout", "npy", "rle", "labels"])
+@pytest.mark.parametrize("form", ["png", "soft", "cutout", "npy", "rle", "labels", "coco", "yolo"])
 def test_predict_masks_equal_those_of_segment(trained, miniature, album, tmp_path, form):
     # batches of one, like `segment` on a CPU: the last digits depend on the batch size
     more = (f"--data.init_args.form={form}", "--data.init_args.batch_size=1")

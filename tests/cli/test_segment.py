@@ -10,8 +10,10 @@ from PIL import Image
 
 from clipseg_pl.cli.commands import segment
 from clipseg_pl.inference.segmenter import Edits, ImagePrompt, Segmenter
+from datamodules.datasets.coco_json import read_coco
+from datamodules.datasets.image_folder import ImageFolder
 from datamodules.toy.scenes.scene import draw_scene
-from tests.command import arguments, run
+from tests.command import EXPERIMENTS, arguments, results, run
 from tests.http_server import Answer
 
 
@@ -168,6 +170,23 @@ def test_rle_writes_all_photos_to_one_file(checkpoint, photo, tmp_path):
     assert entries[0]["segmentation"]["size"] == [33, 44]
 
 
+@pytest.mark.parametrize("form", ["coco", "yolo"])
+def test_data_set_without_masks_is_announced(checkpoint, photo, tmp_path, capsys, form):
+    args = [str(photo), "--prompt=sky", f"--checkpoint={checkpoint}", f"--format={form}"]
+    line = "the data set has no masks; its photos have no annotations"
+    for threshold in ("1", "0"):
+        out = f"--out={tmp_path / threshold}"
+        segment.main([*args, out, f"--threshold={threshold}", "--no-overlay"])
+        assert (line in capsys.readouterr().out) == (threshold == "1")
+
+
+def test_name_pattern_names_the_masks(checkpoint, photo, tmp_path):
+    args = [str(photo), "--prompt=a crack", "--no-overlay", f"--checkpoint={checkpoint}"]
+    out = tmp_path / "out"
+    segment.main([*args, "--name-pattern={photo}__{prompt}", f"--out={out}"])
+    assert below(out) == {"photo__a_crack.png"}
+
+
 def test_argmax_writes_a_label_map(checkpoint, photo, tmp_path):
     args = [str(photo), "--prompt", "a disc", "--prompt", "sky", "--argmax", "--threshold", "0.1"]
     segment.main([*args, f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}"])
@@ -188,6 +207,30 @@ def scene(tmp_path):
 @pytest.fixture(scope="module")
 def toy():
     return Segmenter.from_pretrained("toy", precision="float32")
+
+
+def test_coco_data_set_is_read_back_without_loss(scene, toy):
+    words = ["red", "grass", "a square"]
+    args = [f"--prompt={word}" for word in words] + ["--format=coco", f"--out={scene / 'out'}"]
+    segment.main([str(scene / "scene.png"), *args, "--checkpoint=toy", "--precision=float32"])
+    source = ImageFolder(read_coco(scene / "out" / "annotations.coco.json", scene))
+    assert [source.phrases[source.phrase(task)] for task in range(len(source))] == words
+    masks = toy(scene / "scene.png", words).masks
+    assert all((source.mask(row) == mask).all() and mask.any() for row, mask in enumerate(masks))
+
+
+@pytest.mark.slow
+def test_fit_trains_on_a_coco_data_set(checkpoint, miniature, tmp_path):
+    for number in range(12):
+        write_photo(tmp_path / "album" / f"{number}.png", number)
+    args = [str(tmp_path / "album"), "--prompt=sky", "--prompt=grass", "--format=coco"]
+    segment.main([*args, f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}"])
+    table = {"table": "out/annotations.coco.json", "images": "album"}
+    options = (f"--data.init_args.train={json.dumps(table)}", "--trainer.max_steps=1")
+    overlay = EXPERIMENTS / "data" / "image_folder.yaml"
+    run(*arguments("fit", tmp_path, tmp_path / "run", *options, configs=(overlay,)))
+    sizes = results(tmp_path / "run")["dataset_sizes"]
+    assert sizes["train"] + sizes["val"] == 2 * 12
 
 
 def edited(scene, *options):
@@ -460,6 +503,9 @@ def test_user_errors_are_one_line(
         ),
         ("--image-prompt cat.jpg --box -5,-5,30,30", "starts with - as --box=-..."),
         ("--prompt sky --prefix fixed", "unrecognized arguments: --prefix fixed"),
+        ("--prompt sky --name-pattern {phrase}", "name pattern '{phrase}' may contain {photo}"),
+        ("--prompt a --prompt b --name-pattern {photo}", "must contain {prompt} if there are sev"),
+        ("--prompt sky --format coco --name-pattern m{photo}", "needs a format with one file per"),
     ],
 )
 def test_invalid_options_are_one_line_and_status_2(photo, capsys, options, message):

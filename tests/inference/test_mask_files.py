@@ -2,17 +2,25 @@
 
 import contextlib
 import json
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from clipseg_pl.inference.editing import UNEDITED, Edits
-from clipseg_pl.inference.mask_files import MaskFiles, name_files
+from clipseg_pl.inference.file_names import name_prompts
+from clipseg_pl.inference.mask_files import MaskFiles
+from clipseg_pl.inference.mask_formats import FORMATS
 from clipseg_pl.inference.overlay import colour, draw_overlay
+from clipseg_pl.inference.polygons import trace
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.photo_files import PhotoFile
 
@@ -170,14 +178,14 @@ def test_write_returns_the_covered_fractions(tmp_path):
     assert covered == [(labels == 1).mean(), (labels == 2).mean(), (labels == 3).mean()]
 
 
-@pytest.mark.parametrize("form", ["png", "npy", "rle", "labels"])
+@pytest.mark.parametrize("form", ["png", "npy", "rle", "labels", "coco", "yolo"])
 def test_failed_run_leaves_no_partial_file(tmp_path, form):
     shown = [result(0), result(1)]
     with pytest.raises(ValueError, match="zip"):
         write(tmp_path, form, results=shown)  # the third result is missing
     names = {file.name for file in tmp_path.rglob("*.*")}
     assert not [name for name in names if name.startswith(".")]
-    assert "masks.json" not in names
+    assert not names & {"masks.json", "annotations.coco.json"}
     assert ("prompts.json" in names) == (form in ("npy", "labels"))  # belongs to the written maps
 
 
@@ -192,7 +200,7 @@ def test_failed_write_leaves_no_partial_file(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["prompts.json"]
 
 
-@pytest.mark.parametrize("form", ["png", "soft", "cutout", "npy", "rle", "labels"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_existing_files_are_rejected_without_overwrite(tmp_path, form):
     names = write(tmp_path, form)
     files = MaskFiles(tmp_path, PROMPTS, form, overlay=False)
@@ -202,17 +210,17 @@ def test_existing_files_are_rejected_without_overwrite(tmp_path, form):
     assert any(name in str(raised.value) for name in names)
 
 
-@pytest.mark.parametrize("form", ["npy", "labels"])
+@pytest.mark.parametrize("form", ["npy", "labels", "yolo"])
 def test_folder_with_maps_of_other_prompts_is_rejected(tmp_path, form):
     write(tmp_path, form)
     others = [PhotoFile(Path("in/d.jpg"), "d.jpg", "d")]
     MaskFiles(tmp_path, PROMPTS, form, False).check(others, overwrite=False)  # same prompts
-    with pytest.raises(FileExistsError, match=r"prompts.json lists other prompts"):
+    with pytest.raises(FileExistsError, match=r"(prompts.json|data.yaml) lists other prompts"):
         MaskFiles(tmp_path, ("a cat",), form, False).check(others, overwrite=True)
 
 
 def test_nothing_is_written_without_photos(tmp_path):
-    for form in ("npy", "labels", "rle"):
+    for form in FORMATS:
         with MaskFiles(tmp_path / form, PROMPTS, form, False):
             pass
     assert not list(tmp_path.iterdir())
@@ -247,7 +255,7 @@ def test_label_map_is_limited_to_255_prompts():
 
 def test_prompts_become_short_unique_file_names():
     prompts = ["A dog!", "a dog", "a_dog", "???", "дом", "overlay", "w" * 500, "w" * 501]
-    names = name_files(prompts)
+    names = name_prompts(prompts)
     assert names[:6] == ["a_dog", "a_dog_2", "a_dog_3", "prompt", "дом", "overlay_2"]
     assert len(set(names)) == len(prompts) and max(map(len, names)) < 50
 
@@ -320,3 +328,159 @@ def test_long_legend_lists_found_prompts_first(monkeypatch):
 
 def test_first_255_colours_are_distinct():
     assert len({colour(position) for position in range(255)}) == 255
+
+
+def box(top, left, bottom, right):
+    mask = np.zeros((8, 11), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def segmented(*masks):
+    """Segmentation with these masks of the first prompts; the masks of the others are empty."""
+    probability = np.zeros((3, 8, 11), np.float32)
+    for row, mask in enumerate(masks):
+        probability[row] = mask
+    return Segmentation(PROMPTS, probability, np.float32([0.9, 0.8, 0.25]), 0.5, 0.0)
+
+
+RING = box(0, 0, 5, 5) & ~box(1, 1, 3, 4)
+TWO_PARTS = box(2, 6, 8, 11) | box(0, 9, 1, 11)
+BY_HAND = [segmented(RING, TWO_PARTS), segmented(), segmented(box(7, 10, 8, 11))]
+
+
+def load(file):
+    with contextlib.redirect_stdout(None):
+        return COCO(file)
+
+
+def test_coco_data_set_equals_one_made_by_hand(tmp_path):
+    assert write(tmp_path, "coco", results=BY_HAND) == ["annotations.coco.json"]
+    content = json.loads((tmp_path / "annotations.coco.json").read_text())
+    assert content["images"] == [
+        {"id": number, "file_name": photo.name, "height": 8, "width": 11}
+        for number, photo in enumerate(PHOTOS, 1)
+    ]
+    assert content["categories"] == [
+        {"id": number, "name": prompt} for number, prompt in enumerate(PROMPTS, 1)
+    ]
+    keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "score")
+    assert [tuple(entry[key] for key in keys) for entry in content["annotations"]] == [
+        (1, 1, 1, [0, 0, 5, 5], 25 - 6, 0, 0.9),
+        (2, 1, 2, [6, 0, 5, 8], 30 + 2, 0, 0.8),
+        (7, 3, 1, [10, 7, 1, 1], 1, 0, 0.9),
+    ]
+    assert content["annotations"][2]["segmentation"] == [[10, 7, 10, 8, 11, 8, 11, 7]]
+    assert len(content["annotations"][1]["segmentation"]) == 2
+
+
+def test_coco_data_set_gives_the_same_masks_to_pycocotools(tmp_path):
+    shown = [result(number) for number in range(3)]
+    write(tmp_path, "coco", results=shown)
+    coco = load(tmp_path / "annotations.coco.json")
+    assert len(coco.anns) == 6  # the mask of the third prompt is empty
+    for entry in coco.anns.values():
+        expected = shown[entry["image_id"] - 1].masks[entry["category_id"] - 1]
+        assert (coco.annToMask(entry) == expected).all()
+
+
+def test_coco_data_set_does_not_depend_on_the_order_of_photos(tmp_path):
+    texts = []
+    for order in ((0, 1, 2), (2, 0, 1)):
+        with MaskFiles(tmp_path, PROMPTS, "coco", overlay=False) as files:
+            for number in order:
+                files.write(PHOTOS[number], number, None, result(number))
+        texts.append((tmp_path / "annotations.coco.json").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_data_sets_without_masks_list_the_photos(tmp_path):
+    write(tmp_path / "coco", "coco", results=[segmented()] * 3)
+    coco = load(tmp_path / "coco" / "annotations.coco.json")
+    assert len(coco.imgs) == 3 and not coco.anns
+    write(tmp_path / "yolo", "yolo", results=[segmented()] * 3)
+    labels = [tmp_path / "yolo" / "labels" / f"{photo.stem}.txt" for photo in PHOTOS]
+    assert [file.read_text() for file in labels] == [""] * 3
+
+
+def test_union_of_a_data_set_is_one_class(tmp_path):
+    write(tmp_path, "coco", results=BY_HAND, edits=Edits(union=True))
+    content = json.loads((tmp_path / "annotations.coco.json").read_text())
+    assert content["categories"] == [{"id": 1, "name": "a dog, sky, nothing"}]
+    assert [(e["id"], e["area"]) for e in content["annotations"]] == [(1, 19 + 32), (3, 1)]
+
+
+def test_yolo_data_set_has_a_polygon_per_part(tmp_path):
+    files = ["data.yaml", *(f"labels/{photo.stem}.txt" for photo in PHOTOS)]
+    assert write(tmp_path, "yolo", results=BY_HAND) == files
+    data = yaml.safe_load((tmp_path / "data.yaml").read_text())
+    assert data == {"train": "images", "val": "images", "names": dict(enumerate(PROMPTS))}
+    rows = [line.split() for line in (tmp_path / "labels" / "a.txt").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["0", "1", "1"]
+    assert (tmp_path / "labels" / "sub" / "b.txt").read_text() == ""
+    for label, expected in enumerate((RING, TWO_PARTS)):
+        parts = [np.float64(row[1:]) for row in rows if row[0] == str(label)]
+        flat = [(part.reshape(-1, 2) * (11, 8)).ravel().tolist() for part in parts]
+        assert (
+            coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, 8, 11))) == expected
+        ).all()
+
+
+def test_yolo_labels_of_photos_with_the_same_stem_are_rejected(tmp_path):
+    photos = [PhotoFile(Path(n), n, n) for n in ("cat.jpg", "cat.png")]
+    files = MaskFiles(tmp_path, PROMPTS, "yolo", overlay=False)
+    with pytest.raises(ValueError, match=r"labels/cat.txt would be written twice"):
+        files.check(photos, overwrite=False)
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo"])
+def test_classes_of_a_data_set_must_differ(tmp_path, form):
+    with pytest.raises(ValueError, match=r"two prompts are 'sky'"):
+        MaskFiles(tmp_path, ["sky", "grass", "sky"], form, overlay=False)
+    with pytest.raises(ValueError, match="feather cannot be combined with the format"):
+        MaskFiles(tmp_path, PROMPTS, form, overlay=False, edits=Edits(feather=1))
+
+
+@given(st.integers(0, 2**35 - 1), st.sampled_from([0.1, 0.5, 0.9]))
+def test_traced_polygons_redraw_any_mask(seed, density):
+    mask = np.random.default_rng(seed).random((9, 13)) < density
+    flat = [polygon.ravel().tolist() for polygon in trace(mask)]
+    drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(flat, 9, 13))) if flat else 0
+    assert (drawn == mask).all()
+    parts = cv2.connectedComponents(mask.astype(np.uint8))[0] - 1  # without the background
+    assert len(flat) == parts
+
+
+@pytest.mark.parametrize(
+    ("form", "ending"), [("png", ""), ("soft", "_soft"), ("cutout", "_cutout")]
+)
+def test_name_pattern_replaces_the_file_names_of_masks(tmp_path, form, ending):
+    files = MaskFiles(tmp_path, PROMPTS, form, overlay=True, name_pattern="m_{photo}__{prompt}")
+    assert [file.relative_to(tmp_path).as_posix() for file in files.photo_files(PHOTOS[1])] == [
+        *(f"sub/m_b__{name}{ending}.png" for name in ("a_dog", "sky", "nothing")),
+        "sub/b_overlay.png",
+    ]
+
+
+def test_name_pattern_of_one_mask_needs_no_prompt(tmp_path):
+    union = {"edits": Edits(union=True), "name_pattern": "{photo}"}
+    files = MaskFiles(tmp_path, PROMPTS, "png", overlay=False, **union)
+    assert files.photo_files(PHOTOS[0]) == [tmp_path / "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "form", "message"),
+    [
+        ("{photo}", "png", "must contain {prompt} if there are several prompts"),
+        ("{prompt}", "png", "must contain {photo} once"),
+        ("{photo}{photo}_{prompt}", "png", "must contain {photo} once"),
+        ("{photo}_{phrase}", "png", "may contain {photo}, {prompt}, and text without braces"),
+        ("{photo!r}_{prompt}", "png", "may contain"),
+        ("{photo}_{prompt", "png", "may contain"),
+        ("{prompt}/{photo}", "png", "may contain"),
+        ("{photo}__{prompt}", "rle", "needs a format with one file per mask: png, soft, cutout"),
+    ],
+)
+def test_invalid_name_patterns_are_rejected(tmp_path, pattern, form, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        MaskFiles(tmp_path, PROMPTS, form, overlay=False, name_pattern=pattern)

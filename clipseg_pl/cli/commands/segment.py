@@ -16,6 +16,7 @@ from clipseg_pl.cli.prompt_options import (
     example_files,
     shorten,
 )
+from clipseg_pl.inference.file_names import NAME_PATTERN, check_name_pattern
 from clipseg_pl.photo_files import MASKS, find_photos
 from clipseg_pl.prompts.text import normalise_phrase
 from clipseg_pl.weights.places import find_local
@@ -47,7 +48,8 @@ def main(args: list[str]) -> None:
     options = parser.parse_args(args)
     try:
         prompts, minus = collect_prompts(parser, options)
-        skipped = _segment(options, prompts, minus, _collect_edits(parser, options, bool(minus)))
+        edits = _collect_edits(parser, options, len(prompts), bool(minus))
+        skipped = _segment(options, prompts, minus, edits)
     except OSError as error:
         sys.exit(f"clipseg_pl: {_without_errno(error)}")
     except ValueError as error:
@@ -118,12 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     form = output.add_mutually_exclusive_group()
     form.add_argument(
         "--format",
-        choices=("png", "soft", "npy", "rle"),
+        choices=("png", "soft", "npy", "rle", "coco", "yolo"),
         default="png",
         help="png: one mask per prompt in <photo>_<prompt>.png; soft: probabilities as 8-bit grey "
         "in <photo>_<prompt>_soft.png; npy: float16 probabilities of shape (prompts, height, "
         "width) in <photo>.npy; rle: run-length encoded masks of all photos in masks.json, in COCO "
-        "results format (default: png)",
+        "results format; coco: a COCO data set with polygons in annotations.coco.json; yolo: a "
+        "data set for Ultralytics with polygons in labels/<photo>.txt and the names in data.yaml, "
+        "for photos in the folder images beside labels (default: png)",
     )
     form.add_argument(
         "--cutout",
@@ -141,6 +145,13 @@ def _parser() -> argparse.ArgumentParser:
         help="write one label map <photo>_labels.png instead of masks: the number of the most "
         "probable prompt for each pixel, 0 where no prompt exceeds the threshold. prompts.json "
         "lists the numbers",
+    )
+    output.add_argument(
+        "--name-pattern",
+        default=NAME_PATTERN,
+        metavar="PATTERN",
+        help="file names of png, soft and cutout without the ending, for example "
+        "{photo}__{prompt} (default: {photo}_{prompt})",
     )
     output.add_argument(
         "--no-overlay", action="store_true", help="do not write <photo>_overlay.png"
@@ -188,14 +199,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _collect_edits(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, minus: bool
+    parser: argparse.ArgumentParser, options: argparse.Namespace, prompts: int, minus: bool
 ) -> "Edits":
-    """Return the edits. Exits with status 2 if they are invalid or do not fit the format."""
+    """Return the edits. Exits with status 2 if the format cannot show them or the names."""
     from clipseg_pl.inference.editing import Edits, check_form
 
     try:
         edits = Edits(options.union, options.grow, options.invert, options.feather)
         check_form(options.format, edits, minus)
+        check_name_pattern(options.name_pattern, options.format, prompts > 1 and not edits.union)
     except ValueError as error:
         parser.error(str(error))
     return edits
@@ -217,7 +229,8 @@ def _segment(
     from clipseg_pl.prompts.image_prompt import describe
 
     names = [describe(prompt) for prompt in prompts]
-    files = MaskFiles(options.out, names, options.format, not options.no_overlay, edits)
+    overlay = not options.no_overlay
+    files = MaskFiles(options.out, names, options.format, overlay, edits, options.name_pattern)
     files.check(photos, options.overwrite, example_files(options))
     segmenter, settings = load_segmenter(options)
     if options.verbose:
@@ -228,7 +241,7 @@ def _segment(
             if (threshold := segmenter.class_thresholds.get(normalise_phrase(phrase))) is not None:
                 print(f"threshold   {threshold:g} for {shorten(phrase)!r} (of its class)")
     several, started = len(photos) > 1, time.perf_counter()
-    found, skipped = [0] * len(files.names), []
+    found, annotated, skipped = [0] * len(files.names), 0, []
     empty = float(edits.invert)  # covered fraction if nothing is found
     outcomes = segment_files(segmenter, embedded, photos, files)
     # redirecting stdout keeps printed lines above the bar, but would move piped output to stderr
@@ -240,6 +253,7 @@ def _segment(
                 skipped.append(outcome.problem)
                 continue
             found = [n + (part != empty) for n, part in zip(found, outcome.covered, strict=True)]
+            annotated += any(outcome.covered)
             if options.verbose or not several:
                 _print_outcome(files, outcome, with_presence=options.verbose)
     seconds, written = time.perf_counter() - started, len(photos) - len(skipped)
@@ -247,6 +261,8 @@ def _segment(
         print(f"{options.out}: {written} of {len(photos)} photos")
         for name, count in zip(files.names, found, strict=True):
             print(f"  {shorten(name)!r} found in {count}")
+    if options.format in ("coco", "yolo") and written and not annotated:
+        print(f"{options.out}: the data set has no masks; its photos have no annotations")
     if options.verbose and written:
         print(f"{seconds / written * 1000:.0f} ms per photo, including reading and writing")
     return skipped

@@ -10,7 +10,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from clipseg_pl.images import load_photo
-from clipseg_pl.inference.mask_files import Form, MaskFiles, save_mask
+from clipseg_pl.inference.file_names import NAME_PATTERN
+from clipseg_pl.inference.mask_files import MaskFiles
+from clipseg_pl.inference.mask_formats import Form, save_mask
 from clipseg_pl.inference.segmentation import Segmentation, thresholds_of
 from clipseg_pl.inference.tiles import merge, resize
 from clipseg_pl.metrics.functional import cut_in_use, presence, threshold_in_use
@@ -100,6 +102,7 @@ class PhotoMasks(Callback):
         threshold: defaults to the thresholds stored in the checkpoint, or the paper's if there is
             none.
         absent_cut: see `Segmenter`; "stored" uses the cut of the checkpoint.
+        name_pattern: see `MaskFiles`.
 
     Raises:
         OSError: see `MaskFiles.check`.
@@ -115,11 +118,12 @@ class PhotoMasks(Callback):
         overlay: bool,
         threshold: float | None = None,
         absent_cut: float | Literal["stored"] = 0.0,
+        name_pattern: str = NAME_PATTERN,
     ) -> None:
         """Check before any photo is read that all files can be written."""
         reject_used_folder(folder)
         self.photos, self.threshold, self.absent_cut = photos, threshold, absent_cut
-        self.files = MaskFiles(folder, prompts, form, overlay)
+        self.files = MaskFiles(folder, prompts, form, overlay, name_pattern=name_pattern)
         self.files.check(photos, overwrite=True)
         self.unreadable: list[str] = []
         """one message per skipped photo; filled at the end of the run, on the first process only"""
@@ -162,7 +166,7 @@ class PhotoMasks(Callback):
             self._written.append(number)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `masks.json` if it is needed, and collect the unreadable photos."""
+        """Write the file of all photos, if there is one, and collect the unreadable photos."""
         written = set(of_all_ranks(self._written))
         self.files.entries = of_all_ranks(self.files.entries)
         if not trainer.is_global_zero:
