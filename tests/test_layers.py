@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, str] = {
     "runs": "atomic weights convert protocols inference",
     "demo": "images prompts inference",
     "doctor": (
-        "weights images models convert inference datamodules.datasets datamodules.toy datamodules"
+        "atomic weights images models convert inference datamodules.datasets datamodules.toy "
+        "datamodules"
     ),
     "cli": "*",
     "__main__": "*",

@@ -1,6 +1,6 @@
 """Describe own data before training: counts, sizes of objects, copies, and a contact sheet."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -38,6 +38,8 @@ _FEW = 10
 """a class with fewer training photos gets a note"""
 _MANY_THIN = 0.25
 """a class with at least this share of masks thinner than a patch gets a note"""
+_MOST_CLASSES = 100
+"""with more phrases, they are not listed one by one"""
 _COLUMNS, _ROWS = 6, 4
 _SIDE, _CAPTION, _GAP = 240, 24, 8
 """contact sheet: longer side of a photo, height of its caption, and gap between cells, in pixels"""
@@ -63,14 +65,17 @@ def check_own_data(data: ImageFolderDataModule, sheet: Path, every: bool) -> Ite
         sheet: JPEG file to write.
         every: whether to measure all masks instead of `SAMPLE` of each class and split.
     """
+    problems = dict[str, str]()
     for stage in ("fit", "test"):
         try:
             with show_status("reading photos and masks"):
                 data.setup(stage)
         except (OSError, ValueError) as error:
-            yield Finding("wrong", stage, explain(error))
-            if "train" not in data.datasets:
-                return
+            problems.setdefault(explain(error), stage)
+    for message, stage in problems.items():
+        yield Finding("wrong", stage, message)
+    if "train" not in data.datasets:
+        return
     sources = dict[Split, ImageFolder]()
     for split, dataset in data.datasets.items():
         assert isinstance(dataset, PromptedDataset) and isinstance(dataset.source, ImageFolder)
@@ -83,9 +88,13 @@ def check_own_data(data: ImageFolderDataModule, sheet: Path, every: bool) -> Ite
     if shared:
         yield Finding("ok", "test", "no test data is given: `test` uses the photos of val")
     classes = _classes(sources)
-    yield from _describe_classes(sources, classes)
+    listed = classes if len(classes) <= _MOST_CLASSES else {}
+    if not listed:
+        message = f"{len(classes):,} phrases; they are not listed, as they are more than"
+        yield Finding("ok", "classes", f"{message} {_MOST_CLASSES}")
+    yield from _describe_classes(sources, listed)
     with show_status("measuring masks"):
-        yield from _describe_sizes(sources, classes, data.image_size, every)
+        yield from _describe_sizes(sources, listed, data.image_size, every)
     yield from _describe_copies(files)
     cells = list(choose_cells(sources, list(classes), _COLUMNS * _ROWS))
     picture = draw_contact_sheet(cells)
@@ -122,60 +131,87 @@ def _classes(sources: Sources) -> dict[str, Sequence[str]]:
 
 def _describe_classes(sources: Sources, classes: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
     """Report how many photos show a class and how many are known not to, and its phrases."""
-    present, absent = Counter[tuple[Split, str]](), Counter[tuple[Split, str]]()
-    for split, source in sources.items():
-        for task in range(len(source)):
-            about = source.tasks_of_image(task)
-            if about[0] != task:  # each photo once
-                continue
-            possible = set(source.possible_phrases(task).tolist())
-            shown = {source.phrase(int(other)) for other in about}
-            for index in range(len(source.phrases)):
-                present[split, source.phrases[index]] += index in shown
-                absent[split, source.phrases[index]] += index not in possible
+    counts = {split: _count_photos(source) for split, source in sources.items()}
+    none = _Photos(0, 0, 0)
     for name, phrases in classes.items():
-        counts = (
-            f"{present[split, name]:,} photos in {split} ({absent[split, name]:,} without it)"
-            for split in sources
+        of_splits = {split: counts[split].get(name, none) for split in sources}
+        listing = ", ".join(
+            f"{found.shown:,} photos in {split} ({found.absent:,} without it)"
+            for split, found in of_splits.items()
         )
-        parts: list[tuple[State, str]] = [("ok", ", ".join(counts))]
-        trained = present["train", name]
-        if trained < _FEW:
+        parts: list[tuple[State, str]] = [("ok", listing)]
+        trained = of_splits["train"]
+        if trained.shown < _FEW:
             parts.append(("note", f"few training photos: add some, at least {_FEW}"))
-        if trained and not absent["train", name]:
-            parts.append(
-                ("note", "in every training photo: add photos without it, to learn its absence")
-            )
+        if trained.shown and not trained.absent:
+            advice = "no training photo is known to be without it: add such photos"
+            if trained.unknown:
+                advice += (
+                    ", or set negatives_across_tables if photos of other tables do not show it"
+                )
+            parts.append(("note", advice))
         if len(phrases) > 1:
             parts.append(("ok", f"phrases: {', '.join(phrases)}"))
         yield combine(name, parts)
 
 
+class _Photos(NamedTuple):
+    """Number of photos of a split, by whether they show a class."""
+
+    shown: int
+    absent: int
+    """photos known not to show it"""
+    unknown: int
+
+
+def _count_photos(source: ImageFolder) -> dict[str, _Photos]:
+    """Count the photos of each class."""
+    shown, possible = np.zeros((2, len(source.phrases)), np.int64)
+    photos = 0
+    for task in range(len(source)):
+        about = source.tasks_of_image(task)
+        if about[0] == task:  # each photo once
+            photos += 1
+            shown[list({source.phrase(int(other)) for other in about} - {-1})] += 1
+            possible[np.unique(source.possible_phrases(task))] += 1
+    return {
+        source.phrases[index]: _Photos(here, photos - maybe, maybe - here)
+        for index, (here, maybe) in enumerate(zip(shown.tolist(), possible.tolist(), strict=True))
+    }
+
+
 def _describe_sizes(
     sources: Sources, classes: Mapping[str, Sequence[str]], image_size: int, every: bool
 ) -> Iterator[Finding]:
-    """Report the thickness and the area of the masks of each class at the model's resolution."""
+    """Report the thickness and the area of masks at the model's resolution.
+
+    The masks of each class are measured together, and so are those of all phrases that are not in
+    `classes`.
+    """
+    tasks_of = defaultdict[str, defaultdict[Split, list[int]]](lambda: defaultdict(list))
+    for split, source in sources.items():
+        for index in range(len(source.phrases)):
+            name = source.phrases[index] if source.phrases[index] in classes else ""
+            tasks_of[name][split] += source.tasks_of_phrase(index).tolist()
     resize = PairedResize(image_size)
-    for name in classes:
+    for name, by_split in tasks_of.items():
         widths, areas, total = list[float](), list[float](), 0
-        for source in sources.values():
-            indices = (i for i in range(len(source.phrases)) if source.phrases[i] == name)
-            tasks = [task for index in indices for task in source.tasks_of_phrase(index).tolist()]
+        for split, tasks in by_split.items():
             total += len(tasks)
             for task in subsample(tasks, every):
-                mask = resize.mask(source.mask(task))
+                mask = resize.mask(sources[split].mask(task))
                 widths.append(thickness(mask))
                 areas.append(float(mask.mean()))
         thin = float(np.mean(np.less(widths, _PATCH)))
         counted = f"{len(widths):,}" if len(widths) == total else f"{len(widths):,} of {total:,}"
         message = (
-            f"{thin:.0%} of {name} masks are thinner than one patch ({_PATCH} px) at {image_size} "
-            f"px; median thickness {np.median(widths):.0f} px, median area {np.median(areas):.1%} "
-            f"({counted} masks)"
-        ).replace("%", " %")
+            f"{100 * thin:.0f} % of {name or 'all'} masks are thinner than one patch ({_PATCH} px) "
+            f"at {image_size} px; median thickness {np.median(widths):.0f} px, median area "
+            f"{100 * np.median(areas):.1f} % ({counted} masks)"
+        )
         many = thin >= _MANY_THIN
         if many:
-            message += ": a larger image_size shows more of them"
+            message += "; a larger image_size makes them thicker"
         yield Finding("note" if many else "ok", "size", message)
 
 
@@ -205,7 +241,7 @@ def _describe_copies(files: Mapping[Split, Sequence[str]]) -> Iterator[Finding]:
             names = f"first: {copies[0][0]} and {copies[0][1]}"
             message = f"{len(copies):,} photos of {second} are also in {first}; {names}"
             yield Finding("wrong", "copies", message)
-    if not found:
+    if not found and len(files) > 1:
         yield Finding("ok", "copies", f"no photo is in two of the splits {', '.join(files)}")
 
 

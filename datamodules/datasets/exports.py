@@ -191,9 +191,9 @@ def _read_label_maps(file: Path, ignore_label: int | None) -> Annotations:
     _reject_unnamed(file, maps, stored, [0, *phrases, *([] if ignored is None else [ignored])])
     masks = OwnMasks(folder, map_names, photo[covers], values[phrase[covers]])
     valid = valid_pixels(masks, stored, ignored)
-    has_class = np.isin(np.arange(len(names)), masks.file)
-    partly = np.isin(np.arange(len(names)), stored[stored[:, 1] == ignored, 0]) & ~has_class
-    skipped = reject_unusable(file, int(covers.sum()), Counter({_PARTLY: int(partly.sum())}))
+    partly = np.isin(np.arange(len(names)), stored[stored[:, 1] == ignored, 0])
+    partly[masks.file] = False
+    skipped = reject_unusable(file, int((~partly).sum()), Counter({_PARTLY: int(partly.sum())}))
     position = np.cumsum(~partly) - 1
     used, phrase_of_row = np.unique(phrase[covers], return_inverse=True)
     texts = list(phrases.values())
@@ -209,6 +209,7 @@ def _read_label_maps(file: Path, ignore_label: int | None) -> Annotations:
         masks=masks,
         skipped=skipped,
         valid=valid,
+        unused=tuple(text for index, text in enumerate(texts) if index not in used),
     )
 
 

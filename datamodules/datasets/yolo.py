@@ -2,13 +2,12 @@
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 from pycocotools import mask as coco_mask
 
@@ -25,6 +24,7 @@ from datamodules.datasets.annotations import (
 from datamodules.datasets.coco_masks import RunLengths, encode
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrase_table import Strings
+from datamodules.datasets.transforms import Points
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ _CORNERS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
 
 
 class _Line(NamedTuple):
+    where: str
+    """file and line number"""
     phrase: str
-    outline: npt.NDArray[np.float64]
+    outline: Points
     """(points, 2) x and y, as shares of the photo's sides"""
     box: bool
     """whether the outline is that of a box"""
@@ -144,71 +146,68 @@ def _read_split(
         raise DatasetNotFoundError(f"{file}: {folder} contains no photos")
     labels = [_label_file(folder / photo, file.parent) for photo in photos]
     reject_shared(photos, labels)
-    present = [label.is_file() for label in labels]
-    if not any(present):
+    lines = [list(_read_lines(label, names)) if label.is_file() else None for label in labels]
+    if not any(of_photo is not None for of_photo in lines):
         raise DatasetNotFoundError(
             f"{file}: none of the {len(photos)} photos in {folder} has a label file; first: "
             f"{labels[0]} does not exist"
         )
-    sizes = photo_sizes(file, folder, photos)
-    skipped: Counter[str] = Counter()
-    boxes, filled = 0, list[int]()
-    photo, phrase, regions = list[int](), list[int](), list[bytes]()
-    unknown = list[tuple[int, str]]()
-    phrase_of = Positions()
-    first_box = ""
-    for index, (label, exists) in enumerate(zip(labels, present, strict=True)):
-        height, width = sizes[index].tolist()
-        outlines: dict[str, list[npt.NDArray[np.float64]]] = {}
-        boxes_of = Counter[str]()
-        for number, line in _read_lines(label, names) if exists else ():
-            boxes += line.box
-            boxes_of[line.phrase] += line.box
-            first_box = first_box or (f"{label}, line {number}" if line.box else "")
-            flat = (line.outline * (width, height)).ravel()
-            outlines.setdefault(line.phrase, []).append(flat)
-        for text, flats in outlines.items():
-            union = coco_mask.merge(encode(flats, height, width, str(label)))
-            if coco_mask.area(union):
-                photo.append(index)
-                phrase.append(phrase_of[text])
-                regions.append(union["counts"])
-                filled.append(boxes_of[text])
-            else:
-                skipped[EMPTY] += 1
-                unknown.append((index, text))
+    boxes = [line.where for of_photo in lines for line in of_photo or () if line.box]
     if boxes and not rectangles:
         raise ValueError(
-            f"{file}: {boxes} annotations have boxes only (first: {first_box}): set `boxes: "
-            "rectangles` to fill them, or download the data in the format COCO Segmentation"
+            f"{file}: {len(boxes)} annotations have boxes only (first: {boxes[0]}): set boxes: "
+            "rectangles (--data.init_args.boxes rectangles) to fill them, or download a "
+            "segmentation project"
         )
-    known = set(labels)
-    skipped[_LOST] = sum(
-        path not in known and path.name != "classes.txt"
-        for parent in {label.parent for label in labels}
-        for path in parent.glob("*.txt")
-    )
-    rows = np.array(photo, np.int64)
-    gaps = [(index, phrase_of[text]) for index, text in unknown]
+    sizes = photo_sizes(file, folder, photos)
+    phrase_of = Positions()
+    rows, counts = list[tuple[int, int, int]](), list[bytes]()
+    unknown = list[tuple[int, int]]()
+    for index, of_photo in enumerate(lines):
+        outlines = defaultdict[str, list[_Line]](list)
+        for line in of_photo or ():
+            outlines[line.phrase].append(line)
+        height, width = sizes[index].tolist()
+        for text, own in outlines.items():
+            flat = [(line.outline * (width, height)).ravel() for line in own]
+            union = coco_mask.merge(encode(flat, height, width, str(labels[index])))
+            if coco_mask.area(union):
+                rows.append((index, phrase_of[text], sum(line.box for line in own)))
+                counts.append(union["counts"])
+            else:
+                unknown.append((index, phrase_of[text]))
+    skipped = Counter({EMPTY: len(unknown), _LOST: _count_lost(labels)})
+    usable = len(rows) + sum(not of_photo for of_photo in lines)
+    photo, phrase, row_boxes = np.array(rows, np.int64).reshape(-1, 3).T.copy()
     return Annotations(
         file=labels[0].parent,
         folder=folder,
         photos=Strings.pack(photos),
         sizes=sizes,
         phrases=Strings.pack(list(phrase_of)),
-        photo=rows,
-        phrase=np.array(phrase, np.int64),
+        photo=photo,
+        phrase=phrase,
         number=np.arange(1, len(rows) + 1),
         masks=RunLengths(
-            np.frombuffer(b"".join(regions), np.uint8),
-            np.cumsum([0, *map(len, regions)], dtype=np.int64),
-            sizes[rows],
+            np.frombuffer(b"".join(counts), np.uint8),
+            np.cumsum([0, *map(len, counts)], dtype=np.int64),
+            sizes[photo],
         ),
-        skipped=reject_unusable(file, len(rows), skipped),
-        boxes=boxes,
-        row_boxes=np.array(filled, np.int64),
-        unknown=np.array(gaps, np.int64).reshape(-1, 2),
+        skipped=reject_unusable(file, usable, skipped),
+        boxes=int(row_boxes.sum()),
+        row_boxes=row_boxes,
+        unknown=np.array(unknown, np.int64).reshape(-1, 2),
         unused=tuple(name for name in names.values() if name not in phrase_of),
+    )
+
+
+def _count_lost(labels: Sequence[Path]) -> int:
+    """Count the label files without a photo, in the folders of the other label files."""
+    known = set(labels)
+    return sum(
+        path not in known and path.name != "classes.txt"
+        for parent in {label.parent for label in labels}
+        for path in parent.glob("*.txt")
     )
 
 
@@ -238,8 +237,8 @@ def reject_shared(photos: Sequence[str], files: Sequence[Path]) -> None:
         owner[file] = photo
 
 
-def _read_lines(label: Path, names: Mapping[int, str]) -> Iterator[tuple[int, _Line]]:
-    """Yield the lines of a label file that are not blank, with their numbers from 1.
+def _read_lines(label: Path, names: Mapping[int, str]) -> Iterator[_Line]:
+    """Yield the objects of a label file.
 
     Raises:
         ValueError: if a line is malformed, or its class has no name.
@@ -249,15 +248,16 @@ def _read_lines(label: Path, names: Mapping[int, str]) -> Iterator[tuple[int, _L
     except UnicodeDecodeError as error:
         raise ValueError(f"{label}: not text ({error.reason})") from error
     for number, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
-        try:
-            yield number, _parse(text, names)
-        except ValueError as error:
-            raise ValueError(f"{label}, line {number}: {error}") from error
+        if text.strip():
+            where = f"{label}, line {number}"
+            try:
+                yield _Line(where, *_parse(text, names))
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
 
 
-def _parse(text: str, names: Mapping[int, str]) -> _Line:
+def _parse(text: str, names: Mapping[int, str]) -> tuple[str, Points, bool]:
+    """Return phrase, outline and whether it is a box, see `_Line`."""
     try:
         number, *numbers = map(float, text.split())
     except ValueError:
@@ -275,8 +275,8 @@ def _parse(text: str, names: Mapping[int, str]) -> _Line:
             "coordinates are outside the photo; they must be shares of its sides, from 0 to 1"
         )
     if len(values) != 4:
-        return _Line(phrase, values.reshape(-1, 2), False)
+        return phrase, values.reshape(-1, 2), False
     centre, half = values[:2], values[2:] / 2
     if (half <= 0).any():
         raise ValueError("the box has no area")
-    return _Line(phrase, centre + half * _CORNERS, True)
+    return phrase, centre + half * _CORNERS, True

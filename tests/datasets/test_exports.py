@@ -112,7 +112,14 @@ def test_label_maps_with_class_names(tmp_path):
     }
     assert tasks.keys() == expected.keys()
     assert all(np.array_equal(tasks[key], mask) for key, mask in expected.items())
-    assert len(train.phrases) == 2 and train.valid is None and not train.skipped  # no dust
+    assert len(train.phrases) == 2 and train.unused == ("dust",)
+    assert train.valid is None and not train.skipped
+
+
+def test_split_without_any_class_is_read(tmp_path):
+    write_maps(tmp_path / "train", {"a": np.zeros_like(MAP), "b": np.zeros_like(MAP)})
+    train = read_export(tmp_path, False, 255)["train"]
+    assert len(train.photos) == 2 and not len(train.photo) and not len(train.phrases)
 
 
 def test_ignored_pixels_of_label_maps(tmp_path):

@@ -66,15 +66,30 @@ def test_photos_without_label_file_or_lines_have_no_annotations(tmp_path):
     assert train.skipped == {}
 
 
+def test_photos_of_a_split_may_all_be_without_annotations(tmp_path):
+    train = read_yolo(write(tmp_path, ["", ""]), False)["train"]
+    assert len(train.photos) == 2 and not len(train.photo) and not len(train.phrases)
+
+
+def test_polygon_without_a_pixel_leaves_its_class_unknown(tmp_path):
+    point = "1 " + "0.5 0.5 " * 3
+    train = read_yolo(write(tmp_path, [f"{SQUARE_LINE}\n{point}", point]), False)["train"]
+    assert_equal(tasks_of(train), {("0.png", "dry wall join"): SQUARE})
+    assert train.skipped == {"with an empty mask": 2}
+    unknown = [(photo, train.phrases[phrase]) for photo, phrase in train.unknown.tolist()]
+    assert unknown == [(0, "bar"), (1, "bar")]
+    assert not len(train.without_annotations())
+
+
 def test_boxes_are_rejected_or_filled(tmp_path):
     file = write(tmp_path, [f"{SQUARE_LINE}\n{BAR_BOX}", BAR_BOX])
-    message = r"2 annotations have boxes only \(first: .*0.txt, line 2\): set `boxes: rectangles`"
+    message = r"2 annotations have boxes only \(first: .*0.txt, line 2\): set boxes: rectangles"
     with pytest.raises(ValueError, match=message):
         read_yolo(file, False)
     train = read_yolo(file, True)["train"]
     expected = {("0.png", "dry wall join"): SQUARE, ("0.png", "bar"): BAR, ("1.png", "bar"): BAR}
     assert_equal(tasks_of(train), expected)
-    assert train.boxes == 2
+    assert train.boxes == 2 and train.row_boxes.tolist() == [0, 1, 1]
 
 
 def test_box_over_the_edge_of_the_photo_is_clipped(tmp_path):
