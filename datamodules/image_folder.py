@@ -225,7 +225,8 @@ class ImageFolderDataModule(BaseDataModule):
             log.warning("%s: skipped %s", merged.file, reasons(merged.skipped))
             self.skipped[f"{split} (merged)"] = merged.skipped
         chosen = {file for part in parts for file in part.files()}
-        return ImageFolder(merged).about(np.isin(merged.photo_files(), list(chosen)))
+        belongs = [file in chosen for file in merged.photo_files()]
+        return ImageFolder(merged).about(np.array(belongs, np.bool_))
 
     def _parts(self, split: Split) -> list[_Part]:
         """Return the tables of a split, and the photos of each that belong to the split."""

@@ -88,6 +88,8 @@ class ImageFolder(PhraseTable):
         table, photo = self.annotations, self._photo[task]
         present = super().possible_phrases(task)
         unknown = table.unknown[table.unknown[:, 0] == photo, 1]
+        if not len(unknown) and table.group is None:
+            return present
         possible = np.isin(self.phrase_ids, unknown)
         if table.group is not None and table.asked is not None:
             possible |= ~table.asked[table.group[photo], self.phrase_ids]
