@@ -163,9 +163,7 @@ def training_digest(config: Mapping[str, Any], world: str) -> str:
         config: resolved config of `fit`.
         world: version of the data.
     """
-    excluded = ["protocol", "compile", "init_decoder"]
-    if not config["model"].get("unfreeze_blocks"):  # digests of committed results lack them
-        excluded += ["unfreeze_blocks", "backbone_lr"]
+    excluded = ("protocol", "compile", "init_decoder")
     model = {key: value for key, value in config["model"].items() if key not in excluded}
     trainer = {key: config["trainer"].get(key) for key in _TRAINER}
     if config["trainer"].get("max_epochs") is not None:  # not in older digests
