@@ -134,8 +134,10 @@ class OwnDataProtocol(ReferringProtocol):
             thresholds["stored"] = [stored_threshold]
         if of_classes := self._class_thresholds(stored_threshold):
             thresholds["class"] = of_classes
+        best_of_classes = groups.best_thresholds()
+        thresholds["best"] = [best_of_classes.get(name, 0.5) for name in self.classes.names]
         tables = groups.tables(_CLASS, thresholds)
-        tables["best threshold by class"] = groups.best_thresholds()
+        tables["best threshold by class"] = best_of_classes
         if stored := self._stored():
             tables["stored threshold by class"] = stored
         return tables

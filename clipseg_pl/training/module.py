@@ -38,7 +38,8 @@ class CLIPSegModule(LightningModule):
         decoder: factory that builds the trained decoder for the backbone.
         optimizer: optimizer of the decoder's parameters. The paper uses AdamW with lr 1e-3.
         min_lr: learning rate at the last step, see `CosineSchedule`.
-        warmup_steps: steps in which the learning rate rises, see `CosineSchedule`.
+        warmup_steps: steps in which the learning rate rises, at most half of the run; see
+            `CosineSchedule`.
         loss: weights of the terms of the loss; the paper's binary cross-entropy by default.
         unfreeze_blocks: number of blocks of the backbone to train, counted backwards from the
             deepest tapped layer; the paper trains none. Checkpoints contain these blocks.
@@ -236,8 +237,7 @@ class CLIPSegModule(LightningModule):
             groups.append({"params": blocks, "lr": self.backbone_lr})
         optimizer = self.optimizer(groups)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        # the one step of a fast_dev_run is too short for any warm-up
-        warmup_steps = 0 if self.trainer.fast_dev_run else self.warmup_steps  # type: ignore[attr-defined]
+        warmup_steps = min(self.warmup_steps, steps // 2)
         schedule = CosineSchedule(optimizer, self.min_lr, steps, warmup_steps)
         return {
             "optimizer": optimizer,

@@ -64,7 +64,8 @@ def read_yolo(file: Path, rectangles: bool) -> dict[Split, Annotations]:
         rectangles: whether boxes are filled as rectangles.
 
     Returns:
-        Annotations of each split whose folder exists. There is always a training split.
+        Annotations of each split whose folder exists and is not that of the training split. There
+        is always a training split.
 
     Raises:
         DatasetNotFoundError: if a folder, all label files of a split, or photos are missing.
@@ -92,10 +93,11 @@ def read_yolo(file: Path, rectangles: bool) -> dict[Split, Annotations]:
         for split, value in given.items()
         if value is not None
     }
+    # Ultralytics requires `val`; data sets without validation photos repeat the training folder
     return {
         split: _read_split(file, folder, names, rectangles)
         for split, folder in folders.items()
-        if folder is not None
+        if folder is not None and (split == "train" or folder != folders["train"])
     }
 
 

@@ -140,6 +140,12 @@ def test_split_whose_folder_is_missing_is_left_out(tmp_path, caplog):
     assert "the export has no test split" in caplog.text and len(caplog.records) == 1
 
 
+def test_split_with_the_training_folder_is_left_out(tmp_path):
+    """Ultralytics requires `val`, so data sets without validation photos repeat `train`."""
+    yaml = "names: [a, b]\ntrain: images/train\nval: images/train\n"
+    assert list(read_yolo(write(tmp_path, [SQUARE_LINE], yaml), False)) == ["train"]
+
+
 def test_parent_folder_is_not_taken_for_roboflows_train_images(tmp_path):
     """Roboflow's ../train/images means the folder beside data.yaml."""
     for root in (tmp_path, tmp_path / "cracks"):

@@ -305,7 +305,9 @@ def own_data(
         if of_classes:
             labels["class"] = own_threshold
         groupings["class"] = (lambda prompt: names[prompt.class_id], labels)
-        tables["best threshold by class"] = best_by_class(prompts, names)
+        best_of_classes = best_by_class(prompts, names)
+        labels["best"] = lambda prompt: nearest(best_of_classes[names[prompt.class_id]])
+        tables["best threshold by class"] = best_of_classes
     for title, (name_of, labels) in groupings.items():
         groups: dict[str, list[EvaluatedPrompt]] = {}
         for prompt in prompts:

@@ -166,6 +166,7 @@ def test_metrics_by_hand(batch, logits):
     tables = {
         "miou@0.5 by class": {"crack": 0, "joint": second[0]},
         "dice@class by class": {"crack": first[1], "joint": alone[1]},
+        "miou@best by class": {"crack": first[0], "joint": alone[0]},
         "best threshold by class": {"crack": 0.3, "joint": 0.56},
         "stored threshold by class": {"crack": 0.3, "joint": 0.56},
         "prompts by class": {"crack": 1, "joint": 1},
