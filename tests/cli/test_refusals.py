@@ -76,7 +76,7 @@ def test_photo_that_a_worker_cannot_read_is_reported(trained, miniature, tmp_pat
         ("--hidden=3", "Did you mean model.decoder.init_args.hidden of DeconvDecoder?"),
         ("--data.init_args.fold=0", "this class accepts batch_size, exclusion, image_size"),
         ("--data.init_args.prompting.foo=3", "prompting accepts blank_support, evaluation_form"),
-        ("--model.foo=3", "model accepts backbone, compile, decoder"),
+        ("--model.foo=3", "model accepts backbone, backbone_lr, compile"),
         ("--data.init_args.prompting.negativ_prob=0.5", "Did you mean prompting.negative_prob?"),
         ("--trainer.max_step=3", "Did you mean trainer.max_steps?"),
         ("--model.decoder.init_args.dim=abc", "Expected a <class 'int'>"),
