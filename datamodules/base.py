@@ -147,6 +147,9 @@ class BaseDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training batches of all remaining steps, or of one epoch without a Trainer.
 
+        If neither max_steps nor max_epochs of a Trainer is set, lightning limits it to 1,000
+        epochs.
+
         Raises:
             ValueError: if the Trainer has no limit in steps or epochs, or has reached it.
             RuntimeError: if `setup` was not called.

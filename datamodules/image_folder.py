@@ -207,13 +207,22 @@ class ImageFolderDataModule(BaseDataModule):
 
         Returns:
             Split -> "photos", "without annotations", "filled from boxes" (annotations) and
-            "phrases" (phrase -> number of photos; empty if there are more than 100 phrases).
+            "phrases" (phrase -> number of photos; empty if there are more than 100 phrases). Test
+            data that are the validation data have "same photos as": "val".
         """
         counts: dict[str, Any] = {}
         for split, dataset in self.datasets.items():
             assert isinstance(dataset, PromptedDataset) and isinstance(dataset.source, ImageFolder)
             counts[split] = dataset.source.counts(dataset.class_ids)
+        if "test" in counts and self._is_tested_on_validation():
+            counts["test"]["same photos as"] = "val"
         return counts
+
+    def _is_tested_on_validation(self) -> bool:
+        """Return whether there are no test data, so that `_parts` returns the validation data."""
+        return self.tables["test"] is None and not any(
+            "test" in entry.splits for entry in self._training_if_found()
+        )
 
     def _source(self, split: Split, parts: Sequence[_Part]) -> ImageFolder:
         """Return the tasks about the photos of a split."""

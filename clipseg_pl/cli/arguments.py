@@ -239,7 +239,6 @@ def flatten(config: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 _MINIMA = {
-    "max_steps": 1,
     "max_epochs": 1,
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
@@ -261,6 +260,12 @@ def check_trainer(trainer: Namespace, fit: bool) -> None:
         value = trainer.get(key)
         if value is not None and value < least and (fit or not key.startswith("max_")):
             stop(f"--trainer.{key} must be at least {least}, got {value}")
+    steps = trainer.get("max_steps", 1)
+    if fit and steps < 1 and not (steps == -1 and trainer.get("max_epochs")):
+        stop(
+            "--trainer.max_steps must be at least 1, or -1 if --trainer.max_epochs is set, got "
+            f"{steps}"
+        )
     if trainer.val_check_interval == 0:
         stop(
             "--trainer.val_check_interval must be greater than 0; to disable validation, set "

@@ -112,7 +112,7 @@ class CLIPSegCLI(LightningCLI):
             # older checkpoints lack the number of trained blocks
             model = {"unfreeze_blocks": 0, **self._stored["hyper_parameters"]}
             model.pop("_instantiator", None)
-            stored = {self.config.subcommand: {"model": model}} if model else {}
+            stored = {self.config.subcommand: {"model": model}}
             self.config = self.parser.parse_object(stored, self.config)
         args = self._args if self.config.subcommand == "fit" else ()
         apply_checkpoint_settings(configured, self.config[self.config.subcommand].model, args)
@@ -129,10 +129,7 @@ class CLIPSegCLI(LightningCLI):
             trainer.precision = best_precision(trainer.accelerator) if fit else "32-true"
         trainer.default_root_dir = str(self.run_folder)
         for logger in _as_list(trainer.logger):
-            if isinstance(logger, Namespace) and logger.init_args.get("save_dir", ".") in (
-                None,
-                "",
-            ):
+            if isinstance(logger, Namespace) and not logger.init_args.get("save_dir", "."):
                 logger.init_args.save_dir = str(self.run_folder)
         # lightning must not print metrics or collect predictions: our callbacks do
         for option in ("verbose", "return_predictions"):

@@ -90,31 +90,35 @@ class OverlapMetrics(nn.Module):
         iou, present = self.classes.compute()
         return iou[present].sum(0) / present.sum().clamp(min=1)
 
-    def report(self, threshold: float, class_names: Sequence[str]) -> Report:
-        """Return curves over the thresholds, and IoU by size of the target and by class.
-
-        Args:
-            threshold: threshold for the results by size and by class.
-            class_names: indexed by class id.
-
-        Returns:
-            Title -> name -> value; empty if there was no prompt.
-        """
-        iou_of_prompts = self.prompts.compute()
-        if not iou_of_prompts.prompts:
+    def curves(self) -> Report:
+        """Return mIoU, precision and recall by threshold; empty if there was no prompt."""
+        if not self.prompts.compute().prompts:
             return {}
-        counts, index = self.counts.compute(), position(threshold)
-        tables: dict[str, dict[str, float]] = {
+        counts = self.counts.compute()
+        return {
             "miou by threshold": by_threshold(self.miou()),
             "precision by threshold": by_threshold(
                 counts.tp / (counts.tp + counts.fp).clamp(min=1)
             ),
             "recall by threshold": by_threshold(counts.tp / (counts.tp + counts.fn).clamp(min=1)),
         }
-        tables[f"mean iou@{threshold:g} by share of the image"] = {
-            name: float(iou_of_prompts.group_mean[group, index])
-            for group, name in enumerate(SIZE_NAMES)
-            if iou_of_prompts.group_prompts[group]
+
+    def groups(self, threshold: float, class_names: Sequence[str]) -> Report:
+        """Return IoU by size of the target and by class; empty if there was no prompt.
+
+        Args:
+            threshold: threshold of the IoU.
+            class_names: indexed by class id.
+        """
+        iou_of_prompts, index = self.prompts.compute(), position(threshold)
+        if not iou_of_prompts.prompts:
+            return {}
+        tables = {
+            f"mean iou@{threshold:g} by share of the image": {
+                name: float(iou_of_prompts.group_mean[group, index])
+                for group, name in enumerate(SIZE_NAMES)
+                if iou_of_prompts.group_prompts[group]
+            }
         }
         if self.classes is not None:
             iou, present = self.classes.compute()
@@ -167,7 +171,9 @@ class Overlaps(nn.ModuleDict):
         return {
             f"{name}: {title}": table
             for name in self
-            for title, table in self[name].report(threshold, class_names).items()
+            for title, table in (
+                self[name].curves() | self[name].groups(threshold, class_names)
+            ).items()
         }
 
     def reset(self) -> None:

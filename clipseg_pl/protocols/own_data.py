@@ -39,9 +39,9 @@ class OwnDataProtocol(ReferringProtocol):
     """Evaluate your own data: the metrics of `ReferringProtocol`, Dice, and results by group.
 
     Dice is the mean over present prompts of 2 tp / (1 + 2 tp + fp + fn). It is reported at the same
-    thresholds as mIoU. If the checkpoint stores thresholds of classes, `miou@class` and
-    `dice@class` evaluate each prompt at the threshold of its class. Prompts of other classes are
-    evaluated at the stored threshold.
+    thresholds as mIoU; `dice@best` is Dice at the threshold with the best mIoU. If the checkpoint
+    stores thresholds of classes, `miou@class` and `dice@class` evaluate each prompt at the
+    threshold of its class. Prompts of other classes are evaluated at the stored threshold.
 
     Reports list mIoU, Dice and number of present prompts by class, by the target's share of the
     image, by brightness of the image and by number of objects, which are the connected parts of the
@@ -99,7 +99,8 @@ class OwnDataProtocol(ReferringProtocol):
             if not dice.prompts:
                 continue
             own = at_thresholds({"dice": dice.mean}, stored_threshold)
-            own["dice@best"] = float(dice.mean.max())
+            best_miou = best(self.present[prompt_type].miou())
+            own["dice@best"] = float(dice.mean[position(best_miou)])
             if thresholds:
                 classes = self._group(prompt_type, _CLASS)
                 for name, means in classes.at(thresholds).items():
@@ -111,18 +112,15 @@ class OwnDataProtocol(ReferringProtocol):
     def report(self, stored_threshold: float | None) -> Report:
         """Return curves over thresholds and results by group, for each prompt type."""
         shown, _ = threshold_in_use(None, stored_threshold)
-        tables = {
-            title: table
-            for title, table in super().report(stored_threshold).items()
-            if title.endswith(" by threshold")
-        }
+        thresholds, tables = {"0.5": [0.5], f"{shown:g}": [shown]}, Report()
         for prompt_type in self.prompt_types:
             dice = self._group(prompt_type, _SIZE).dice.compute()
             if not dice.prompts:
                 continue
-            own = {"dice by threshold": by_threshold(dice.mean)}
+            own = self.present[prompt_type].curves()
+            own["dice by threshold"] = by_threshold(dice.mean)
             for title in (_SIZE, _BRIGHTNESS, _OBJECTS):
-                own |= self._group(prompt_type, title).tables(title, {f"{shown:g}": [shown]})
+                own |= self._group(prompt_type, title).tables(title, thresholds)
             if self.classes.names:
                 own |= self._class_tables(prompt_type, stored_threshold)
             tables |= {f"{prompt_type}: {title}": table for title, table in own.items()}
@@ -146,7 +144,8 @@ class OwnDataProtocol(ReferringProtocol):
         """Return the threshold with the best mIoU of each class, by the first prompt type.
 
         Returns:
-            Normalised phrase -> threshold, for all phrasings of the classes with present prompts.
+            Normalised phrase -> threshold, for all phrasings of the classes that the model has
+            found: a class whose mIoU is 0 at every threshold has no best threshold.
         """
         if not self.classes.names:
             return {}
@@ -238,14 +237,9 @@ class _Groups(nn.Module):
         return {**tables, f"prompts by {title}": self._table(self.prompts)}
 
     def best_thresholds(self) -> dict[str, float]:
-        """Return the lowest threshold with the best mIoU of each group that has prompts."""
-        return {
-            name: best(curve)
-            for name, curve, prompts in zip(
-                self.names, self.miou.compute().group_mean, self.prompts.tolist(), strict=True
-            )
-            if prompts
-        }
+        """Return the lowest threshold with the best mIoU of each group whose mIoU exceeds 0."""
+        curves = zip(self.names, self.miou.compute().group_mean, strict=True)
+        return {name: best(curve) for name, curve in curves if curve.max() > 0}
 
     def _table(self, values: Tensor) -> dict[str, float]:
         """Return the values (G,) of the groups that have prompts, by name."""

@@ -37,19 +37,23 @@ class Run:
         return [*self.arguments, f"--trainer.default_root_dir={self.folder}"]
 
     def is_finished(self) -> bool:
-        """Return whether a training with these limits has ended or reached its last step.
+        """Return whether the training has taken its last step or ended with the same limits.
 
-        Early stopping ends a training before its last step.
+        The number of steps of a limit in epochs is not in the config, so only the results tell
+        whether they were taken.
         """
         trainer, results = self.config["trainer"], newest_results(self.folder, "fit")
-        steps = trainer["max_steps"]
+        steps, limits = trainer["max_steps"], ("max_steps", "max_epochs")
         if results is not None:
-            ended, lengths = results["config"]["trainer"], ("max_steps", "max_epochs")
-            if results["step"] >= steps or all(ended.get(k) == trainer.get(k) for k in lengths):
+            earlier = results["config"]["trainer"]
+            same = all(earlier.get(limit) == trainer.get(limit) for limit in limits)
+            if results["step"] >= steps > 0 or (same and results.get("ended")):
                 return True
+        if steps < 0 or not self.last.exists():
+            return False
         from clipseg_pl.convert.checkpoints import read_checkpoint
 
-        return self.last.exists() and read_checkpoint(self.last)["global_step"] >= steps
+        return bool(read_checkpoint(self.last)["global_step"] >= steps)
 
     def finish(self) -> bool:
         """Run the remaining steps, from the last checkpoint if there is one.

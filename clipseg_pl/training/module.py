@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 
 from clipseg_pl.convert.loading import start_from
@@ -27,6 +28,8 @@ Predictions = Mapping[str, tuple[Tensor, Tensor]]
 
 _MODEL = "model."
 _BCE = MaskLoss()
+_PLAIN = (str, int, float, dict, NoneType)
+"""types of the settings that the command line passes"""
 
 
 class CLIPSegModule(LightningModule):
@@ -38,8 +41,7 @@ class CLIPSegModule(LightningModule):
         decoder: factory that builds the trained decoder for the backbone.
         optimizer: optimizer of the decoder's parameters. The paper uses AdamW with lr 1e-3.
         min_lr: learning rate at the last step, see `CosineSchedule`.
-        warmup_steps: steps in which the learning rate rises, at most half of the run; see
-            `CosineSchedule`.
+        warmup_steps: steps in which the learning rate rises, see `CosineSchedule`.
         loss: weights of the terms of the loss; the paper's binary cross-entropy by default.
         unfreeze_blocks: number of blocks of the backbone to train, counted backwards from the
             deepest tapped layer; the paper trains none. Checkpoints contain these blocks.
@@ -82,9 +84,8 @@ class CLIPSegModule(LightningModule):
         if compile:
             backbone.activations = torch.compile(backbone.activations)  # type: ignore[method-assign]
             self.model.decoder.compile()
-        self.optimizer, self.min_lr, self.warmup_steps = optimizer, min_lr, warmup_steps
-        self.loss = loss
-        self.optimizer, self.min_lr, self.backbone_lr = optimizer, min_lr, backbone_lr
+        self.optimizer, self.loss = optimizer, loss
+        self.min_lr, self.warmup_steps, self.backbone_lr = min_lr, warmup_steps, backbone_lr
         self.protocol = protocol or ReferringProtocol()
         self.threshold: float | None = None
         """best threshold of the last validation during training; stored in checkpoints"""
@@ -237,8 +238,7 @@ class CLIPSegModule(LightningModule):
             groups.append({"params": blocks, "lr": self.backbone_lr})
         optimizer = self.optimizer(groups)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup_steps = min(self.warmup_steps, steps // 2)
-        schedule = CosineSchedule(optimizer, self.min_lr, steps, warmup_steps)
+        schedule = CosineSchedule(optimizer, self.min_lr, steps, self.warmup_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -250,8 +250,8 @@ class CLIPSegModule(LightningModule):
         stored = {k: v for k, v in state.items() if self.model.is_stored(k.removeprefix(_MODEL))}
         checkpoint["state_dict"] = stored
         given = checkpoint.get("hyper_parameters", {})
-        # a model built in Python passes modules and factories, which only pickle could restore
-        plain = {k: v for k, v in given.items() if not isinstance(v, nn.Module) and not callable(v)}
+        # a model built in Python passes objects and factories, which only pickle could restore
+        plain = {key: value for key, value in given.items() if isinstance(value, _PLAIN)}
         checkpoint["hyper_parameters"] = plain
         checkpoint["threshold"], checkpoint["absent_cut"] = self.threshold, self.absent_cut
         checkpoint["class_thresholds"] = self.class_thresholds

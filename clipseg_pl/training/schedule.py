@@ -23,7 +23,7 @@ class CosineSchedule(LambdaLR):
         optimizer: optimizer with the initial rates.
         min_lr: rate of the first group at the last step, >= 0.
         steps: number of steps of the whole run, >= 1.
-        warmup_steps: number of steps of the warm-up, in [0, steps).
+        warmup_steps: number of steps of the warm-up, >= 0; limited to half of the run.
     """
 
     def __init__(
@@ -32,15 +32,13 @@ class CosineSchedule(LambdaLR):
         """Set the rates of the first step.
 
         Raises:
-            ValueError: if `min_lr` is negative, or `warmup_steps` is out of range.
+            ValueError: if `min_lr` or `warmup_steps` is negative.
         """
         if min_lr < 0:
             raise ValueError(f"min_lr must be >= 0, got {min_lr:g}")
-        if not 0 <= warmup_steps < steps:
-            raise ValueError(
-                f"warmup_steps must be at least 0 and below the {steps} steps of the run, got "
-                f"{warmup_steps}"
-            )
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be >= 0, got {warmup_steps}")
+        warmup_steps = min(warmup_steps, steps // 2)
         first = optimizer.param_groups[0]["lr"]
         super().__init__(optimizer, _factor(first, min_lr, steps, warmup_steps))
 

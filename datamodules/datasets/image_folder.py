@@ -74,6 +74,10 @@ class ImageFolder(PhraseTable):
             },
         }
 
+    def photo_name(self, task: int) -> str:
+        """Return the path of a task's photo below the folder of the table."""
+        return self.annotations.photos[int(self._photo[task])]
+
     def phrasings(self, phrase: int) -> Sequence[str]:
         """Return all phrasings of a phrase. The first is the one in `phrases`."""
         first = self.phrases[phrase]

@@ -124,6 +124,10 @@ class PhraseTable(ABC):
         """Return the name of a task, unique in the split."""
         return self.read_name(int(self.rows[task]))
 
+    def photo_name(self, task: int) -> str:
+        """Return the name of a task's photo; the name of the task if the photo has no other."""
+        return self.name(task)
+
     def phrase(self, task: int) -> int:
         """Return the index of a task's phrase in `phrases`; -1 if the photo has no annotations."""
         return int(self._phrase[task])

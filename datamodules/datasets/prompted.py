@@ -156,6 +156,10 @@ class PromptedDataset(Dataset[Sample]):
         """Return the number of tasks."""
         return len(self.source)
 
+    def photo_name(self, task: int) -> str:
+        """Return the name of a task's photo."""
+        return self.source.photo_name(task)
+
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Load the sample of an epoch and a task."""
         epoch, task = key

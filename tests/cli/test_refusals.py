@@ -76,7 +76,7 @@ def test_photo_that_a_worker_cannot_read_is_reported(trained, miniature, tmp_pat
         ("--hidden=3", "Did you mean model.decoder.init_args.hidden of DeconvDecoder?"),
         ("--data.init_args.fold=0", "this class accepts batch_size, exclusion, image_size"),
         ("--data.init_args.prompting.foo=3", "prompting accepts blank_support, evaluation_form"),
-        ("--model.foo=3", "model accepts backbone, backbone_lr, compile, decoder"),
+        ("--model.foo=3", "model accepts backbone, backbone_lr, compile"),
         ("--data.init_args.prompting.negativ_prob=0.5", "Did you mean prompting.negative_prob?"),
         ("--trainer.max_step=3", "Did you mean trainer.max_steps?"),
         ("--model.decoder.init_args.dim=abc", "Expected a <class 'int'>"),
@@ -86,7 +86,7 @@ def test_photo_that_a_worker_cannot_read_is_reported(trained, miniature, tmp_pat
         ("--data.init_args.image_size=60", "image_size 48 or 64, or another multiple of 16"),
         ("--data.init_args.image_size=9", "image_size 16, or another"),
         ("--data.init_args.prompting.text_weight_max=2", "text_weight_min <= text_weight_max"),
-        ("--trainer.max_steps=0", "--trainer.max_steps must be at least 1, got 0"),
+        ("--trainer.max_steps=0", "--trainer.max_steps must be at least 1, or -1 if"),
         ("--trainer.strategy=nothing", "invalid strategy name: `strategy='nothing'`"),
         ("--trainer.accelerator=nothing", "invalid accelerator name: `accelerator='nothing'`"),
         ("--data.init_args.num_workers=-1", "num_workers must be >= 0, not -1"),
@@ -106,8 +106,9 @@ def test_invalid_option_prints_one_line(miniature, tmp_path, capsys, option, ans
 @pytest.mark.parametrize(
     ("key", "value", "answer"),
     [
-        ("max_steps", -1, "--trainer.max_steps must be at least 1, got -1"),
-        ("max_steps", 0, "--trainer.max_steps must be at least 1, got 0"),
+        ("max_steps", -1, "at least 1, or -1 if --trainer.max_epochs is set, got -1"),
+        ("max_steps", 0, "at least 1, or -1 if --trainer.max_epochs is set, got 0"),
+        ("max_epochs", 0, "--trainer.max_epochs must be at least 1, got 0"),
         ("devices", 0, "--trainer.devices must be a number of at least 1"),
         ("devices", "two", "or auto, got two"),
         ("accumulate_grad_batches", 0, "--trainer.accumulate_grad_batches must be at least 1"),
@@ -123,6 +124,11 @@ def test_trainer_setting_out_of_range_is_an_error(capsys, key, value, answer):
     with pytest.raises(SystemExit):
         check_trainer(trainer, fit=True)
     assert answer in capsys.readouterr().err
+
+
+def test_length_in_epochs_needs_no_limit_in_steps():
+    limits = {"max_steps": -1, "max_epochs": 20}
+    check_trainer(Namespace(devices="auto", val_check_interval=None, **limits), fit=True)
 
 
 @pytest.mark.parametrize(

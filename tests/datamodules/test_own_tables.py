@@ -162,6 +162,22 @@ def test_photos_without_annotations_are_shared_between_training_and_validation(t
     assert names(alone, "val") == {name for name in names(data, "val") if "dog" in name}
 
 
+@pytest.mark.parametrize(
+    ("train", "tables", "same"),
+    [
+        ("joints", {}, "val"),
+        (["cracks", "joints"], {}, None),  # the cracks have test photos
+        ("joints", {"test": Table("cracks/test/_annotations.coco.json")}, None),
+        ("joints", {"val": Table("cracks/valid/_annotations.coco.json")}, "val"),
+    ],
+)
+def test_summary_says_if_the_test_photos_are_those_of_validation(root, train, tables, same):
+    data = build(root, train, "test", **tables)
+    assert data.summary()["test"].get("same photos as") == same
+    data.setup("validate")
+    assert (names(data, "test") == names(data, "val")) == (same == "val")
+
+
 def test_data_without_any_annotation_is_an_error(tmp_path):
     write_coco(tmp_path, {"1.png": [], "2.png": []})
     with pytest.raises(ValueError, match=r"nothing to train on: .*for which no phrase is known"):

@@ -255,7 +255,7 @@ def best(curve: dict[float, float]) -> float:
 
 
 def best_by_class(prompts: Sequence[EvaluatedPrompt], names: Sequence[str]) -> dict[str, float]:
-    """Return the threshold with the best mean IoU of each class."""
+    """Return the threshold with the best mean IoU of each class that is hit at any threshold."""
     groups = {
         name: [prompt for prompt in prompts if prompt.class_id == class_id]
         for class_id, name in enumerate(names)
@@ -263,7 +263,7 @@ def best_by_class(prompts: Sequence[EvaluatedPrompt], names: Sequence[str]) -> d
     return {
         name: best({t: miou(group, t, with_classes=False) for t in THRESHOLDS})
         for name, group in groups.items()
-        if group
+        if any(miou(group, t, with_classes=False) for t in (THRESHOLDS if group else ()))
     }
 
 
@@ -285,7 +285,8 @@ def own_data(
         return {}, {}
     shown = 0.3 if stored is None else stored
     curve = {t: mean([dice(prompt, t) for prompt in prompts]) for t in THRESHOLDS}
-    numbers = {"dice@best": max(curve.values())}
+    best_miou = best({t: miou(prompts, t, with_classes=False) for t in THRESHOLDS})
+    numbers = {"dice@best": curve[nearest(best_miou)]}
     for label, threshold in reported_thresholds(stored).items():
         numbers[f"dice@{label}"] = curve[threshold]
     tables = {"dice by threshold": {f"{t:.2f}": value for t, value in curve.items()}}
@@ -293,10 +294,11 @@ def own_data(
     def own_threshold(prompt: EvaluatedPrompt) -> float:
         return nearest(of_classes.get(names[prompt.class_id], shown))
 
+    at_two = {"0.5": lambda _: nearest(0.5), f"{shown:g}": lambda _: nearest(shown)}
     groupings = {
-        "share of the image": (size_name, {f"{shown:g}": lambda _: nearest(shown)}),
-        "brightness": (brightness_name, {f"{shown:g}": lambda _: nearest(shown)}),
-        "number of objects": (objects_name, {f"{shown:g}": lambda _: nearest(shown)}),
+        "share of the image": (size_name, at_two),
+        "brightness": (brightness_name, at_two),
+        "number of objects": (objects_name, at_two),
     }
     if names:
         labels = {"0.5": lambda _: nearest(0.5)}
@@ -306,7 +308,7 @@ def own_data(
             labels["class"] = own_threshold
         groupings["class"] = (lambda prompt: names[prompt.class_id], labels)
         best_of_classes = best_by_class(prompts, names)
-        labels["best"] = lambda prompt: nearest(best_of_classes[names[prompt.class_id]])
+        labels["best"] = lambda prompt: nearest(best_of_classes.get(names[prompt.class_id], 0.5))
         tables["best threshold by class"] = best_of_classes
     for title, (name_of, labels) in groupings.items():
         groups: dict[str, list[EvaluatedPrompt]] = {}

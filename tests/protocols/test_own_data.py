@@ -170,12 +170,54 @@ def test_metrics_by_hand(batch, logits):
         "best threshold by class": {"crack": 0.3, "joint": 0.56},
         "stored threshold by class": {"crack": 0.3, "joint": 0.56},
         "prompts by class": {"crack": 1, "joint": 1},
+        "miou@0.5 by brightness": {"dark (to 85)": 0, "bright (above 170)": second[0]},
         "miou@0.42 by brightness": {"dark (to 85)": first[0], "bright (above 170)": second[0]},
         "dice@0.42 by number of objects": {"1": first[1], "2": second[1]},
         "miou@0.42 by share of the image": {"above 20 %": first[0], "5 to 10 %": second[0]},
     }
     for title, table in tables.items():
         assert report[f"text: {title}"] == pytest.approx(table), title
+
+
+def test_class_that_is_never_hit_gets_no_threshold(batch, logits):
+    """Its IoU is 0 at every threshold, so none of them is the best."""
+    protocol = OwnDataProtocol(["text"])
+    protocol.classes = FOUR
+    missed = logits["text"].clone()
+    missed[0] = -20.0  # the crack
+    update(protocol, {"text": missed}, batch)
+    protocol.class_thresholds = protocol.best_class_thresholds()
+    assert protocol.class_thresholds == {"joint": 0.56}
+    report = protocol.report(0.42)
+    assert report["text: best threshold by class"] == {"joint": 0.56}
+    assert report["text: miou@best by class"] == {"crack": 0, "joint": pytest.approx(1 / 3)}
+
+
+def test_best_dice_is_that_of_the_threshold_with_the_best_miou():
+    """Dice is best below 0.39, where both prompts are half right; mIoU is best above it."""
+    mask, probability = (
+        torch.zeros(2, 1, 1, 100, dtype=torch.bool),
+        torch.full((2, 1, 1, 100), 0.01),
+    )
+    mask[0, ..., :50] = mask[1, ..., :40] = True
+    probability[0, ..., :99] = probability[1, ..., :79] = 0.39
+    probability[0, ..., :50] = probability[1, ..., :3] = 0.59
+    batch = {
+        "query_image": torch.zeros(2, 3, 1, 100, dtype=torch.uint8),
+        "query_index": torch.arange(2),
+        "query_mask": mask,
+        "valid_mask": torch.ones_like(mask),
+        "negative": torch.zeros(2, dtype=torch.bool),
+        "class_id": torch.tensor([-1, -1]),
+        "prompt_index": torch.zeros(0, dtype=torch.long),
+    }
+    protocol = OwnDataProtocol(["text"])
+    update(protocol, {"text": probability.logit()}, batch)
+    numbers = protocol.compute(None)
+    assert numbers["text/threshold@best"] == 0.4
+    assert numbers["text/miou@best"] == pytest.approx((50 / 51 + 3 / 41) / 2)
+    assert numbers["text/dice@best"] == pytest.approx((100 / 101 + 6 / 44) / 2)
+    assert numbers["text/dice@0.3"] == pytest.approx((100 / 150 + 80 / 120) / 2)
 
 
 def test_thresholds_of_classes_that_are_not_evaluated_add_nothing(batch, logits):

@@ -7,6 +7,7 @@ from inspect import signature
 import pytest
 
 from clipseg_pl.runs.tables.stored_results import (
+    _ADDED,
     backbone_digest,
     evaluation_digest,
     training_digest,
@@ -38,6 +39,7 @@ FIT = {
         "devices": "auto",
         "limit_val_batches": None,
         "precision": None,
+        "callbacks": None,
     },
 }
 
@@ -96,12 +98,22 @@ def test_unset_setting_of_a_newer_library_keeps_the_digest():
 
 def test_default_of_an_added_setting_keeps_the_digest():
     before = json.loads(json.dumps(FIT))
-    for key in ("warmup_steps", "loss"):
-        del before["model"][key]
-    assert training_digest(before, "1") == training_digest(FIT, "1")
     defaults = {name: value.default for name, value in signature(CLIPSegModule).parameters.items()}
-    assert FIT["model"]["warmup_steps"] == defaults["warmup_steps"]
-    assert FIT["model"]["loss"] == asdict(defaults["loss"])
+    defaults["loss"] = asdict(defaults["loss"])
+    assert {key: defaults[key] for key in _ADDED} == _ADDED
+    before = {**FIT, "model": {k: v for k, v in FIT["model"].items() if k not in _ADDED}}
+    now = {**FIT, "model": {**before["model"], **_ADDED}}
+    assert training_digest(before, "1") == training_digest(now, "1")
+
+
+@pytest.mark.parametrize("name", ["EarlyStopping", "clipseg_pl.training.callbacks.ema.WeightEMA"])
+def test_callback_that_changes_the_weights_changes_the_digest(name):
+    def digest(*callbacks):
+        entries = [{"class_path": path, "init_args": {"decay": 1}} for path in callbacks]
+        return training_digest(changed(callbacks=entries), "1")
+
+    assert digest() == digest("LearningRateMonitor") == training_digest(FIT, "1")
+    assert digest(name) == digest("LearningRateMonitor", name) != digest()
 
 
 def test_evaluation_digest_covers_checkpoint_data_and_protocol():

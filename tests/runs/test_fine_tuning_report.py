@@ -1,7 +1,6 @@
 """The report of a fine-tuning shows the numbers of the results files."""
 
 import json
-import os
 import re
 from html import unescape
 
@@ -13,6 +12,15 @@ from clipseg_pl.runs.fine_tuning.run_results import read_run
 
 CLASSES = ("crack", "<script>alert(1)</script> | *seam*")
 BEST = "runs/walls/checkpoints/best.ckpt"
+THRESHOLDS = ["threshold before", "threshold"]
+CHANGES = ["IoU before", "IoU", "change", "Dice before", "Dice", "change"]
+ON_VALIDATION = ["best on validation", "0.36", "0.36"]
+ON_TEST = ["best on the test photos", "0.48", "0.42"]
+
+
+def cells(*before):
+    """Return the cells of values that have risen by 0.4."""
+    return [cell for x in before for cell in (f"{x:.3f}", f"{x + 0.4:.3f}", "+0.400")]
 
 
 def content(command, checkpoint=None, offset=0.0, **changes):
@@ -26,13 +34,13 @@ def content(command, checkpoint=None, offset=0.0, **changes):
     """
     split = "test" if command == "test" else "val"
     stored = ["stored", "class"] if checkpoint or command == "fit" else []
-    metrics = {"prompts": 12, "threshold@best": 0.42, "absent_prompts": 7}
+    best = 0.42 if stored else 0.48
+    metrics = {"prompts": 12, "threshold@best": best, "absent_prompts": 7}
     for row, at in enumerate(("0.5", "best", *stored)):
         metrics[f"miou@{at}"] = 0.111 + row / 50 + offset
         metrics[f"dice@{at}"] = 0.222 + row / 50 + offset
         metrics[f"absent_rate@{at}"] = 0.333 - row / 50 - offset / 2
         metrics[f"absent_area@{at}"] = 0.144 - row / 50 - offset / 10
-    used = "0.36" if stored else "0.3"
     tables = {
         f"{metric} by threshold": {f"{t / 50:.2f}": 0.3 + offset - t / 500 for t in range(1, 50)}
         for metric in ("miou", "dice")
@@ -44,29 +52,40 @@ def content(command, checkpoint=None, offset=0.0, **changes):
     }
     for groups_of, names in groups.items():
         for column, metric in enumerate(("miou", "dice")):
-            tables[f"{metric}@{used} by {groups_of}"] = {
+            tables[f"{metric}@0.5 by {groups_of}"] = {
                 name: 0.1 + place / 10 + column / 100 + offset for place, name in enumerate(names)
             }
         tables[f"prompts by {groups_of}"] = {name: 4 for name in names}
-    for at in ("0.5", *stored):
+    for at in ("0.5", "best", *stored):
         for column, metric in enumerate(("miou", "dice")):
             tables[f"{metric}@{at} by class"] = {
                 name: 0.15 + place / 9 + column / 100 + offset + len(at) / 1000
                 for place, name in enumerate(CLASSES)
             }
     tables["prompts by class"] = dict(zip(CLASSES, (5, 7), strict=True))
+    tables["best threshold by class"] = dict(zip(CLASSES, (best, best + 0.2), strict=True))
     if stored:
         tables["stored threshold by class"] = dict(zip(CLASSES, (0.34, 0.46), strict=True))
     data = {
         "class_path": "datamodules.image_folder.ImageFolderDataModule",
-        "init_args": {"root": "walls", "batch_size": 4, "num_workers": 2},
+        "init_args": {
+            "root": "walls",
+            "batch_size": 4,
+            "num_workers": 2,
+            "phrases_per_image": 1,
+            "prompting": {"negative_prob": 0.2, "supports": False},
+            "train": {"table": ["cracks"], "augmentation": None},
+        },
     }
     return {
         "metrics": {f"{split}/text/{name}": value for name, value in metrics.items()},
         "report": {f"text: {title}": table for title, table in tables.items()},
         "config": {
             "model": {
-                "protocol": {"class_path": "x", "init_args": {"prompt_types": ["text"]}},
+                "protocol": {
+                    "class_path": "clipseg_pl.protocols.own_data.OwnDataProtocol",
+                    "init_args": {"prompt_types": ["text"]},
+                },
                 "init_decoder": "toy",
             },
             "data": data,
@@ -74,6 +93,7 @@ def content(command, checkpoint=None, offset=0.0, **changes):
         },
         "checkpoint": checkpoint,
         "step": 1250 if stored else 0,
+        "threshold": 0.36 if stored else 0.3,
         "dataset_sizes": {split: 12},
         "dataset_skipped": {split: {"with polygons of two points": 3}},
         "seconds": 95.0,
@@ -88,7 +108,7 @@ def content(command, checkpoint=None, offset=0.0, **changes):
         },
         "parameters": {"trained": 1_127_009, "total": 150_747_746},
         "peak_memory_bytes": {"gpu": 743_000_000},
-        **({} if command == "fit" else {"seconds_per_photo": 0.0384}),
+        **({} if command == "fit" else {"seconds_per_sample": 0.0384}),
         **changes,
     }
 
@@ -128,12 +148,12 @@ def write_run(folder):
 
 
 def add(folder, name, result):
-    """Write a results file that is newer than all others of the run."""
+    """Write a results file that was finished after all others of the run."""
     file = folder / "results" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, sort_keys=True))
-    newest = 1_000_000 + len(list(file.parent.iterdir()))
-    os.utime(file, (newest, newest))
+    minute = len(list(file.parent.iterdir()))
+    finished = {"finished": f"2026-01-31T12:{minute:02}:00.000+00:00"}
+    file.write_text(json.dumps(finished | result, sort_keys=True))
 
 
 def page_of(run):
@@ -161,22 +181,25 @@ def test_overall_numbers_are_those_of_the_results(reported):
     page = page_of(reported)
     assert tables_of(page)["IoU and Dice", ""] == [
         [
-            ["threshold", "IoU before", "IoU", "change", "Dice before", "Dice", "change"],
-            ["0.5", "0.111", "0.511", "+0.400", "0.222", "0.622", "+0.400"],
-            ["best on validation (0.36)", "", "0.551", "", "", "0.662", ""],
-            ["best of each class on validation", "", "0.571", "", "", "0.682", ""],
-            ["best on this split (0.42)", "0.131", "0.531", "+0.400", "0.242", "0.642", "+0.400"],
+            ["", *THRESHOLDS, *CHANGES],
+            ["fixed", "0.5", "0.5", "0.111", "0.511", "+0.400", "0.222", "0.622", "+0.400"],
+            # the initial weights store no threshold: 0.264 is that of their curves at 0.36
+            [*ON_VALIDATION, "0.264", "0.551", "+0.287", "0.264", "0.662", "+0.398"],
+            ["best of each class on validation", "", "", "", "0.571", "", "", "0.682", ""],
+            [*ON_TEST, "0.131", "0.531", "+0.400", "0.242", "0.642", "+0.400"],
         ]
     ]
     assert "best.ckpt after 1,250 steps of training" in page
+    assert "12 prompts about the test photos" in page
     assert "IoU at 0.5<b>0.511</b><small>0.111 before</small>" in page
+    assert "IoU at 0.36<b>0.551</b><small>0.264 before</small>" in page
 
 
 def test_numbers_by_class_are_those_of_the_results(reported):
     tables = tables_of(page_of(reported))
     assert tables["Classes", "Threshold 0.5"] == [
         [
-            ["class", "prompts", "IoU before", "IoU", "change", "Dice before", "Dice", "change"],
+            ["class", "prompts", *CHANGES],
             [CLASSES[1], "7", "0.264", "0.664", "+0.400", "0.274", "0.674", "+0.400"],
             [CLASSES[0], "5", "0.153", "0.553", "+0.400", "0.163", "0.563", "+0.400"],
         ]
@@ -188,18 +211,24 @@ def test_numbers_by_class_are_those_of_the_results(reported):
             [CLASSES[0], "5", "0.34", "0.555", "0.565"],
         ]
     ]
+    assert tables["Classes", "Best threshold of each class on the test photos"] == [
+        [
+            ["class", "prompts", *THRESHOLDS, *CHANGES],
+            [CLASSES[1], "7", "0.68", "0.62", *cells(0.265, 0.275)],
+            [CLASSES[0], "5", "0.48", "0.42", *cells(0.154, 0.164)],
+        ]
+    ]
 
 
 def test_groups_are_in_their_order_with_counts(reported):
     sizes, brightness, objects = tables_of(page_of(reported))[
         "Size, brightness and number of objects", ""
     ]
-    at = ["prompts", "IoU before, at 0.3", "IoU, at 0.36", "Dice, at 0.36"]
     assert sizes == [
-        ["share of the image", *at],
-        ["to 1 %", "4", "0.100", "0.500", "0.510"],
-        ["1 to 2 %", "4", "0.200", "0.600", "0.610"],
-        ["above 20 %", "4", "0.300", "0.700", "0.710"],
+        ["share of the image", "prompts", *CHANGES],
+        ["to 1 %", "4", *cells(0.1, 0.11)],
+        ["1 to 2 %", "4", *cells(0.2, 0.21)],
+        ["above 20 %", "4", *cells(0.3, 0.31)],
     ]
     assert [row[0] for row in brightness[1:]] == ["dark (to 85)", "bright (above 170)"]
     assert [row[0] for row in objects[1:]] == ["1", "2", "above 5"]
@@ -215,7 +244,7 @@ def test_false_positives_costs_and_data_are_those_of_the_results(reported):
     ]
     costs = dict(tables["Cost", ""][0])
     assert costs["parameters trained"] == "1,127,009 of 150,747,746 (0.7%)"
-    assert costs["steps"] == "1,250" and costs["evaluation of a photo, with loading"] == "38 ms"
+    assert costs["steps"] == "1,250" and costs["evaluation of a phrase about a photo"] == "38 ms"
     assert costs["peak GPU memory, training"] == "0.74 GB"
     columns = ["split", "photos", "without annotations", "filled from boxes"]
     counts = ["1,234", "56", "78"]
@@ -270,8 +299,8 @@ def test_report_can_be_written_to_another_folder(run, tmp_path):
 def test_report_without_initial_weights_leaves_their_columns_out(run, capsys):
     (run / "results" / "test-toy.json").unlink()
     page = page_of(run)
-    header = ["threshold", "IoU", "Dice"]
-    assert tables_of(page)["IoU and Dice", ""][0][:2] == [header, ["0.5", "0.511", "0.622"]]
+    rows = [["", "threshold", "IoU", "Dice"], ["fixed", "0.5", "0.511", "0.622"]]
+    assert tables_of(page)["IoU and Dice", ""][0][:2] == rows
     assert "before" not in re.sub(r"<style>.*?</style>", "", page, flags=re.S)
     command = f"python -m clipseg_pl test --config {run}/config.yaml"
     assert command in page and command in capsys.readouterr().out
@@ -281,7 +310,7 @@ def test_report_of_a_training_without_evaluation_shows_its_last_validation(run):
     for name in ("test-toy", "test-best"):
         (run / "results" / f"{name}.json").unlink()
     page = page_of(run)
-    assert tables_of(page)["IoU and Dice", ""][0][1] == ["0.5", "0.111", "0.222"]
+    assert tables_of(page)["IoU and Dice", ""][0][1] == ["fixed", "0.5", "0.111", "0.222"]
     assert "No checkpoint of the training was evaluated" in page
     assert f"--ckpt_path {run}/checkpoints/best.ckpt" in page
     assert f"clipseg_pl validate --config {run}/config.yaml" in page  # of the initial weights
@@ -291,7 +320,7 @@ def test_report_without_a_training_says_so(run):
     (run / "results" / "fit-x.json").unlink()
     page = page_of(run)
     assert "The training has no results yet." in page
-    assert tables_of(page)["IoU and Dice", ""][0][1][1:3] == ["0.111", "0.511"]
+    assert tables_of(page)["IoU and Dice", ""][0][1][3:5] == ["0.111", "0.511"]
 
 
 def test_report_names_missing_pictures(run):
@@ -300,7 +329,7 @@ def test_report_names_missing_pictures(run):
 
 
 def test_older_results_without_new_keys_have_a_report(run):
-    new = ("data", "parameters", "peak_memory_bytes", "seconds_per_photo", "examples", "history")
+    new = ("data", "parameters", "peak_memory_bytes", "seconds_per_sample", "examples", "history")
     for file in (run / "results").iterdir():
         old = {key: value for key, value in json.loads(file.read_text()).items() if key not in new}
         old["report"] = {}
@@ -316,14 +345,100 @@ def test_newest_test_of_a_checkpoint_is_compared_with_the_same_data(run):
     other["config"]["data"]["init_args"]["root"] = "other walls"
     add(run, "test-other-toy", other)
     add(run, "test-elsewhere", content("test", "runs/another/checkpoints/best.ckpt", 0.3))
-    workers = content("test", offset=0.05)
-    workers["config"]["data"]["init_args"]["num_workers"] = 0  # does not change a metric
-    add(run, "test-toy-again", workers)
+    add(run, "test-toy-again", content("test", offset=0.05))
     weights = content("test")
     weights["config"]["model"]["init_decoder"] = "rd64"  # not what the training started from
     add(run, "test-rd64", weights)
+    elsewhere = content("test", BEST, 0.35)  # the checkpoint on photos of another place
+    elsewhere["config"]["data"]["init_args"]["root"] = "other walls"
+    add(run, "test-other-best", elsewhere)
     compared = read_run(run).compared
-    assert compared.metric("miou@0.5") == pytest.approx((0.161, 0.511))
+    assert compared.metric("miou", "0.5") == pytest.approx((0.161, 0.511))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_workers": 0},
+        {"batch_size": 8},
+        {"phrases_per_image": 4},
+        {"prompting": {"negative_prob": 0.5, "supports": False}},
+        {"train": {"table": ["cracks"], "augmentation": "photometric.yaml"}},
+    ],
+)
+def test_settings_of_the_training_do_not_separate_evaluations(run, settings):
+    start = content("test", offset=0.05)
+    start["config"]["data"]["init_args"] |= settings
+    add(run, "test-toy-again", start)
+    compared = read_run(run).compared
+    assert compared.metric("miou", "0.5") == pytest.approx((0.161, 0.511))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prompting": {"negative_prob": 0.2, "supports": True}},  # other absent prompts are drawn
+        {"train": {"table": ["taping"], "augmentation": None}},  # other test photos
+    ],
+)
+def test_settings_of_the_evaluation_separate_evaluations(run, settings):
+    start = content("test", offset=0.05)
+    start["config"]["data"]["init_args"] |= settings
+    add(run, "test-toy-again", start)
+    assert read_run(run).compared.metric("miou", "0.5") == pytest.approx((0.111, 0.511))
+
+
+@pytest.mark.parametrize("name", ["prompts", "absent_prompts"])
+def test_evaluation_of_some_of_the_prompts_is_not_compared(run, name):
+    start = content("test")
+    start["metrics"][f"test/text/{name}"] = 5
+    add(run, "test-toy", start)
+    found = read_run(run)
+    assert found.compared.before is None
+    assert found.missing()[0][0].endswith("not evaluated on the same test photos and prompts.")
+
+
+def test_evaluation_by_another_first_prompt_type_is_not_compared(run):
+    start = content("test")
+    start["metrics"] |= {f"test/visual/{name}": 12 for name in ("prompts", "absent_prompts")}
+    start["config"]["model"]["protocol"]["init_args"]["prompt_types"] = ["visual", "text"]
+    add(run, "test-toy", start)
+    assert read_run(run).compared.before is None
+
+
+def test_evaluation_from_before_the_end_of_the_training_is_noted(run):
+    assert read_run(run).missing() == []
+    add(run, "fit-x", content("fit"))
+    ((text, command),) = read_run(run).missing()
+    assert "older than the end of the training" in text
+    assert command.startswith("python -m clipseg_pl test ") and command.endswith("best.ckpt")
+
+
+def test_report_of_a_test_on_the_validation_photos_says_so(run):
+    for name in ("test-toy", "test-best"):
+        file = run / "results" / f"{name}.json"
+        found = json.loads(file.read_text())
+        found["data"]["test"]["same photos as"] = "val"
+        file.write_text(json.dumps(found))
+    page = page_of(run)
+    assert "12 prompts about the validation photos" in page
+    assert "There are no test photos" in page and "the test" not in page
+    assert tables_of(page)["IoU and Dice", ""][0][-1][0] == "best on the validation photos"
+
+
+def test_run_with_another_protocol_is_rejected_on_one_line(run):
+    other = content("fit")
+    other["config"]["model"]["protocol"]["class_path"] = "clipseg_pl.protocols.a.PaperProtocol"
+    add(run, "fit-x", other)
+    with pytest.raises(SystemExit, match=r"PaperProtocol, but the report needs OwnData[^\n]*$"):
+        main([str(run)])
+
+
+def test_evaluation_by_another_protocol_is_left_out(run):
+    other = content("test", BEST, 0.2)
+    other["config"]["model"]["protocol"]["class_path"] = "clipseg_pl.protocols.a.PaperProtocol"
+    add(run, "test-paper", other)
+    assert read_run(run).compared.metric("miou", "0.5") == pytest.approx((0.111, 0.511))
 
 
 def test_validation_is_compared_without_a_test(run):
@@ -331,7 +446,7 @@ def test_validation_is_compared_without_a_test(run):
     add(run, "validate-best", content("validate", BEST, 0.2))
     compared = read_run(run).compared
     assert compared.after.metric("miou@0.5") == pytest.approx(0.311)
-    assert compared.before is None  # the initial weights were evaluated on the test split only
+    assert compared.before is None  # the initial weights were evaluated on the test photos only
 
 
 def test_command_for_the_initial_weights_does_not_resume(run):

@@ -39,11 +39,12 @@ def make_module():
     )
 
 
-def train(miniature, folder, *callbacks):
+def train(miniature, folder, *callbacks, precision="32-true"):
     module = make_module()
     data = PhraseCutDataModule(str(miniature), image_size=64, batch_size=4, num_workers=0)
     trainer = Trainer(
         accelerator="cpu",
+        precision=precision,
         max_steps=4,
         accumulate_grad_batches=2,
         callbacks=[*callbacks, ModelCheckpoint(folder, "last", save_top_k=1)],
@@ -80,6 +81,34 @@ def test_average_follows_the_steps_and_is_validated_and_saved(miniature, tmp_pat
     trainer.validate(other, data, ckpt_path=tmp_path / "last.ckpt", verbose=False)
     for name in ("val/text/miou@best", "val/text/ap"):
         assert other.numbers[name] == pytest.approx(validated[name])
+
+
+def test_checkpoint_is_evaluated_after_a_training_by_the_same_trainer(miniature, tmp_path):
+    module, data, trainer = train(miniature, tmp_path, WeightEMA(DECAY))
+    last, other = tmp_path / "last.ckpt", make_module()
+    stored = torch.load(last, weights_only=True)["state_dict"]
+    for evaluate in (trainer.test, trainer.validate):
+        evaluate(module, data, ckpt_path=last, verbose=False)
+        numbers = module.numbers
+        weights = module.state_dict()
+        assert all(torch.equal(weights[key], value) for key, value in stored.items())
+        evaluate(other, data, ckpt_path=last, verbose=False)
+        assert numbers == other.numbers
+
+
+def test_average_in_bfloat16_keeps_small_updates(miniature, tmp_path):
+    """A change of a weight by less than 0.4 % is lost in bfloat16."""
+    recorder, average = Recorder(), make_module().model.decoder.state_dict()
+    ema = WeightEMA(0.999)
+    module, _, _ = train(miniature, tmp_path, ema, recorder, precision="bf16-true")
+    for step in recorder.weights[1::2]:
+        average = {key: value.lerp(step[key].float(), 0.001) for key, value in average.items()}
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    for key, value in module.model.decoder.state_dict().items():
+        assert torch.equal(value, average[key].bfloat16())
+        assert torch.allclose(content["state_dict"][f"model.decoder.{key}"], average[key])
+        current = content["current_model_state"][f"model.decoder.{key}"]
+        assert torch.equal(current, recorder.weights[-1][key])
 
 
 @pytest.mark.slow

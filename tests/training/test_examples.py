@@ -1,13 +1,19 @@
 """Example pictures show the prompts with the best, median and worst IoU."""
 
 import statistics
+import sys
 
 import pytest
 import torch
+from lightning import Trainer
 from PIL import Image
 
-from clipseg_pl.training.callbacks.examples import Score, choose
-from clipseg_pl.training.callbacks.results import read_history
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.protocols.own_data import OwnDataProtocol
+from clipseg_pl.training.callbacks.examples import Examples, Score, choose
+from clipseg_pl.training.callbacks.results import peak_memory, read_history
+from clipseg_pl.training.module import CLIPSegModule
+from datamodules.image_folder import ImageFolderDataModule
 from tests.command import EXPERIMENTS, arguments, launch, results, run
 
 OWN = EXPERIMENTS / "data" / "image_folder.yaml"
@@ -66,11 +72,32 @@ def test_pictures_of_an_evaluation_show_its_prompts(decoder_file, miniature, tmp
     (folder,) = (tmp_path / "examples").iterdir()
     (file,) = (tmp_path / "results").iterdir()
     assert folder.name == file.stem
-    assert len({example["photo"] for example in examples}) == 8
+    assert all((miniature / "own" / example["photo"]).is_file() for example in examples)
     for example in examples:
         width, height = Image.open(tmp_path / example["file"]).size
         assert height == 256 and width > 3 * height  # photo, target and prediction
-    assert found["seconds_per_photo"] > 0 and found["peak_memory_bytes"]["process"] > 2**27
+    assert found["seconds_per_sample"] > 0 and found["peak_memory_bytes"]["process"] > 2**27
+
+
+@pytest.mark.slow
+def test_second_evaluation_in_python_replaces_the_entries(miniature, tmp_path):
+    module = CLIPSegModule(CLIPBackbone("tiny", pretrained=False), protocol=OwnDataProtocol())
+    data = ImageFolderDataModule(str(miniature), image_size=64, batch_size=4, num_workers=0)
+    examples = Examples(tmp_path, "twice")
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=[examples],
+        limit_val_batches=2,
+        use_distributed_sampler=False,
+        default_root_dir=tmp_path,
+        **quiet,
+    )
+    seen = []
+    for _ in range(2):
+        trainer.validate(module, data, verbose=False)
+        seen.append(examples.entries)
+    assert seen[0] == seen[1] and len(seen[1]) == 8
 
 
 @pytest.mark.slow
@@ -90,7 +117,9 @@ def test_results_of_a_training_contain_its_history(trained):
     assert steps == (1, 2, 3) and values[-1] == pytest.approx(
         found["metrics"]["val/text/miou@best"]
     )
-    assert "seconds_per_photo" not in found and "examples" not in found
+    assert "seconds_per_sample" not in found and "examples" not in found
+    assert found["ended"] == "last step"
+    assert found["threshold"] == found["metrics"]["val/text/threshold@best"]
 
 
 def test_results_of_a_training_count_parameters(trained):
@@ -98,6 +127,11 @@ def test_results_of_a_training_count_parameters(trained):
     counted = results(trained)["parameters"]
     assert counted["trained"] == sum(weight.numel() for weight in content["state_dict"].values())
     assert counted["total"] > counted["trained"]
+
+
+def test_memory_is_unknown_without_the_resource_module(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert peak_memory(torch.device("cpu")) == {}
 
 
 def test_history_continues_after_a_training_was_resumed(tmp_path):
@@ -110,3 +144,12 @@ def test_history_continues_after_a_training_was_resumed(tmp_path):
         "train/loss": [(10, 0.5), (20, 0.25), (30, 0.125)],  # step 20 was repeated
         "val/miou": [(10, 0.25)],
     }
+
+
+def test_history_leaves_out_steps_that_were_taken_back(tmp_path):
+    (tmp_path / "metrics_before_1.csv").write_text(
+        "epoch,step,train/loss,val/miou\n0,9,0.5,\n0,19,0.4,\n0,29,0.3,\n0,29,,0.75\n"
+    )
+    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,14,0.45\n0,24,0.35\n")
+    wanted = {"train/loss": [(10, 0.5), (15, 0.45), (25, 0.35)]}  # resumed from step 12
+    assert read_history(tmp_path) == wanted

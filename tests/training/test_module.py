@@ -173,10 +173,17 @@ def test_schedule_resumed_with_another_length_equals_one_of_this_length(done):
     assert rates(resumed, 20 - done) == [pytest.approx(step) for step in whole[done:]]
 
 
-@pytest.mark.parametrize("warmup_steps", [-1, STEPS])
-def test_warm_up_that_does_not_fit_the_run_raises(warmup_steps):
-    with pytest.raises(ValueError, match=f"below the 4 steps of the run, got {warmup_steps}"):
-        CosineSchedule(AdamW([torch.nn.Parameter(torch.zeros(1))]), 1e-4, STEPS, warmup_steps)
+def test_warm_up_takes_half_of_the_run_at_most():
+    first, limit = (
+        CosineSchedule(AdamW([torch.nn.Parameter(torch.zeros(1))]), 1e-4, 7, warmup_steps)
+        for warmup_steps in (500, 3)
+    )
+    assert rates(first, 8) == rates(limit, 8)
+
+
+def test_negative_warm_up_raises():
+    with pytest.raises(ValueError, match="warmup_steps must be >= 0, got -1"):
+        CosineSchedule(AdamW([torch.nn.Parameter(torch.zeros(1))]), 1e-4, STEPS, -1)
 
 
 def test_resumed_schedule_follows_the_rate_of_the_new_optimizer():

@@ -1,12 +1,15 @@
 """Options of lightning's trainer that people combine with a training."""
 
 import csv
+import signal
 
 import pytest
 import torch
 
+from clipseg_pl.cli.resolve import resolve
 from clipseg_pl.runs.run import Run
 from tests.command import EXPERIMENTS, arguments, results, run
+from tests.training.test_resume import signalled
 
 
 def options(callback, **settings):
@@ -46,6 +49,7 @@ def test_early_stopping_leaves_a_complete_run(miniature, tmp_path):
     content, written = last(folder), results(folder)
     assert content["global_step"] == written["step"] == 6  # validations at 2, 4 and 6
     assert written["metrics"]["val/text/threshold@best"] == pytest.approx(content["threshold"])
+    assert written["ended"] == "early stopping"
     assert Run(command, folder, written["config"]).is_finished()
     longer = {"trainer": {**written["config"]["trainer"], "max_steps": 30}}
     assert not Run(command, folder, longer).is_finished()
@@ -62,6 +66,42 @@ def test_restarted_job_of_a_run_that_stopped_early_ends_at_once(miniature, tmp_p
     with pytest.raises(SystemExit) as ended:
         run(*command)
     assert not ended.value.code and results(folder)["step"] == 4
+
+
+def by_epochs(miniature, folder, epochs, *more):
+    """Return the arguments of a run of some epochs, with nine steps each."""
+    steps = "--trainer.max_steps=-1"
+    return arguments("fit", miniature, folder, steps, f"--trainer.max_epochs={epochs}", *more)
+
+
+def is_finished(command, folder):
+    return Run(command, folder, resolve(command)).is_finished()
+
+
+@pytest.mark.slow
+def test_interrupted_run_of_epochs_is_not_finished(miniature, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    command = by_epochs(miniature, folder, 1)
+    with pytest.raises(SystemExit):
+        run(*command, *signalled(signal.SIGTERM, 4))
+    assert last(folder)["global_step"] == 4 and not is_finished(command, folder)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run(*command)  # the restarted job continues
+    assert results(folder)["step"] == 9 and results(folder)["ended"] == "last step"
+    assert is_finished(command, folder)
+    assert not is_finished(by_epochs(miniature, folder, 2), folder)
+    with pytest.raises(SystemExit) as ended:
+        run(*command)  # nothing is left to do
+    assert not ended.value.code
+
+
+@pytest.mark.slow
+def test_run_that_is_stopped_by_its_time_is_not_finished(miniature, tmp_path):
+    folder = tmp_path / "run"
+    more = ("--trainer.max_steps=100000", "--trainer.max_time=00:00:00:02")
+    command = arguments("fit", miniature, folder, *more, "--trainer.limit_val_batches=0")
+    run(*command)
+    assert results(folder)["ended"] is None and not is_finished(command, folder)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from clipseg_pl.runs.fine_tuning.plots import Curve, plot_groups, plot_history, 
 from clipseg_pl.runs.fine_tuning.run_results import Change, Comparison, Results, RunResults
 
 _METRICS = {"IoU": "miou", "Dice": "dice"}
+_THRESHOLDS = ["threshold before", "threshold"]
 _CHANGES = [title for name in _METRICS for title in (f"{name} before", name, "change")]
 _GROUPS = {  # results files are sorted by name
     "share of the image": SIZE_NAMES,
@@ -82,13 +83,13 @@ def _summary(found: RunResults, compared: Comparison) -> Iterator[Block]:
     )
     yield Paragraph(
         f"{model} after {after.content['step']:,} steps of training{compared_with} on "
-        f"{after.metric('prompts') or 0:,} prompts of the {after.split_name} split. IoU and Dice "
-        "are means over the prompts whose object is in the photo."
+        f"{after.metric('prompts') or 0:,} prompts about the {after.photos}. IoU and Dice are "
+        "means over the prompts whose object is in the photo."
     )
     tiles = []
     for at, threshold in {"0.5": "0.5", "stored": _threshold(after.stored_threshold)}.items():
         for name, metric in {**_METRICS, "False positives": "absent_rate"}.items():
-            start, end = compared.metric(f"{metric}@{at}")
+            start, end = compared.metric(metric, at)
             detail = "" if start is None else f"{_number(start)} before"
             tiles += [] if end is None else [(f"{name} at {threshold}", _number(end), detail)]
     yield Tiles(tiles)
@@ -97,52 +98,56 @@ def _summary(found: RunResults, compared: Comparison) -> Iterator[Block]:
 def _overall(compared: Comparison) -> Iterator[Block]:
     before, after = compared.before, compared.after
     yield Heading("IoU and Dice")
-    labels = {
-        "0.5": "0.5",
-        "stored": f"best on validation{_bracketed(after.stored_threshold)}",
-        "class": "best of each class on validation",
-        "best": f"best on this split{_bracketed(after.metric('threshold@best'))}",
+    best, stored = compared.metric("threshold", "best"), after.stored_threshold
+    kinds = {
+        "0.5": ("fixed", Change(0.5, 0.5)),
+        "stored": ("best on validation", Change(stored, stored)),
+        "class": ("best of each class on validation", Change(None, None)),
+        "best": (f"best on the {after.photos}", best),
     }
     rows = [
-        [label, *_cells([compared.metric(f"{metric}@{at}") for metric in _METRICS.values()])]
-        for at, label in labels.items()
+        [
+            label,
+            _threshold(thresholds.before if before else None),
+            _threshold(thresholds.after),
+            *_cells([compared.metric(metric, at) for metric in _METRICS.values()]),
+        ]
+        for at, (label, thresholds) in kinds.items()
         if after.metric(f"miou@{at}") is not None
     ]
-    yield Table("", ["threshold", *_CHANGES], rows)
-    if before and before.stored_threshold is None:
-        best = _threshold(before.metric("threshold@best"))
-        yield Paragraph(
-            "The initial weights were evaluated without a threshold from validation. Their best "
-            f"threshold on this split is {best}."
-        )
+    yield Table("", ["", *_THRESHOLDS, *_CHANGES], rows)
 
 
 def _by_class(compared: Comparison) -> Iterator[Block]:
-    after = compared.after
+    before, after = compared.before, compared.after
     titles = {
         "0.5": "Threshold 0.5",
-        "stored": f"Best threshold on validation{_bracketed(after.stored_threshold)}",
+        "stored": f"Best threshold on validation ({_threshold(after.stored_threshold)})",
         "class": "Best threshold of each class on validation",
-        "best": "Best threshold of each class on this split",
+        "best": f"Best threshold of each class on the {after.photos}",
     }
     titles = {at: title for at, title in titles.items() if after.table(f"miou@{at} by class")}
     if titles:
         yield Heading("Classes")
     prompts = after.table("prompts by class")
     for at, title in titles.items():
-        kind = {"class": "stored", "best": "best"}.get(at)
-        thresholds = after.table(f"{kind} threshold by class") if kind else {}
+        thresholds = {"class": "stored threshold by class", "best": "best threshold by class"}
+        start, end = (
+            results.table(thresholds[at]) if results and at in thresholds else {}
+            for results in (before, after)
+        )
         tables = [f"{metric}@{at} by class" for metric in _METRICS.values()]
         rows = [
             [
                 name,
                 _count(prompts.get(name)),
-                _threshold(thresholds.get(name)),
+                _threshold(start.get(name)),
+                _threshold(end.get(name)),
                 *_cells([compared.entry(table, name) for table in tables]),
             ]
             for name in after.table(tables[0])
         ]
-        yield Table(title, ["class", "prompts", "threshold", *_CHANGES], rows)
+        yield Table(title, ["class", "prompts", *_THRESHOLDS, *_CHANGES], rows)
 
 
 def _thresholds(compared: Comparison) -> Iterator[Block]:
@@ -159,29 +164,22 @@ def _thresholds(compared: Comparison) -> Iterator[Block]:
 
 
 def _groups(compared: Comparison) -> Iterator[Block]:
-    before, after = compared.before, compared.after
     plots, tables = [], []
-    start = f"IoU before, at {_threshold(before.threshold_in_use)}" if before else ""
-    at = _threshold(after.threshold_in_use)
     for groups, order in _GROUPS.items():
-        prompts = after.table(f"prompts by {groups}")
-        iou, dice = after.group_table("miou", groups), after.group_table("dice", groups)
-        iou_before = before.group_table("miou", groups) if before else {}
-        names = [name for name in order if name in iou]
-        rows = [
-            [
-                name,
-                _count(prompts.get(name)),
-                *(_number(table.get(name)) for table in (iou_before, iou, dice)),
-            ]
-            for name in names
-        ]
+        prompts = compared.after.table(f"prompts by {groups}")
+        titles = [f"{metric}@0.5 by {groups}" for metric in _METRICS.values()]
+        changes = {
+            name: [compared.entry(title, name) for title in titles]
+            for name in order
+            if name in compared.after.table(titles[0])
+        }
+        rows = [[name, _count(prompts.get(name)), *_cells(each)] for name, each in changes.items()]
         if rows:
-            columns = [groups, "prompts", start, f"IoU, at {at}", f"Dice, at {at}"]
-            tables.append(Table("", columns, rows))
-            plots.append(plot_groups(groups, {n: (iou_before.get(n), iou[n]) for n in names}))
+            tables.append(Table("", [groups, "prompts", *_CHANGES], rows))
+            plots.append(plot_groups(groups, {name: iou for name, (iou, _) in changes.items()}))
     if tables:
         yield Heading("Size, brightness and number of objects")
+        yield Paragraph("At threshold 0.5.")
         yield Plots(plots)
         yield from tables
 
@@ -190,7 +188,7 @@ def _absent(compared: Comparison) -> Iterator[Block]:
     after, prompts = compared.after, compared.after.metric("absent_prompts")
     yield Heading("False positives")
     if not prompts:
-        yield Paragraph("No prompt of this split is known to be absent from its photo.")
+        yield Paragraph("No prompt is known to be absent from its photo.")
         return
     yield Paragraph(
         f"{prompts:,} prompts name an object that is not in the photo. If any pixel exceeds the "
@@ -200,7 +198,7 @@ def _absent(compared: Comparison) -> Iterator[Block]:
     columns = ["share before", "share", "change", "area before", "area", "change"]
     labels = {"0.5": "0.5", "stored": _threshold(after.stored_threshold)}
     rows = [
-        [label, *_cells([compared.metric(f"absent_{name}@{at}") for name in ("rate", "area")])]
+        [label, *_cells([compared.metric(f"absent_{name}", at) for name in ("rate", "area")])]
         for at, label in labels.items()
         if after.metric(f"absent_rate@{at}") is not None
     ]
@@ -248,9 +246,9 @@ def _cost(sources: Sequence[Results]) -> Iterator[Block]:
             rows.append(["steps", f"{content['step']:,}"])
             resumed = " since it was resumed" if content["config"].get("ckpt_path") else ""
             rows.append([f"duration of the training{resumed}", _time(content["seconds"])])
-        elif "seconds_per_photo" in content:
-            milliseconds = 1000 * content["seconds_per_photo"]
-            rows.append(["evaluation of a photo, with loading", f"{milliseconds:.0f} ms"])
+        elif "seconds_per_sample" in content:
+            milliseconds = 1000 * content["seconds_per_sample"]
+            rows.append(["evaluation of a phrase about a photo", f"{milliseconds:.0f} ms"])
         for kind, size in content.get("peak_memory_bytes", {}).items():
             rows.append([f"peak {_MEMORY[kind]}, {name}", f"{size / 1e9:.2f} GB"])
         rows.append([f"device, {name}", content["device"]])
@@ -311,10 +309,6 @@ def _number(value: float | None) -> str:
 
 def _threshold(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
-
-
-def _bracketed(threshold: float | None) -> str:
-    return "" if threshold is None else f" ({threshold:g})"
 
 
 def _count(value: float | None) -> str:

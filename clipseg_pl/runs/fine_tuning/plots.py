@@ -43,7 +43,7 @@ def plot_thresholds(metric: str, before: Curve, after: Curve, stored: float | No
     return _plot(f"{metric} by threshold", draw)
 
 
-def plot_groups(title: str, groups: Mapping[str, tuple[float | None, float]]) -> Plot:
+def plot_groups(title: str, groups: Mapping[str, tuple[float | None, float | None]]) -> Plot:
     """Plot IoU by group as bars.
 
     Args:

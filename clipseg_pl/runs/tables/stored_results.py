@@ -150,13 +150,15 @@ _ADDED = {
     "loss": {"bce": 1.0, "dice": 0.0, "focal": 0.0, "focal_gamma": 2.0},
 }
 """settings that older digests do not cover, with the values that keep these digests"""
+_CALLBACKS = ("WeightEMA", "EarlyStopping")  # those that change the weights
 _TRAINER = ("max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "devices")
 
 
 def training_digest(config: Mapping[str, Any], world: str) -> str:
     """Return the digest of a training, 16 hexadecimal digits.
 
-    The digest covers model, optimizer, data, seed, steps and world. Published weights are
+    The digest covers model, optimizer, data, seed, steps, average of the weights, early stopping
+    and world. Published weights are
     identified by their name, custom weights (with a `<name>.json` next to them) by their content.
 
     Args:
@@ -168,6 +170,13 @@ def training_digest(config: Mapping[str, Any], world: str) -> str:
     trainer = {key: config["trainer"].get(key) for key in _TRAINER}
     if config["trainer"].get("max_epochs") is not None:  # not in older digests
         trainer["max_epochs"] = config["trainer"]["max_epochs"]
+    callbacks = [
+        callback
+        for callback in config["trainer"].get("callbacks") or ()
+        if callback["class_path"].rpartition(".")[2] in _CALLBACKS
+    ]
+    if callbacks:  # not in older digests
+        trainer["callbacks"] = callbacks
     return _digest(
         [_relevant(model), _relevant(config["data"]), trainer, config["seed_everything"], world],
         *_custom_weights(config["model"]),

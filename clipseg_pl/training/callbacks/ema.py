@@ -1,5 +1,6 @@
 """Exponential moving average of the trained weights."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,14 +34,17 @@ class WeightEMA(Callback):
             raise ValueError(f"decay must be in [0, 1), got {decay:g}")
         self.decay = decay
         self._weights: dict[str, Tensor] = {}
-        self._average: dict[str, Tensor] = {}
+        self._average: dict[str, Tensor] = {}  # float32, which small updates need
+        self._current: dict[str, Tensor] = {}  # weights of the last step, during a validation
         self._step = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Start the average of a training at the initial weights."""
-        if stage == "fit":
-            self._weights = {n: w for n, w in pl_module.named_parameters() if w.requires_grad}
-            self._average = {name: w.detach().clone() for name, w in self._weights.items()}
+        """Start the average of a training at the initial weights; evaluations average nothing."""
+        averages = stage == "fit"
+        self._weights = {
+            n: w for n, w in pl_module.named_parameters() if averages and w.requires_grad
+        }
+        self._average = {name: w.detach().float().clone() for name, w in self._weights.items()}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the average to the device of the model."""
@@ -58,21 +62,20 @@ class WeightEMA(Callback):
         if trainer.global_step > self._step:
             self._step = trainer.global_step
             for name, weight in self._weights.items():
-                self._average[name].lerp_(weight.detach(), 1 - self.decay)
+                self._average[name].lerp_(weight.detach().float(), 1 - self.decay)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate the average."""
-        self._swap()
+        self._current = {name: w.detach().clone() for name, w in self._weights.items()}
+        self._load(self._average)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Return to the weights of the last step."""
-        self._swap()
+        self._load(self._current)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the average in the model; the last checkpoint is already written."""
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                weight.copy_(self._average[name])
+        self._load(self._average)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -90,10 +93,9 @@ class WeightEMA(Callback):
         If the run had no average before, it starts at the weights of the last step.
         """
         stored = checkpoint["state_dict"]
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                self._average[name].copy_(stored[name])
-                weight.copy_(checkpoint.get(_CURRENT, stored)[name])
+        for name, average in self._average.items():
+            average.copy_(stored[name])
+        self._load(checkpoint.get(_CURRENT) or stored)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step of the last update."""
@@ -103,9 +105,8 @@ class WeightEMA(Callback):
         """Restore the step of the last update."""
         self._step = state_dict["step"]
 
-    def _swap(self) -> None:
+    def _load(self, values: Mapping[str, Tensor]) -> None:
+        """Copy values into the trained weights."""
         with torch.no_grad():
             for name, weight in self._weights.items():
-                current = weight.clone()
-                weight.copy_(self._average[name])
-                self._average[name].copy_(current)
+                weight.copy_(values[name])

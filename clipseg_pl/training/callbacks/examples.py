@@ -79,7 +79,7 @@ class Examples(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the prompts and save their pictures, on the first process."""
-        scores, self._scores = of_all_ranks(self._scores), []
+        scores, self._scores, self.entries = of_all_ranks(self._scores), [], []
         if not (trainer.is_global_zero and scores):
             return
         assert isinstance(pl_module, CLIPSegModule)
@@ -102,7 +102,9 @@ class Examples(Callback):
             write_whole(file, partial(picture.save, format="PNG"))
             self.entries.append(
                 {
-                    "photo": batch["prompt_id"][prompt],
+                    "photo": dataset.photo_name(score.sample)
+                    if hasattr(dataset, "photo_name")
+                    else batch["prompt_id"][prompt],
                     "phrase": batch["phrase"][prompt],
                     "iou": score.iou,
                     "rank": rank,

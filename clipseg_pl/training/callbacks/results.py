@@ -3,23 +3,27 @@
 import csv
 import hashlib
 import json
+import math
 import platform
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from rich.console import Console
 from rich.table import Table
 
 import clipseg_pl
 from clipseg_pl.atomic import write_json
+from clipseg_pl.metrics.functional import threshold_in_use
 from clipseg_pl.sample import Batch
 from clipseg_pl.training.callbacks.examples import Examples
 from clipseg_pl.training.module import CLIPSegModule
@@ -53,13 +57,7 @@ class Results(Callback):
         self.folder, self.name, self.config, self.identity = folder, name, config, identity
         self.examples = examples
         self.started = time.monotonic()
-        self._evaluation_started, self._evaluation_seconds, self._photos = 0.0, 0.0, 0
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of the evaluation, before its first batch is loaded."""
-        self._evaluation_started, self._photos = time.monotonic(), 0
-
-    on_test_start = on_validation_start
+        self._evaluation_started, self._evaluation_seconds, self._samples = 0.0, 0.0, 0
 
     def on_validation_batch_end(
         self,
@@ -70,9 +68,13 @@ class Results(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count the photos and read the clock."""
-        self._photos += len(batch["query_image"])
-        self._evaluation_seconds = time.monotonic() - self._evaluation_started
+        """Count the samples and the seconds after the first batch, for which workers start."""
+        now = time.monotonic()
+        if batch_idx == 0:
+            self._evaluation_started, self._samples = now, 0
+        else:
+            self._evaluation_seconds = now - self._evaluation_started
+            self._samples += len(batch["query_image"])
 
     on_test_batch_end = on_validation_batch_end
 
@@ -111,6 +113,8 @@ class Results(Callback):
             "config": self.config,
             "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
             "step": pl_module.steps_trained,
+            "threshold": threshold_in_use(None, pl_module.threshold)[0],
+            "finished": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             "dataset_sizes": data.sizes(),
             "dataset_skipped": data.skipped,
             "processes": trainer.world_size,
@@ -124,9 +128,10 @@ class Results(Callback):
             for logger in trainer.loggers:
                 logger.save()  # lightning saves its metrics after this hook
             content["history"] = read_history(self.folder)
-        elif self._photos:
+            content["ended"] = how_ended(trainer)
+        elif self._samples:
             # of this process, from loading a batch to updating the metrics
-            content["seconds_per_photo"] = self._evaluation_seconds / self._photos
+            content["seconds_per_sample"] = self._evaluation_seconds / self._samples
         if self.examples:
             content["examples"] = self.examples.entries
         write_json(file, content)
@@ -144,7 +149,7 @@ def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
     Returns:
         Name of the metric -> (steps taken, value), in the order of the steps. A later part
-        replaces the values of an earlier part at the same step.
+        replaces what an earlier part logged from its first step on.
     """
     earlier = len(list(folder.glob("metrics_before_*.csv")))
     names = [f"metrics_before_{number + 1}.csv" for number in range(earlier)] + ["metrics.csv"]
@@ -152,13 +157,28 @@ def read_history(folder: Path) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, dict[int, float]] = {}
     for file in files:
         with file.open(newline="") as stream:
-            for row in csv.DictReader(stream):
-                step = int(row.pop("step")) + 1  # lightning counts from 0
-                row.pop("epoch", None)
-                for name, value in row.items():
-                    if value:
-                        found.setdefault(name, {})[step] = float(value)
-    return {name: sorted(values.items()) for name, values in found.items()}
+            rows = list(csv.DictReader(stream))
+        steps = [int(row.pop("step")) + 1 for row in rows]  # lightning counts from 0
+        first = min(steps, default=math.inf)
+        found = {
+            name: {step: value for step, value in points.items() if step < first}
+            for name, points in found.items()
+        }
+        for step, row in zip(steps, rows, strict=True):
+            row.pop("epoch", None)
+            for name, value in row.items():
+                if value:
+                    found.setdefault(name, {})[step] = float(value)
+    return {name: sorted(values.items()) for name, values in found.items() if values}
+
+
+def how_ended(trainer: Trainer) -> str | None:
+    """Return "last step" or "early stopping"; None if a training was ended by something else."""
+    if trainer.global_step >= trainer.max_steps > 0:
+        return "last step"
+    stopping = (each for each in trainer.callbacks if isinstance(each, EarlyStopping))  # type: ignore[attr-defined]
+    stopped = any(each.stopping_reason != EarlyStoppingReason.NOT_STOPPED for each in stopping)
+    return "early stopping" if stopped else None
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
@@ -166,10 +186,14 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
     Returns:
         "gpu": memory of tensors on the GPU, if the device is one; otherwise "process": resident
-        main memory of this process, without its data workers.
+        main memory of this process, without its data workers. Empty on Windows without a GPU.
     """
     if device.type == "cuda":
         return {"gpu": torch.cuda.max_memory_allocated(device)}
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return {}
     unit = 1 if sys.platform == "darwin" else 1024
     return {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
