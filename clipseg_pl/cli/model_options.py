@@ -23,9 +23,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=fraction,
         metavar="T",
-        help="probability above which a pixel belongs to a mask, 0 to 1 (default: the threshold "
-        "stored in the checkpoint, for the class of a text prompt if there is one, else for all "
-        "prompts; 0.3 if there is none)",
+        help="probability above which a pixel belongs to a mask, 0 to 1 (default: the stored "
+        "threshold of the text prompt's class, else the stored threshold, else 0.3)",
     )
     model.add_argument(
         "--absent-cut",

@@ -50,7 +50,9 @@ class Callbacks:
         status = f"Model: <b>{escape(self.name)}</b>, on {segmenter.device} in {dtype}"
         threshold = gr.update(value=segmenter.threshold, visible=True)
         if segmenter.class_thresholds:
-            threshold["info"] = "Minimum probability in a mask. Trained phrases have their own."
+            threshold["info"] = (
+                "Minimum probability in a mask. Phrases of trained classes use their own thresholds until you move the slider."
+            )
         return status, threshold, gr.update(value=segmenter.absent_cut, visible=True)
 
     def encode(self, upload: Mapping[str, Any] | None) -> session.PagePhoto | None:

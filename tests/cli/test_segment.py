@@ -173,7 +173,7 @@ def test_rle_writes_all_photos_to_one_file(checkpoint, photo, tmp_path):
 @pytest.mark.parametrize("form", ["coco", "yolo"])
 def test_data_set_without_masks_is_announced(checkpoint, photo, tmp_path, capsys, form):
     args = [str(photo), "--prompt=sky", f"--checkpoint={checkpoint}", f"--format={form}"]
-    line = "the data set has no masks; its photos have no annotations"
+    line = "nothing was found: the dataset lists the photos without annotations"
     for threshold in ("1", "0"):
         out = f"--out={tmp_path / threshold}"
         segment.main([*args, out, f"--threshold={threshold}", "--no-overlay"])

@@ -435,7 +435,7 @@ def test_yolo_labels_of_photos_with_the_same_stem_are_rejected(tmp_path):
 
 @pytest.mark.parametrize("form", ["coco", "yolo"])
 def test_classes_of_a_data_set_must_differ(tmp_path, form):
-    with pytest.raises(ValueError, match=r"two prompts are 'sky'"):
+    with pytest.raises(ValueError, match=r"prompt 'sky' is given twice"):
         MaskFiles(tmp_path, ["sky", "grass", "sky"], form, overlay=False)
     with pytest.raises(ValueError, match="feather cannot be combined with the format"):
         MaskFiles(tmp_path, PROMPTS, form, overlay=False, edits=Edits(feather=1))

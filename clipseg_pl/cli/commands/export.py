@@ -197,8 +197,8 @@ def _write(
         write_hugging_face(stage, model, *settings)
         if model.unfreeze_blocks:
             yield (
-                "the format has no place for CLIP's pre-trained blocks beside the trained ones: "
-                "text prompts give the same masks, image prompts others"
+                "Hugging Face's format has one image encoder: the trained blocks of CLIP replace the "
+                "pre-trained ones. Masks of text prompts stay the same; those of image prompts change"
             )
     elif options.to == "onnx":
         from clipseg_pl.convert.onnx_graphs import write_onnx

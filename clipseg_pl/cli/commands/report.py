@@ -44,5 +44,5 @@ def main(args: list[str]) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"clipseg_pl: {error}")
     for lacks, command in found.missing():
-        print(f"{lacks} To add it, run: {command}" if command else lacks)
+        print(f"{lacks} Run: {command}" if command else lacks)
     print(f"{page}\n{text}")

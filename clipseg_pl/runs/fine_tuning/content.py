@@ -27,7 +27,7 @@ from clipseg_pl.runs.fine_tuning.run_results import Change, Comparison, Results,
 
 _METRICS = {"IoU": "miou", "Dice": "dice"}
 _THRESHOLDS = ["threshold before", "threshold"]
-_CHANGES = [title for name in _METRICS for title in (f"{name} before", name, "change")]
+_CHANGES = [title for name in _METRICS for title in (f"{name} before", f"{name} after", "change")]
 _GROUPS = {  # results files are sorted by name
     "share of the image": SIZE_NAMES,
     "brightness": BRIGHTNESS_NAMES,
@@ -61,7 +61,7 @@ def report_blocks(found: RunResults) -> list[Block]:
     if compared:
         blocks += _summary(found, compared)
     for text, command in found.missing():
-        blocks.append(Paragraph(f"{text} To add it, run:" if command else text, note=True))
+        blocks.append(Paragraph(f"{text} Run:" if command else text, note=True))
         blocks += [Command(command)] if command else []
     sources = [fit] if fit else []
     if compared:
@@ -77,12 +77,10 @@ def report_blocks(found: RunResults) -> list[Block]:
 
 def _summary(found: RunResults, compared: Comparison) -> Iterator[Block]:
     before, after = compared.before, compared.after
-    model = "The decoder" if after is found.fit else Path(after.content["checkpoint"]).name
-    compared_with = (
-        f", compared with the initial weights ({before.initial_weights})," if before else ""
-    )
+    model = "the decoder" if after is found.fit else Path(after.content["checkpoint"]).name
+    start = f" and of the initial weights ({before.initial_weights})" if before else ""
     yield Paragraph(
-        f"{model} after {after.content['step']:,} steps of training{compared_with} on "
+        f"Evaluation of {model} ({after.content['step']:,} training steps){start} on "
         f"{after.metric('prompts') or 0:,} prompts about the {after.photos}. IoU and Dice are "
         "means over the prompts whose object is in the photo."
     )
@@ -195,7 +193,7 @@ def _absent(compared: Comparison) -> Iterator[Block]:
         "threshold, the prompt is a false positive. The area is the share of the image above the "
         "threshold, averaged over these prompts."
     )
-    columns = ["share before", "share", "change", "area before", "area", "change"]
+    columns = ["share before", "share after", "change", "area before", "area after", "change"]
     labels = {"0.5": "0.5", "stored": _threshold(after.stored_threshold)}
     rows = [
         [label, *_cells([compared.metric(f"absent_{name}", at) for name in ("rate", "area")])]
