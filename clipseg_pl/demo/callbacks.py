@@ -51,7 +51,8 @@ class Callbacks:
         threshold = gr.update(value=segmenter.threshold, visible=True)
         if segmenter.class_thresholds:
             threshold["info"] = (
-                "Minimum probability in a mask. Phrases of trained classes use their own thresholds until you move the slider."
+                "Minimum probability in a mask. Phrases of trained classes use their own "
+                "thresholds until you move the slider."
             )
         return status, threshold, gr.update(value=segmenter.absent_cut, visible=True)
 

@@ -197,8 +197,9 @@ def _write(
         write_hugging_face(stage, model, *settings)
         if model.unfreeze_blocks:
             yield (
-                "Hugging Face's format has one image encoder: the trained blocks of CLIP replace the "
-                "pre-trained ones. Masks of text prompts stay the same; those of image prompts change"
+                "Hugging Face's format has one image encoder: the trained blocks of CLIP replace "
+                "the pre-trained ones. Masks of text prompts stay the same; those of image "
+                "prompts change"
             )
     elif options.to == "onnx":
         from clipseg_pl.convert.onnx_graphs import write_onnx

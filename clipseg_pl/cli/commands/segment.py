@@ -201,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 def _collect_edits(
     parser: argparse.ArgumentParser, options: argparse.Namespace, prompts: int, minus: bool
 ) -> "Edits":
-    """Return the edits. Exits with status 2 if the format or the name pattern is invalid for them."""
+    """Return the edits. Exits with status 2 if the format does not support them."""
     from clipseg_pl.inference.editing import Edits, check_form
 
     try:
