@@ -32,9 +32,9 @@ class MaskFiles:
               `file_name` (photo) and `prompt`; `score` is the presence score, the confidence
               that the prompted object is in the photo
     labels    `<photo>_labels.png`: indexed image, 0 is background, p + 1 is prompt p
-    coco      `annotations.coco.json`: a COCO data set of all photos. Prompts are categories; masks
+    coco      `annotations.coco.json`: a COCO dataset of all photos. Prompts are categories; masks
               are polygons, see `trace`; an empty mask has no annotation; `score` as in rle
-    yolo      `labels/<photo>.txt` and `data.yaml`: a data set of Ultralytics, with one polygon per
+    yolo      `labels/<photo>.txt` and `data.yaml`: a dataset of Ultralytics, with one polygon per
               connected part of a mask. The photos belong in the folder `images` beside `labels`
     ========  ===================================================================================
 
@@ -52,7 +52,7 @@ class MaskFiles:
 
     Raises:
         ValueError: if the format cannot show the edits or the prompts: a label map has 255 labels,
-            and the names in a data set are unique; or if the name pattern is invalid.
+            and the names in a dataset are unique; or if the name pattern is invalid.
     """
 
     def __init__(

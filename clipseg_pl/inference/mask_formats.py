@@ -201,7 +201,7 @@ class _DataSet(MaskFormat):
     def check(self) -> None:
         for name in self.names:
             if self.names.count(name) > 1:
-                raise ValueError(f"two prompts are {name!r}: give each class of a data set once")
+                raise ValueError(f"two prompts are {name!r}: give each class of a dataset once")
 
 
 class _CocoDataSet(_DataSet):
