@@ -220,7 +220,7 @@ class ImageFolderDataModule(BaseDataModule):
             self._report(table)
         merged = merge(tables, self._all_phrasings(), self.negatives_across_tables)
         if merged is not tables[0]:
-            self._report_skipped(" and ".join(map(self._name, tables)), merged)
+            self._report_skipped(f"{' and '.join(map(self._name, tables))} (merged)", merged)
         chosen = {file for part in parts for file in part.files()}
         belongs = [file in chosen for file in merged.photo_files()]
         source = ImageFolder(merged, evaluated=split != "train")

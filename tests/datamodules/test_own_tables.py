@@ -139,6 +139,17 @@ def test_negatives_come_from_the_tables_of_the_photo(root, across):
         assert bool(other) == across
 
 
+def test_yaml_file_of_a_yolo_dataset_is_a_table(tmp_path):
+    for number in range(3):
+        write_photo(tmp_path / f"images/{number}.png", number)
+        file = tmp_path / f"labels/{number}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("0 0 0 1 0 1 1 0 1")
+    (tmp_path / "crack-seg.yaml").write_text("train: images\nnames: [crack]\n")
+    data = build(tmp_path, "crack-seg.yaml", val_share=0.34)
+    assert data.sizes() == {"train": 2, "val": 1} and data.classes.names == ("crack",)
+
+
 # ---- photos without annotations
 
 
@@ -266,6 +277,32 @@ def test_export_with_one_split_is_used_for_any_split(root, caplog):
     assert data.sizes()["val"] == 10
     assert "joints: val uses its only split, train" in caplog.text
     assert build(root, "cracks/train", val_share=0.5).sizes() == {"train": 3, "val": 2}
+
+
+def test_copy_in_another_export_is_left_out_of_training(root, caplog):
+    """A copy of a validation photo is in the training split of an export with its own `valid`."""
+    alone = build(root, "joints")
+    (name,) = names(alone, "val")
+    photo = root / "joints" / "train" / f"{name.partition('__')[0]}.png"
+    shutil.copy(photo, root / "cracks" / "train" / "0.png")
+    data = build(root, ["joints", "cracks"])
+    assert "cracks_train_0__crack" not in names(data, "train") | names(data, "val")
+    assert "1 photos are copies of validation photos and are left out of training" in caplog.text
+
+
+def test_skipped_masks_of_merged_tables_are_reported_once(tmp_path, caplog):
+    photos = {f"{k}.png": [("crack", "square")] for k in range(10)}
+    photos |= {"10.png": [("crack", "square"), ("fissure", "two points")]}
+    photos |= {"11.png": [("fissure", "square")]}
+    write_coco(tmp_path, photos)
+    data = build(tmp_path, "coco.json", phrases={"crack": "crack", "fissure": "crack"})
+    data.setup("test")
+    assert [
+        record.getMessage() for record in caplog.records if "joined" in record.getMessage()
+    ] == [
+        f"{tmp_path / 'coco.json'}: skipped 1 masks of a joined class left incomplete by a skipped "
+        "annotation"
+    ]
 
 
 def test_copies_within_a_table_stay_in_one_split(tmp_path, caplog):

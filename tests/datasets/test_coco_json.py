@@ -336,10 +336,6 @@ class TestBoxes:
             "entry 1 of images (id 1): height or width is missing",
         ),
         (
-            {"images": [image(1, width=10**9, height=10**9)]},  # pycocotools would crash
-            "(id 1): height or width is missing or not an integer from 1 to 1000000",
-        ),
-        (
             {"images": [image(1, width=0)]},
             "entry 1 of images (id 1): height or width is missing or",
         ),

@@ -141,7 +141,7 @@ def test_split_whose_folder_is_missing_is_left_out(tmp_path, caplog):
 
 
 def test_split_with_the_training_folder_is_left_out(tmp_path):
-    """Ultralytics requires `val`, so data sets without validation photos repeat `train`."""
+    """Ultralytics requires `val`, so datasets without validation photos repeat `train`."""
     yaml = "names: [a, b]\ntrain: images/train\nval: images/train\n"
     assert list(read_yolo(write(tmp_path, [SQUARE_LINE], yaml), False)) == ["train"]
 

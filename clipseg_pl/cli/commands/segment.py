@@ -125,8 +125,8 @@ def _parser() -> argparse.ArgumentParser:
         help="png: one mask per prompt in <photo>_<prompt>.png; soft: probabilities as 8-bit grey "
         "in <photo>_<prompt>_soft.png; npy: float16 probabilities of shape (prompts, height, "
         "width) in <photo>.npy; rle: run-length encoded masks of all photos in masks.json, in COCO "
-        "results format; coco: a COCO data set with polygons in annotations.coco.json; yolo: a "
-        "data set for Ultralytics with polygons in labels/<photo>.txt and the names in data.yaml, "
+        "results format; coco: a COCO dataset with polygons in annotations.coco.json; yolo: a "
+        "dataset for Ultralytics with polygons in labels/<photo>.txt and the names in data.yaml, "
         "for photos in the folder images beside labels (default: png)",
     )
     form.add_argument(
@@ -262,7 +262,7 @@ def _segment(
         for name, count in zip(files.names, found, strict=True):
             print(f"  {shorten(name)!r} found in {count}")
     if options.format in ("coco", "yolo") and written and not annotated:
-        print(f"{options.out}: the data set has no masks; its photos have no annotations")
+        print(f"{options.out}: the dataset has no masks; its photos have no annotations")
     if options.verbose and written:
         print(f"{seconds / written * 1000:.0f} ms per photo, including reading and writing")
     return skipped
