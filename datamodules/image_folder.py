@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,21 +12,17 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Classes, Sample
 from datamodules.base import BaseDataModule, Split
-from datamodules.datasets.annotations import Annotations, reasons
+from datamodules.datasets.annotations import Annotations, class_phrase, reasons
 from datamodules.datasets.augmentation import Augmentation
 from datamodules.datasets.coco_json import read_coco
 from datamodules.datasets.exports import read_export
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import ImageFolder, find_copies, validation_photos
-from datamodules.datasets.merge import (
-    Phrasings,
-    as_class,
-    complete_phrasings,
-    merge,
-    read_phrasings,
-)
+from datamodules.datasets.merge import Phrasings, complete_phrasings, merge, read_phrasings
+from datamodules.datasets.phrase_table import Strings
 from datamodules.datasets.prompted import PromptedDataset, Prompting
 from datamodules.datasets.table_files import read_table
+from datamodules.datasets.yolo import read_yolo
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +33,8 @@ class Table:
 
     Args:
         table: CSV or JSONL of phrases (columns image, mask, phrase and optionally label), a COCO
-            JSON file, the folder of an export, or a list of these, which become one data set.
+            JSON file, the YAML file of a YOLO dataset, the folder of an export, or a list of these,
+            which become one dataset.
         images: folder that photo paths are relative to; by default the table's folder.
         masks: folder that mask paths are relative to; by default the table's folder.
         augmentation: pipeline of albumentations, as `A.save(pipeline, file, data_format="yaml")`
@@ -54,7 +50,7 @@ class Table:
 
 _DEFAULT_PROMPTING = Prompting()
 _DEFAULT_TABLE = Table("own/phrases.csv")
-_MOST_CLASSES = 100
+MOST_CLASSES = 100
 """with more phrases, results are not reported by phrase"""
 
 
@@ -77,7 +73,7 @@ class _Entry(NamedTuple):
         """
         if split not in self.splits and len(self.splits) > 1:
             raise ValueError(
-                f"{self.path}: the export has no {split} split; name another {split}.table"
+                f"{self.path}: the export has no {split} split: set {split}.table to other data"
             )
         return self.splits.get(split, self.splits["train"])
 
@@ -172,15 +168,17 @@ class ImageFolderDataModule(BaseDataModule):
         self._reported: set[str] = set()
         self._shared: list[tuple[_Entry, _Selection]] | None = None
         self._phrasings: Phrasings | None = None
+        self.accept_copies = False
+        """whether photos may be used for both training and evaluation; `doctor` lists them"""
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
         parts = self._parts(split)
-        if split != "train":
+        if split != "train" and not self.accept_copies:
             self._reject_copies(parts)
         source = self._source(split, parts)
         file, tasks = source.annotations.file, len(source) - len(source.without_annotations())
-        self.listed[split] = f"{file} has {tasks} phrases of this split"
+        self.listed[split] = f"{file} has {tasks} tasks in this split"
         augmentation = None
         if split == "train" and self.augmentation is not None:
             augmentation = Augmentation(Path(self.augmentation).expanduser(), self.image_size)
@@ -193,7 +191,7 @@ class ImageFolderDataModule(BaseDataModule):
             self.phrases_per_image,
             absent_negatives=True,
             all_phrasings=self.evaluate_phrasings == "all",
-            class_ids=len(source.phrases) <= _MOST_CLASSES,
+            class_ids=len(source.phrases) <= MOST_CLASSES,
             augmentation=augmentation,
         )
         if split != "train" and dataset.class_ids:
@@ -230,12 +228,12 @@ class ImageFolderDataModule(BaseDataModule):
         for table in tables:
             self._report(table)
         merged = merge(tables, self._all_phrasings(), self.negatives_across_tables)
-        if merged.skipped and merged is not tables[0]:
-            log.warning("%s: skipped %s", merged.file, reasons(merged.skipped))
-            self.skipped[f"{split} (merged)"] = merged.skipped
+        if merged is not tables[0]:
+            self._report_skipped(f"{' and '.join(map(self._name, tables))} (merged)", merged)
         chosen = {file for part in parts for file in part.files()}
         belongs = [file in chosen for file in merged.photo_files()]
-        return ImageFolder(merged).about(np.array(belongs, np.bool_))
+        source = ImageFolder(merged, evaluated=split != "train")
+        return source.about(np.array(belongs, np.bool_))
 
     def _parts(self, split: Split) -> list[_Part]:
         """Return the tables of a split, and the photos of each that belong to the split."""
@@ -243,7 +241,11 @@ class ImageFolderDataModule(BaseDataModule):
         if split == "train":
             return [_Part(entry.of("train"), ~chosen) for entry, chosen in self._training()]
         if location is not None:
-            return [_whole(entry.of(split)) for entry in self._entries(location)]
+            entries = self._entries(location)
+            for entry in entries:
+                if entry.path.is_dir() and split not in entry.splits:
+                    self._log_once(f"{entry.path}: {split} uses its only split, train")
+            return [_whole(entry.of(split)) for entry in entries]
         if validation is not None:  # a test split, whose default is the validation data
             exports = (entry.splits for entry in self._training_if_found())
             return [_whole(splits["test"]) for splits in exports if "test" in splits] or (
@@ -267,6 +269,8 @@ class ImageFolderDataModule(BaseDataModule):
     def _validated(self, entry: _Entry) -> _Selection:
         """Choose the validation photos of a table or of an export without a validation split."""
         table = entry.of("train")
+        if self.tables["val"] is not None and "val" in entry.splits:
+            self._log_once(f"{entry.path}: its validation photos are not used, as val is set")
         if self.tables["val"] is not None or "val" in entry.splits:
             return np.zeros(len(table.photos), np.bool_)
         chosen = validation_photos(table, self.val_share)
@@ -280,11 +284,20 @@ class ImageFolderDataModule(BaseDataModule):
         return chosen
 
     def _training_if_found(self) -> list[_Entry]:
-        """Return the entries of `train`, or none if files are missing; evaluations go without."""
-        try:
+        """Return the entries of `train`, or none if it does not exist; evaluations go without."""
+        if self._exists(self.tables["train"]):
             return self._entries(self.tables["train"])
-        except DatasetNotFoundError:
-            return []
+        self._log_once("training data not found: not checked for copies")
+        return []
+
+    def _exists(self, location: Table | None) -> bool:
+        """Return whether any table of a location exists."""
+        return any((self.root / Path(name).expanduser()).exists() for name in _names(location))
+
+    def _log_once(self, message: str) -> None:
+        if message not in self._reported:
+            self._reported.add(message)
+            log.warning("%s", message)
 
     def _reject_copies(self, parts: Sequence[_Part]) -> None:
         """Reject photos that are used for both training and evaluation.
@@ -299,7 +312,7 @@ class ImageFolderDataModule(BaseDataModule):
         if copies:
             raise ValueError(
                 f"{len(copies)} photos are used for both training and evaluation; first: "
-                f"{copies[0][0]} is also {copies[0][1]}; remove one of them from its table"
+                f"{copies[0][0]} and {copies[0][1]} are the same photo; remove one of each pair"
             )
 
     def _entries(self, location: Table | None) -> list[_Entry]:
@@ -309,7 +322,7 @@ class ImageFolderDataModule(BaseDataModule):
             ValueError: if no table is given.
         """
         assert location is not None
-        names = [location.table] if isinstance(location.table, str) else location.table
+        names = _names(location)
         if not all(names) or not names:
             raise ValueError("images or masks are set without a table: set table as well")
         return [self._entry(name, location.images, location.masks) for name in names]
@@ -323,16 +336,18 @@ class ImageFolderDataModule(BaseDataModule):
         """
         key, file = (name, images, masks), self.root / Path(name).expanduser()
         if key not in self._read:
-            self._read[key] = _Entry(file, self._read_splits(file, images, masks))
+            self._read[key] = _Entry(file, _share_phrases(self._read_splits(file, images, masks)))
         return self._read[key]
 
     def _read_splits(
         self, file: Path, images: str | None, masks: str | None
     ) -> Mapping[Split, Annotations]:
         rectangles, kind = self.boxes == "rectangles", file.suffix.lower()
-        if file.is_dir() or (file.is_file() and kind == ".zip"):
+        if file.is_dir() or (file.is_file() and kind in (".zip", ".yaml", ".yml")):
             if images is not None or masks is not None:
                 raise ValueError(f"{file}: images and masks cannot be set for an export")
+            if file.is_file() and kind != ".zip":
+                return read_yolo(file, rectangles)
             return read_export(file, rectangles, self.ignore_label)
         if not file.is_file():
             raise DatasetNotFoundError(
@@ -349,8 +364,8 @@ class ImageFolderDataModule(BaseDataModule):
         if kind in (".csv", ".jsonl"):
             return {"train": read_table(file, photos, regions, self.ignore_label)}
         raise ValueError(
-            f"{file}: a table must end in .csv, .jsonl or .json (COCO's format), or be the folder "
-            "of an export"
+            f"{file}: a table must end in .csv, .jsonl or .json (COCO's format), be the YAML file "
+            "of a YOLO dataset, or be the folder of an export"
         )
 
     def _all_phrasings(self) -> Phrasings | None:
@@ -359,28 +374,60 @@ class ImageFolderDataModule(BaseDataModule):
             return None
         if self._phrasings is None:
             given = read_phrasings(self.phrases, self.root)
-            tables = list[Annotations]()
-            for location in filter(None, self.tables.values()):
-                with suppress(DatasetNotFoundError):  # evaluations go without the training table
-                    tables += [t for e in self._entries(location) for t in e.splits.values()]
-            self._phrasings = complete_phrasings(given, tables)
-            own = [name for name in self._phrasings if as_class(name) not in given]
+            locations = [location for location in self.tables.values() if location is not None]
+            found = [location for location in locations if self._exists(location)]
+            entries = [entry for location in found for entry in self._entries(location)]
+            tables = [table for entry in entries for table in entry.splits.values()]
+            self._phrasings = complete_phrasings(given, tables, len(found) == len(locations))
+            own = [name for name in self._phrasings if class_phrase(name) not in given]
             if own:
-                log.warning("phrases: %s: prompted by their own names", ", ".join(own))
+                log.warning(
+                    "no phrases are set for %s: class names are used as phrases", ", ".join(own)
+                )
         return self._phrasings
+
+    def _name(self, table: Annotations) -> str:
+        """Return the file of a table, relative to the root if it is below."""
+        file = table.file
+        return str(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
 
     def _report(self, table: Annotations) -> None:
         """Report what a table skips and what its masks are made of, once."""
-        file = table.file
-        name = str(file.relative_to(self.root) if file.is_relative_to(self.root) else file)
-        if name in self._reported:
-            return
-        self._reported.add(name)
-        if table.skipped:
-            log.warning("%s: skipped %s", file, reasons(table.skipped))
-            self.skipped[name] = table.skipped
+        self._report_skipped(self._name(table), table)
         if table.boxes:
-            log.warning("%s: %d boxes without masks are filled as rectangles", file, table.boxes)
+            self._log_once(
+                f"{table.file}: {table.boxes} boxes without masks are filled as rectangles"
+            )
+
+    def _report_skipped(self, name: str, table: Annotations) -> None:
+        if table.skipped and name not in self.skipped:
+            log.warning("%s: skipped %s", self.root / name, reasons(table.skipped))
+            self.skipped[name] = table.skipped
+
+
+def _names(location: Table | None) -> list[str]:
+    """Return the names of the tables of a location."""
+    if location is None:
+        return []
+    return [location.table] if isinstance(location.table, str) else location.table
+
+
+def _share_phrases(splits: Mapping[Split, Annotations]) -> Mapping[Split, Annotations]:
+    """Give all splits of an export the phrases that any of them annotates."""
+    if len(splits) == 1:
+        return splits
+    every = {
+        table.phrases[index]: None
+        for table in splits.values()
+        for index in np.unique(table.phrase).tolist()
+    }
+    found = dict[Split, Annotations]()
+    for split, table in splits.items():
+        own = [table.phrases[index] for index in range(len(table.phrases))]
+        phrases = list(dict.fromkeys([*own, *every]))
+        vocabulary = np.flatnonzero([phrase in every for phrase in phrases])
+        found[split] = replace(table, phrases=Strings.pack(phrases), vocabulary=vocabulary)
+    return found
 
 
 def _whole(table: Annotations) -> _Part:
@@ -396,7 +443,7 @@ def _with_copies(entries: Sequence[_Entry], chosen: Sequence[_Selection]) -> lis
     copies = find_copies(used, [file for file, is_chosen in every if not is_chosen])
     if copies:
         log.warning(
-            "%d photos are copies of validation photos and join them; first: %s",
+            "%d photos are copies of validation photos and are left out of training; first: %s",
             len(copies),
             copies[0][1],
         )

@@ -13,6 +13,7 @@ from clipseg_pl.cli.commands import export, segment
 from clipseg_pl.cli.commands.doctor import main as doctor
 from clipseg_pl.models.vit_backbone import build_vit
 from datamodules.datasets.coco_20i import read_fold
+from datamodules.datasets.coco_json import read_coco
 from tests.command import arguments, run
 from tests.conftest import TINY_CLIP, TINY_VIT
 from tests.datasets.test_coco_20i import write_list
@@ -152,6 +153,20 @@ def test_checkpoint_with_another_class_as_backbone_is_an_error(
             reader(tmp_path / "hostile.ckpt", miniature, tmp_path)
         assert raised.value.code != 0
     assert not (tmp_path / "trace").exists()
+
+
+def test_photo_of_an_unlimited_size_in_a_coco_json_is_an_error(tmp_path):
+    """pycocotools ends the process at such sizes."""
+    file, side = tmp_path / "coco.json", 10**9
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, side, side]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": side, "width": side}],
+        "categories": [{"id": 1, "name": "crack"}],
+        "annotations": [entry],
+    }
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="height or width is missing or not an integer from 1 to"):
+        read_coco(file, tmp_path, rectangles=True)
 
 
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}

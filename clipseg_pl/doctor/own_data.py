@@ -24,10 +24,10 @@ from clipseg_pl.images import RGB
 from clipseg_pl.inference.overlay import fit_text, tint
 from datamodules.base import Split
 from datamodules.datasets.annotations import reasons
-from datamodules.datasets.image_folder import ImageFolder, find_copies
+from datamodules.datasets.image_folder import ImageFolder, find_copies, source_photo
 from datamodules.datasets.prompted import PromptedDataset
 from datamodules.datasets.transforms import PairedResize
-from datamodules.image_folder import ImageFolderDataModule
+from datamodules.image_folder import MOST_CLASSES, ImageFolderDataModule
 
 Mask = npt.NDArray[np.bool_]
 Sources = Mapping[Split, ImageFolder]
@@ -38,8 +38,8 @@ _FEW = 10
 """a class with fewer training photos gets a note"""
 _MANY_THIN = 0.25
 """a class with at least this share of masks thinner than a patch gets a note"""
-_MOST_CLASSES = 100
-"""with more phrases, they are not listed one by one"""
+_MOST_COPIES = 10
+"""maximum number of pairs of copies to list"""
 _COLUMNS, _ROWS = 6, 4
 _SIDE, _CAPTION, _GAP = 240, 24, 8
 """contact sheet: longer side of a photo, height of its caption, and gap between cells, in pixels"""
@@ -65,6 +65,7 @@ def check_own_data(data: ImageFolderDataModule, sheet: Path, every: bool) -> Ite
         sheet: JPEG file to write.
         every: whether to measure all masks instead of `SAMPLE` of each class and split.
     """
+    data.accept_copies = True  # all of them are listed below
     problems = dict[str, str]()
     for stage in ("fit", "test"):
         try:
@@ -88,10 +89,10 @@ def check_own_data(data: ImageFolderDataModule, sheet: Path, every: bool) -> Ite
     if shared:
         yield Finding("ok", "test", "no test data is given: `test` uses the photos of val")
     classes = _classes(sources)
-    listed = classes if len(classes) <= _MOST_CLASSES else {}
+    listed = classes if len(classes) <= MOST_CLASSES else {}
     if not listed:
-        message = f"{len(classes):,} phrases; they are not listed, as they are more than"
-        yield Finding("ok", "classes", f"{message} {_MOST_CLASSES}")
+        message = f"{len(classes):,} phrases; only up to {MOST_CLASSES} are listed"
+        yield Finding("ok", "classes", message)
     yield from _describe_classes(sources, listed)
     with show_status("measuring masks"):
         yield from _describe_sizes(sources, listed, data.image_size, every)
@@ -135,19 +136,20 @@ def _describe_classes(sources: Sources, classes: Mapping[str, Sequence[str]]) ->
     none = _Photos(0, 0, 0)
     for name, phrases in classes.items():
         of_splits = {split: counts[split].get(name, none) for split in sources}
-        listing = ", ".join(
-            f"{found.shown:,} photos in {split} ({found.absent:,} without it)"
+        listing = "; ".join(
+            f"{split}: {found.shown:,} photos, {found.absent:,} negatives"
             for split, found in of_splits.items()
         )
         parts: list[tuple[State, str]] = [("ok", listing)]
         trained = of_splits["train"]
         if trained.shown < _FEW:
-            parts.append(("note", f"few training photos: add some, at least {_FEW}"))
+            parts.append(("note", f"few training photos: add more, to at least {_FEW}"))
         if trained.shown and not trained.absent:
-            advice = "no training photo is known to be without it: add such photos"
+            advice = "no negatives in training: add photos without this class"
             if trained.unknown:
                 advice += (
-                    ", or set negatives_across_tables if photos of other tables do not show it"
+                    ", or set negatives_across_tables: true if photos of other tables do not show "
+                    "it"
                 )
             parts.append(("note", advice))
         if len(phrases) > 1:
@@ -202,12 +204,15 @@ def _describe_sizes(
                 mask = resize.mask(sources[split].mask(task))
                 widths.append(thickness(mask))
                 areas.append(float(mask.mean()))
+        if not widths:
+            continue
         thin = float(np.mean(np.less(widths, _PATCH)))
         counted = f"{len(widths):,}" if len(widths) == total else f"{len(widths):,} of {total:,}"
         message = (
             f"{100 * thin:.0f} % of {name or 'all'} masks are thinner than one patch ({_PATCH} px) "
-            f"at {image_size} px; median thickness {np.median(widths):.0f} px, median area "
-            f"{100 * np.median(areas):.1f} % ({counted} masks)"
+            f"at {image_size} px (image_size of the overlay, or its default); median thickness "
+            f"{np.median(widths):.0f} px, median area {100 * np.median(areas):.1f} % ({counted} "
+            "masks)"
         )
         many = thin >= _MANY_THIN
         if many:
@@ -236,14 +241,27 @@ def _describe_copies(files: Mapping[Split, Sequence[str]]) -> Iterator[Finding]:
     found = False
     for first, second in combinations(files, 2):
         copies = find_copies(files[first], files[second])
+        # a table without a test split is tested on its validation photos
+        state: State = "wrong" if first == "train" else "note"
+        for one, other in copies[:_MOST_COPIES]:
+            yield Finding(state, "copies", f"{one} and {other} are the same photo")
         if copies:
             found = True
-            names = f"first: {copies[0][0]} and {copies[0][1]}"
-            message = f"{len(copies):,} photos of {second} are also in {first}; {names}"
-            # a table without a test split is tested on its validation photos
-            yield Finding("wrong" if first == "train" else "note", "copies", message)
+            message = f"{len(copies):,} photos of {second} are also in {first}"
+            yield Finding(state, "copies", f"{message}: remove one of each pair")
+        sources = (set(map(_source, files[split])) - {None} for split in (first, second))
+        if versions := len(set.intersection(*sources)):
+            message = f"{first} and {second} have versions of {versions:,} equal photos"
+            yield Finding("note", "versions", f"{message}, by the names of Roboflow's files")
     if not found and len(files) > 1:
         yield Finding("ok", "copies", f"no photo is in two of the splits {', '.join(files)}")
+
+
+def _source(file: str) -> tuple[str, ...] | None:
+    """Return the path of the photo without its split; None if Roboflow did not name it."""
+    path = source_photo(file)
+    splits = ("train", "valid", "val", "test")
+    return None if path == file else tuple(p for p in Path(path).parts if p not in splits)
 
 
 def choose_cells(sources: Sources, classes: Sequence[str], count: int) -> Iterator[Cell]:

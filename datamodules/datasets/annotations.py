@@ -15,6 +15,7 @@ from rich.progress import track
 
 from clipseg_pl.images import image_size
 from clipseg_pl.photo_files import open_header
+from clipseg_pl.prompts.text import normalise_phrase
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrase_table import Rows, Strings
@@ -41,25 +42,26 @@ class Annotations:
         photos: unique names of the photos, as normalised paths; some may have no annotations.
         sizes: (photos, 2) int32, height and width after EXIF orientation.
         phrases: unique phrases, normalised by `normalise_phrase`; of a COCO file, only the
-            categories that annotations use.
+            categories that annotations use. The splits of an export share their phrases.
         photo: (rows,) int64, index into `photos`.
         phrase: (rows,) int64, index into `phrases`.
-        number: (rows,) int64, line in the table (COCO: running number); makes task names unique.
+        number: (rows,) int64, line in the table, for messages; a running number in other formats.
         masks: function that takes a row and returns its mask, (H, W) bool, of the photo's size.
         skipped: number of skipped rows of the file, by reason.
-        boxes: number of annotations with a box and no mask that were filled as rectangles.
         valid: function that takes a row and returns (H, W) bool, false on pixels to ignore; None
             if no pixel of the row is ignored. None if no row ignores pixels.
-        row_boxes: (rows,) int64, number of annotations of each row counted in `boxes`; None if the
-            rows are not counted.
+        row_boxes: (rows,) int64, number of annotations of each row with a box and no mask, which
+            were filled as rectangles; None if the format has no boxes.
         unknown: (n, 2) int64, photo and phrase: the phrase has annotations without a usable mask on
             this photo, so that its target is unknown.
         unused: categories of the file without annotations.
         phrasings: first phrasing of a phrase, as in `phrases` -> all of its phrasings, for phrases
             that have several.
-        group: (photos,) int64, row of each photo in `asked`; None if all phrases are asked about
-            all photos.
-        asked: (groups, phrases) bool, whether the tables of a photo annotate a phrase.
+        group: (photos,) int64, row of each photo in `annotated_phrases`; None if all phrases are
+            annotated on all photos.
+        annotated_phrases: (groups, phrases) bool, whether the tables of a photo annotate a phrase.
+        vocabulary: (n,) int64, phrases that any split of the dataset annotates. They are evaluated
+            although this split may have no row with them.
     """
 
     file: Path
@@ -72,14 +74,19 @@ class Annotations:
     number: Rows
     masks: Callable[[int], Mask]
     skipped: dict[str, int]
-    boxes: int = 0
     valid: Callable[[int], Mask | None] | None = None
     row_boxes: Rows | None = None
     unknown: Rows = field(default_factory=lambda: np.empty((0, 2), np.int64))
     unused: tuple[str, ...] = ()
     phrasings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     group: Rows | None = None
-    asked: npt.NDArray[np.bool_] | None = None
+    annotated_phrases: npt.NDArray[np.bool_] | None = None
+    vocabulary: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def boxes(self) -> int:
+        """Number of annotations with a box and no mask that were filled as rectangles."""
+        return 0 if self.row_boxes is None else int(self.row_boxes.sum())
 
     def photo_file(self, photo: int) -> Path:
         """Return the path of a photo."""
@@ -97,6 +104,11 @@ class Annotations:
         """Return the indices of the photos without rows, whose phrases are all known."""
         annotated = np.concatenate([self.photo, self.unknown[:, 0]])
         return np.setdiff1d(np.arange(len(self.photos)), annotated)
+
+
+def class_phrase(name: str) -> str:
+    """Convert the name of a class to a phrase; underscores become blanks."""
+    return normalise_phrase(name.replace("_", " "))
 
 
 class Positions(dict[str, int]):
@@ -122,6 +134,23 @@ def photo_sizes(file: Path, folder: Path, names: Sequence[str]) -> Sizes:
     missing = [name for name, size in zip(names, found, strict=True) if size is None]
     reject_missing(file, folder, "photos", missing, len(names))
     return np.array(found, np.int32).reshape(-1, 2)
+
+
+def reject_shared(photos: Sequence[str], files: Sequence[Path]) -> None:
+    """Reject photos that differ only in their extension, whose annotations have the same file.
+
+    Args:
+        photos: names of the photos.
+        files: file with the annotations of each photo.
+
+    Raises:
+        ValueError: if two photos have the same file.
+    """
+    owner: dict[Path, str] = {}
+    for photo, file in zip(photos, files, strict=True):
+        if file in owner:
+            raise ValueError(f"{file} belongs to both {owner[file]} and {photo}; rename one photo")
+        owner[file] = photo
 
 
 def reject_missing(file: Path, folder: Path, kind: str, missing: Sequence[str], total: int) -> None:

@@ -20,6 +20,7 @@ Masks = npt.NDArray[np.uint8]
 _TRIALS = 5
 """number of times that a pipeline is tried before training"""
 _MIRRORED = {"left": "right", "right": "left"}
+_VERTICAL = re.compile(r"\b(top|bottom|upper|lower|above|below)", re.IGNORECASE)
 _SIDES = re.compile(
     r"\b(top|bottom|upper|lower)?(left|right)"
     r"(?=(?:most|hand|side|wards?)?\b)(?![ -](?:angle|over\b))",
@@ -62,9 +63,9 @@ class Augmentation:
     ) -> tuple[RGB, list[Prompt]]:
         """Augment a query image and the targets of its prompts.
 
-        Where the transforms swap left and right, so do the words in phrases and text prompts. If a
-        phrase has such a word and the transforms turn left and right into up and down, the sample
-        stays as it was.
+        Where the transforms swap left and right, so do the words in phrases and text prompts. The
+        sample stays as it was if a phrase has such a word and the transforms turn left and right
+        into up and down, or if a phrase has a word like "top" and they do not keep up and down.
 
         Args:
             image: (H, W, 3) uint8.
@@ -74,17 +75,22 @@ class Augmentation:
         targets = torch.cat([prompt["query_mask"] for prompt in prompts]).numpy()  # (P, H, W)
         valid = torch.cat([prompt["valid_mask"] for prompt in prompts]).numpy()
         masks = np.concatenate([targets, valid]).astype(np.uint8)
-        sided = any(mirrored(prompt["text_prompt"]) != prompt["text_prompt"] for prompt in prompts)
-        if sided:
-            ramp = np.linspace(1, 254, image.shape[1]).astype(np.uint8)
-            masks = np.concatenate([masks, np.broadcast_to(ramp, image.shape[:2])[None]])
+        texts = [prompt["text_prompt"] for prompt in prompts]
+        sided = any(mirrored(text) != text for text in texts)
+        vertical = any(map(_VERTICAL.search, texts))
+        if sided or vertical:
+            across, down = (
+                np.linspace(1, 254, side).astype(np.uint8) for side in image.shape[1::-1]
+            )
+            masks = np.concatenate([masks, np.stack(np.meshgrid(across, down))])
         moved, masks = self._apply(self.pipeline, image, masks, rng)
-        direction = _direction(masks[-1]) if sided else 1.0
+        direction = _direction(masks[-2]) if sided else 1.0
+        upright = _direction(masks[-1].T) if vertical else 1.0
         # a target is 1; transforms may fill masks with other values
         targets_after, valid_after = (masks[: 2 * len(prompts)] == 1).reshape(2, *targets.shape)
         visible = (targets & valid).any((1, 2))
         lost = visible & ~(targets_after & valid_after).any((1, 2))
-        if lost.any() or abs(direction) < 0.5:
+        if lost.any() or abs(direction) < 0.5 or upright < 0.5:
             return image, prompts
         for prompt, target, seen in zip(prompts, targets_after, valid_after, strict=True):
             prompt["query_mask"] = torch.from_numpy(target)[None]

@@ -19,6 +19,7 @@ from datamodules.datasets.annotations import (
     Annotations,
     Positions,
     Sizes,
+    class_phrase,
     photo_sizes,
     reject_unusable,
 )
@@ -32,7 +33,7 @@ from datamodules.datasets.coco_masks import (
     read_polygons,
 )
 from datamodules.datasets.phrase_table import Strings
-from datamodules.datasets.transforms import is_size
+from datamodules.datasets.transforms import FARTHEST, is_size
 
 Id = int | str
 _Id = TypeVar("_Id", int, str, Id)
@@ -42,10 +43,10 @@ _NO_MASK = "without a segmentation"
 _BOX_OUTSIDE = "with a box outside the photo"
 _BOX_WITHOUT_AREA = "with a box without area"
 _TWO_POINTS = "with polygons of fewer than three points"
-_SPARE_TWO_POINTS = "polygons of fewer than three points, besides others of the same annotation"
-_INCOMPLETE = "masks that would lack a skipped object"
+_SPARE_TWO_POINTS = "polygons of fewer than three points in annotations with other polygons"
+_INCOMPLETE = "masks left incomplete by a skipped annotation"
 _UNUSABLE_PHOTO = "photos without a usable annotation"
-_MISSING_CLEAN = "photos without annotations whose files are missing"
+_MISSING_UNANNOTATED = "photos without annotations whose files are missing"
 _PHRASES = ("phrase", "caption")
 _OTHER_KEYS = ("file_name", "coco_url", "counts")
 """an object with one of these keys is an image or an RLE, even if it has an image_id"""
@@ -83,7 +84,7 @@ class _Found:
     incomplete: set[_Task] = field(default_factory=set)
     """tasks with an unusable annotation"""
     annotated: set[_Photo] = field(default_factory=set)
-    clean: list[_Photo] = field(default_factory=list)
+    unannotated: list[_Photo] = field(default_factory=list)
     """photos without annotations"""
     categories: list[str] = field(default_factory=list)
     """names as phrases"""
@@ -95,8 +96,8 @@ def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations
 
     The phrase of an annotation is its `phrase`, else its `caption`, else the name of its category
     with underscores replaced by blanks. All annotations of a photo with the same phrase are merged
-    into one mask, including crowds (`iscrowd`). If one of them is unusable, the phrase is left out
-    of the photo, because an object would be missing from the mask. LVIS files, which give
+    into one mask, including crowds (`iscrowd`). If one of them is unusable, the phrase is unknown
+    on this photo, because an object would be missing from the mask. LVIS files, which give
     `coco_url` instead of `file_name`, are supported.
 
     Args:
@@ -120,8 +121,8 @@ def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations
     boxes, skipped = sum(found.boxes.values()), found.skipped
     if boxes and not rectangles:
         raise ValueError(
-            f"{file}: {boxes} annotations have boxes only: set boxes: rectangles "
-            "(--data.init_args.boxes rectangles) to fill them, or export polygons"
+            f"{file}: {boxes} annotations have a box and no mask: to fill the boxes, set `boxes: "
+            "rectangles` in the config (--data.init_args.boxes rectangles), or export polygons"
         )
     tasks: dict[_Task, Encoded] = {}
     for key, parts in found.regions.items():
@@ -133,21 +134,22 @@ def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations
         else:
             skipped[EMPTY] += 1
             found.incomplete.add(key)
-    clean = [photo for photo in found.clean if (images / photo.name).is_file()]
-    skipped[_MISSING_CLEAN] += len(found.clean) - len(clean)
+    unannotated = [photo for photo in found.unannotated if (images / photo.name).is_file()]
+    skipped[_MISSING_UNANNOTATED] += len(found.unannotated) - len(unannotated)
     photo_of, phrase_of = Positions(), Positions()
     photo = np.array([photo_of[entry.name] for entry, _ in tasks], np.int64)
     phrase = np.array([phrase_of[text] for _, text in tasks], np.int64)
     skipped[_UNUSABLE_PHOTO] += len(found.annotated) - len(photo_of)
-    skipped_counts = reject_unusable(file, len(tasks) + len(clean), skipped)
+    skipped_counts = reject_unusable(file, len(tasks) + len(unannotated), skipped)
+    used = {*unannotated, *(entry for entry, _ in tasks)}
+    for entry in unannotated:
+        photo_of[entry.name]
+    # photos without a usable annotation are kept, because another table may list them
     unknown = [
         (photo_of[entry.name], phrase_of[text])
         for entry, text in sorted(found.incomplete)
-        if entry.name in photo_of
+        if entry.name in photo_of or (images / entry.name).is_file()
     ]
-    used = {*clean, *(entry for entry, _ in tasks)}
-    for entry in clean:
-        photo_of[entry.name]
     sizes = photo_sizes(file, images, list(photo_of))
     _reject_size_mismatches(file, images, used, photo_of, sizes)
     counts = [region["counts"] for region in tasks.values()]
@@ -167,7 +169,6 @@ def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations
             sizes[photo],
         ),
         skipped=skipped_counts,
-        boxes=int(row_boxes.sum()),
         row_boxes=row_boxes,
         unknown=np.array(unknown, np.int64).reshape(-1, 2),
         unused=tuple(name for name in found.categories if name not in phrase_of),
@@ -203,7 +204,7 @@ def _collect(content: object) -> _Found:
         raise ValueError("expected an object with images and annotations")
     names = by_id(_categories(content), "categories")
     photos = by_id(_photos(content), "images", files=True)
-    found = _Found(categories=[_as_phrase(name) for name in names.values()])
+    found = _Found(categories=[class_phrase(name) for name in names.values()])
     for place, annotation in enumerate(_list(content, "annotations"), 1):
         if isinstance(annotation, Mapping) and "image_id" in annotation:
             annotation = _read_annotation(annotation)
@@ -215,7 +216,7 @@ def _collect(content: object) -> _Found:
             photo = look_up(photos, annotation.image, "images", "image_id")
             if phrase is None:
                 name = look_up(names, annotation.category, "categories", "category_id")
-                phrase = _as_phrase(name)
+                phrase = class_phrase(name)
         except ValueError as error:
             raise ValueError(f"{where} {error}") from error
         if not isinstance(phrase, str):
@@ -227,7 +228,7 @@ def _collect(content: object) -> _Found:
         else:
             found.skipped[NO_PHRASE] += 1
     federated = _federated(content)
-    found.clean.extend(
+    found.unannotated.extend(
         photo
         for number, photo in photos.items()
         if photo not in found.annotated and number not in federated
@@ -261,10 +262,6 @@ def _add(found: _Found, task: _Task, annotation: _Annotation, where: str) -> Non
     else:
         found.skipped[reason] += 1
         found.incomplete.add(task)
-
-
-def _as_phrase(category: str) -> str:
-    return normalise_phrase(category.replace("_", " "))
 
 
 def _federated(content: Mapping[str, Any]) -> set[Id | None]:
@@ -322,8 +319,10 @@ def _text(entry: Mapping[str, Any], name: str, where: str) -> str:
 
 def _read_photo(entry: Mapping[str, Any], where: str) -> _Photo:
     size = entry.get("height"), entry.get("width")
-    if not is_size(size):
-        raise ValueError(f"{where}: height or width is missing or not a positive integer")
+    if not is_size(size) or max(size) >= FARTHEST:
+        raise ValueError(
+            f"{where}: height or width is missing or not an integer from 1 to {FARTHEST:.0f}"
+        )
     if "coco_url" in entry and not entry.get("file_name"):
         name = "/".join(_text(entry, "coco_url", where).split("/")[-2:])
     else:

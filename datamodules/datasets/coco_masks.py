@@ -58,7 +58,7 @@ def read_polygons(values: Sequence[object], where: str) -> list[Flat]:
         polygons = [np.full(1, np.nan)]
     for flat in polygons:
         if flat.ndim != 1 or len(flat) % 2 or not (np.abs(flat) < FARTHEST).all():
-            raise ValueError(f"{where}: malformed polygons")
+            raise ValueError(f"{where}: a polygon must be a list of numbers x, y, x, y, ...")
     return polygons
 
 

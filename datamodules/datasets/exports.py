@@ -9,20 +9,22 @@ from typing import NoReturn
 import numpy as np
 
 from clipseg_pl.photo_files import ENDINGS
-from clipseg_pl.prompts.text import normalise_phrase
 from datamodules.datasets.annotations import (
     Annotations,
     Split,
+    class_phrase,
+    reject_shared,
     reject_unusable,
 )
 from datamodules.datasets.coco_json import read_coco
-from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.files import DatasetNotFoundError, read_yaml, stays_below
 from datamodules.datasets.own_masks import OwnMasks, check_files, valid_pixels
 from datamodules.datasets.phrase_table import Rows, Strings
-from datamodules.datasets.yolo import read_yolo, reject_shared
+from datamodules.datasets.yolo import read_yolo
 
 _COCO, _CLASSES, _MASK = "_annotations.coco.json", "_classes.csv", "_mask.png"
-_YOLO = ("data.yaml", "data.yml")
+_BACKGROUND = {"background", "unlabeled", "unlabelled", "none", "ignore", "void"}
+"""names of the pixel value 0, which is no class"""
 _COLUMNS = ["pixel value", "class"]
 _FOLDERS: Mapping[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -34,6 +36,7 @@ _OTHER_FORMATS = {
     "_annotations.csv": "a CSV of boxes",
     _CLASSES: "a CSV of classes without masks",
     "*.tfrecord": "TFRecord",
+    "annotations.xml": "CVAT for images",
     "*.xml": "Pascal VOC",
     "*.jsonl": "JSONL",
     "*.zip": "a zip file",
@@ -45,13 +48,13 @@ _PARTLY = "photos without a class that have ignored pixels"
 def read_export(
     folder: Path, rectangles: bool, ignore_label: int | None
 ) -> dict[Split, Annotations]:
-    """Read an export of Roboflow, or a folder written by hand with the same layout.
+    """Read a Roboflow export, or a folder written by hand with the same layout.
 
-    The splits are the folders `train`, `valid` (or `val`) and `test`. The format follows from the
-    files:
+    The splits are the folders `train`, `valid` (or `val`) and `test`. The folder of one split is
+    read as a training split. The format follows from the files:
 
     - COCO Segmentation: `_annotations.coco.json` beside the photos of each split, see `read_coco`.
-    - YOLO: `data.yaml`, which names the folders of the splits, see `read_yolo`.
+    - YOLO: `data.yaml`, or another YAML file with `names` and `train`, see `read_yolo`.
     - Semantic Segmentation Masks: in each split, `_classes.csv` with the columns `Pixel Value` and
       `Class`, and a label map `<stem>_mask.png` beside each photo. Value 0 is the background.
 
@@ -71,10 +74,10 @@ def read_export(
     """
     if folder.suffix.lower() == ".zip":
         raise ValueError(f"{folder} is a zip file: unzip it first")
-    for name in _YOLO:
+    for name in ("data.yaml", "data.yml"):
         if (folder / name).is_file():
             return read_yolo(folder / name, rectangles)
-    splits = _split_folders(folder)
+    splits = _split_folders(folder) or {"train": folder}
     for name in (_COCO, _CLASSES):
         files = {split: below / name for split, below in splits.items()}
         present = [file for file in files.values() if file.is_file()]
@@ -82,16 +85,42 @@ def read_export(
             continue
         missing = [file for file in files.values() if file not in present]
         if missing:
-            raise DatasetNotFoundError(f"{missing[0]}: no such file; {present[0]} exists")
+            where = missing[0].parent.name
+            raise DatasetNotFoundError(
+                f"{missing[0]} is missing: add it, or remove the folder {where}"
+            )
         if "train" not in files:
-            raise DatasetNotFoundError(f"{folder}: no folder train; it has {', '.join(splits)}")
+            others = ", ".join(below.name for below in splits.values())
+            raise DatasetNotFoundError(
+                f"{folder}: the folder train is missing; found only {others}"
+            )
         return {
-            split: read_coco(file, file.parent, rectangles)
+            split: _read_coco(file, rectangles)
             if name == _COCO
             else _read_label_maps(file, ignore_label)
             for split, file in files.items()
         }
+    described = [
+        file
+        for file in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
+        if isinstance(content := read_yaml(file), Mapping) and {"names", "train"} <= content.keys()
+    ]
+    if len(described) == 1:
+        return read_yolo(described[0], rectangles)
     _reject_format(folder)
+
+
+def _read_coco(file: Path, rectangles: bool) -> Annotations:
+    """Read the annotations of a split.
+
+    Raises:
+        ValueError: as `read_coco`, or if a photo is outside of the split's folder.
+    """
+    annotations = read_coco(file, file.parent, rectangles)
+    for name in annotations.photo_names():
+        if not stays_below(name):
+            raise ValueError(f"{file}: the photo {name} is outside of the export; correct its path")
+    return annotations
 
 
 def _split_folders(folder: Path) -> dict[Split, Path]:
@@ -112,6 +141,11 @@ def _split_folders(folder: Path) -> dict[Split, Path]:
 
 def _reject_format(folder: Path) -> NoReturn:
     """Raise an error that names the format found and the formats that can be read."""
+    for file in sorted(folder.glob("annotations/*.json")):
+        raise ValueError(
+            f"{folder}: found a COCO JSON file; set table to {file} and images to the folder of "
+            "its photos"
+        )
     found = "no annotations"
     for pattern, name in _OTHER_FORMATS.items():
         files = [*folder.glob(pattern), *folder.glob(f"*/{pattern}")]
@@ -123,6 +157,8 @@ def _reject_format(folder: Path) -> NoReturn:
     else:
         if any(folder.glob("*/labels/*.txt")) or any(folder.glob("labels/*/*.txt")):
             found = "YOLO labels without a data.yaml"
+        elif any(folder.glob("labels/*.txt")):
+            found = "YOLO labels without a data.yaml, as Label Studio writes them"
     raise ValueError(
         f"{folder}: found {found}; download the data in the format COCO Segmentation, YOLO (of a "
         "segmentation project) or Semantic Segmentation Masks, and unzip it"
@@ -143,7 +179,7 @@ def _class_values(file: Path) -> dict[int, str]:
     """Return the phrase of each pixel value except the background, 0."""
     phrases: dict[int, str] = {}
     for row in _read_rows(file)[1:]:
-        value, name = row[0], normalise_phrase(",".join(row[1:]).replace("_", " "))
+        value, name = row[0], class_phrase(",".join(row[1:]))
         if not value.isdecimal() or not name:
             raise ValueError(f"{file}: {','.join(row)!r:.80} is not a pixel value and a class")
         if int(value) in phrases:
@@ -151,7 +187,11 @@ def _class_values(file: Path) -> dict[int, str]:
         if name in phrases.values():
             raise ValueError(f"{file}: two pixel values have the class {name!r}; rename one")
         phrases[int(value)] = name
-    phrases.pop(0, None)
+    if (name := phrases.pop(0, "background")) not in _BACKGROUND:
+        raise ValueError(
+            f"{file}: pixel value 0 has the class {name!r}, but 0 is the background; renumber the "
+            "classes, or name it background"
+        )
     if not phrases:
         raise ValueError(f"{file}: no class besides the background (pixel value 0)")
     return phrases

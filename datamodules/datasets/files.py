@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 
+import yaml
 from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,21 @@ def require(name: str, folder: Path, parts: Mapping[str, bool], source: str) -> 
         )
         error.missing, error.folder, error.source = missing, folder, source
         raise error
+
+
+def read_yaml(file: Path) -> object:
+    """Read a YAML or JSON file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not YAML; the message has one line.
+    """
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{file}: no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
 
 
 def stays_below(name: str) -> bool:

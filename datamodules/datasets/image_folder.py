@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,20 @@ class ImageFolder(PhraseTable):
 
     Args:
         annotations: the table.
+        evaluated: whether phrases of other splits of the dataset are prompted, too.
     """
 
-    def __init__(self, annotations: Annotations) -> None:
+    def __init__(self, annotations: Annotations, evaluated: bool = False) -> None:
         """List the tasks; photos and masks are read on access."""
         self.annotations = annotations
-        used, phrase = np.unique(annotations.phrase, return_inverse=True)
+        vocabulary = annotations.vocabulary if evaluated else np.empty(0, np.int64)
+        used = np.union1d(annotations.phrase, vocabulary)
+        phrase = np.searchsorted(used, annotations.phrase)
         phrases = [annotations.phrases[index] for index in used.tolist()]
-        clean = annotations.without_annotations()
-        photo = np.concatenate([annotations.photo, clean])
-        super().__init__(phrases, np.append(phrase, np.full(len(clean), -1)), photo)
+        unannotated = annotations.without_annotations()
+        photo = np.concatenate([annotations.photo, unannotated])
+        super().__init__(phrases, np.append(phrase, np.full(len(unannotated), -1)), photo)
+        self.vocabulary = np.searchsorted(used, vocabulary)
         self.phrase_ids, self._photo_of_row = used, photo
         self._names = Strings.pack(unique_names(self._file_names(phrases)))
 
@@ -59,14 +63,14 @@ class ImageFolder(PhraseTable):
 
     def counts(self, by_phrase: bool) -> dict[str, Any]:
         """Count photos, and annotations filled from boxes; see `ImageFolderDataModule.summary`."""
-        clean, table = self._phrase < 0, self.annotations
-        rows = self.rows[~clean]
+        unannotated, table = self._phrase < 0, self.annotations
+        rows = self.rows[~unannotated]
         phrases = range(len(self.phrases) if by_phrase else 0)
         return {
             "photos": len(np.unique(self._photo)),
-            "without annotations": int(clean.sum()),
-            "filled from boxes": int(
-                table.boxes if table.row_boxes is None else table.row_boxes[rows].sum()
+            "without annotations": int(unannotated.sum()),
+            "filled from boxes": (
+                0 if table.row_boxes is None else int(table.row_boxes[rows].sum())
             ),
             "phrases": {
                 self.phrases[phrase]: len(np.unique(self._photo[self.tasks_of_phrase(phrase)]))
@@ -95,8 +99,8 @@ class ImageFolder(PhraseTable):
         if not len(unknown) and table.group is None:
             return present
         possible = np.isin(self.phrase_ids, unknown)
-        if table.group is not None and table.asked is not None:
-            possible |= ~table.asked[table.group[photo], self.phrase_ids]
+        if table.group is not None and table.annotated_phrases is not None:
+            possible |= ~table.annotated_phrases[table.group[photo], self.phrase_ids]
         return np.append(present, np.flatnonzero(possible))
 
     def read_name(self, row: int) -> str:
@@ -144,7 +148,7 @@ def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.
 
     The choice depends on the names alone. It is the same for every seed and machine, and adding
     photos moves few others between training and validation. Photos with and without annotations are
-    chosen separately.
+    chosen separately. Augmented versions of a photo in a Roboflow export stay together.
 
     Args:
         annotations: the table.
@@ -155,25 +159,29 @@ def validation_photos(annotations: Annotations, share: float) -> npt.NDArray[np.
         (photos,) bool, true for validation photos.
 
     Raises:
-        ValueError: if only one photo has rows.
+        ValueError: if only one photo, or the versions of only one, has rows.
     """
-    annotated, clean = np.unique(annotations.photo), annotations.without_annotations()
+    sources = np.array([source_photo(name) for name in annotations.photo_names()], np.object_)
+    annotated = set(sources[annotations.photo])
+    others = set(sources[annotations.without_annotations()]) - annotated
     if len(annotated) == 1:
         skipped = f" (skipped: {reasons(annotations.skipped)})" if annotations.skipped else ""
         raise ValueError(
             f"{annotations.file}: only one photo has usable rows{skipped}; add photos, or set a "
             "separate validation table with --data.init_args.val.table"
         )
-    chosen = np.zeros(len(annotations.photos), np.bool_)
-    chosen[_first_by_hash(annotations, annotated, share, 1)] = True
-    chosen[_first_by_hash(annotations, clean, share, 0)] = True
-    return chosen
+    chosen = {*_first_by_hash(annotated, share, 1), *_first_by_hash(others, share, 0)}
+    return np.array([source in chosen for source in sources], np.bool_)
 
 
-def _first_by_hash(annotations: Annotations, photos: Rows, share: float, least: int) -> list[int]:
-    """Choose a share of photos, at least `least` and at most all but `least`."""
-    names = {photo: annotations.photos[photo].encode() for photo in photos.tolist()}
-    ranked = sorted(names, key=lambda photo: hashlib.sha256(names[photo]).digest())
+def source_photo(file: str) -> str:
+    """Return the path of a photo without the part that Roboflow adds to each augmented version."""
+    return file.partition(".rf.")[0]
+
+
+def _first_by_hash(names: Collection[str], share: float, least: int) -> list[str]:
+    """Choose a share of names, at least `least` and at most all but `least`."""
+    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
     return ranked[: min(max(round(share * len(ranked)), least), len(ranked) - least)]
 
 

@@ -1,4 +1,4 @@
-"""Several tables as one data set, with classes renamed, joined or left out."""
+"""Several tables as one dataset, with classes renamed, joined or left out."""
 
 import os
 from collections import defaultdict
@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import yaml
 
 from clipseg_pl.prompts.text import normalise_phrase
 from clipseg_pl.prompts.visual import Mask
-from datamodules.datasets.annotations import Annotations, Positions
+from datamodules.datasets.annotations import Annotations, Positions, class_phrase
+from datamodules.datasets.files import read_yaml
 from datamodules.datasets.phrase_table import Rows, Strings
 
 Phrasings = Mapping[str, tuple[str, ...]]
 """class -> its phrasings, none to leave it out"""
 
 _HINT = "write class: phrase, class: [phrase, another phrase], or class: null to leave it out"
-_INCOMPLETE = "masks that would lack a skipped object of a joined class"
+_INCOMPLETE = "masks of a joined class left incomplete by a skipped annotation"
 
 
 def read_phrasings(setting: Mapping[str, Any] | str, root: Path) -> Phrasings:
@@ -38,46 +38,40 @@ def read_phrasings(setting: Mapping[str, Any] | str, root: Path) -> Phrasings:
         FileNotFoundError: if the file is missing.
         ValueError: if the file or the mapping is malformed, or a class occurs twice.
     """
-    where, content = "phrases", setting
+    where, content = "phrases", cast(object, setting)
     if isinstance(setting, str):
         file = root / Path(setting).expanduser()
         where = str(file)
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; set --data.init_args.phrases")
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{file}: not a YAML or JSON file ({reason})") from error
+        content = read_yaml(file)
     if not isinstance(content, Mapping):
         raise ValueError(f"{where}: not a mapping from classes to phrases; {_HINT}")
     found: dict[str, tuple[str, ...]] = {}
     for name, value in content.items():
-        phrases = [value] if isinstance(value, str) else value or []
+        phrases = [value] if isinstance(value, str) else [] if value is None else value
         if not isinstance(phrases, list) or not all(
             isinstance(phrase, str) and phrase.strip() for phrase in phrases
         ):
             raise ValueError(f"{where}: {name} has the phrases {value!r:.60}; {_HINT}")
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise ValueError(f"{where}: class {name} is not a string; put it in quotes")
-        key = as_class(str(name))
+        key = class_phrase(str(name))
         if key in found:
             raise ValueError(f"{where}: class {key} occurs twice")
         found[key] = tuple(dict.fromkeys(map(normalise_phrase, phrases)))
     return found
 
 
-def as_class(name: str) -> str:
-    """Convert the name of a class to the form in which names are compared."""
-    return normalise_phrase(name.replace("_", " "))
-
-
-def complete_phrasings(given: Phrasings, tables: Sequence[Annotations]) -> Phrasings:
+def complete_phrasings(
+    given: Phrasings, tables: Sequence[Annotations], all_tables: bool = True
+) -> Phrasings:
     """Add the classes of the tables that have no phrasings; their phrase is their own name.
 
     Args:
         given: phrasings from `read_phrasings`.
-        tables: all tables of the data set.
+        tables: the tables of the dataset.
+        all_tables: whether no table is missing, so that the other classes in `given` are errors.
 
     Returns:
         Class as in `Annotations.phrases` -> its phrasings.
@@ -86,14 +80,14 @@ def complete_phrasings(given: Phrasings, tables: Sequence[Annotations]) -> Phras
         ValueError: if no table has a given class, or a phrase is in two different lists.
     """
     used = [table.phrases[index] for table in tables for index in range(len(table.phrases))]
-    known = {as_class(name) for name in (*used, *(name for t in tables for name in t.unused))}
+    known = {class_phrase(name) for name in (*used, *(name for t in tables for name in t.unused))}
     unknown = [name for name in given if name not in known]
-    if unknown:
+    if unknown and all_tables:
         raise ValueError(
             f"phrases: no table has a class {', '.join(unknown)}; classes: "
             f"{', '.join(sorted(known))}"
         )
-    every = {name: given.get(as_class(name), (name,)) for name in used}
+    every = {name: given.get(class_phrase(name), (name,)) for name in used}
     list_of: dict[str, tuple[str, ...]] = {}
     for phrasings in every.values():
         for phrase in phrasings:
@@ -163,9 +157,8 @@ def merge(
     Args:
         tables: at least one table.
         phrasings: phrasings of all classes from `complete_phrasings`; None to keep the classes.
-        across: whether the phrases of all tables are asked about all photos. By default, a photo
-            is only asked about phrases of its own tables, because the others do not show what is
-            absent from it.
+        across: whether a photo can be a negative for phrases of all tables; by default only of its
+            own tables, because objects of other tables may be present without annotation.
 
     Returns:
         One table. Photo names are relative to the common folder of all tables. A single table
@@ -178,7 +171,7 @@ def merge(
     phrasings_of: dict[str, tuple[str, ...]] = {}
     sizes: dict[int, list[int]] = {}
     tables_of = defaultdict[int, set[int]](set)
-    parts, gaps = [], []
+    parts, gaps, annotated, vocabulary = [], [], [], []
     for number, table in enumerate(tables):
         names = (os.path.relpath(file, folder) for file in table.photo_files())
         photos = np.array([photo_of[name] for name in names], np.int64)
@@ -194,10 +187,11 @@ def merge(
         origin = np.full_like(rows, number), rows, table.phrase
         parts.append([photos[table.photo], phrases[table.phrase], *origin, boxes])
         gaps.append([photos[table.unknown[:, 0]], phrases[table.unknown[:, 1]]])
+        annotated.append(np.union1d(phrases[table.phrase], phrases[table.vocabulary]))
+        vocabulary.append(phrases[table.vocabulary])
     part, unknown = np.concatenate(parts, 1), np.unique(np.concatenate(gaps, 1), axis=1)
     part, unknown = part[:, part[1] >= 0], unknown[:, unknown[1] >= 0]
-    asked = np.zeros((len(tables), len(phrase_of)), np.bool_)
-    asked[part[2], part[1]] = True
+    of_tables = np.array([np.isin(np.arange(len(phrase_of)), own) for own in annotated])
     task, without = (pair[0] * len(phrase_of) + pair[1] for pair in (part, unknown))
     usable = ~np.isin(task, without)
     part = part[:, usable]
@@ -219,13 +213,15 @@ def merge(
         number=np.arange(1, len(first) + 1),
         masks=_Masks(made_of, [table.masks for table in tables]),
         skipped={} if usable.all() else {_INCOMPLETE: int((~usable).sum())},
-        boxes=int(boxes.sum()),
         valid=_Valid(made_of, valid) if any(valid) else None,
         row_boxes=boxes,
         unknown=unknown.T.copy(),
         phrasings={first: words for first, words in phrasings_of.items() if len(words) > 1},
         group=None if across else group,
-        asked=None if across else np.stack([asked[list(members)].any(0) for members in groups]),
+        annotated_phrases=(
+            None if across else np.stack([of_tables[list(tables)].any(0) for tables in groups])
+        ),
+        vocabulary=np.setdiff1d(np.concatenate(vocabulary), -1),
     )
 
 

@@ -85,6 +85,8 @@ class PhraseTable(ABC):
         """(tasks,) int64, row of each task"""
         self.phrase_ids = np.arange(len(phrases))
         """(phrases,) int64, index of each phrase before any `select`"""
+        self.vocabulary = np.empty(0, np.int64)
+        """(n,) int64, phrases that `select` keeps although no task has them"""
         self._group(
             phrases if isinstance(phrases, Strings) else Strings.pack(phrases), phrase, photo
         )
@@ -174,13 +176,16 @@ class PhraseTable(ABC):
     def select(self, keep: npt.NDArray[np.bool_]) -> Self:
         """Return a table with the tasks marked in `keep`, (tasks,) bool, and their phrases.
 
+        Phrases in `vocabulary` are kept, too.
+
         Photos are not altered: objects of removed phrases stay visible. Negative phrases are
         sampled from the remaining phrases.
         """
         part = copy(self)
         part.rows = self.rows[keep]
         phrase = self._phrase[keep]
-        used = np.unique(phrase[phrase >= 0])
+        used = np.union1d(phrase[phrase >= 0], self.vocabulary)
+        part.vocabulary = np.searchsorted(used, self.vocabulary)
         phrases = Strings.pack([self.phrases[index] for index in used.tolist()])
         part.phrase_ids = self.phrase_ids[used]
         kept = np.where(phrase < 0, -1, np.searchsorted(used, phrase))

@@ -35,7 +35,8 @@ def read_table(
     """Read a table of phrases, and check the headers of all photos, and all masks.
 
     The columns are `image`, `mask`, `phrase` and optionally `label`. Each row is a task; a photo
-    may have several. See `OwnMasks` for how masks are read.
+    may have several. A row with an empty mask is skipped: the photo does not show its phrase. See
+    `OwnMasks` for how masks are read.
 
     Args:
         file: CSV with a header, or JSONL with one object per line (`.jsonl`).
@@ -72,20 +73,23 @@ def read_table(
     _reject_unused_labels(file, label, usable, number)
     skipped[EMPTY] += int((~usable).sum())
     skipped_counts = reject_unusable(file, int(usable.sum()), skipped)
-    used, photo = np.unique(photo[usable], return_inverse=True)
+    ignored = stored[stored[:, 1] == ignore_label, 0]
+    # the phrase may be among the ignored pixels
+    hidden = ~usable & np.isin(mask, ignored) & (ignore_label not in label)
     used_masks = OwnMasks(masks, names, mask[usable], label[usable])
     return Annotations(
         file=file,
         folder=images,
-        photos=Strings.pack([photos[index] for index in used.tolist()]),
-        sizes=sizes[used],
+        photos=photos,
+        sizes=sizes,
         phrases=Strings.pack(list(phrase_of)),
-        photo=photo,
+        photo=photo[usable],
         phrase=phrase[usable],
         number=number[usable],
         masks=used_masks,
         skipped=skipped_counts,
         valid=valid_pixels(used_masks, stored, ignore_label),
+        unknown=np.column_stack([photo[hidden], phrase[hidden]]),
     )
 
 

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from pycocotools import mask as coco_mask
 
 from clipseg_pl.photo_files import ENDINGS
-from clipseg_pl.prompts.text import normalise_phrase
 from datamodules.datasets.annotations import (
     EMPTY,
     Annotations,
     Positions,
     Split,
+    class_phrase,
     photo_sizes,
+    reject_shared,
     reject_unusable,
 )
 from datamodules.datasets.coco_masks import RunLengths, encode
-from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.files import DatasetNotFoundError, read_yaml
 from datamodules.datasets.phrase_table import Strings
 from datamodules.datasets.transforms import Points
 
@@ -59,28 +59,29 @@ def read_yolo(file: Path, rectangles: bool) -> dict[Split, Annotations]:
     text file, or with an empty one, has no annotations.
 
     Args:
-        file: data.yaml with the names of the classes (`names`) and the folders of the photos
-            (`train`, and optionally `val`, `test` and `path`).
+        file: data.yaml with the names of the classes (`names`) and the photos (`train`, and
+            optionally `val` and `test`): a folder, a text file with their paths, or a list of
+            these, below the folder `path`, if given.
         rectangles: whether boxes are filled as rectangles.
 
     Returns:
-        Annotations of each split whose folder exists and is not that of the training split. There
-        is always a training split.
+        Annotations of each split whose photos exist and differ from those of the training split.
+        Splits for evaluation without any label file are left out. There is always a training split.
 
     Raises:
-        DatasetNotFoundError: if a folder, all label files of a split, or photos are missing.
+        DatasetNotFoundError: if the photos or all label files of the training split, or single
+            photos are missing.
         ValueError: if the file or a line is invalid, there are boxes and `rectangles` is false, or
             a split has no usable annotation.
     """
-    try:
-        with file.open(encoding="utf-8-sig") as stream:
-            content = yaml.safe_load(stream)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
+    content = read_yaml(file)
     if not isinstance(content, Mapping):
         raise ValueError(f"{file}: expected names, train and val, not {type(content).__name__}")
     if "kpt_shape" in content:
-        raise ValueError(f"{file}: describes key points (kpt_shape), not masks")
+        raise ValueError(
+            f"{file}: describes key points (kpt_shape), not masks; use data of a segmentation "
+            "project"
+        )
     names = _class_names(file, content.get("names"))
     given: dict[Split, Any] = {
         split: next((content[key] for key in keys if content.get(key)), None)
@@ -88,17 +89,22 @@ def read_yolo(file: Path, rectangles: bool) -> dict[Split, Annotations]:
     }
     if given["train"] is None:
         raise ValueError(f"{file}: train is missing; set it to the folder of the training photos")
-    folders = {
-        split: _find_folder(file, content.get("path"), split, value)
+    photos = {
+        split: _find_photos(file, content.get("path"), split, value)
         for split, value in given.items()
         if value is not None
     }
-    # Ultralytics requires `val`; data sets without validation photos repeat the training folder
-    return {
-        split: _read_split(file, folder, names, rectangles)
-        for split, folder in folders.items()
-        if folder is not None and (split == "train" or folder != folders["train"])
-    }
+    found = dict[Split, Annotations]()
+    for split, own in photos.items():
+        # Ultralytics requires `val`; datasets without validation photos repeat the training photos
+        if own is not None and (split == "train" or own != photos["train"]):
+            try:
+                found[split] = _read_split(file, *own, names, rectangles)
+            except _NoLabelsError as error:
+                if split == "train":
+                    raise
+                log.warning("%s; the %s split is left out", error, split)
+    return found
 
 
 def _class_names(file: Path, names: object) -> dict[int, str]:
@@ -108,58 +114,87 @@ def _class_names(file: Path, names: object) -> dict[int, str]:
     if not isinstance(names, Mapping) or not names:
         raise ValueError(f"{file}: names must be a list of class names, or a mapping to them")
     for number, name in names.items():
-        if type(number) is not int or not isinstance(name, str) or not normalise_phrase(name):
+        if type(number) is not int or not isinstance(name, str) or not class_phrase(name):
             raise ValueError(
                 f"{file}: names has {number!r}: {name!r}; numbers must be integers, and names "
                 "strings (in quotes, if YAML reads them as another type)"
             )
-    return {number: normalise_phrase(name.replace("_", " ")) for number, name in names.items()}
+    return {number: class_phrase(name) for number, name in names.items()}
 
 
-def _find_folder(file: Path, base: object, split: Split, value: object) -> Path | None:
-    """Find the folder of a split's photos; None if the split is not for training and has none.
+def _find_photos(
+    file: Path, base: object, split: Split, value: object
+) -> tuple[Path, list[str]] | None:
+    """Find the photos of a split; None if the split is not for training and its photos are missing.
 
-    Exports name folders of the machine that wrote them, and Roboflow writes `../train/images` and
-    `<name of the export>/train/images` for the folder `train/images` beside the file.
+    Returns:
+        A folder, and the names of the photos relative to it.
     """
-    if not isinstance(value, str) or not isinstance(base, str | None):
-        raise ValueError(f"{file}: {split} must be one folder of photos, not {value!r:.80}")
+    values: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(part, str) for part in values) or not isinstance(base, str | None):
+        raise ValueError(
+            f"{file}: {split} must be a folder of photos, a text file with their paths, or a list "
+            f"of these, not {value!r:.80}"
+        )
+    photos = set[Path]()
+    for part in values:
+        place = _find(file, base, part)
+        if place.is_dir():
+            photos.update(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS)
+        elif place.is_file() and place.suffix == ".txt":
+            lines = filter(None, map(str.strip, place.read_text("utf-8-sig").splitlines()))
+            photos.update(_find(file, base, line) for line in lines)
+        else:
+            kind = "file" if place.suffix == ".txt" else "folder"
+            message = f"{file}: {split} is {part}, but the {kind} {place} does not exist"
+            if split == "train":
+                raise DatasetNotFoundError(f"{message}: correct {split}")
+            log.warning("%s; the export has no %s split", message, split)
+            return None
+    folder = place if len(values) == 1 and place.is_dir() else file.parent
+    names = sorted(Path(os.path.relpath(photo, folder)).as_posix() for photo in photos)
+    if not names:
+        raise DatasetNotFoundError(f"{file}: {place} contains no photos")
+    return folder, names
+
+
+def _find(file: Path, base: str | None, value: str) -> Path:
+    """Find a folder, a text file or a photo; return the stated path if there is none.
+
+    Exports name paths of the machine that wrote them. Roboflow writes `../train/images` and `<name
+    of the export>/train/images` for the folder `train/images` beside the file, and CVAT writes
+    `data/images/train/1.jpg` for the photo `images/train/1.jpg`.
+    """
+    parts = Path(value).parts
     stated = file.parent / Path(base or "").expanduser() / value
-    below = file.parent.joinpath(*Path(value).parts[-2:])
-    for folder in (below, stated) if value.startswith("..") else (stated, below):
-        if folder.is_dir():
-            return Path(os.path.normpath(folder))
-    message = f"{file}: {split} is {value}, but there is no folder {os.path.normpath(stated)}"
-    if split == "train":
-        raise DatasetNotFoundError(message)
-    log.warning("%s; the export has no %s split", message, split)
-    return None
+    up = value.startswith("..")
+    # without the first folders, down to the last two parts
+    below = [file.parent.joinpath(*parts[k:]) for k in range(up, max(len(parts) - 1, 1))]
+    places = [*below, stated] if up else [stated, *below]
+    return Path(os.path.normpath(next((place for place in places if place.exists()), stated)))
+
+
+class _NoLabelsError(DatasetNotFoundError):
+    """None of the photos of a split has a label file."""
 
 
 def _read_split(
-    file: Path, folder: Path, names: Mapping[int, str], rectangles: bool
+    file: Path, folder: Path, photos: list[str], names: Mapping[int, str], rectangles: bool
 ) -> Annotations:
-    photos = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in ENDINGS
-    )
-    if not photos:
-        raise DatasetNotFoundError(f"{file}: {folder} contains no photos")
     labels = [_label_file(folder / photo, file.parent) for photo in photos]
     reject_shared(photos, labels)
     lines = [list(_read_lines(label, names)) if label.is_file() else None for label in labels]
     if not any(of_photo is not None for of_photo in lines):
-        raise DatasetNotFoundError(
+        raise _NoLabelsError(
             f"{file}: none of the {len(photos)} photos in {folder} has a label file; first: "
             f"{labels[0]} does not exist"
         )
     boxes = [line.where for of_photo in lines for line in of_photo or () if line.box]
     if boxes and not rectangles:
         raise ValueError(
-            f"{file}: {len(boxes)} annotations have boxes only (first: {boxes[0]}): set boxes: "
-            "rectangles (--data.init_args.boxes rectangles) to fill them, or download a "
-            "segmentation project"
+            f"{file}: {len(boxes)} annotations have a box and no mask (first: {boxes[0]}): to fill "
+            "the boxes, set `boxes: rectangles` in the config (--data.init_args.boxes rectangles), "
+            "or download a segmentation project"
         )
     sizes = photo_sizes(file, folder, photos)
     phrase_of = Positions()
@@ -196,7 +231,6 @@ def _read_split(
             sizes[photo],
         ),
         skipped=reject_unusable(file, usable, skipped),
-        boxes=int(row_boxes.sum()),
         row_boxes=row_boxes,
         unknown=np.array(unknown, np.int64).reshape(-1, 2),
         unused=tuple(name for name in names.values() if name not in phrase_of),
@@ -220,23 +254,6 @@ def _label_file(photo: Path, root: Path) -> Path:
     if "images" in folders:
         parts[len(folders) - 1 - folders[::-1].index("images")] = "labels"
     return root.joinpath(*parts).with_suffix(".txt")
-
-
-def reject_shared(photos: Sequence[str], files: Sequence[Path]) -> None:
-    """Reject photos that differ only in their extension, whose annotations have the same file.
-
-    Args:
-        photos: names of the photos.
-        files: file with the annotations of each photo.
-
-    Raises:
-        ValueError: if two photos have the same file.
-    """
-    owner: dict[Path, str] = {}
-    for photo, file in zip(photos, files, strict=True):
-        if file in owner:
-            raise ValueError(f"{file} belongs to both {owner[file]} and {photo}; rename one photo")
-        owner[file] = photo
 
 
 def _read_lines(label: Path, names: Mapping[int, str]) -> Iterator[_Line]:

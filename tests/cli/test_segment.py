@@ -171,7 +171,7 @@ def test_rle_writes_all_photos_to_one_file(checkpoint, photo, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo"])
-def test_data_set_without_masks_is_announced(checkpoint, photo, tmp_path, capsys, form):
+def test_dataset_without_masks_is_announced(checkpoint, photo, tmp_path, capsys, form):
     args = [str(photo), "--prompt=sky", f"--checkpoint={checkpoint}", f"--format={form}"]
     line = "nothing was found: the dataset lists the photos without annotations"
     for threshold in ("1", "0"):
@@ -209,7 +209,7 @@ def toy():
     return Segmenter.from_pretrained("toy", precision="float32")
 
 
-def test_coco_data_set_is_read_back_without_loss(scene, toy):
+def test_coco_dataset_is_read_back_without_loss(scene, toy):
     words = ["red", "grass", "a square"]
     args = [f"--prompt={word}" for word in words] + ["--format=coco", f"--out={scene / 'out'}"]
     segment.main([str(scene / "scene.png"), *args, "--checkpoint=toy", "--precision=float32"])
@@ -220,7 +220,7 @@ def test_coco_data_set_is_read_back_without_loss(scene, toy):
 
 
 @pytest.mark.slow
-def test_fit_trains_on_a_coco_data_set(checkpoint, miniature, tmp_path):
+def test_fit_trains_on_a_coco_dataset(checkpoint, miniature, tmp_path):
     for number in range(12):
         write_photo(tmp_path / "album" / f"{number}.png", number)
     args = [str(tmp_path / "album"), "--prompt=sky", "--prompt=grass", "--format=coco"]

@@ -109,9 +109,7 @@ def test_empty_training_split_raises(emptied, kind, settings, listed):
 def test_training_split_without_remaining_phrases_raises(tmp_path):
     write_photos(tmp_path, [["dog"], ["cat"], ["tree"]])
     data = own(tmp_path, prompting=PARTNERS_ONLY)
-    with pytest.raises(
-        ValueError, match=r"csv has 2 phrases .* skipped: 2 whose phrases have no p"
-    ):
+    with pytest.raises(ValueError, match=r"csv has 2 tasks .* skipped: 2 whose phrases have no p"):
         data.setup("fit")
 
 

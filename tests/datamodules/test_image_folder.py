@@ -90,7 +90,7 @@ def test_photo_and_mask_folders_can_be_set(tmp_path):
 def test_photos_in_both_tables_raise(tmp_path):
     write_photos(tmp_path, PHRASES)
     write_photos(tmp_path, [["dog"], ["cat"]], name="val.csv")
-    with pytest.raises(ValueError, match=r"2 photos are used for both .*/0.png is also .*/0.png;"):
+    with pytest.raises(ValueError, match=r"2 photos are used for both .*/0.png and .*/0.png are"):
         build(tmp_path, val=Table("val.csv"))
 
 

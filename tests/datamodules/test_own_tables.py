@@ -107,7 +107,7 @@ def test_given_tables_replace_the_splits_of_an_export(root):
 
 def test_export_without_the_named_split_is_an_error(root):
     shutil.rmtree(root / "cracks" / "valid")
-    with pytest.raises(ValueError, match=r"cracks: the export has no val split; name another val"):
+    with pytest.raises(ValueError, match=r"cracks: the export has no val split: set val.table to"):
         build(root, "joints", val=Table("cracks"))
 
 
@@ -137,6 +137,17 @@ def test_negatives_come_from_the_tables_of_the_photo(root, across):
                     other += not of_table
                     assert of_table or prompt["negative"]
         assert bool(other) == across
+
+
+def test_yaml_file_of_a_yolo_dataset_is_a_table(tmp_path):
+    for number in range(3):
+        write_photo(tmp_path / f"images/{number}.png", number)
+        file = tmp_path / f"labels/{number}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("0 0 0 1 0 1 1 0 1")
+    (tmp_path / "crack-seg.yaml").write_text("train: images\nnames: [crack]\n")
+    data = build(tmp_path, "crack-seg.yaml", val_share=0.34)
+    assert data.sizes() == {"train": 2, "val": 1} and data.classes.names == ("crack",)
 
 
 # ---- photos without annotations
@@ -197,15 +208,117 @@ def test_copies_of_training_photos_are_an_error(root, split):
             build(root, "cracks", stage=stage)
         assert str(error.value) == (
             "1 photos are used for both training and evaluation; first: "
-            f"{root / 'cracks' / 'train' / '2.png'} is also {root / 'cracks' / split / name}; "
-            "remove one of them from its table"
+            f"{root / 'cracks' / 'train' / '2.png'} and {root / 'cracks' / split / name} are the "
+            "same photo; remove one of each pair"
         )
 
 
-def test_evaluation_does_not_need_the_training_table(root):
+def test_evaluation_does_not_need_the_training_table(root, caplog):
     shutil.rmtree(root / "joints")
-    data = build(root, "joints", stage="validate", val=Table("cracks"))
-    assert names(data, "val") == {"5__crack", "6"}
+    phrases = {"joint": "a joint", "crack": "a crack"}
+    data = build(root, "joints", stage="validate", val=Table("cracks"), phrases=phrases)
+    assert names(data, "val") == {"5__a_crack", "6"}
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["training data not found: not checked for copies"]
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_missing_training_photo_is_an_error_of_evaluations(root, stage):
+    with pytest.raises(DatasetNotFoundError, match="nothing: no such table"):
+        build(root, ["cracks", "nothing"], stage=stage, val=Table("joints"))
+    (root / "cracks" / "train" / "0.png").unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"1 of its 5 photos are missing.*0\.png"):
+        build(root, "cracks", stage=stage, val=Table("joints"))
+
+
+def test_versions_of_a_photo_stay_in_one_split(tmp_path):
+    photos = {f"{k}_jpg.rf.{v}.png": [("dog", "bar")] for k in range(10) for v in "abc"}
+    photos["0_jpg.rf.d.png"] = []  # the crop does not show the dog
+    write_coco(tmp_path, photos)
+    for share in (0.1, 0.3, 0.9):
+        data = build(tmp_path, "coco.json", val_share=share)
+        sources = {
+            split: {name.partition("_")[0] for name in names(data, split)}
+            for split in ("train", "val")
+        }
+        assert len(sources["val"]) == round(share * 10) and not sources["train"] & sources["val"]
+        assert sum(data.sizes().values()) == 31
+
+
+# ---- classes of other splits
+
+
+def write_rare(root, test):
+    """Write an export whose class dent is annotated in the training split only."""
+    splits = {
+        "train": {"0.png": [("crack", "bar")], "1.png": [("dent", "bar")], "2.png": []},
+        "valid": {"3.png": [("crack", "bar")]},
+        "test": test,
+    }
+    write_export(root / "rare", splits, 10)
+
+
+@pytest.mark.parametrize("table", ["rare", ["rare", "joints"]])
+def test_classes_of_the_training_split_are_evaluated_as_absent(root, table):
+    write_rare(root, {"4.png": [], "5.png": []})
+    data = build(root, table)
+    assert {"crack", "dent"} <= set(data.classes.names)
+    source = data.datasets["val"].source
+    task = next(t for t in range(len(source)) if source.name(t).endswith("3__crack"))
+    prompts = data.datasets["val"][0, task]["prompts"]
+    assert [(p["phrase"], p["negative"]) for p in prompts] == [("crack", False), ("dent", True)]
+    assert data.summary()["val"]["phrases"]["dent"] == 0
+    train = data.datasets["train"].source
+    assert not len(train.vocabulary)
+
+
+def test_split_without_any_annotation_is_evaluated_with_all_classes(root):
+    write_rare(root, {"4.png": [], "5.png": []})
+    data = build(root, "rare", stage="test", phrases={"dent": ["a dent", "bump"]})
+    for task in range(2):
+        prompts = data.datasets["test"][0, task]["prompts"]
+        assert {p["phrase"] for p in prompts} == {"crack", "a dent"}
+        assert all(p["negative"] for p in prompts)
+    assert data.classes.phrasings == (("crack",), ("a dent", "bump"))
+
+
+def test_ignored_validation_photos_of_an_export_are_logged(root, caplog):
+    build(root, "cracks", val=Table("joints"))
+    message = "cracks: its validation photos are not used, as val is set"
+    assert [message in record.getMessage() for record in caplog.records].count(True) == 1
+
+
+def test_export_with_one_split_is_used_for_any_split(root, caplog):
+    data = build(root, "cracks", val=Table("joints"))
+    assert data.sizes()["val"] == 10
+    assert "joints: val uses its only split, train" in caplog.text
+    assert build(root, "cracks/train", val_share=0.5).sizes() == {"train": 3, "val": 2}
+
+
+def test_copy_in_another_export_is_left_out_of_training(root, caplog):
+    """A copy of a validation photo is in the training split of an export with its own `valid`."""
+    alone = build(root, "joints")
+    (name,) = names(alone, "val")
+    photo = root / "joints" / "train" / f"{name.partition('__')[0]}.png"
+    shutil.copy(photo, root / "cracks" / "train" / "0.png")
+    data = build(root, ["joints", "cracks"])
+    assert "cracks_train_0__crack" not in names(data, "train") | names(data, "val")
+    assert "1 photos are copies of validation photos and are left out of training" in caplog.text
+
+
+def test_skipped_masks_of_merged_tables_are_reported_once(tmp_path, caplog):
+    photos = {f"{k}.png": [("crack", "square")] for k in range(10)}
+    photos |= {"10.png": [("crack", "square"), ("fissure", "two points")]}
+    photos |= {"11.png": [("fissure", "square")]}
+    write_coco(tmp_path, photos)
+    data = build(tmp_path, "coco.json", phrases={"crack": "crack", "fissure": "crack"})
+    data.setup("test")
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if "joined" in line] == [
+        f"{tmp_path / 'coco.json'} (merged): skipped 1 masks of a joined class left incomplete by "
+        "a skipped annotation"
+    ]
+    assert list(data.skipped) == ["coco.json", "coco.json (merged)"]
 
 
 def test_copies_within_a_table_stay_in_one_split(tmp_path, caplog):
@@ -218,9 +331,8 @@ def test_copies_within_a_table_stay_in_one_split(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = build(tmp_path, "coco.json")
     assert names(data, "val") == {name, f"{copy[:-4]}__dog"} and data.sizes()["train"] == 8
-    assert f"1 photos are copies of validation photos and join them; first: {tmp_path / copy}" in (
-        caplog.text
-    )
+    message = "1 photos are copies of validation photos and are left out of training; first: "
+    assert f"{message}{tmp_path / copy}" in caplog.text
 
 
 # ---- phrases
@@ -230,7 +342,7 @@ def test_phrases_are_applied_to_all_splits(root, caplog):
     phrases = {"Crack": ["segment crack", "segment wall crack"]}
     with caplog.at_level(logging.WARNING):
         data = build(root, ["cracks", "joints"], phrases=phrases)
-    assert "phrases: joint: prompted by their own names" in caplog.text
+    assert "no phrases are set for joint: class names are used as phrases" in caplog.text
     assert data.classes.names == ("segment crack", "joint")
     assert data.classes.phrasings == (("segment crack", "segment wall crack"), ("joint",))
     shown = {

@@ -187,6 +187,23 @@ def test_quarter_turns_are_left_out_for_phrases_with_a_side(build):
         assert same == (plain["phrase"] == "left square")
 
 
+@pytest.mark.parametrize("words", ["upper square", "square at the Bottom", "square below the bar"])
+@pytest.mark.parametrize(
+    ("pipeline", "kept"),
+    [
+        (FLIP, False),
+        (A.VerticalFlip(p=1), True),
+        (A.Rotate(limit=(90, 90), p=1), True),
+        (A.Rotate(limit=(180, 180), p=1), True),
+    ],
+)
+def test_phrases_with_up_or_down_are_not_turned(build, pipeline, kept, words):
+    source = SquareAndBar(words)
+    (plain,), (moved,) = (build(each, source)[0, 0]["prompts"] for each in (None, pipeline))
+    assert torch.equal(plain["query_mask"], moved["query_mask"]) == kept
+    assert moved["phrase"] == plain["phrase"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

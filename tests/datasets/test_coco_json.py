@@ -162,7 +162,8 @@ def test_photos_with_skipped_annotations_only_are_not_without_annotations(folder
     write_photo(folder / "3.png", 3)
     two_points = annotation(7, 3, 9, [[1, 1, 5, 5]])
     annotations = read(folder, annotations=[*CONTENT["annotations"], two_points])
-    assert len(annotations.photos) == 2 and not len(annotations.without_annotations())
+    assert len(annotations.photos) == 3 and not len(annotations.without_annotations())
+    assert annotations.unknown.tolist() == [[2, list(tasks(annotations)).index(("1.png", "dog"))]]
     assert annotations.skipped == {
         "with polygons of fewer than three points": 1,
         "photos without a usable annotation": 1,
@@ -175,11 +176,11 @@ def test_masks_that_lack_an_object_are_left_out(folder):
     annotations = read(folder, annotations=[*CONTENT["annotations"], two_points])
     assert ("1.png", "dog") not in tasks(annotations)
     assert ("1.png", "traffic light") in tasks(annotations)
-    assert annotations.skipped["masks that would lack a skipped object"] == 1
+    assert annotations.skipped["masks left incomplete by a skipped annotation"] == 1
     source = ImageFolder(read(folder, annotations=[*CONTENT["annotations"], two_points]))
     task = next(t for t in range(len(source)) if source.name(t) == "1__traffic_light")
     possible = {source.phrases[index] for index in source.possible_phrases(task).tolist()}
-    assert possible == {"traffic light"}  # "dog" has no complete mask, and is never asked about
+    assert possible == {"traffic light"}  # "dog" has no complete mask, and is never a negative
     other = annotation(8, 2, 9, [POLYGON])
     source = ImageFolder(read(folder, annotations=[*CONTENT["annotations"], two_points, other]))
     task = next(t for t in range(len(source)) if source.name(t) == "1__traffic_light")
@@ -192,7 +193,7 @@ def test_polygons_of_two_points_beside_others_are_dropped(folder):
     annotations = read(folder, True, annotations=[entry])
     assert np.array_equal(annotations.masks(0), SQUARE) and annotations.boxes == 0
     (reason,) = [reason for reason in annotations.skipped if "points" in reason]
-    assert reason.startswith("polygons of fewer than three points, besides others")
+    assert reason.startswith("polygons of fewer than three points in annotations with")
     only = annotation(1, 1, 9, [[24, 0, 28, 24]], bbox=[0, 0, 32, 24])
     with pytest.raises(ValueError, match="no usable rows; skipped: 1 with polygons of fewer"):
         read(folder, True, images=[image(1)], annotations=[only])  # its box is not used
@@ -248,8 +249,9 @@ class TestBoxes:
         with pytest.raises(ValueError) as error:
             read(folder, annotations=[*CONTENT["annotations"], *boxes])
         assert str(error.value) == (
-            f"{folder / 'coco.json'}: 2 annotations have boxes only: set boxes: rectangles "
-            "(--data.init_args.boxes rectangles) to fill them, or export polygons"
+            f"{folder / 'coco.json'}: 2 annotations have a box and no mask: to fill the boxes, set "
+            "`boxes: rectangles` in the config (--data.init_args.boxes rectangles), or export "
+            "polygons"
         )
 
     @pytest.mark.parametrize("rectangles", [False, True])
@@ -348,12 +350,12 @@ class TestBoxes:
         *(
             ({"annotations": [annotation(7, 1, 9, bad)]}, f"annotation 7: {message}")
             for bad, message in (
-                ([POLYGON[:-1]], "malformed polygons"),
-                ([["a", "b"]], "malformed polygons"),
-                ([[float("nan")] * 6], "malformed polygons"),
-                ([[1e9] * 6], "malformed polygons"),  # pycocotools would crash
-                ([[[1, 2], [3, 4], [5, 6]]], "malformed polygons"),
-                ([None], "malformed polygons"),
+                ([POLYGON[:-1]], "a polygon must be a list of numbers"),
+                ([["a", "b"]], "a polygon must be a list of numbers"),
+                ([[float("nan")] * 6], "a polygon must be a list of numbers"),
+                ([[1e9] * 6], "a polygon must be a list of numbers"),  # pycocotools would crash
+                ([[[1, 2], [3, 4], [5, 6]]], "a polygon must be a list of numbers"),
+                ([None], "a polygon must be a list of numbers"),
                 ("polygons", "segmentation is neither"),
                 ({"size": None, "counts": [768]}, "segmentation is neither"),
                 ({"counts": [768]}, "segmentation is neither"),

@@ -49,6 +49,24 @@ def test_splits_of_a_coco_export(tmp_path, val):
     assert np.array_equal(train.masks(1), SQUARE)
 
 
+def test_folder_of_one_split_is_read(tmp_path):
+    write_coco(tmp_path / "export" / "train", ["a.png"])
+    write_maps(tmp_path / "maps" / "valid", {"b": MAP})
+    found = [read_export(tmp_path / name, False, 255) for name in ("export/train", "maps/valid")]
+    assert [list(splits) for splits in found] == [["train"], ["train"]]
+    assert photos_of(found[0]["train"]) == [tmp_path / "export/train/a.png"]
+    assert photos_of(found[1]["train"]) == [tmp_path / "maps/valid/b.jpg"]
+
+
+def test_photo_outside_of_an_export_is_an_error(tmp_path):
+    write_photo(tmp_path / "a.png")
+    write_photo(tmp_path / "export" / "train" / "b.png")
+    for name in ("../../a.png", str(tmp_path / "a.png")):
+        write_coco(tmp_path / "export" / "train", [name])
+        with pytest.raises(ValueError, match=r"the photo .*a.png is outside of the export"):
+            read_export(tmp_path / "export", False, 255)
+
+
 def test_missing_splits_are_left_out(tmp_path):
     write_coco(tmp_path / "train", ["a.png"])
     assert list(read_export(tmp_path, False, 255)) == ["train"]
@@ -56,7 +74,7 @@ def test_missing_splits_are_left_out(tmp_path):
 
 def test_export_without_training_split_is_an_error(tmp_path):
     write_coco(tmp_path / "test", ["a.png"])
-    with pytest.raises(DatasetNotFoundError, match="no folder train"):
+    with pytest.raises(DatasetNotFoundError, match="folder train is missing; found only test"):
         read_export(tmp_path, False, 255)
 
 
@@ -70,7 +88,7 @@ def test_split_with_two_folders_is_an_error(tmp_path):
 def test_split_without_annotations_is_an_error(tmp_path):
     write_coco(tmp_path / "train", ["a.png"])
     write_photo(tmp_path / "test/b.png")
-    with pytest.raises(DatasetNotFoundError, match=r"test/_annotations.coco.json: no such file"):
+    with pytest.raises(DatasetNotFoundError, match=r"test/_annotations.coco.json is missing"):
         read_export(tmp_path, False, 255)
 
 
@@ -173,6 +191,7 @@ def test_missing_label_map_is_an_error(tmp_path):
         ("3,", "'3,' is not a pixel value and a class"),
         ("2, mould", "pixel value 2 has two classes"),
         ("3, Stain", "two pixel values have the class 'stain'"),
+        ("0, wall", "pixel value 0 has two classes"),
     ],
 )
 def test_bad_class_table_is_an_error(tmp_path, lines, message):
@@ -182,14 +201,24 @@ def test_bad_class_table_is_an_error(tmp_path, lines, message):
     assert "\n" not in str(error.value)
 
 
+def test_class_of_pixel_value_0_is_an_error(tmp_path):
+    write_maps(tmp_path / "train", {"a": MAP}, CLASSES.replace("background", "wall"))
+    with pytest.raises(ValueError, match="pixel value 0 has the class 'wall'"):
+        read_export(tmp_path, False, 255)
+    write_maps(tmp_path / "train", {"a": MAP}, CLASSES.replace("background", "Unlabeled"))
+    assert len(read_export(tmp_path, False, 255)["train"].phrases) == 2
+
+
 # ---- other formats
 
 
-def test_yolo_folder_is_read(tmp_path):
+@pytest.mark.parametrize("name", ["data.yaml", "data.yml", "crack-seg.yaml"])
+def test_yolo_folder_is_read(tmp_path, name):
     write_photo(tmp_path / "train/images/a.png")
     (tmp_path / "train/labels").mkdir()
     (tmp_path / "train/labels/a.txt").write_text("0 0 0 1 0 1 1 0 1")
-    (tmp_path / "data.yaml").write_text("train: ../train/images\nnames: [wall]\n")
+    (tmp_path / name).write_text("train: ../train/images\nnames: [wall]\n")
+    (tmp_path / "own.yaml").write_text("data: {init_args: {train: {table: x}}}")
     train = read_export(tmp_path, False, 255)["train"]
     assert train.phrases[0] == "wall" and train.masks(0).all()
 
@@ -202,7 +231,9 @@ def test_yolo_folder_is_read(tmp_path):
         (["train/_classes.csv"], "found a CSV of classes without masks"),
         (["train/_annotations.csv", "train/_classes.csv"], "found a CSV of boxes"),
         (["train/cracks.tfrecord", "train/cracks_label_map.pbtxt"], "found TFRecord"),
-        (["train/labels/a.txt"], "found YOLO labels without a data.yaml"),
+        (["annotations.xml", "images/a.jpg"], r"found CVAT for images \(annotations.xml\)"),
+        (["train/labels/a.txt"], "found YOLO labels without a data.yaml; "),
+        (["labels/a.txt", "classes.txt"], "a data.yaml, as Label Studio writes them; "),
         (["train/a.jpg"], "found no annotations"),
         (["README.txt"], "found no annotations"),
     ],
@@ -215,6 +246,14 @@ def test_other_format_is_named_with_the_one_to_download(tmp_path, files, message
         read_export(tmp_path, False, 255)
     assert "download the data in the format COCO Segmentation" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_coco_json_of_cvat_is_named(tmp_path):
+    file = tmp_path / "annotations" / "instances_default.json"
+    file.parent.mkdir()
+    file.write_text("{}")
+    with pytest.raises(ValueError, match=f"set table to {file} and images to the folder"):
+        read_export(tmp_path, False, 255)
 
 
 def test_zip_file_must_be_unzipped(tmp_path):

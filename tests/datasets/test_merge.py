@@ -1,4 +1,4 @@
-"""Several tables as one data set, and phrasings of classes."""
+"""Several tables as one dataset, and phrasings of classes."""
 
 import json
 
@@ -110,6 +110,26 @@ def test_photo_in_two_tables_is_one_photo(tmp_path):
     assert absent(source)["2.png"] == {"crack"}
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_phrase_with_an_unusable_annotation_is_unknown_in_all_tables(tmp_path, across):
+    """The table a.json has no usable annotation of photo 2, which shows a crack."""
+    photos = {"1.png": [("crack", "square")], "2.png": [("crack", "two points")], "3.png": []}
+    cracks = write_coco(tmp_path, photos, "a.json")
+    tape = {"1.png": [("tape", "bar")], "2.png": [("tape", "bar")], "3.png": []}
+    source = ImageFolder(merge([cracks, write_coco(tmp_path, tape, "b.json")], across=across))
+    assert masks(source).keys() == {"1__crack", "1__tape", "2__tape"}
+    assert absent(source) == {"1.png": set(), "2.png": set(), "3.png": {"crack", "tape"}}
+
+
+def test_phrase_with_an_unusable_annotation_is_unknown_in_a_table_of_the_same_class(tmp_path):
+    photos = {"1.png": [("crack", "two points")], "2.png": [("crack", "bar")]}
+    one = write_coco(tmp_path, photos, "a.json")
+    photos = {"1.png": [], "2.png": [("crack", "bar")], "3.png": []}
+    source = ImageFolder(merge([one, write_coco(tmp_path, photos, "b.json")]))
+    assert masks(source).keys() == {"2__crack"}
+    assert [source.annotations.photos[k] for k in source._photo[1:]] == ["3.png"]
+
+
 def test_tables_of_different_formats_are_merged(tmp_path):
     coco = write_coco(tmp_path / "a", {"1.png": [("crack", "square")]})
     write_mask(tmp_path / "b" / "bar.png", BAR)
@@ -210,11 +230,14 @@ class TestPhrasings:
         [
             ("- crack\n", "not a mapping from classes to phrases"),
             ("", "not a mapping from classes to phrases"),
-            ("a: [b\n", "not a YAML or JSON file"),
+            ("a: [b\n", "not YAML"),
             ("a: {b: c}\n", "a has the phrases {'b': 'c'}"),
             ("a: [b, 3]\n", "a has the phrases ['b', 3]"),
             ("a: ['']\n", "a has the phrases ['']"),
             ("a: true\n", "a has the phrases True"),
+            ("a: no\n", "a has the phrases False"),
+            ("a: 0\n", "a has the phrases 0"),
+            ("a: {}\n", "a has the phrases {}"),
             ("no: b\n", "class False is not a string"),
             ("Crack: a\ncrack: b\n", "class crack occurs twice"),
         ],

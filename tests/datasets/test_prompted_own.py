@@ -11,14 +11,14 @@ from datamodules.datasets.prompted import PromptedDataset, Prompting
 from tests.datasets.numbered import UNTOUCHED, InMemoryPhrases, prompted, support_tasks
 
 
-class WithCleanPhotos(InMemoryPhrases):
-    """The last `clean` tasks are photos without annotations."""
+class WithUnannotatedPhotos(InMemoryPhrases):
+    """The last `unannotated` tasks are photos without annotations."""
 
-    def __init__(self, phrases: str, clean: int) -> None:
+    def __init__(self, phrases: str, unannotated: int) -> None:
         super().__init__(phrases)
         number = len(self._phrase)
-        phrase = np.append(self._phrase, np.full(clean, -1))
-        self.rows = np.arange(number + clean)
+        phrase = np.append(self._phrase, np.full(unannotated, -1))
+        self.rows = np.arange(number + unannotated)
         self._group(self.phrases, phrase, self.rows)
         self.number = number
 
@@ -26,10 +26,10 @@ class WithCleanPhotos(InMemoryPhrases):
         return super().read_mask(row) & (row < self.number)
 
 
-SOURCE = WithCleanPhotos("a b c a b", 2)
+SOURCE = WithUnannotatedPhotos("a b c a b", 2)
 
 
-def test_training_prompts_of_a_clean_photo_are_negatives_of_all_phrases():
+def test_training_prompts_of_a_photo_without_annotations_are_negatives():
     seen = Counter()
     dataset = prompted(SOURCE, absent_negatives=True)
     for epoch in range(300):
@@ -45,8 +45,8 @@ def test_training_prompts_of_a_clean_photo_are_negatives_of_all_phrases():
     assert set(seen) == set("abc") and stats.chisquare(list(seen.values())).pvalue > 1e-3
 
 
-def test_crops_of_a_clean_photo_are_random():
-    class Gradient(WithCleanPhotos):
+def test_crops_of_a_photo_without_annotations_are_random():
+    class Gradient(WithUnannotatedPhotos):
         def read_image(self, row):
             columns = np.arange(16, dtype=np.uint8)
             return np.broadcast_to(columns[None, :, None], (12, 16, 3)).copy()
@@ -56,7 +56,7 @@ def test_crops_of_a_clean_photo_are_random():
     assert lefts == {0, 1, 2, 3, 4}  # squares of 12 x 12 pixels in a photo of 12 x 16
 
 
-def test_evaluation_asks_a_clean_photo_about_all_phrases():
+def test_evaluation_prompts_a_photo_without_annotations_with_all_phrases():
     dataset = prompted(SOURCE, train=False)
     assert len(dataset) == 7
     prompts = dataset[0, 5]["prompts"]
@@ -65,15 +65,15 @@ def test_evaluation_asks_a_clean_photo_about_all_phrases():
     assert [prompt["prompt_id"] for prompt in prompts] == [f"task 5__{p}__absent" for p in "abc"]
 
 
-def test_evaluation_asks_about_ten_phrases_at_most():
-    source = WithCleanPhotos(" ".join(f"p{number}" for number in range(30)), 2)
+def test_evaluation_prompts_with_ten_absent_phrases_at_most():
+    source = WithUnannotatedPhotos(" ".join(f"p{number}" for number in range(30)), 2)
     first, again = (prompted(source, train=False)[0, 30]["prompts"] for _ in range(2))
     other = prompted(source, train=False)[0, 31]["prompts"]
     names, same, different = ([p["phrase"] for p in part] for part in (first, again, other))
     assert len(set(names)) == 10 and names == same and names != different
 
 
-def test_other_samples_do_not_depend_on_clean_photos():
+def test_other_samples_do_not_depend_on_photos_without_annotations():
     plain, more = InMemoryPhrases("a b c a b"), SOURCE
     for train in (True, False):
         for task in range(5):
@@ -85,8 +85,8 @@ def test_other_samples_do_not_depend_on_clean_photos():
                 assert torch.equal(first["query_mask"], second["query_mask"])
 
 
-def test_selections_keep_clean_photos():
-    source = WithCleanPhotos("a b c a", 2)
+def test_selections_keep_photos_without_annotations():
+    source = WithUnannotatedPhotos("a b c a", 2)
     paired = source.without_lone_phrases()
     assert paired.rows.tolist() == [0, 3, 4, 5] and paired.without_annotations().tolist() == [2, 3]
     kept = source.without(lambda phrase: phrase == "a")
@@ -95,8 +95,8 @@ def test_selections_keep_clean_photos():
     assert kept.phrase_ids.tolist() == [1, 2]
 
 
-def test_clean_photos_without_a_phrase_to_ask_about_are_dropped():
-    class Guarded(WithCleanPhotos):
+def test_photos_without_annotations_and_absent_phrases_are_dropped():
+    class Guarded(WithUnannotatedPhotos):
         def possible_phrases(self, task):
             known = int(self.rows[task]) == 6
             return super().possible_phrases(task) if known else np.arange(len(self.phrases))

@@ -142,11 +142,32 @@ def test_skipped_rows_are_counted(folder):
     assert annotations.number.tolist() == [2, 3, 4, 7]
 
 
-def test_photos_without_usable_rows_are_left_out(folder):
-    rows = [row(image="images/c.png", mask="masks/nothing.png"), *ROWS]
+def test_photos_with_empty_masks_do_not_show_the_phrase(folder):
+    empty = {"mask": "masks/nothing.png", "phrase": "nothing"}
+    rows = [row(image="images/c.png", **empty), row(image="images/a.png", **empty), *ROWS]
     annotations = read(write_csv(folder / "table.csv", rows))
-    assert annotations.photo_names() == ["images/a.png", "images/b.png"]
-    assert annotations.photo.tolist() == [0, 0, 1] and annotations.sizes.tolist() == [[*SIZE]] * 2
+    assert annotations.photo_names() == ["images/c.png", "images/a.png", "images/b.png"]
+    assert annotations.photo.tolist() == [1, 1, 2] and annotations.sizes.tolist() == [[*SIZE]] * 3
+    assert annotations.without_annotations().tolist() == [0] and not len(annotations.unknown)
+    assert annotations.skipped == {"with an empty mask": 2}
+
+
+def test_label_that_may_be_among_ignored_pixels_is_unknown(folder):
+    write_mask(folder / "masks" / "map.png", np.where(BAR, 255, SQUARE * 3).astype(np.uint8))
+    write_mask(folder / "masks" / "other.png", np.where(BAR, 7, 0).astype(np.uint8))
+    rows = [
+        {
+            "image": f"images/{photo}.png",
+            "mask": f"masks/{file}.png",
+            "label": label,
+            "phrase": word,
+        }
+        for photo, file in (("a", "map"), ("b", "other"))
+        for label, word in ((3, "dog"), (7, "cat"))
+    ]
+    annotations = read_table(write_csv(folder / "table.csv", rows), folder, folder, 255)
+    unknown = [annotations.phrases[phrase] for _, phrase in annotations.unknown]
+    assert unknown == ["cat"] and annotations.unknown[0, 0] == 0
     assert not len(annotations.without_annotations())
 
 

@@ -83,7 +83,7 @@ def test_polygon_without_a_pixel_leaves_its_class_unknown(tmp_path):
 
 def test_boxes_are_rejected_or_filled(tmp_path):
     file = write(tmp_path, [f"{SQUARE_LINE}\n{BAR_BOX}", BAR_BOX])
-    message = r"2 annotations have boxes only \(first: .*0.txt, line 2\): set boxes: rectangles"
+    message = r"2 annotations have a box and no mask \(first: .*0.txt, line 2\): to fill the boxes"
     with pytest.raises(ValueError, match=message):
         read_yolo(file, False)
     train = read_yolo(file, True)["train"]
@@ -141,7 +141,7 @@ def test_split_whose_folder_is_missing_is_left_out(tmp_path, caplog):
 
 
 def test_split_with_the_training_folder_is_left_out(tmp_path):
-    """Ultralytics requires `val`, so data sets without validation photos repeat `train`."""
+    """Ultralytics requires `val`, so datasets without validation photos repeat `train`."""
     yaml = "names: [a, b]\ntrain: images/train\nval: images/train\n"
     assert list(read_yolo(write(tmp_path, [SQUARE_LINE], yaml), False)) == ["train"]
 
@@ -190,9 +190,11 @@ def test_bad_line_is_named_with_file_and_line(tmp_path, line, message):
         ("names: [yes, no]\ntrain: images/train\n", "names has 0: True; .*in quotes"),
         ("names: {a: b}\ntrain: images/train\n", "names has 'a': 'b'"),
         ("names: [a, b]\n", "train is missing"),
-        ("names: [a, b]\ntrain: [images/train, more]\n", "train must be one folder"),
-        ("names: [a, b]\ntrain: images/other\n", "there is no folder .*images/other"),
-        ("names: [a, b]\ntrain: images/train\nkpt_shape: [17, 3]\n", "key points"),
+        ("names: [a, b]\ntrain: [images/train, 3]\n", "train must be a folder of photos"),
+        ("names: [a, b]\ntrain: [images/train, more]\n", "train is more, but the folder"),
+        ("names: [a, b]\ntrain: train.txt\n", "the file .*train.txt does not exist: correct train"),
+        ("names: [a, b]\ntrain: images/other\n", "the folder .*images/other does not exist"),
+        ("names: [a, b]\ntrain: images/train\nkpt_shape: [17, 3]\n", "key points .*segmentation"),
         ("names: [a\n", "not YAML"),
         ("- a\n", "expected names, train and val, not list"),
     ],
@@ -221,3 +223,52 @@ def test_photos_with_the_same_label_file_are_an_error(tmp_path):
     write_photo(tmp_path / "images/train/0.jpg")
     with pytest.raises(ValueError, match=r"0.txt belongs to both 0.jpg and 0.png"):
         read_yolo(file, False)
+
+
+@pytest.mark.parametrize("prefix", ["", "data/", "/data/cracks/", "./"])
+@pytest.mark.parametrize("below", ["", "more/"])
+def test_text_file_lists_the_photos_of_a_split(tmp_path, prefix, below):
+    """CVAT writes data/images/train/1.jpg for the photo images/train/1.jpg."""
+    write(tmp_path, [SQUARE_LINE, BAR_LINE, SQUARE_LINE])
+    for folder in ("images", "labels"):
+        for file in (tmp_path / folder / "train").iterdir():
+            file.parent.joinpath(below).mkdir(exist_ok=True)
+            file.rename(file.parent / below / file.name)
+    lines = [f"{prefix}images/train/{below}{number}.png\n" for number in (2, 0)]
+    (tmp_path / "train.txt").write_text("".join(lines) + "\n")
+    (tmp_path / "val.txt").write_text(f"{prefix}images/train/{below}1.png")
+    (tmp_path / "data.yaml").write_text(
+        "path: ./\ntrain: train.txt\nval: val.txt\nnames: {0: square, 1: bar}\n"
+    )
+    found = read_yolo(tmp_path / "data.yaml", False)
+    photo = f"images/train/{below}{{}}.png"
+    expected = {(photo.format(number), "square"): SQUARE for number in (0, 2)}
+    assert_equal(tasks_of(found["train"]), expected)
+    assert_equal(tasks_of(found["val"]), {(photo.format(1), "bar"): BAR})
+
+
+def test_missing_photo_of_a_text_file_is_an_error(tmp_path):
+    file = write(tmp_path, [SQUARE_LINE], "train: train.txt\nnames: [square]\n")
+    (tmp_path / "train.txt").write_text("images/train/0.png\nimages/train/1.png\n")
+    with pytest.raises(DatasetNotFoundError, match=r"1 of its 2 photos .*images/train/1.png"):
+        read_yolo(file, False)
+
+
+def test_split_can_be_a_list_of_folders(tmp_path):
+    write(tmp_path, [SQUARE_LINE])
+    write(tmp_path / "more", [BAR_LINE])
+    text = "train: [images/train, more/images/train]\nnames: [square, bar]\n"
+    (tmp_path / "data.yaml").write_text(text)
+    expected = {
+        ("images/train/0.png", "square"): SQUARE,
+        ("more/images/train/0.png", "bar"): BAR,
+    }
+    assert_equal(tasks_of(read_yolo(tmp_path / "data.yaml", False)["train"]), expected)
+
+
+def test_validation_photos_without_any_label_file_are_left_out(tmp_path, caplog):
+    file = write(tmp_path, [SQUARE_LINE], "train: images/train\nval: images/val\nnames: [square]\n")
+    write_photo(tmp_path / "images/val/1.png")
+    assert list(read_yolo(file, False)) == ["train"]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "has a label file" in line and line.endswith("the val split is left out")

@@ -14,6 +14,7 @@ from clipseg_pl.doctor.own_data import check_own_data, choose_cells, thickness
 from clipseg_pl.inference.overlay import tint
 from datamodules.image_folder import ImageFolderDataModule, Table
 from tests.datasets.own import BAR, SQUARE, write_csv, write_mask, write_photo
+from tests.datasets.test_merge import write_coco
 
 
 def write_table(folder, name, rows):
@@ -81,18 +82,21 @@ def test_counts_of_splits_and_classes(folder):
     assert message_of(findings, "train")[1].startswith("3 photos")
     assert message_of(findings, "val")[1].startswith("2 photos")
     state, crack = message_of(findings, "crack")
-    assert "3 photos in train (0 without it), 1 photos in val (1 without it)" in crack
-    assert state == "note" and "few training photos" in crack
-    assert "no training photo is known to be without it" in crack and "across" not in crack
+    assert "train: 3 photos, 0 negatives; val: 1 photos, 1 negatives; test: 1 photos" in crack
+    assert state == "note" and "few training photos: add more, to at least 10" in crack
+    assert "no negatives in training: add photos" in crack and "across" not in crack
     joint = message_of(findings, "joint")[1]
-    assert "1 photos in train (2 without it)" in joint and "known" not in joint
+    assert "train: 1 photos, 2 negatives" in joint and "no negatives" not in joint
 
 
 def test_sizes_at_the_models_resolution(folder):
     """At 96 px, the bar is 4 / 32 * 96 = 12 px wide, and the square 48 px."""
     sizes = [f for f in check(folder) if f.subject == "size"]
     crack, joint = sorted(sizes, key=lambda finding: "joint" in finding.message)
-    assert "80 % of crack masks are thinner than one patch (16 px) at 96 px" in crack.message
+    assert (
+        "80 % of crack masks are thinner than one patch (16 px) at 96 px (image_size"
+        in crack.message
+    )
     assert "median thickness 12 px" in crack.message and crack.state == "note"
     assert "0 % of joint masks" in joint.message and "median thickness 48 px" in joint.message
     area = SQUARE.mean()
@@ -117,17 +121,38 @@ def test_test_data_defaults_to_validation_data(folder):
 def test_copies_between_splits_are_found_by_content(folder):
     assert message_of(check(folder), "copies")[0] == "ok"
     (folder / "20.png").write_bytes((folder / "10.png").read_bytes())
-    state, message = message_of(check(folder), "copies")
-    assert state == "note" and "1 photos of test are also in val" in message
-    assert "10.png" in message and "20.png" in message
+    findings = check(folder)
+    state, message = message_of(findings, "copies", "1 photos of test are also in val")
+    assert state == "note"
+    state, message = message_of(findings, "copies", "are the same photo")
+    assert state == "note" and "10.png" in message and "20.png" in message
 
 
-def test_copies_in_the_training_data_are_found_and_the_rest_is_shown(folder):
-    (folder / "10.png").write_bytes((folder / "1.png").read_bytes())
-    findings = check(folder, test=None)  # the same problem in both stages
-    assert "1 photos are used for both training" in message_of(findings, "fit")[1]
-    assert [finding.state for finding in findings].count("wrong") == 1
-    assert {"train", "crack", "contact sheet"} <= {finding.subject for finding in findings}
+def test_copies_in_the_training_data_are_listed_and_all_splits_are_shown(folder):
+    for number in range(11):
+        for name, photo in (("train", 100 + number), ("val", 200 + number)):
+            write_photo(folder / f"{photo}.png", 100 + number)
+            with (folder / f"{name}.csv").open("a") as stream:
+                stream.write(f"{photo}.png,bar.png,crack\n")
+    findings = check(folder, test=None)
+    assert message_of(findings, "copies", "11 photos of val are also in train")[0] == "wrong"
+    pairs = [f.message for f in findings if f.subject == "copies" and "the same photo" in f.message]
+    assert len(pairs) == 10 and "100.png" in pairs[0] and "200.png" in pairs[0]
+    assert {"train", "val", "crack", "contact sheet"} <= {finding.subject for finding in findings}
+
+
+def test_versions_of_a_photo_in_two_splits_are_noted(tmp_path):
+    for split, names in (("train", "ab"), ("valid", "bc"), ("test", "d")):
+        photos = {f"{name}_jpg.rf.{split}.png": [("crack", "bar")] for name in names}
+        for number, photo in enumerate(photos):
+            write_photo(tmp_path / "cracks" / split / photo, ord(names[number]) + len(split))
+        write_coco(tmp_path / "cracks" / split, photos, "_annotations.coco.json")
+    data = ImageFolderDataModule(str(tmp_path), train=Table("cracks"), image_size=96, num_workers=0)
+    findings = list(check_own_data(data, tmp_path / "sheet.jpg", False))
+    (found,) = [f for f in findings if f.subject == "versions"]
+    assert (
+        found.state == "note" and "train and val have versions of 1 equal photos" in found.message
+    )
 
 
 def test_unreadable_data_is_one_finding(folder):
@@ -182,7 +207,7 @@ def test_photos_without_annotations_are_shown(tmp_path):
     data = ImageFolderDataModule(str(tmp_path), train=Table("."), image_size=96, num_workers=0)
     findings = list(check_own_data(data, tmp_path / "sheet.jpg", False))
     assert "2 photos; 1 of them without annotations" in message_of(findings, "train")[1]
-    assert "1 photos in train (1 without it)" in message_of(findings, "crack")[1]
+    assert "train: 1 photos, 1 negatives" in message_of(findings, "crack")[1]
     assert message_of(findings, "contact sheet")[1].startswith("3 photos")
 
 
@@ -213,7 +238,7 @@ def test_overlay_is_checked(folder, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("trainer: {max_steps: 3}", "has no section `data`"),
+        ("trainer: {max_steps: 3}", "the section `data` with init_args is missing; see docs"),
         ("data: [", "not YAML"),
         ("data: {init_args: {rot: x}}", "Option 'rot' is not accepted. Did you mean root?"),
         ("data: {init_args: {val_share: 4}}", "val_share must be above 0 and below 1, not 4.0"),
@@ -236,5 +261,5 @@ def test_missing_overlay_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"cannot be used: own.yaml$"):
         doctor.main(["own.yaml"])
-    assert "No such file or directory: 'own.yaml'" in capsys.readouterr().out
+    assert "own.yaml: no such file" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

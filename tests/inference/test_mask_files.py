@@ -23,6 +23,8 @@ from clipseg_pl.inference.overlay import colour, draw_overlay
 from clipseg_pl.inference.polygons import trace
 from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.photo_files import PhotoFile
+from datamodules.datasets.coco_json import read_coco
+from datamodules.datasets.exports import read_export
 
 PROMPTS = ("a dog", "sky", "nothing")
 PHOTOS = [PhotoFile(Path(f"in/{n}.jpg"), f"{n}.jpg", n) for n in ("a", "sub/b", "sub/c")]
@@ -354,7 +356,7 @@ def load(file):
         return COCO(file)
 
 
-def test_coco_data_set_equals_one_made_by_hand(tmp_path):
+def test_coco_dataset_equals_one_made_by_hand(tmp_path):
     assert write(tmp_path, "coco", results=BY_HAND) == ["annotations.coco.json"]
     content = json.loads((tmp_path / "annotations.coco.json").read_text())
     assert content["images"] == [
@@ -374,7 +376,7 @@ def test_coco_data_set_equals_one_made_by_hand(tmp_path):
     assert len(content["annotations"][1]["segmentation"]) == 2
 
 
-def test_coco_data_set_gives_the_same_masks_to_pycocotools(tmp_path):
+def test_coco_dataset_gives_the_same_masks_to_pycocotools(tmp_path):
     shown = [result(number) for number in range(3)]
     write(tmp_path, "coco", results=shown)
     coco = load(tmp_path / "annotations.coco.json")
@@ -384,7 +386,7 @@ def test_coco_data_set_gives_the_same_masks_to_pycocotools(tmp_path):
         assert (coco.annToMask(entry) == expected).all()
 
 
-def test_coco_data_set_does_not_depend_on_the_order_of_photos(tmp_path):
+def test_coco_dataset_does_not_depend_on_the_order_of_photos(tmp_path):
     texts = []
     for order in ((0, 1, 2), (2, 0, 1)):
         with MaskFiles(tmp_path, PROMPTS, "coco", overlay=False) as files:
@@ -394,7 +396,7 @@ def test_coco_data_set_does_not_depend_on_the_order_of_photos(tmp_path):
     assert texts[0] == texts[1]
 
 
-def test_data_sets_without_masks_list_the_photos(tmp_path):
+def test_datasets_without_masks_list_the_photos(tmp_path):
     write(tmp_path / "coco", "coco", results=[segmented()] * 3)
     coco = load(tmp_path / "coco" / "annotations.coco.json")
     assert len(coco.imgs) == 3 and not coco.anns
@@ -403,14 +405,14 @@ def test_data_sets_without_masks_list_the_photos(tmp_path):
     assert [file.read_text() for file in labels] == [""] * 3
 
 
-def test_union_of_a_data_set_is_one_class(tmp_path):
+def test_union_of_a_dataset_is_one_class(tmp_path):
     write(tmp_path, "coco", results=BY_HAND, edits=Edits(union=True))
     content = json.loads((tmp_path / "annotations.coco.json").read_text())
     assert content["categories"] == [{"id": 1, "name": "a dog, sky, nothing"}]
     assert [(e["id"], e["area"]) for e in content["annotations"]] == [(1, 19 + 32), (3, 1)]
 
 
-def test_yolo_data_set_has_a_polygon_per_part(tmp_path):
+def test_yolo_dataset_has_a_polygon_per_part(tmp_path):
     files = ["data.yaml", *(f"labels/{photo.stem}.txt" for photo in PHOTOS)]
     assert write(tmp_path, "yolo", results=BY_HAND) == files
     data = yaml.safe_load((tmp_path / "data.yaml").read_text())
@@ -434,7 +436,27 @@ def test_yolo_labels_of_photos_with_the_same_stem_are_rejected(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo"])
-def test_classes_of_a_data_set_must_differ(tmp_path, form):
+@pytest.mark.parametrize("shown", [BY_HAND, [result(number) for number in range(3)]])
+def test_dataset_is_read_back_without_loss(tmp_path, form, shown):
+    write(tmp_path, form, results=shown)
+    for photo in PHOTOS:
+        file = tmp_path / "images" / photo.name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PIXELS).save(file)
+    if form == "coco":
+        found = read_coco(tmp_path / "annotations.coco.json", tmp_path / "images")
+    else:
+        found = read_export(tmp_path, False, 255)["train"]
+    assert sorted(found.photo_names()) == [photo.name for photo in PHOTOS]
+    masks = np.zeros((3, 3, 8, 11), bool)
+    for row, (photo, phrase) in enumerate(zip(found.photo, found.phrase, strict=True)):
+        number = [photo.name for photo in PHOTOS].index(found.photos[photo])
+        masks[number, PROMPTS.index(found.phrases[phrase])] = found.masks(row)
+    assert np.array_equal(masks, np.stack([each.masks for each in shown]))
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo"])
+def test_classes_of_a_dataset_must_differ(tmp_path, form):
     with pytest.raises(ValueError, match=r"prompt 'sky' is given twice"):
         MaskFiles(tmp_path, ["sky", "grass", "sky"], form, overlay=False)
     with pytest.raises(ValueError, match="feather cannot be combined with the format"):

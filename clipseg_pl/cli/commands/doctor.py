@@ -48,7 +48,7 @@ def main(args: list[str]) -> None:
         f"checkpoint of `segment` and the best checkpoints of the {_RECENT} newest runs, and the "
         "exit status is 0. Otherwise, it checks the named items only, and exits with status 1 if "
         "one of them is missing or unusable. The state 'note' marks files that work but differ "
-        "from the published ones, and what to know about your own data before training.",
+        "from the published ones, and properties of your own data to check before training.",
         epilog="examples:\n  python -m clipseg_pl doctor phrasecut clip --root data\n"
         "  python -m clipseg_pl doctor own.yaml",
         formatter_class=HelpFormatter,
@@ -163,18 +163,16 @@ def _read_overlay(file: Path) -> "ImageFolderDataModule":
         OSError: if the file cannot be read.
         ValueError: if it does not describe own data.
     """
-    import yaml
-
     from clipseg_pl.cli.arguments import Parser, one_line
+    from datamodules.datasets.files import read_yaml
     from datamodules.image_folder import ImageFolderDataModule
 
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
+    content = read_yaml(file)
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, dict) or not isinstance(data.get("init_args"), dict):
-        raise ValueError(f"{file}: has no section `data` with class_path and init_args")
+        raise ValueError(
+            f"{file}: the section `data` with init_args is missing; see docs/own_data.md"
+        )
     parser = Parser(exit_on_error=False)
     parser.add_lightning_class_args(ImageFolderDataModule, "data", subclass_mode=True)
     name = f"{ImageFolderDataModule.__module__}.{ImageFolderDataModule.__name__}"

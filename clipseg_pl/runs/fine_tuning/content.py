@@ -78,9 +78,9 @@ def report_blocks(found: RunResults) -> list[Block]:
 def _summary(found: RunResults, compared: Comparison) -> Iterator[Block]:
     before, after = compared.before, compared.after
     model = "the decoder" if after is found.fit else Path(after.content["checkpoint"]).name
-    start = f" and of the initial weights ({before.initial_weights})" if before else ""
+    initial = f" and of the initial weights ({before.initial_weights})" if before else ""
     yield Paragraph(
-        f"Evaluation of {model} ({after.content['step']:,} training steps){start} on "
+        f"Evaluation of {model} ({after.content['step']:,} training steps){initial} on "
         f"{after.metric('prompts') or 0:,} prompts about the {after.photos}. IoU and Dice are "
         "means over the prompts whose object is in the photo."
     )

@@ -1,4 +1,4 @@
-"""Toy exports of Roboflow: photos of walls with cracks, and of walls with taped joints."""
+"""Toy Roboflow exports: photos of walls with cracks, and of walls with taped joints."""
 
 import hashlib
 import shlex
