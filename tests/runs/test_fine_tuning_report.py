@@ -12,8 +12,8 @@ from clipseg_pl.runs.fine_tuning.run_results import read_run
 
 CLASSES = ("crack", "<script>alert(1)</script> | *seam*")
 BEST = "runs/walls/checkpoints/best.ckpt"
-THRESHOLDS = ["threshold before", "threshold"]
-CHANGES = ["IoU before", "IoU", "change", "Dice before", "Dice", "change"]
+THRESHOLDS = ["threshold before", "threshold after"]
+CHANGES = ["IoU before", "IoU after", "change", "Dice before", "Dice after", "change"]
 ON_VALIDATION = ["best on validation", "0.36", "0.36"]
 ON_TEST = ["best on the test photos", "0.48", "0.42"]
 
@@ -189,7 +189,7 @@ def test_overall_numbers_are_those_of_the_results(reported):
             [*ON_TEST, "0.131", "0.531", "+0.400", "0.242", "0.642", "+0.400"],
         ]
     ]
-    assert "best.ckpt after 1,250 steps of training" in page
+    assert "best.ckpt (1,250 training steps)" in page
     assert "12 prompts about the test photos" in page
     assert "IoU at 0.5<b>0.511</b><small>0.111 before</small>" in page
     assert "IoU at 0.36<b>0.551</b><small>0.264 before</small>" in page
@@ -206,7 +206,7 @@ def test_numbers_by_class_are_those_of_the_results(reported):
     ]
     assert tables["Classes", "Best threshold of each class on validation"] == [
         [
-            ["class", "prompts", "threshold", "IoU", "Dice"],
+            ["class", "prompts", "threshold after", "IoU after", "Dice after"],
             [CLASSES[1], "7", "0.46", "0.666", "0.676"],
             [CLASSES[0], "5", "0.34", "0.555", "0.565"],
         ]
@@ -299,7 +299,7 @@ def test_report_can_be_written_to_another_folder(run, tmp_path):
 def test_report_without_initial_weights_leaves_their_columns_out(run, capsys):
     (run / "results" / "test-toy.json").unlink()
     page = page_of(run)
-    rows = [["", "threshold", "IoU", "Dice"], ["fixed", "0.5", "0.511", "0.622"]]
+    rows = [["", "threshold after", "IoU after", "Dice after"], ["fixed", "0.5", "0.511", "0.622"]]
     assert tables_of(page)["IoU and Dice", ""][0][:2] == rows
     assert "before" not in re.sub(r"<style>.*?</style>", "", page, flags=re.S)
     command = f"python -m clipseg_pl test --config {run}/config.yaml"

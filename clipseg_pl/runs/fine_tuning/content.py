@@ -26,7 +26,7 @@ from clipseg_pl.runs.fine_tuning.plots import Curve, plot_groups, plot_history, 
 from clipseg_pl.runs.fine_tuning.run_results import Change, Comparison, Results, RunResults
 
 _METRICS = {"IoU": "miou", "Dice": "dice"}
-_THRESHOLDS = ["threshold before", "threshold"]
+_THRESHOLDS = ["threshold before", "threshold after"]
 _CHANGES = [title for name in _METRICS for title in (f"{name} before", f"{name} after", "change")]
 _GROUPS = {  # results files are sorted by name
     "share of the image": SIZE_NAMES,
