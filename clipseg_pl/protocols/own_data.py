@@ -205,7 +205,7 @@ class _Groups(nn.Module):
     @property
     def prompts(self) -> Tensor:
         """(G,) int64, number of prompts."""
-        return self.miou.compute().group_prompts
+        return self.miou.compute().group_prompts.reshape(-1)  # torchmetrics squeezes one element
 
     def at(self, thresholds: Sequence[float]) -> dict[str, Tensor]:
         """Return `miou` and `dice` of each group, (G,) float64 each.

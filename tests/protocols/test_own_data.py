@@ -220,6 +220,18 @@ def test_best_dice_is_that_of_the_threshold_with_the_best_miou():
     assert numbers["text/dice@0.3"] == pytest.approx((100 / 150 + 80 / 120) / 2)
 
 
+def test_single_class(batch, logits):
+    protocol = OwnDataProtocol(["text"])
+    protocol.classes = Classes(("crack",))
+    batch["class_id"] = torch.zeros_like(batch["class_id"])
+    update(protocol, logits, batch)
+    protocol.class_thresholds = protocol.best_class_thresholds()
+    numbers, report = protocol.compute(0.42), protocol.report(0.42)
+    assert report["text: prompts by class"] == {"crack": 2}
+    assert report["text: miou@stored by class"]["crack"] == numbers["text/miou@stored"]
+    assert report["text: miou@class by class"]["crack"] == numbers["text/miou@class"]
+
+
 def test_thresholds_of_classes_that_are_not_evaluated_add_nothing(batch, logits):
     protocol = OwnDataProtocol(["text"])
     protocol.classes, protocol.class_thresholds = FOUR, {"brick": 0.2}
