@@ -15,10 +15,10 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.weights.places import PUBLISHED
 from tests.command import BASE, EXPERIMENTS, arguments, results, run
 
-OTHERS = {  # no configs; tested in tests/runs and tests/datasets/test_augmentation.py
+OTHERS = [  # no configs; tested in tests/runs and tests/datasets/test_augmentation.py
     EXPERIMENTS / "tables.yaml",
-    *EXPERIMENTS.glob("augmentation/*.yaml"),
-}
+    *sorted(EXPERIMENTS.glob("augmentation/*.yaml")),
+]
 OVERLAYS = sorted({*EXPERIMENTS.rglob("*.yaml")} - {BASE, *OTHERS})
 TOY = EXPERIMENTS / "toy.yaml"
 WORLD = {
