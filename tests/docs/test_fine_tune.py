@@ -20,7 +20,7 @@ def test_commands_for_drawn_walls_end_with_a_report_and_a_data_set(tmp_path):
     for args in ALL[DRAWN:]:
         run_command(args, tmp_path, {"toy": ["--scenes=20"], "fit": QUICK})
     page = (tmp_path / "runs" / "toy_walls" / "report.html").read_text()
-    assert "segment crack" in page and "segment taping area" in page
+    assert "black crack" in page and "white joint" in page
     assert (tmp_path / "toy_walls_masks" / "annotations.coco.json").is_file()
 
 
