@@ -33,7 +33,10 @@ EXTRA_OPTIONS = {
     "sweep": ["--dry-run"],  # run by tests/cli/test_sweeps.py
     "alignment": ["--samples=2", "--backbone=toy", "--out=alignment.json"],
 }
-SKIPPED = {"demo": "tests/demo/test_demo.py"}  # serves until it is stopped
+SKIPPED = {
+    "demo": "tests/demo/test_demo.py",  # serves until it is stopped
+    "report": "tests/docs/test_fine_tune.py",
+}
 ALL = list(dict.fromkeys(shlex.join(args) for page in PAGES for args in commands(page)))
 
 
@@ -61,7 +64,7 @@ def folder(pictures, miniature, trained, decoder_file):
     for name in ("experiments", "sweeps"):
         (pictures / name).symlink_to(ROOT / name)
     (pictures / "data").symlink_to(miniature)
-    for name in ("pc_plus", "pc_plus+toy", "own"):
+    for name in ("pc_plus", "pc_plus+toy"):
         shutil.copytree(trained, pictures / "runs" / name)
     torch.save(torch.load(decoder_file), pictures / "rd64-uni.pth")
     for name in ("holiday", "more/summer"):

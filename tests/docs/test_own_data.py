@@ -7,15 +7,12 @@ import re
 import pytest
 from PIL import Image
 
-from clipseg_pl.cli.resolve import resolve
-from clipseg_pl.weights.places import PUBLISHED
 from tests.docs.commands import ROOT, commands, run_command
 
 pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs" / "own_data.md"
-FOR_PHOTOS = [args for args in commands(PAGE) if "experiments/models/rd64_refined.yaml" in args]
-OFFLINE = [args for args in commands(PAGE) if args not in FOR_PHOTOS]
+ALL = commands(PAGE)
 QUICK = ["--trainer.max_steps=2", "--trainer.limit_val_batches=2", "--data.init_args.num_workers=0"]
 EXTRA_OPTIONS = {"toy": ["--scenes=20"], "fit": QUICK, "validate": QUICK, "predict": QUICK}
 
@@ -26,13 +23,13 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     (overlay,) = re.findall(r"```yaml\n(data:.*?)```", PAGE.read_text(), re.DOTALL)
     (folder / "own.yaml").write_text(overlay)
-    for args in OFFLINE:
+    for args in ALL:
         run_command(args, folder, EXTRA_OPTIONS)
     return folder
 
 
 def test_commands_train_evaluate_and_segment(folder):
-    assert [args[0] for args in OFFLINE] == [
+    assert [args[0] for args in ALL] == [
         *("toy", "doctor", "validate", "fit", "fit", "validate", "segment", "predict")
     ]
     assert Image.open(folder / "runs/own_contact_sheet.jpg").width > 1000
@@ -44,15 +41,6 @@ def test_commands_train_evaluate_and_segment(folder):
     assert set(sizes.values()) == {(160, 120)}
     predicted = list((folder / "runs/own_masks/predictions").rglob("*.png"))
     assert len(predicted) == training["dataset_sizes"]["val"]
-
-
-def test_commands_for_photos_start_from_the_published_weights(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    for args in FOR_PHOTOS:
-        config = resolve(args)
-        assert config["model"]["init_decoder"] == PUBLISHED
-        assert config["data"]["class_path"] == "datamodules.image_folder.ImageFolderDataModule"
-    assert [args[0] for args in FOR_PHOTOS] == ["validate", "fit"]
 
 
 def test_quoted_table_rows_are_in_the_tables(folder):
