@@ -163,11 +163,7 @@ def read_coco(file: Path, images: Path, rectangles: bool = False) -> Annotations
         photo=photo,
         phrase=phrase,
         number=np.arange(1, len(photo) + 1),
-        masks=RunLengths(
-            np.frombuffer(b"".join(counts), np.uint8),
-            np.cumsum([0, *map(len, counts)], dtype=np.int64),
-            sizes[photo],
-        ),
+        masks=RunLengths.pack(counts, sizes[photo]),
         skipped=skipped_counts,
         row_boxes=row_boxes,
         unknown=np.array(unknown, np.int64).reshape(-1, 2),

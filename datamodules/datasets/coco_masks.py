@@ -35,6 +35,12 @@ class RunLengths:
     offsets: Rows
     sizes: Sizes
 
+    @classmethod
+    def pack(cls, counts: Sequence[bytes], sizes: Sizes) -> "RunLengths":
+        """Pack the RLE strings of all rows, and their sizes, (rows, 2)."""
+        ends = np.cumsum([0, *map(len, counts)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(counts), np.uint8), ends, sizes)
+
     def __call__(self, row: int) -> Mask:
         """Decode the mask of a row, (H, W) bool."""
         counts = self.text[self.offsets[row] : self.offsets[row + 1]].tobytes()

@@ -225,11 +225,7 @@ def _read_split(
         photo=photo,
         phrase=phrase,
         number=np.arange(1, len(rows) + 1),
-        masks=RunLengths(
-            np.frombuffer(b"".join(counts), np.uint8),
-            np.cumsum([0, *map(len, counts)], dtype=np.int64),
-            sizes[photo],
-        ),
+        masks=RunLengths.pack(counts, sizes[photo]),
         skipped=reject_unusable(file, usable, skipped),
         row_boxes=row_boxes,
         unknown=np.array(unknown, np.int64).reshape(-1, 2),

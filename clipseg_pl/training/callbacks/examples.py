@@ -5,12 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from clipseg_pl.atomic import write_whole
-from clipseg_pl.metrics.functional import THRESHOLDS, Counts, iou_foreground, threshold_in_use
+from clipseg_pl.metrics.functional import (
+    THRESHOLDS,
+    counts_at_thresholds,
+    histograms,
+    iou_foreground,
+    threshold_in_use,
+)
 from clipseg_pl.protocols.overlap import position
 from clipseg_pl.sample import Batch, collate
 from clipseg_pl.training.callbacks.panels import draw_example
@@ -66,8 +71,10 @@ class Examples(Callback):
         logits, selected = outputs[pl_module.protocol.prompt_types[0]]
         present = ~batch["negative"][selected]
         prompts = selected.nonzero()[:, 0][present]
-        masks = _masks(logits[present], pl_module)
-        iou = _iou(masks, batch["query_mask"][prompts], batch["valid_mask"][prompts]).tolist()
+        probability = logits[present].float().sigmoid()
+        pixels = histograms(probability, batch["query_mask"][prompts], batch["valid_mask"][prompts])
+        index = position(threshold_in_use(None, pl_module.threshold)[0])
+        iou = iou_foreground(counts_at_thresholds(pixels))[:, index].tolist()
         first = _loader(trainer).batch_sampler.starts[batch_idx]
         owners = batch["query_index"]
         for score, prompt in zip(iou, prompts.tolist(), strict=True):
@@ -135,22 +142,6 @@ def _masks(logits: Tensor, module: CLIPSegModule) -> Tensor:
     """Return (K, 1, H, W) bool masks at the threshold in use, as the metrics count them."""
     threshold, _ = threshold_in_use(None, module.threshold)
     return logits.float().sigmoid() > THRESHOLDS[position(threshold)].to(logits.device)
-
-
-def _iou(masks: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Return the IoU of K prompts, (K,) float64, from (K, 1, H, W) bool each."""
-
-    def count(pixels: Tensor) -> Tensor:
-        return (pixels & valid).flatten(1).sum(1)
-
-    return iou_foreground(
-        Counts(
-            tp=count(masks & targets),
-            fp=count(masks & ~targets),
-            fn=count(~masks & targets),
-            tn=torch.zeros(len(masks)),  # not in the IoU
-        )
-    )
 
 
 def _loader(trainer: Trainer) -> Any:  # noqa: ANN401 - lightning's type covers nested loaders
