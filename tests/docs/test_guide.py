@@ -64,7 +64,7 @@ def folder(pictures, miniature, trained, decoder_file):
     for name in ("experiments", "sweeps"):
         (pictures / name).symlink_to(ROOT / name)
     (pictures / "data").symlink_to(miniature)
-    for name in ("pc_plus", "pc_plus+toy"):
+    for name in ("pc_plus", "pc_plus+toy", "own"):
         shutil.copytree(trained, pictures / "runs" / name)
     torch.save(torch.load(decoder_file), pictures / "rd64-uni.pth")
     for name in ("holiday", "more/summer"):
