@@ -1,5 +1,8 @@
-"""Zero-shot accuracy and retrieval of the toy CLIP on held-out images."""
+"""Zero-shot accuracy, retrieval and transfer of the toy CLIP on held-out images."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from open_clip.model import CLIP
 from torch import Tensor
@@ -8,12 +11,23 @@ from torch.nn.functional import normalize
 from datamodules.toy.language.sentences import describe
 from datamodules.toy.language.vocabulary import ToyTokenizer
 from datamodules.toy.language.words import kind_name
-from datamodules.toy.pretraining.pictures import held_out, normalised, single_things, stacked
-from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.pretraining.pictures import (
+    coverage,
+    held_out,
+    normalised,
+    single_things,
+    stacked,
+)
+from datamodules.toy.scenes.kinds import KINDS, UNNAMED_KINDS
 from datamodules.toy.scenes.paint import COLOURS
-from datamodules.toy.scenes.scene import draw_scene
+from datamodules.toy.scenes.scene import Scene, draw_scene
 
 _CHUNK = 128
+_PATCH_SCENES = 400  # images for the figures about patches
+_INSIDE = 0.6  # share of a patch that its thing covers
+_CANDIDATES = 20  # names among which a patch is classified
+_RIDGE = 30.0  # weight of the penalty of the linear maps
+_COLOUR_KINDS = 20  # kinds whose names are combined with every colour
 
 
 class HeldOutPictures:
@@ -43,10 +57,13 @@ class HeldOutPictures:
             draw_scene(rng, image_size, count=int(rng.integers(2, 5))) for _ in range(scenes)
         ]
         self._scenes = stacked([scene.image for scene in several])
+        self._of_patches = [
+            draw_scene(rng, image_size, count=int(rng.integers(1, 4)), lengths=(0.35, 0.7))
+            for _ in range(_PATCH_SCENES)
+        ]
         names = [kind_name(kind) for kind in KINDS]
         self._kind_text = tokenize([f"a photo of a {name}." for name in names])
         self._colour_text = tokenize([f"{colour} thing" for colour in COLOURS])
-        self._both_text = tokenize([f"{colour} {name}" for name in names for colour in COLOURS])
         self._scene_text = tokenize(
             [
                 ", ".join(describe(t, rng, colour=1.0, texture=0.0) for t in scene.things)
@@ -56,35 +73,115 @@ class HeldOutPictures:
 
     @torch.no_grad()
     def score(self, model: CLIP) -> dict[str, float]:
-        """Return accuracies in [0, 1] of `model`; this leaves the model in evaluation mode."""
+        """Return accuracies in [0, 1] of `model`; this leaves the model in evaluation mode.
+
+        "kind" is the zero-shot accuracy over all kinds, "image_to_text" and "text_to_image" are
+        retrieval, and the other figures are those of `transfer`.
+        """
         model.eval()
         device = model.logit_scale.device
         singles, scenes = (
-            _encode(model, self._singles, device),
-            _encode(model, self._scenes, device),
+            normalize(model.encode_image(normalised(images.to(device)))[0], dim=-1).cpu()
+            for images in (self._singles, self._scenes)
         )
-        kind, colour, both, text = (
-            normalize(model.encode_text(rows.to(device)).float(), dim=-1).cpu()
-            for rows in (self._kind_text, self._colour_text, self._both_text, self._scene_text)
+        kind, colour, text = (
+            normalize(embed_texts(model, rows.to(device)), dim=-1).cpu()
+            for rows in (self._kind_text, self._colour_text, self._scene_text)
         )
         pairs = torch.arange(len(scenes))
         similarity = scenes @ text.T
         return {
             "kind": _accuracy(singles @ kind.T, self._kind),
             "colour": _accuracy(singles @ colour.T, self._colour),
-            "colour_kind": _accuracy(singles @ both.T, self._kind * len(COLOURS) + self._colour),
             "image_to_text": _accuracy(similarity, pairs),
             "text_to_image": _accuracy(similarity.T, pairs),
+            **transfer(model, self._of_patches, kind),
         }
 
 
-def _encode(model: CLIP, images: Tensor, device: torch.device) -> Tensor:
-    with torch.autocast(device.type, torch.bfloat16):
-        chunks = [
-            model.encode_image(normalised(chunk.to(device))).float()
-            for chunk in torch.split(images, _CHUNK)
-        ]
-    return normalize(torch.cat(chunks), dim=-1).cpu()
+def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
+    """Return the raw embeddings (N, C) of texts (N, L), without computing the columns of padding.
+
+    Args:
+        model: A CLIP of open_clip.
+        rows: Vocabulary rows; the end of text has the highest.
+    """
+    length = int((rows != 0).any(0).sum())
+    rows = rows[:, :length]
+    tokens = model.token_embedding(rows) + model.positional_embedding[:length]
+    tokens = model.ln_final(model.transformer(tokens, attn_mask=model.attn_mask[:length, :length]))
+    embeddings: Tensor = tokens[torch.arange(len(rows)), rows.argmax(-1)] @ model.text_projection
+    return embeddings
+
+
+@torch.no_grad()
+def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, float]:
+    """Measure whether a decoder can find kinds whose names it never heard, without training one.
+
+    The activations of patches in the tapped layers are mapped linearly to the embedding of the name
+    of their kind. The map is fitted on the named kinds and three quarters of the scenes.
+
+    Args:
+        model: A CLIP of open_clip.
+        scenes: Square scenes of the model's image size.
+        names: (K, C) L2-normalised embeddings of the names of `KINDS`.
+
+    Returns:
+        patch_kind: share of patches whose embedding is closest to the own name among 20 names.
+        fitted: the same for mapped activations of other scenes with the fitted kinds.
+        left_out: the same for the kinds that were left out of the fit, `UNNAMED_KINDS`.
+        transfer: left_out / fitted.
+    """
+    visual = model.visual
+    patch = visual.conv1.stride[0]
+    depth = len(visual.transformer.resblocks)
+    taps = [((block + 1) * depth - 1) // 12 for block in (3, 7, 9)]
+    device = model.logit_scale.device
+    activations: list[Tensor] = []
+    embedded: list[Tensor] = []
+    kinds: list[int] = []
+    of_scene: list[int] = []
+    for start in range(0, len(scenes), _CHUNK):
+        chunk = scenes[start : start + _CHUNK]
+        images = normalised(stacked([scene.image for scene in chunk]).to(device))
+        tapped = visual.forward_intermediates(
+            images, taps, output_fmt="NLC", normalize_intermediates=False, intermediates_only=True
+        )["image_intermediates"]
+        tokens = normalize(visual(images)[1] @ visual.proj, dim=-1)
+        for index, scene in enumerate(chunk):
+            for thing in scene.things:
+                for place in np.flatnonzero(coverage(thing.mask, patch) > _INSIDE):
+                    activations.append(torch.cat([layer[index, place] for layer in tapped]).cpu())
+                    embedded.append(tokens[index, place].cpu())
+                    kinds.append(KINDS.index(thing.kind))
+                    of_scene.append(start + index)
+    kind = torch.tensor(kinds)
+    x = torch.stack(activations).double()
+    x = torch.cat(((x - x.mean(0)) / (x.std(0) + 1e-6), torch.ones(len(x), 1)), 1)
+    centred = normalize(names - names.mean(0), dim=-1).double()
+    left_out = torch.tensor([name in UNNAMED_KINDS for name in KINDS])[kind]
+    of_fit = torch.tensor(of_scene) < len(scenes) * 3 // 4
+    fit = x[~left_out & of_fit]
+    target = centred[kind[~left_out & of_fit]]
+    weights = torch.linalg.solve(fit.T @ fit + _RIDGE * torch.eye(x.shape[1]), fit.T @ target)
+    mapped = normalize(x @ weights, dim=-1)
+    fitted = _top_1(mapped @ centred.T, kind)[~left_out & ~of_fit].mean().item()
+    unfitted = _top_1(mapped @ centred.T, kind)[left_out].mean().item()
+    return {
+        "patch_kind": round(_top_1(torch.stack(embedded) @ names.T, kind).mean().item(), 4),
+        "fitted": round(fitted, 4),
+        "left_out": round(unfitted, 4),
+        "transfer": round(unfitted / max(fitted, 1e-6), 4),
+    }
+
+
+def _top_1(similarity: Tensor, target: Tensor) -> Tensor:
+    """Return (N,) whether the target is closest among itself and 19 random other classes."""
+    generator = torch.Generator().manual_seed(0)
+    own = similarity.gather(1, target[:, None])
+    others = torch.rand(similarity.shape, generator=generator)
+    others = others.scatter(1, target[:, None], 2.0).argsort(1)[:, : _CANDIDATES - 1]
+    return (own > similarity.gather(1, others)).all(1).float()
 
 
 def _accuracy(similarity: Tensor, target: Tensor) -> float:

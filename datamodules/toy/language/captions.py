@@ -1,6 +1,6 @@
 """PhraseCut-style phrases about a toy scene, each with the masks of its things or stuff."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from datamodules.toy.language.words import NAMES, SIZE_WORDS, STUFF_NAMES
 from datamodules.toy.scenes.scene import Scene, Thing
 
+NAMELESS = "thing"
 PhraseType = Literal["name", "attribute", "relation", "verbose"]
 _MIN_DISTANCE = 0.1  # between the centres of related things, as a share of the image side
 
@@ -49,8 +50,8 @@ class Phrase:
 
 
 def names_of(thing: Thing) -> tuple[str, ...]:
-    """Return all nouns for a thing, the most common one first."""
-    return NAMES[thing.variant]
+    """Return all nouns for a thing, the most common one first; "thing" if it has no name."""
+    return NAMES[thing.variant] if thing.kind else (NAMELESS,)
 
 
 def _centre(thing: Thing) -> tuple[float, float]:
@@ -85,9 +86,18 @@ def _has_attribute(thing: Thing, attribute: str) -> bool:
     return attribute in (thing.colour, thing.texture, *SIZE_WORDS.get(thing.size, ()))
 
 
+def _named(scene: Scene, name: str) -> list[int]:
+    """Return the indices of the things called `name`; everything can be called "thing"."""
+    return [
+        index
+        for index, thing in enumerate(scene.things)
+        if name == NAMELESS or name in names_of(thing)
+    ]
+
+
 def _phrase(scene: Scene, name: str, *attributes: str) -> Phrase:
     """Return the phrase for all things called `name` that have every attribute."""
-    named = [index for index, thing in enumerate(scene.things) if name in names_of(thing)]
+    named = _named(scene, name)
     referred = tuple(
         i for i in named if all(_has_attribute(scene.things[i], word) for word in attributes)
     )
@@ -96,16 +106,26 @@ def _phrase(scene: Scene, name: str, *attributes: str) -> Phrase:
     return Phrase(text, name, attributes, (), phrase_type, referred)
 
 
-def _relation_phrase(scene: Scene, rng: np.random.Generator, name: str) -> Phrase | None:
+def _part_phrase(scene: Scene, rng: np.random.Generator, name: str, thing: Thing) -> Phrase:
+    """Return a phrase such as "dog with ears", about a part of `thing`."""
+    part = str(rng.choice([value for value in thing.parts if value]))
+    named = _named(scene, name)
+    referred = tuple(index for index in named if part in scene.things[index].parts)
+    phrase_type: PhraseType = "relation" if len(referred) < len(named) else "verbose"
+    return Phrase(f"{name} with {part}", name, (), (("with", part),), phrase_type, referred)
+
+
+def _relation_phrase(
+    scene: Scene, rng: np.random.Generator, name: str, nameless: Collection[str]
+) -> Phrase | None:
     """Return a phrase such as "dog left of the chair"; None if no unambiguous one is found."""
-    named = [index for index, thing in enumerate(scene.things) if name in names_of(thing)]
-    others = [thing for thing in scene.things if name not in names_of(thing)]
+    named = _named(scene, name)
+    others = [t for i, t in enumerate(scene.things) if i not in named and t.kind not in nameless]
     rng.shuffle(others)
     for other in others:
         predicate = str(rng.choice(tuple(RELATIONS)))
         noun = str(rng.choice(names_of(other)))
-        references = [thing for thing in scene.things if noun in names_of(thing)]
-        if len(references) != 1:
+        if len(_named(scene, noun)) != 1:
             continue
         related = [_related(scene, scene.things[index], other, predicate) for index in named]
         if None in related or not any(related):
@@ -117,15 +137,19 @@ def _relation_phrase(scene: Scene, rng: np.random.Generator, name: str) -> Phras
     return None
 
 
-def _candidates(scene: Scene, rng: np.random.Generator) -> Iterator[Phrase]:
+def _candidates(
+    scene: Scene, rng: np.random.Generator, nameless: Collection[str]
+) -> Iterator[Phrase]:
     """Yield one random phrase per thing, and one for about 40 % of the larger stuff regions."""
     for thing in scene.things:
-        names = names_of(thing)
+        names = (NAMELESS,) if thing.kind in nameless else names_of(thing)
         name = names[0] if rng.random() < 0.6 else str(rng.choice(names))
         colour, texture, size = thing.colour, thing.texture, thing.size
         choice = rng.random()
-        if choice < 0.26:
+        if choice < 0.26 and name != NAMELESS:
             yield _phrase(scene, name)
+        elif choice < 0.38:
+            yield _part_phrase(scene, rng, name, thing)
         elif choice < 0.58:
             yield _phrase(scene, name, colour)
         elif choice < 0.72 and texture != "plain":
@@ -134,7 +158,7 @@ def _candidates(scene: Scene, rng: np.random.Generator) -> Iterator[Phrase]:
             yield _phrase(scene, name, colour, texture)
         elif choice < 0.86 and size:
             yield _phrase(scene, name, str(rng.choice(SIZE_WORDS[size])))
-        elif (related := _relation_phrase(scene, rng, name)) is not None:
+        elif (related := _relation_phrase(scene, rng, name, nameless)) is not None:
             yield related
         else:
             yield _phrase(scene, name, colour)
@@ -144,15 +168,18 @@ def _candidates(scene: Scene, rng: np.random.Generator) -> Iterator[Phrase]:
             yield Phrase(name, name, (), (), "name", (), stuff)
 
 
-def draw_phrases(scene: Scene, rng: np.random.Generator) -> list[Phrase]:
+def draw_phrases(
+    scene: Scene, rng: np.random.Generator, nameless: Collection[str] = ()
+) -> list[Phrase]:
     """Sample about one phrase per thing, and one for 40 % of the stuff, without duplicate texts.
 
     Args:
         scene: The scene to describe.
         rng: The only source of randomness.
+        nameless: Kinds that no phrase names; it calls them "thing".
 
     Returns:
         Phrases in random order. A phrase refers to every thing in the scene that it describes.
     """
-    phrases = list({phrase.text: phrase for phrase in _candidates(scene, rng)}.values())
+    phrases = list({phrase.text: phrase for phrase in _candidates(scene, rng, nameless)}.values())
     return [phrases[index] for index in rng.permutation(len(phrases))]

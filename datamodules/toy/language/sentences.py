@@ -7,29 +7,38 @@ from datamodules.toy.language.captions import RELATIONS, distance, draw_phrases,
 from datamodules.toy.language.words import (
     COLOUR_WORDS,
     NAMES,
-    PROPERTIES,
+    PART_WORDS,
     PROPERTY_SENTENCES,
     SIZE_WORDS,
     STUFF_NAMES,
     TEXTURE_WORDS,
+    properties_of,
 )
 from datamodules.toy.scenes.scene import Scene, Thing
 
 _PREFIXES = PREFIXES["shuffle_plus"]  # templates of the paper's training, with {} for a phrase
+PLACES = ("on the left", "on the right"), ("at the top", "at the bottom")
+_OFF_CENTRE = 0.15  # distance from the centre, as a share of the side
 _MAX_LISTED = 4  # maximum number of things in a caption that lists them
 _EMPTY = ("background", "the background", "an empty background")
 
 
 def describe(
-    thing: Thing, rng: np.random.Generator, *, colour: float = 0.85, texture: float = 0.5
+    thing: Thing,
+    rng: np.random.Generator,
+    *,
+    colour: float = 0.85,
+    texture: float = 0.5,
+    parts: float = 0.0,
 ) -> str:
-    """Return a noun with attributes and no article, such as "striped red dog".
+    """Return a noun with attributes and no article, such as "striped red dog with ears".
 
     Args:
         thing: The thing to describe.
         rng: The only source of randomness.
         colour: Probability of naming the colour.
         texture: Probability of naming a texture other than plain.
+        parts: Probability of naming one to three parts, which nameless things always have.
     """
     words = []
     if thing.size and rng.random() < 0.15:
@@ -40,12 +49,24 @@ def describe(
         words.append(thing.colour)
     names = names_of(thing)
     words.append(names[0] if rng.random() < 0.5 else str(rng.choice(names)))
+    if not thing.kind or rng.random() < parts:
+        known = rng.permutation([value for value in thing.parts if value])
+        words += ["with", " and ".join(known[: int(rng.integers(1, 4))])]
     return " ".join(words)
+
+
+def place_of(scene: Scene, thing: Thing) -> str:
+    """Return the side of the scene on which a thing is, such as "on the left"; "" for the middle."""
+    height, width = scene.image.shape[:2]
+    x, y = thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
+    offsets = x / width - 0.5, y / height - 0.5
+    axis = int(abs(offsets[1]) > abs(offsets[0]))
+    return PLACES[axis][int(offsets[axis] > 0)] if abs(offsets[axis]) > _OFF_CENTRE else ""
 
 
 def _property_sentence(thing: Thing, rng: np.random.Generator) -> str:
     """Return a sentence about an affordance, attribute or part; if none fits, a description."""
-    matching = [text for text, kinds in PROPERTIES.items() if thing.kind in kinds]
+    matching = properties_of(thing.parts)
     if not matching:
         return describe(thing, rng)
     sentence = str(rng.choice(PROPERTY_SENTENCES[str(rng.choice(matching))]))
@@ -66,7 +87,7 @@ def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
             if thing.texture == "plain"
             else f"{thing.texture} {thing.colour} thing"
         )
-    words = describe(thing, rng, colour=0.6)  # kinds must also be learned without a colour
+    words = describe(thing, rng, colour=0.6, parts=0.4)  # kinds must also be learned without a colour
     if choice < 0.5:
         stuff = [name for name, mask in scene.stuff.items() if mask.mean() > 0.1]
         if stuff:
@@ -101,7 +122,7 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
     named = [
         _property_sentence(thing, rng)
         if rng.random() < 0.08
-        else describe(thing, rng, colour=0.8, texture=0.4)
+        else describe(thing, rng, colour=0.8, texture=0.4, parts=0.1)
         for thing in things[:_MAX_LISTED]
     ]
     if stuff and rng.random() < 0.3:
@@ -114,8 +135,9 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def all_words() -> list[str]:
     """Return the building blocks of all captions and phrases; their tokens are the vocabulary."""
-    texts: list[str] = [*COLOUR_WORDS, *TEXTURE_WORDS, *_PREFIXES, *RELATIONS, *_EMPTY]
-    texts += ["thing", "and", "on", "before", ",", "a photo of"]
+    texts: list[str] = [*COLOUR_WORDS, *TEXTURE_WORDS, *PART_WORDS, *_PREFIXES, *RELATIONS, *_EMPTY]
+    texts += [place for places in PLACES for place in places]
+    texts += ["thing", "with", "and", "on", "before", ",", "a photo of"]
     for table in (NAMES, STUFF_NAMES, SIZE_WORDS, PROPERTY_SENTENCES):
         texts += [word for words in table.values() for word in words]
     return [text.replace("{}", " ") for text in texts]

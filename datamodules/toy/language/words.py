@@ -1,5 +1,9 @@
 """Words of the toy world: names, affordances, attributes and parts."""
 
+from collections.abc import Callable
+
+from datamodules.toy.scenes.grammar import SLOTS, Parts
+from datamodules.toy.scenes.kinds import INVENTED_KINDS
 from datamodules.toy.scenes.paint import COLOURS, TEXTURES
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -24,6 +28,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "sofa": ("sofa", "couch"),
     "train": ("train",),
     "tvmonitor": ("tv", "television", "monitor", "tvmonitor"),
+    **{name: (name,) for name in INVENTED_KINDS},
 }
 """Kind, or "man" or "woman" -> names, the most common one first. Both can be called "person"."""
 
@@ -39,24 +44,29 @@ TEXTURE_WORDS: tuple[str, ...] = TEXTURES[1:]
 SIZE_WORDS: dict[str, tuple[str, ...]] = {"small": ("small", "little"), "large": ("large", "big")}
 COLOUR_WORDS: tuple[str, ...] = tuple(COLOURS)
 
-_LEGGED = frozenset(("bird", "cat", "chair", "cow", "dog", "horse", "person", "sheep", "sofa"))
+PART_WORDS: tuple[str, ...] = tuple(value for values in SLOTS.values() for value in values)
 
-PROPERTIES: dict[str, frozenset[str]] = {
-    "sit on": frozenset(("chair", "sofa")),
-    "drink from": frozenset(("bottle",)),
-    "ride on": frozenset(("horse", "motorbike")),
-    "can fly": frozenset(("aeroplane", "bird")),
-    "can be driven": frozenset(("bus", "car")),
-    "can swim": frozenset(("boat",)),
-    "has wheels": frozenset(("bicycle", "bus", "car", "motorbike")),
-    "has legs": _LEGGED,
-    "has ears": frozenset(("cat", "cow", "dog", "horse", "person", "sheep")),
+_RULES: dict[str, Callable[[Parts], bool]] = {
+    "sit on": lambda parts: parts.body == "seat body",
+    "drink from": lambda parts: parts.head == "bottleneck",
+    "ride on": lambda parts: parts.side == "saddle",
+    "can fly": lambda parts: parts.side == "wings",
+    "can be driven": lambda parts: parts.base == "wheels" and parts.side == "windows",
+    "can swim": lambda parts: parts.top == "sail",
+    "has wheels": lambda parts: parts.base == "wheels",
+    "has legs": lambda parts: parts.base in ("two legs", "four legs", "stub feet"),
+    "has ears": lambda parts: parts.top == "ears",
 }
-"""Generalised prompt (affordance, attribute or part) -> kinds that it applies to.
 
-The mapping is the paper's, with LVIS categories reduced to the twenty kinds. "has ears" is missing
-from the paper and comes from the authors' code.
-"""
+
+def properties_of(parts: Parts) -> list[str]:
+    """Return the generalised prompts (affordances, attributes and parts) that apply to a thing.
+
+    For Pascal's kinds, they are the paper's, with LVIS categories reduced to the twenty kinds. "has
+    ears" is missing from the paper and comes from the authors' code.
+    """
+    return [text for text, applies in _RULES.items() if applies(parts)]
+
 
 PROPERTY_SENTENCES: dict[str, tuple[str, ...]] = {
     "sit on": (

@@ -10,16 +10,20 @@ from pathlib import Path
 import torch
 from open_clip.loss import ClipLoss
 from open_clip.model import CLIP
-from open_clip.transformer import PatchDropout
 from torch import Tensor
+from torch.nn import functional as F
 
 from datamodules.toy.language.vocabulary import ToyTokenizer, toy_vocabulary
+from datamodules.toy.language.words import NAMES, STUFF_NAMES, kind_name
 from datamodules.toy.pretraining.loop import MOST_STEPS, CLIPSettings, Pretraining, run
-from datamodules.toy.pretraining.pictures import CaptionedScenes, normalised
+from datamodules.toy.pretraining.pictures import CLASSES, CaptionedScenes, normalised
 from datamodules.toy.scenes.scales import CLIP_EMBEDDINGS, CLIP_STREAM, rescaled
-from datamodules.toy.zero_shot import HeldOutPictures
+from datamodules.toy.scenes.stuff import STUFF
+from datamodules.toy.zero_shot import HeldOutPictures, embed_texts
 
 _MAX_LOGIT_SCALE = math.log(100)
+_TEMPLATES = ("{}", "a {}", "a photo of a {}.", "a {} in the scene")
+_PART_TEMPLATES = ("{}", "thing with {}", "thing with {}", "it has {}")
 
 
 class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
@@ -34,43 +38,117 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         self.token_ids = toy_vocabulary()
         self.config = json.loads(json.dumps(settings.architecture))
         self.config["text_cfg"]["vocab_size"] = len(self.token_ids)
-        self.image_size = self.config["vision_cfg"]["image_size"]
+        vision = self.config["vision_cfg"]
+        self.image_size, self.patch_size = vision["image_size"], vision["patch_size"]
         self.context_length = self.config["text_cfg"]["context_length"]
+        self.tokenize = ToyTokenizer(self.token_ids, self.context_length)
         self.held_out = HeldOutPictures(
-            settings.seed,
-            self.image_size,
-            ToyTokenizer(self.token_ids, self.context_length),
-            settings.singles,
-            settings.scenes,
+            settings.seed, self.image_size, self.tokenize, settings.singles, settings.scenes
         )
         super().__init__(settings, resume)
 
     def build(self) -> CLIP:
         """Return a CLIP with its initial weights."""
-        return CLIP(**self.config)
+        model = CLIP(**self.config)
+        model.visual.output_tokens = True
+        return model
 
-    def drop_patches(self, share: float) -> None:
-        """Make the image encoder drop this share of the patches in training."""
-        self.model.visual.patch_dropout = PatchDropout(share)
+    def compile(self) -> None:
+        """Compile both encoders."""
+        self.model.visual.compile()
+        self.model.transformer.compile(dynamic=True)
 
     def batches(self) -> CaptionedScenes:
-        """Return a dataset of image batches with captions as vocabulary rows, (B, T) int64."""
+        """Return a dataset of captioned scenes with the thing of every patch."""
         settings = self.settings
         return CaptionedScenes(
             settings.seed,
             MOST_STEPS,
             settings.batch_size,
             self.image_size,
+            self.patch_size,
             self.token_ids,
             self.context_length,
         )
 
-    def loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return CLIP's contrastive loss."""
+    def loss(  # type: ignore[override]
+        self,
+        images: Tensor,
+        captions: Tensor,
+        thing_of_patch: Tensor,
+        stuff_of_patch: Tensor,
+        thing_captions: Tensor,
+        labels: Tensor,
+        only_thing: Tensor,
+    ) -> Tensor:
+        """Return the sum of three losses.
+
+        1. CLIP's contrastive loss of images and their captions.
+        2. The same loss of things and their descriptions; a thing is the mean of its patches.
+        3. Cross-entropies of patches, and of images with one thing, over the names of all kinds and
+           stuff, the values of each slot of the grammar, colours and textures.
+        """
+        model = self.model
+        texts, offsets = self._class_texts()
         with torch.autocast(self.device.type, torch.bfloat16):
-            image, text, scale = self.model(normalised(images), targets)
-        loss: Tensor = ClipLoss()(image.float(), text.float(), scale.float())
-        return loss
+            cls, tokens = model.visual(normalised(images))
+            patches = tokens @ model.visual.proj
+            text = [embed_texts(model, rows) for rows in (captions, thing_captions, texts)]
+        cls, patches, *text = (F.normalize(v.float(), dim=-1) for v in (cls, patches, *text))
+        caption, description, classes = text
+        scale = model.logit_scale.exp()
+        total: Tensor = ClipLoss()(cls, caption, scale)
+
+        owner = thing_of_patch.flatten()
+        inside, flat = owner >= 0, patches.flatten(0, 1)
+        mean = flat.new_zeros(len(labels), flat.shape[1]).index_add(0, owner[inside], flat[inside])
+        visible = torch.bincount(owner[inside], minlength=len(labels)) > 0
+        logits = scale * F.normalize(mean[visible], dim=-1) @ description[visible].T
+        same = (thing_captions[visible][:, None] == thing_captions[visible]).all(-1).float()
+        same = same / same.sum(1, keepdim=True)
+        total = total + (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
+
+        single = only_thing >= 0
+        ground = stuff_of_patch.flatten()
+        bare = (ground >= 0) & (torch.rand(len(ground), device=ground.device) < 0.2)
+        rows = torch.cat((flat[inside], cls[single], flat[bare]))
+        target = labels[torch.cat((owner[inside], only_thing[single]))]
+        blank = target.new_full((int(bare.sum()), target.shape[1]), -1)
+        blank[:, 0] = len(CLASSES["kind"]) + ground[bare]
+        target = torch.cat((target, blank))
+        similarity = scale * rows @ classes.T
+        for column, (start, stop) in enumerate(offsets):
+            weight = 1.0 if column == 0 else 0.5
+            total = total + weight * F.cross_entropy(
+                similarity[:, start:stop], target[:, column], ignore_index=-1
+            )
+        return total
+
+    def _class_texts(self) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Return a text for every class, as vocabulary rows, and the range of each list of classes.
+
+        Each text uses a random name and template.
+        """
+
+        def pick(choices: tuple[str, ...]) -> str:
+            return choices[int(torch.randint(len(choices), ()))]
+
+        texts: list[str] = []
+        ranges = []
+        for group, names in CLASSES.items():
+            start = len(texts)
+            if group == "kind":
+                texts += [
+                    pick(_TEMPLATES).format(pick(NAMES[name]) if name in NAMES else kind_name(name))
+                    for name in names
+                ]
+                texts += [pick(_TEMPLATES).format(pick(STUFF_NAMES[name])) for name in STUFF]
+            elif group in ("colour", "texture"):
+                texts += [f"{name} thing" for name in names]
+            else:
+                texts += [pick(_PART_TEMPLATES).format(name) for name in names]
+            ranges.append((start, len(texts)))
+        return self.tokenize(texts).to(self.device), ranges
 
     def constrain(self) -> None:
         """Clamp the logit scale, as CLIP does."""

@@ -20,26 +20,26 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
 MOST_STEPS = 10**7
-_RESUMABLE = ("out", "workers", "every", "steps", "minutes")  # may change when a run is resumed
+_RESUMABLE = ("out", "workers", "every", "steps", "minutes", "compile")  # may change when a run is resumed
 
 CLIP_ARCHITECTURE: dict[str, Any] = {
-    "embed_dim": 96,
+    "embed_dim": 64,
     "vision_cfg": {
-        "layers": 12,
-        "width": 128,
-        "head_width": 64,
+        "layers": 6,
+        "width": 96,
+        "head_width": 32,
         "patch_size": 8,
         "image_size": 64,
     },
     "text_cfg": {"context_length": 24, "width": 96, "heads": 3, "layers": 3},
     "quick_gelu": False,
 }
-VIT_ARCHITECTURE: dict[str, Any] = {  # the toy CLIP's image encoder up to the deepest tapped layer
+VIT_ARCHITECTURE: dict[str, Any] = {  # the toy CLIP's image encoder
     "img_size": 64,
     "patch_size": 8,
-    "embed_dim": 128,
-    "depth": 10,
-    "num_heads": 2,
+    "embed_dim": 96,
+    "depth": 6,
+    "num_heads": 3,
 }
 
 
@@ -55,29 +55,27 @@ class Settings:
         learning_rate: Peak learning rate.
         warmup: Share of the budget over which the learning rate rises.
         weight_decay: Weight decay of the matrices in the transformer blocks.
-        patch_dropout: Share of patches dropped to make steps cheaper.
-        whole_from: Share of the budget after which no patches are dropped.
         ema_decay: Decay of the moving average of the weights; the average is exported.
         seed: Seed of weights and images.
         workers: Number of data workers, which draw the scenes.
         every: Steps between evaluations, checkpoints and exports.
         singles: Number of held-out images with one thing.
+        compile: Compile the model, which takes minutes and makes steps 1.6 times faster on a CPU.
     """
 
     out: Path
     minutes: float = 80.0
     steps: int = 0
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float = 2e-3
     warmup: float = 0.03
     weight_decay: float = 0.05
-    patch_dropout: float = 0.5
-    whole_from: float = 0.85
     ema_decay: float = 0.998
     seed: int = 0
     workers: int = 1
     every: int = 100
     singles: int = 512
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Validate the budget, the batch size and the interval `every`.
@@ -162,6 +160,8 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(settings.seed)
         self.model = self.build().to(self.device)
+        if settings.compile:
+            self.compile()
         self.average = self.build().to(self.device).requires_grad_(False).eval()
         self.average.load_state_dict(self.model.state_dict())
         self.optimisers = _optimisers(self.model, settings.weight_decay)
@@ -182,15 +182,15 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         """Return a model with its initial weights."""
 
     @abstractmethod
-    def drop_patches(self, share: float) -> None:
-        """Make `model` drop this share of the patches in training."""
+    def compile(self) -> None:
+        """Compile `model` in place."""
 
     @abstractmethod
-    def batches(self) -> Dataset[tuple[Tensor, Tensor]]:
-        """Return a dataset: step -> batch of images (B, 3, H, W) uint8 RGB and their targets."""
+    def batches(self) -> Dataset[tuple[Tensor, ...]]:
+        """Return a dataset: step -> batch, the arguments of `loss`."""
 
     @abstractmethod
-    def loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, *batch: Tensor) -> Tensor:
         """Return the training loss of `model`, a scalar."""
 
     @abstractmethod
@@ -222,7 +222,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         while self.progress < 1 and self.step < last:
             started = time.monotonic()
             with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
-                recent.append(self._train_step(*next(batches)))
+                recent.append(self._train_step(next(batches)))
             self.step += 1
             self.seconds += time.monotonic() - started
             finished = self.progress >= 1 or self.step >= last
@@ -245,7 +245,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         (folder / f"{stem}.json").write_text(json.dumps(config, indent=2) + "\n")
         (folder / f"{stem}_log.jsonl").write_text((self.settings.out / "log.jsonl").read_text())
 
-    def _load_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _load_batches(self) -> Iterator[tuple[Tensor, ...]]:
         loader = DataLoader(
             self.batches(),
             batch_size=None,
@@ -255,7 +255,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         )
         return iter(loader)
 
-    def _train_step(self, images: Tensor, targets: Tensor) -> float:
+    def _train_step(self, batch: tuple[Tensor, ...]) -> float:
         settings = self.settings
         self.model.train()
         rate = settings.learning_rate * min(
@@ -263,8 +263,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         )
         for group in (g for optimiser in self.optimisers for g in optimiser.param_groups):
             group["lr"] = rate
-        self.drop_patches(settings.patch_dropout if self.progress < settings.whole_from else 0.0)
-        loss = self.loss(images.to(self.device), targets.to(self.device))
+        loss = self.loss(*(tensor.to(self.device) for tensor in batch))
         self.model.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -341,6 +340,7 @@ def run(pretraining: type[Pretraining[Any, Any]], settings: type[Settings], abou
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=settings.workers)
     parser.add_argument("--every", type=int, default=100, help="steps between evaluations")
+    parser.add_argument("--compile", action="store_true", help="compile the model first")
     parser.add_argument("--resume", action="store_true")
     arguments = vars(parser.parse_args())
     resume = arguments.pop("resume")

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.layers.patch_dropout import PatchDropout
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
@@ -72,15 +71,15 @@ class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
         """Return a ViT with its initial weights."""
         return VisionTransformer(**self.config)
 
-    def drop_patches(self, share: float) -> None:
-        """Make the model drop this share of the patches in training."""
-        self.model.patch_drop = PatchDropout(share)
+    def compile(self) -> None:
+        """Compile the model."""
+        self.model.compile()
 
     def batches(self) -> LabelledThings:
         """Return a dataset of image batches with kinds, (B,) int64."""
         return LabelledThings(self.settings.seed, self.settings.batch_size, self.image_size)
 
-    def loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, images: Tensor, targets: Tensor) -> Tensor:  # type: ignore[override]
         """Return the cross-entropy over the kinds."""
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model(normalised(images))

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.toy.language.words import COLOUR_WORDS
-from datamodules.toy.scenes.kinds import KINDS, VARIANTS
+from datamodules.toy.scenes.grammar import SLOTS, Parts, draw
+from datamodules.toy.scenes.kinds import INVENTED_KINDS, PASCAL_KINDS, VARIANTS, Kind
 from datamodules.toy.scenes.paint import TEXTURES, paint, palette
 from datamodules.toy.scenes.parts import Part
 from datamodules.toy.scenes.stuff import STUFF, draw_background
@@ -17,6 +18,8 @@ _SMALL, _LARGE = 0.035, 0.13  # a thing is small below, or large above, this sha
 _MIN_VISIBLE = 0.45  # share of each thing that things drawn later must leave visible
 _TRIES = 5  # attempts to place a thing
 _MIN_SIDE = 32  # pixels
+_PASCAL_SHARE = 0.35  # of the things are of Pascal's kinds, the others of invented kinds
+_ALL_KINDS = tuple(INVENTED_KINDS), PASCAL_KINDS
 _PLAIN = 0.35  # share forced to be plain; the rest sample all four textures, so half are plain
 
 
@@ -25,8 +28,9 @@ class Thing:
     """One thing of a scene.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: One of `KINDS`; "" for a near miss of a kind, which has no name.
         variant: Equal to the kind, except for a person: "man" or "woman".
+        parts: The parts that are drawn.
         colour: One of `COLOURS`.
         texture: One of `TEXTURES`.
         size: "small" or "large", by its share of the image before occlusion; "" for neither.
@@ -36,11 +40,15 @@ class Thing:
 
     kind: str
     variant: str
+    parts: Parts
     colour: str
     texture: str
     size: str
     box: tuple[int, int, int, int]
     mask: NDArray[np.bool_]
+
+
+_Labels = tuple[str, str, Parts, str, str]  # kind, variant, parts, colour, texture
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Scene:
 class _Placed:
     """A rendered thing with its window in the image (rows and columns)."""
 
-    labels: tuple[str, str, str, str]
+    labels: _Labels
     rows: slice
     columns: slice
     colours: NDArray[np.uint8]
@@ -97,12 +105,13 @@ def _place(
     rng: np.random.Generator,
     shape: tuple[int, int],
     longest: float,
-    labels: tuple[str, str, str, str],
+    look: Kind,
+    labels: _Labels,
 ) -> _Placed | None:
     """Render one thing at a random place; return None if almost all of it is outside the image."""
     height, width = shape
-    kind, variant, colour, texture = labels
-    drawing = VARIANTS[kind][variant](rng)
+    colour, texture = labels[-2:]
+    drawing = draw(look.parts, look.proportions, rng)
     reach = 0.42 * longest
     centre = (
         rng.uniform(min(reach, width / 2), max(width - reach, width / 2)),
@@ -143,9 +152,10 @@ def draw_scene(
     size: int | tuple[int, int],
     *,
     count: int | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     colours: Sequence[str] = COLOUR_WORDS,
     lengths: tuple[float, float] | None = None,
+    near_misses: float = 0.0,
 ) -> Scene:
     """Draw one scene; equal generators draw equal scenes.
 
@@ -154,10 +164,12 @@ def draw_scene(
         size: Side in pixels, or height and width; at least 32.
         count: Number of things, 0 to 6; random by default, 3.0 on average. Things that find no
             free place are left out.
-        kinds: Kinds to choose from.
+        kinds: Kinds to choose from; by default, 35 % of the things are of Pascal's kinds and the
+            others of invented kinds.
         colours: Colour names to choose from.
         lengths: Minimum and maximum of a thing's longer side, as a share of the shorter side of the
             image; by default they depend on the number of things.
+        near_misses: Probability that one part of a thing is replaced, which makes it nameless.
 
     Raises:
         ValueError: If a side has fewer than 32 pixels.
@@ -174,20 +186,26 @@ def draw_scene(
     areas: list[int] = []
     placed: list[_Placed] = []
     for _ in range(wanted):
-        kind = str(kinds[int(rng.integers(len(kinds)))])
+        pool = kinds or _ALL_KINDS[int(rng.random() < _PASCAL_SHARE)]
+        kind = str(pool[int(rng.integers(len(pool)))])
         variants = tuple(VARIANTS[kind])
+        variant = variants[rng.integers(len(variants))]
+        look = VARIANTS[kind][variant]
+        if rng.random() < near_misses:
+            look, kind, variant = _near_miss(look, rng), "", ""
         texture = TEXTURES[int(rng.integers(len(TEXTURES)))]
         if rng.random() < _PLAIN:
             texture = "plain"
         labels = (
             kind,
-            variants[rng.integers(len(variants))],
+            variant,
+            look.parts,
             str(colours[int(rng.integers(len(colours)))]),
             texture,
         )
         for _ in range(_TRIES):
             side = rng.uniform(shortest, longest) * min(height, width)
-            new = _place(rng, (height, width), side, labels)
+            new = _place(rng, (height, width), side, look, labels)
             if new is None or not _fits(owner, areas, new):
                 continue
             window = image[new.rows, new.columns]
@@ -206,10 +224,18 @@ def draw_scene(
     return Scene(image, things, stuff)
 
 
-def _thing(labels: tuple[str, str, str, str], mask: NDArray[np.bool_], area: int) -> Thing:
+def _thing(labels: _Labels, mask: NDArray[np.bool_], area: int) -> Thing:
     """Return the annotation of a drawn thing; `area` is its size in pixels before occlusion."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = (int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
     share = area / mask.size
     size = "small" if share < _SMALL else "large" if share > _LARGE else ""
     return Thing(*labels, size, box, mask)
+
+
+def _near_miss(look: Kind, rng: np.random.Generator) -> Kind:
+    """Replace one part of a kind. The result is no kind, since two kinds differ in two parts."""
+    slot = str(rng.choice(tuple(SLOTS)))
+    old = getattr(look.parts, slot)
+    choices = [value for value in (*SLOTS[slot], *(("",) if slot != "body" else ())) if value != old]
+    return look._replace(parts=look.parts._replace(**{slot: str(rng.choice(choices))}))

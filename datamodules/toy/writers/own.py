@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.toy.language.words import PROPERTIES, PROPERTY_SENTENCES, kind_name
-from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.language.words import PROPERTY_SENTENCES, kind_name, properties_of
+from datamodules.toy.scenes.kinds import PASCAL_KINDS
 from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.scenes.scene import Scene, draw_scene
 from datamodules.toy.writers.folder import (
@@ -28,7 +28,7 @@ _SPLITS = ("all",)
 _SIZE = 120, 160  # height and width in pixels
 _OWN = 0x0B0B  # first part of every generator's seed, unique to this dataset
 _MORE_THINGS = 4, 0.5  # binomial (n, p): number of things after the first
-_CATEGORIES = {kind: number for number, kind in enumerate(KINDS, 1)}
+_CATEGORIES = {kind: number for number, kind in enumerate(PASCAL_KINDS, 1)}
 
 
 def own_request(scenes: Mapping[str, int], seed: int) -> Request:
@@ -53,7 +53,7 @@ def own_request(scenes: Mapping[str, int], seed: int) -> Request:
 def draw_own(seed: int, index: int) -> Scene:
     """Draw the scene of a photo from the dataset's seed and the index of the photo."""
     rng = np.random.default_rng((_OWN, seed, index))
-    return draw_scene(rng, _SIZE, count=1 + int(rng.binomial(*_MORE_THINGS)))
+    return draw_scene(rng, _SIZE, kinds=PASCAL_KINDS, count=1 + int(rng.binomial(*_MORE_THINGS)))
 
 
 def properties(scene: Scene) -> dict[str, NDArray[np.bool_]]:
@@ -63,10 +63,9 @@ def properties(scene: Scene) -> dict[str, NDArray[np.bool_]]:
         Phrase, such as "something with wheels" -> (H, W) bool mask of all matching things.
     """
     found = {}
-    for name, kinds in PROPERTIES.items():
-        masks = [thing.mask for thing in scene.things if thing.kind in kinds]
+    for name, sentences in PROPERTY_SENTENCES.items():
+        masks = [thing.mask for thing in scene.things if name in properties_of(thing.parts)]
         if masks:
-            sentences = PROPERTY_SENTENCES[name]
             found[next(s for s in sentences if s.startswith("some"))] = np.any(masks, 0)
     return found
 

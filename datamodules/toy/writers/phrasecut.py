@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from datamodules.toy.language.captions import Phrase, draw_phrases
+from datamodules.toy.scenes.kinds import UNNAMED_KINDS
 from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.scenes.scene import Scene, draw_scene
 from datamodules.toy.scenes.stuff import STUFF
@@ -84,13 +85,14 @@ def draw_phrasecut(
 ) -> tuple[Scene, list[Phrase]]:
     """Draw the scene of an image and its phrases from seed, split and index in the split.
 
-    There is at least one phrase. No two phrases refer to the same instances, because the task id of
+    The training split names no kind of `UNNAMED_KINDS`. There is at least one phrase. No two phrases refer to the same instances, because the task id of
     a phrase consists of the ids of its instances.
     """
     rng = np.random.default_rng((_PHRASECUT, seed, PHRASECUT_SPLITS.index(split), index))
+    nameless = UNNAMED_KINDS if split == "train" else ()
     while True:
         scene = draw_scene(rng, shape, count=1 + int(rng.binomial(*_MORE_THINGS)))
-        phrases = {(phrase.things, phrase.stuff): phrase for phrase in draw_phrases(scene, rng)}
+        phrases = {(phrase.things, phrase.stuff): phrase for phrase in draw_phrases(scene, rng, nameless)}
         if phrases:
             return scene, list(phrases.values())
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.kinds import PASCAL_KINDS
 from datamodules.toy.scenes.scene import Scene, draw_scene
 
 IGNORED = 255
 """ignore label"""
 _JPEG_QUALITY = 95
-_COVERING = 2 * len(KINDS)  # number of first images that show required kinds: each kind twice
+_COVERING = 2 * len(PASCAL_KINDS)  # number of first images that show required kinds: each kind twice
 _REPEATS = 10  # extra copies of the required kind in the choices, so that few scenes are rejected
 
 
@@ -38,10 +38,10 @@ def draw_varied(
         shows: Test of whether a scene shows a kind well enough.
     """
     if index >= _COVERING:
-        return draw_scene(rng, shape)
-    kind = KINDS[index % len(KINDS)]
+        return draw_scene(rng, shape, kinds=PASCAL_KINDS)
+    kind = PASCAL_KINDS[index % len(PASCAL_KINDS)]
     while True:
-        scene = draw_scene(rng, shape, kinds=(*KINDS, *(kind,) * _REPEATS))
+        scene = draw_scene(rng, shape, kinds=(*PASCAL_KINDS, *(kind,) * _REPEATS))
         if shows(scene, kind):
             return scene
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.kinds import PASCAL_KINDS
 from datamodules.toy.scenes.scene import Scene
 from datamodules.toy.writers.folder import Request, counts_of, describe, write_lines
 from datamodules.toy.writers.pictures import (
@@ -20,7 +20,7 @@ from datamodules.toy.writers.pictures import (
 )
 
 VOC_SPLITS: tuple[str, ...] = ("train", "val")
-VOC_LABELS: dict[str, int] = {kind: label for label, kind in enumerate(KINDS, 1)}
+VOC_LABELS: dict[str, int] = {kind: label for label, kind in enumerate(PASCAL_KINDS, 1)}
 """Kind -> label, 1 to 20; the kinds are Pascal's classes in Pascal's order."""
 LEAST_PIXELS = 2 * 32 * 32
 """minimum pixels of a class for an image to be in HSNet's list of the class"""
@@ -130,7 +130,7 @@ def _write_lists(sets: Path, pfenet: Path, ids: Mapping[str, Sequence[str]]) -> 
 
 def _write_hsnet(folder: Path, split: str, areas: Mapping[str, Counter[int]]) -> None:
     """Write one file per fold, sorted by class for training and by image for validation."""
-    for fold in range(len(KINDS) // _BLOCK):
+    for fold in range(len(PASCAL_KINDS) // _BLOCK):
         block = range(_BLOCK * fold + 1, _BLOCK * fold + _BLOCK + 1)
         found = [
             (name, label)
