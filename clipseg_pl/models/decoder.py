@@ -11,6 +11,9 @@ from clipseg_pl.models.attention import EncoderLayer
 from clipseg_pl.models.backbone import BackboneShape
 
 
+_FEEDFORWARD = 2048  # torch's default, which the authors use
+
+
 class Decoder(nn.Module, ABC):
     """Base class of the decoders of `CLIPSeg`.
 
@@ -84,7 +87,8 @@ class FiLMDecoder(Decoder):
             `docs/deviations.md` (tapped-layers).
         dim: width D of the decoder's tokens.
         heads: number of attention heads.
-        feedforward: hidden width of the MLP in each block.
+        feedforward: hidden width of the MLP in each block. By default 2,048, as in the paper's
+            models, or 4 * `embed_dim` for a backbone whose embeddings have less than 512 channels.
         dropout: dropout probability in attention, MLP and residual connections.
         head: "simple" is the paper's single transposed convolution, whose kernel has the size of a
             patch. "refined" is the later head of the authors' code, a 3 x 3 convolution and two
@@ -103,7 +107,7 @@ class FiLMDecoder(Decoder):
         layers: Sequence[int] | None = None,
         dim: int = 64,
         heads: int = 4,
-        feedforward: int = 2048,
+        feedforward: int | None = None,
         dropout: float = 0.1,
         head: Literal["simple", "refined"] = "simple",
     ) -> None:
@@ -112,6 +116,8 @@ class FiLMDecoder(Decoder):
         heads_by_name = {"simple": simple_head, "refined": refined_head}
         if head not in heads_by_name:
             raise ValueError(f"the decoder's head must be 'simple' or 'refined', not {head!r}")
+        if feedforward is None:
+            feedforward = min(_FEEDFORWARD, 4 * shape.embed_dim)
         if min(dim, heads, feedforward) < 1:
             raise ValueError(
                 f"the decoder's dim {dim}, heads {heads} and feedforward {feedforward} must be >= 1"

@@ -14,7 +14,7 @@ from datamodules.toy.writers.voc import voc_request
 from datamodules.toy.writers.walls import walls_request
 
 SCENES: dict[str, dict[str, int]] = {
-    "PhraseCut": {"train": 2000, "val": 80, "test": 80, "miniv": 20},
+    "PhraseCut": {"train": 2000, "val": 200, "test": 200, "miniv": 20},
     "VOC2012": {"train": 300, "val": 150},
     "COCO2014": {"train": 300, "val": 200},
     "LVIS": {"train": 100, "val": 150},

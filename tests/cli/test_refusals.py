@@ -143,7 +143,7 @@ def test_length_in_epochs_needs_no_limit_in_steps():
             "phrases_per_image must be >= 1, not 0",
         ),
         (partial(FiLMDecoder, BackboneShape(8, 8, 4, 12), dim=-4), "the decoder's dim -4, heads 4"),
-        (partial(FiLMDecoder, BackboneShape(8, 8, 4, 12), heads=0), "heads 0 and feedforward 2048"),
+        (partial(FiLMDecoder, BackboneShape(8, 8, 4, 12), heads=0), "heads 0 and feedforward 32"),
     ],
 )
 def test_class_setting_out_of_range_raises(build, answer):

@@ -53,11 +53,6 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         model.visual.output_tokens = True
         return model
 
-    def compile(self) -> None:
-        """Compile both encoders."""
-        self.model.visual.compile()
-        self.model.transformer.compile(dynamic=True)
-
     def batches(self) -> CaptionedScenes:
         """Return a dataset of captioned scenes with the thing of every patch."""
         settings = self.settings

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
 MOST_STEPS = 10**7
-_RESUMABLE = ("out", "workers", "every", "steps", "minutes", "compile")  # may change when a run is resumed
+_RESUMABLE = ("out", "workers", "every", "steps", "minutes")  # may change when a run is resumed
 
 CLIP_ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 64,
@@ -60,7 +60,6 @@ class Settings:
         workers: Number of data workers, which draw the scenes.
         every: Steps between evaluations, checkpoints and exports.
         singles: Number of held-out images with one thing.
-        compile: Compile the model, which takes minutes and makes steps 1.6 times faster on a CPU.
     """
 
     out: Path
@@ -75,7 +74,6 @@ class Settings:
     workers: int = 1
     every: int = 100
     singles: int = 512
-    compile: bool = False
 
     def __post_init__(self) -> None:
         """Validate the budget, the batch size and the interval `every`.
@@ -160,8 +158,6 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(settings.seed)
         self.model = self.build().to(self.device)
-        if settings.compile:
-            self.compile()
         self.average = self.build().to(self.device).requires_grad_(False).eval()
         self.average.load_state_dict(self.model.state_dict())
         self.optimisers = _optimisers(self.model, settings.weight_decay)
@@ -180,10 +176,6 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
     @abstractmethod
     def build(self) -> Model:
         """Return a model with its initial weights."""
-
-    @abstractmethod
-    def compile(self) -> None:
-        """Compile `model` in place."""
 
     @abstractmethod
     def batches(self) -> Dataset[tuple[Tensor, ...]]:
@@ -340,7 +332,6 @@ def run(pretraining: type[Pretraining[Any, Any]], settings: type[Settings], abou
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=settings.workers)
     parser.add_argument("--every", type=int, default=100, help="steps between evaluations")
-    parser.add_argument("--compile", action="store_true", help="compile the model first")
     parser.add_argument("--resume", action="store_true")
     arguments = vars(parser.parse_args())
     resume = arguments.pop("resume")

@@ -71,10 +71,6 @@ class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
         """Return a ViT with its initial weights."""
         return VisionTransformer(**self.config)
 
-    def compile(self) -> None:
-        """Compile the model."""
-        self.model.compile()
-
     def batches(self) -> LabelledThings:
         """Return a dataset of image batches with kinds, (B,) int64."""
         return LabelledThings(self.settings.seed, self.settings.batch_size, self.image_size)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from datamodules.toy.language.captions import Phrase, draw_phrases
-from datamodules.toy.scenes.kinds import UNNAMED_KINDS
+from datamodules.toy.scenes.kinds import INVENTED_KINDS, PASCAL_KINDS, UNNAMED_KINDS
 from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.scenes.scene import Scene, draw_scene
 from datamodules.toy.scenes.stuff import STUFF
@@ -23,6 +23,11 @@ _SIDE = 128  # pixels
 _PHRASECUT = 0x9C0DE  # first part of every generator's seed, unique to this dataset
 # binomial (n, p) of the number of things after the first; its mean is 2.3
 _MORE_THINGS = 5, 0.46
+# the long tail of names: half of the things are of Pascal's kinds, the n-th invented kind has a share
+# in proportion to 1 / (n + 8)
+_LONG_TAIL = PASCAL_KINDS * 23 + tuple(
+    name for n, name in enumerate(INVENTED_KINDS) for _ in range(round(160 / (n + 8)))
+)
 # within the 100 ids reserved for each image: things from 1, stuff from 50, all relations share 90
 _STUFF_ID, _RELATION_ID = 50, 90
 
@@ -91,7 +96,9 @@ def draw_phrasecut(
     rng = np.random.default_rng((_PHRASECUT, seed, PHRASECUT_SPLITS.index(split), index))
     nameless = UNNAMED_KINDS if split == "train" else ()
     while True:
-        scene = draw_scene(rng, shape, count=1 + int(rng.binomial(*_MORE_THINGS)))
+        scene = draw_scene(
+            rng, shape, kinds=_LONG_TAIL, count=1 + int(rng.binomial(*_MORE_THINGS))
+        )
         phrases = {(phrase.things, phrase.stuff): phrase for phrase in draw_phrases(scene, rng, nameless)}
         if phrases:
             return scene, list(phrases.values())
