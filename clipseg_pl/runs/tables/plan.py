@@ -138,12 +138,14 @@ class Claim:
         left: table, row and column of the result that should be higher.
         right: table, row and column of the result that should be lower.
         share: the left result must exceed `share` times the right result.
+        why: reason why the claim does not hold on the toy world, printed next to the verdict.
     """
 
     text: str
     left: tuple[str, str, str]
     right: tuple[str, str, str]
     share: float = 1.0
+    why: str = ""
 
 
 @dataclass(frozen=True)

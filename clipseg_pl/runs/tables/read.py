@@ -20,7 +20,9 @@ from clipseg_pl.runs.tables.plan import (
 )
 
 _TABLE_KEYS = {"title", "notes", "benchmarks", "columns", "folds", "seeds", "settings", "rows"}
-_ROW_KEYS = {"training", "training_settings", "settings", "evaluation", "columns", "paper", "world"}
+_ROW_KEYS = {
+    "training", "training_settings", "settings", "evaluation", "columns", "paper", "world", "seeds",
+}  # fmt: skip
 
 
 def read_plan(file: Path, world: str) -> Plan:
@@ -39,7 +41,7 @@ def read_plan(file: Path, world: str) -> Plan:
     notes = entry.get("notes", "")
     chosen = World(world, entry["title"], entry.get("overlay"), settings, notes)
     claims = (
-        Claim(c["says"], tuple(c["left"]), tuple(c["right"]), c.get("share", 1.0))
+        Claim(c["says"], tuple(c["left"]), tuple(c["right"]), c.get("share", 1.0), c.get("why", ""))
         for c in content["claims"]
     )
     tables = (_table(key, table, chosen) for key, table in content["tables"].items())
@@ -101,7 +103,7 @@ def _row(name: str, row: Mapping[str, Any], table: Mapping[str, Any], world: Wor
             )
             for fold in table.get("folds", [None])
         )
-        for seed in range(table.get("seeds", {}).get(world.name, 1))
+        for seed in range(row.get("seeds", table.get("seeds", {})).get(world.name, 1))
     )
     return Row(name, columns, dict(zip(columns, printed, strict=False)), seeds)
 

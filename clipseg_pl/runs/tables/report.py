@@ -85,6 +85,8 @@ def _claims(plan: Plan, results: StoredResults) -> Iterator[str]:
     for claim in plan.claims:
         left, right = (_values(plan, results, place) for place in (claim.left, claim.right))
         verdict = _verdict(claim, left, right)
+        if claim.why and not verdict.startswith("yes"):
+            verdict = f"{verdict}: {claim.why}"
         higher, lower = (
             f"{place[1]}, {place[2]}: {figure(values) if values else 'not run'}"
             for place, values in ((claim.left, left), (claim.right, right))
