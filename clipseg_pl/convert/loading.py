@@ -31,7 +31,7 @@ from clipseg_pl.models.decoder import Decoder, FiLMDecoder
 from clipseg_pl.weights.clip import PAPERS_CLIP, find_config
 from clipseg_pl.weights.files import one_line, read_state_dict
 from clipseg_pl.weights.hub import CONFIG, WEIGHTS
-from clipseg_pl.weights.places import PUBLISHED, find_checkpoint
+from clipseg_pl.weights.places import PUBLISHED, find_checkpoint, find_custom
 
 
 class StoredModel(NamedTuple):
@@ -143,10 +143,13 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
 
     Raises:
         ValueError: if the weights do not fit the model. The message reports the mismatch: head,
-            width D, width of the backbone, number of layers or keys.
+            width D, width of the backbone, number of layers or keys; or the name of an older toy
+            CLIP on which the decoder was trained.
     """
     stored = read_model(path)
     file, state, checkpoint, described = stored
+    if checkpoint:
+        _check_toy_version(checkpoint["hyper_parameters"].get("backbone") or {})
     try:
         load_decoder(model.decoder, file, state)
         if described:
@@ -163,6 +166,14 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
         raise ValueError(f"{file}: the model's backbone has no weights {names}{hint}")
     warn_if_clip_differs(file, clip_state(state), model.backbone)
     return (checkpoint or {}).get("excluded") or ()
+
+
+def _check_toy_version(backbone: Mapping[str, Any]) -> None:
+    """Reject decoders of an older toy CLIP or ViT, whose tensors may fit; see `find_custom`."""
+    names = backbone.get("init_args", {})
+    vit = str(backbone.get("class_path")).endswith("ViTBackbone")
+    find_custom(str(names.get("name")), "ViT" if vit else "CLIP")
+    find_custom(str(names.get("clip")))
 
 
 def _check_described(model: CLIPSeg, described: Description, path: Path) -> None:

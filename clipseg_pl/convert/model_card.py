@@ -13,7 +13,7 @@ from clipseg_pl.models.backbone import PAPER_SIZE
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.weights.hub import is_hub_name
-from clipseg_pl.weights.places import TOY
+from clipseg_pl.weights.places import TOY_CLIP
 
 _CONFIG = "config.yaml"  # of a run, in its folder
 _UNEVALUATED = "This model has not been evaluated: no results are stored with the exported file."
@@ -162,7 +162,7 @@ def write_model_card(
         side=patches * backbone.shape.patch_size,
         threshold=0.3 if threshold is None else threshold,  # the paper's
         patches=patches,
-        knowledge=_DRAWN if clip.get("name") == TOY else _WEB,
+        knowledge=_DRAWN if clip.get("name") == TOY_CLIP else _WEB,
     )
     (folder / "README.md").write_text(page, "utf-8")
 
@@ -234,7 +234,7 @@ def _results(file: Path, step: int, run: Path) -> Iterator[str]:
 def _dataset(config: Mapping[str, Any]) -> str:
     """Return the name of a config's dataset and the path of its class."""
     path: str = config["data"]["class_path"]
-    toy = config["model"]["backbone"].get("init_args", {}).get("name") == TOY
+    toy = config["model"]["backbone"].get("init_args", {}).get("name") == TOY_CLIP
     world = " of the toy world" if toy else ""
     return f"{path.rpartition('.')[2].removesuffix('DataModule')}{world} (`{path}`)"
 

@@ -8,7 +8,7 @@ from clipseg_pl.doctor.findings import Finding
 from clipseg_pl.models import vit_backbone
 from clipseg_pl.weights import clip as clip_weights
 from clipseg_pl.weights.clip import PAPERS_CLIP, PAPERS_TAG
-from clipseg_pl.weights.places import TOY, weight_folders
+from clipseg_pl.weights.places import TOY_CLIP, weight_folders
 
 PAPERS_VIT = "vit_base_patch16_384"
 
@@ -33,7 +33,7 @@ def check_clip(root: Path, every: bool) -> Iterator[Finding]:
         listing = f"{', '.join(files[:6]) or 'nothing'}{', ...' if files[6:] else ''}"
         yield Finding("ok", variable, f"{folder} contains {listing}")
     yield find_clip_weights(PAPERS_CLIP, PAPERS_TAG)
-    yield find_clip_weights(TOY, PAPERS_TAG)
+    yield find_clip_weights(TOY_CLIP, PAPERS_TAG)
 
 
 def check_vit(root: Path, every: bool) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def check_vit(root: Path, every: bool) -> Iterator[Finding]:
 
 def find_clip_weights(name: str, tag: str) -> Finding:
     """Find the weights of a CLIP and load them."""
-    subject = f"{name} {tag}" if name != TOY else name
+    subject = f"{name} {tag}" if name != TOY_CLIP else name
     try:
         file = clip_weights.weights_on_disk(name, tag)
         if not file:

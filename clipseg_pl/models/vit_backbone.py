@@ -17,7 +17,7 @@ from clipseg_pl.models.clip_backbone import resize_position_embedding
 from clipseg_pl.models.clip_text import TextEncoder
 from clipseg_pl.weights.clip import PAPERS_CLIP, build_clip
 from clipseg_pl.weights.files import load_strictly, one_line, read_json, repeatable_weights
-from clipseg_pl.weights.places import download_weights, find_file, find_weights
+from clipseg_pl.weights.places import download_weights, find_custom, find_weights
 
 _HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
@@ -118,8 +118,8 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
         pretrained: false for random weights, which depend on the sizes only.
 
     Raises:
-        ValueError: if the name or tag is unknown, the model is not a plain ViT with a CLS token, or
-            the file is unreadable or belongs to another model.
+        ValueError: if the name or tag is unknown or the name that of an older toy ViT, the model is
+            not a plain ViT with a CLS token, or the file is unreadable or belongs to another model.
         FileNotFoundError: if the weights are not on disk and the download fails.
     """
     own = _own_config(name)
@@ -194,7 +194,7 @@ def _repository(name: str) -> str:
 
 
 def _own_config(name: str) -> Path | None:
-    return find_file(f"{name}_vit", (".json",))
+    return find_custom(name, "ViT")
 
 
 def _is_plain(vit: nn.Module) -> TypeGuard[VisionTransformer]:

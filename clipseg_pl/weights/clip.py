@@ -5,7 +5,7 @@ Checkpoints store the name of their CLIP and no path. A name is resolved as foll
 1. Custom CLIP: `<name>.json` with weights `<name>.safetensors` or `<name>.pt` in the folder
    $CLIPSEG_WEIGHTS or in the package. The JSON file is an open_clip model configuration or the
    `open_clip_config.json` of a model on Hugging Face. The package contains the CLIP of the toy
-   world, named "toy".
+   world, named "toy2".
 2. Model of open_clip: its weights are searched as `<name>-<tag>.*` in the same folders, then in
    Hugging Face's download cache. If they are in neither, they are downloaded. The tag is
    open_clip's name of the training of the weights, like "openai".
@@ -24,7 +24,7 @@ from torch import Tensor
 from clipseg_pl.weights.clip_layers import CLIP
 from clipseg_pl.weights.files import load_strictly, one_line, read_json, repeatable_weights
 from clipseg_pl.weights.open_clip_parts import config_file, open_clip_part
-from clipseg_pl.weights.places import download_weights, find_file, find_weights
+from clipseg_pl.weights.places import download_weights, find_custom, find_file, find_weights
 
 RGB = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,7 +46,8 @@ def find_config(name: str) -> dict[str, Any]:
         name: name of a custom configuration or of an open_clip model.
 
     Raises:
-        ValueError: if the name is unknown or the model is not a plain ViT CLIP.
+        ValueError: if the name is unknown or that of an older toy CLIP, or the model is not a
+            plain ViT CLIP.
     """
     own = _own_config(name)
     config = own.get("model_cfg", own) if own else _published_config(name)
@@ -162,7 +163,7 @@ def weights_on_disk(name: str, tag: str) -> Path | None:
             activation function.
         FileNotFoundError: if there is a `<name>.json` without weights.
     """
-    config, own = find_config(name), find_file(name, (".json",)) is not None
+    config, own = find_config(name), find_custom(name) is not None
     if not own:  # checked by name, because a weights file does not store its activation function
         _check_activation(name, tag, bool(config.get("quick_gelu")))
     stem = name if own else f"{name}-{tag}"
@@ -180,7 +181,7 @@ def download_url(name: str, tag: str) -> str:
 
 def _own_config(name: str) -> dict[str, Any] | None:
     """Read `<name>.json`; None if there is no such file."""
-    file = find_file(name, (".json",))
+    file = find_custom(name)
     own = read_json(file) if file else None
     if file and not (isinstance(own, dict) and isinstance(own.get("model_cfg", own), dict)):
         raise ValueError(f"{file}: not an open_clip configuration")

@@ -6,11 +6,15 @@ This module does not import torch, so that commands which do not need torch star
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from clipseg_pl.weights.hub import find_model, is_hub_name
 
 TOY = "toy"
-"""name of the CLIP and the checkpoint in the package, which were trained on drawn scenes only"""
+"""name of the checkpoint in the package, which was trained on drawn scenes only"""
+TOY_CLIP = "toy2"
+"""name of its CLIP and of the ViT in the package; a new CLIP gets a new name, see `find_custom`"""
+_OLDER_TOY_CLIPS = ("toy",)
 _PACKAGED = Path(__file__).parent / TOY
 TOY_CHECKPOINT = _PACKAGED / "toy_pc_plus.ckpt"
 PUBLISHED = "CIDAS/clipseg-rd64-refined"
@@ -66,6 +70,22 @@ def find_file(stem: str, suffixes: tuple[str, ...] = _SUFFIXES) -> Path | None:
         return None
     candidates = (folder / (stem + suffix) for folder in weight_folders() for suffix in suffixes)
     return next((file for file in candidates if file.is_file()), None)
+
+
+def find_custom(name: str, kind: Literal["CLIP", "ViT"] = "CLIP") -> Path | None:
+    """Return the JSON file that describes a custom CLIP or ViT, or None for a published one.
+
+    Raises:
+        ValueError: if there is no file and the name belongs to an earlier version of the toy world.
+            Checkpoints store this name, and a later CLIP does not fit their decoders.
+    """
+    file = find_file(name if kind == "CLIP" else f"{name}_vit", (".json",))
+    if not file and name in _OLDER_TOY_CLIPS:
+        raise ValueError(
+            f"the {kind} {name!r} belongs to an earlier version of the toy world and is not "
+            f"included any more: train the decoder again on {TOY_CLIP!r} (experiments/toy.yaml)"
+        )
+    return file
 
 
 def find_weights(

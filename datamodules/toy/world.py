@@ -1,17 +1,21 @@
 """All toy datasets: their sizes, their folder, and the function that writes them."""
 
+import logging
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from datamodules.datasets.files import cache_folder
 from datamodules.toy.writers.coco import coco_request
-from datamodules.toy.writers.folder import WORLD, Request, build_folders, is_built
+from datamodules.toy.writers.folder import MANIFEST, WORLD, Request, build_folders, is_built
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.phrasecut import phrasecut_request
 from datamodules.toy.writers.voc import voc_request
 from datamodules.toy.writers.walls import walls_request
+
+log = logging.getLogger(__name__)
 
 SCENES: dict[str, dict[str, int]] = {
     "PhraseCut": {"train": 2000, "val": 200, "test": 200, "miniv": 20},
@@ -67,6 +71,8 @@ def write_toy_world(
 ) -> Mapping[Path, int]:
     """Write all datasets that do not exist yet.
 
+    In the cache, datasets of earlier versions of the toy world are replaced.
+
     Args:
         root: Folder of all datasets, created if missing.
         scenes: Number of training images of PhraseCut, see `scaled`.
@@ -85,9 +91,21 @@ def write_toy_world(
         raise ValueError(f"seed must be at least 0, got {seed}")
     writers: dict[str, _Writer] = {**_REQUESTS, "walls": partial(walls_request, root=root)}
     requests = [writers[name](counts, seed) for name, counts in scaled(scenes).items()]
-    for request in requests:
-        is_built(root, request)  # raises FileExistsError before any dataset is drawn
+    # raises FileExistsError before any dataset is drawn
+    complete = all([is_built(root, request) for request in requests])
+    if root == toy_root() and not complete:
+        _remove_earlier_versions()
     return {
         build_folders(root, request, progress): sum(request.manifest["scenes"].values())
         for request in requests
     }
+
+
+def _remove_earlier_versions() -> None:
+    """Remove earlier versions of the toy world from the cache, unless they contain other files."""
+    for version in range(WORLD):
+        folder = toy_root().with_name(f"toy_world_{version}")
+        datasets = list(folder.glob("[!.]*"))  # hidden files are locks and drafts of `drafting`
+        if datasets and all(any(dataset.rglob(MANIFEST)) for dataset in datasets):
+            log.warning("removing %s, an earlier version of the toy world", folder)
+            shutil.rmtree(folder, ignore_errors=True)

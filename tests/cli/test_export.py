@@ -101,17 +101,17 @@ def test_authors_decoder_to_a_checkpoint(toy, toy_hf, tmp_path):
     assert call(toy_hf, "--to", "original", "--out", pth)[0] == 0
     raw = torch.load(pth, weights_only=True)
     torch.save({**raw, "reduce.weight": torch.zeros(1), "reduce.bias": torch.zeros(1)}, pth)
-    status, _, notes = call(pth, "--to", "ckpt", "--out", file, "--backbone", "toy")
+    status, _, notes = call(pth, "--to", "ckpt", "--out", file, "--backbone", "toy2")
     assert status == 0
     assert "3, 7, 9 are assumed" in notes and "dropped reduce.weight, red" in notes
     assert "published decoders were trained on a CLIP with QuickGELU" in notes
     content = read_checkpoint(file)
-    assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "toy"
+    assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "toy2"
     back = Segmenter.from_pretrained(file)
     state = toy.model.decoder.state_dict()
     assert all(torch.equal(v.cpu(), state[k]) for k, v in back.model.decoder.state_dict().items())
     status, _, notes = call(
-        *(pth, "--to", "hf", "--out", tmp_path / "hf", "--backbone", "toy", "--layers", 3, 6, 9)
+        *(pth, "--to", "hf", "--out", tmp_path / "hf", "--backbone", "toy2", "--layers", 3, 6, 9)
     )
     assert status == 0 and "are assumed" not in notes
     assert load_model(tmp_path / "hf").model.decoder.layers == (9, 6, 3)
@@ -333,9 +333,9 @@ def test_existing_clip_files_matter_only_if_a_clip_is_written(toy_hf, tmp_path):
     assert (
         status == 1 and "x_clip.safetensors exists" in error and not (tmp_path / "x.ckpt").exists()
     )
-    status, _, error = call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy:banana")
-    assert status == 1 and "toy is a custom CLIP without tags" in error
-    assert call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy")[0] == 0
+    status, _, error = call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy2:banana")
+    assert status == 1 and "toy2 is a custom CLIP without tags" in error
+    assert call(tmp_path / "x.pth", *to_ckpt, "--backbone", "toy2")[0] == 0
     assert (tmp_path / "x_clip.safetensors").read_text() == "mine"
 
 

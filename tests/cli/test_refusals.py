@@ -9,10 +9,13 @@ import torch
 from jsonargparse import Namespace
 
 from clipseg_pl.cli.arguments import check_trainer
+from clipseg_pl.inference.segmenter import Segmenter
 from clipseg_pl.models.backbone import BackboneShape
 from clipseg_pl.models.decoder import FiLMDecoder
 from datamodules.phrasecut import PhraseCutDataModule
 from tests.command import EXPERIMENTS, arguments, results, run
+
+MODELS = "clipseg_pl.models"
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
@@ -183,6 +186,36 @@ def test_weights_trained_on_other_layers_are_an_error(option, trained, miniature
     assert "taps layers [7, 15, 19], but this model's decoder taps layers [3, 7, 9]" in message
     run(*arguments("validate", miniature, tmp_path, f"{option}={files['older']}"))
     assert "layers" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--ckpt_path", "--model.init_decoder", None])
+@pytest.mark.parametrize(
+    ("backbone", "kind"),
+    [
+        ({"class_path": f"{MODELS}.clip_backbone.CLIPBackbone"}, "CLIP"),
+        ({"class_path": f"{MODELS}.vit_backbone.ViTBackbone"}, "ViT"),
+    ],
+)
+def test_weights_trained_on_the_older_toy_clip_are_an_error(
+    option, backbone, kind, trained, miniature, tmp_path, capsys
+):
+    """With None, `Segmenter` loads them."""
+    file = tmp_path / "older.ckpt"
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    content["hyper_parameters"]["backbone"] = {**backbone, "init_args": {"name": "toy"}}
+    torch.save(content, file)
+    if option:
+        with pytest.raises(SystemExit):
+            run(*arguments("validate", miniature, tmp_path / "new", f"{option}={file}"))
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert "Traceback" not in message and not (tmp_path / "new").exists()
+    else:
+        with pytest.raises(ValueError) as error:
+            Segmenter.from_pretrained(file)
+        message = str(error.value)
+    reason = f"the {kind} 'toy' belongs to an earlier version of the toy world and is not included"
+    assert reason in message and "train the decoder again on 'toy2'" in message
+    assert "\n" not in message
 
 
 def test_unknown_key_in_a_config_is_reported(miniature, tmp_path, capsys):

@@ -17,14 +17,14 @@ EXTRA = {"adapter.weight": torch.zeros(2)}
 
 
 def read_clip(folder: Path) -> None:
-    shutil.copy(TOY / "toy.json", folder / "own.json")
-    save_file(load_file(TOY / "toy.safetensors") | EXTRA, folder / "own.safetensors")
+    shutil.copy(TOY / "toy2.json", folder / "own.json")
+    save_file(load_file(TOY / "toy2.safetensors") | EXTRA, folder / "own.safetensors")
     build_clip("own", tag="", pretrained=True)
 
 
 def read_vit(folder: Path) -> None:
-    shutil.copy(TOY / "toy_vit.json", folder / "own_vit.json")
-    save_file(load_file(TOY / "toy_vit.safetensors") | EXTRA, folder / "own_vit.safetensors")
+    shutil.copy(TOY / "toy2_vit.json", folder / "own_vit.json")
+    save_file(load_file(TOY / "toy2_vit.safetensors") | EXTRA, folder / "own_vit.safetensors")
     build_vit("own", pretrained=True)
 
 

@@ -31,7 +31,7 @@ EXTRA_OPTIONS = {
     "toy": ["--scenes=1"],
     "tables": ["--only=T3", "--dry-run"],  # run by tests/cli/test_tables.py
     "sweep": ["--dry-run"],  # run by tests/cli/test_sweeps.py
-    "alignment": ["--samples=2", "--backbone=toy", "--out=alignment.json"],
+    "alignment": ["--samples=2", "--backbone=toy2", "--out=alignment.json"],
 }
 SKIPPED = {
     "demo": "tests/demo/test_demo.py",  # serves until it is stopped

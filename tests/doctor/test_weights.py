@@ -42,7 +42,7 @@ def downloaded(folder, name, file):
 
 def test_packaged_weights_are_found(folder):
     found = {finding.subject: finding for finding in check_clip(folder, False)}
-    assert found["toy"].state == "ok" and found["toy"].message.endswith("toy.safetensors")
+    assert found["toy2"].state == "ok" and found["toy2"].message.endswith("toy2.safetensors")
     assert found["CLIPSEG_WEIGHTS"].message == f"{folder} contains nothing"
 
 

@@ -13,7 +13,7 @@ from clipseg_pl.models.clip_text import TextEncoder
 
 WORDS = "a dog cat near the red sofa behind two small white chairs under an old tree".split()
 TEXTS = [" ".join(WORDS[start : start + length]) for length in range(1, 17) for start in (0, 4, 9)]
-CLIPS = {"tiny": False, "toy": True}
+CLIPS = {"tiny": False, "toy2": True}
 
 
 @cache

@@ -62,7 +62,7 @@ def tapped(vit: VisionTransformer, images: torch.Tensor, layers: list[int]) -> l
 @torch.no_grad()
 def test_activations_and_cls_token_equal_timm(form, folder):
     (folder / "own_vit.json").write_text(json.dumps({**TINY_VIT, **form}))
-    backbone = ViTBackbone("own", pretrained=False, clip="toy")
+    backbone = ViTBackbone("own", pretrained=False, clip="toy2")
     randomise(backbone.vit)
     timms = VisionTransformer(**{**TINY_VIT, **form, "num_classes": 0}).eval()
     timms.load_state_dict(backbone.vit.state_dict())
@@ -103,7 +103,7 @@ def test_other_grids_equal_timms_model_of_that_size(size, backbone):
 
 def test_published_architecture_equals_timm(folder):
     vit = build_vit(PLAIN, pretrained=False).eval()
-    backbone = ViTBackbone(PLAIN, pretrained=False, clip="toy")
+    backbone = ViTBackbone(PLAIN, pretrained=False, clip="toy2")
     assert (backbone.shape.width, backbone.shape.patch_size, backbone.shape.depth) == (192, 16, 12)
     images = photos(1, 224, 224)
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_text_encoder_defaults_to_the_papers_clip(folder, monkeypatch):
 
     def build_clip(name, **options):
         built.append((name, options["tag"], options["pretrained"]))
-        return CLIPBackbone("toy").clip
+        return CLIPBackbone("toy2").clip
 
     monkeypatch.setattr("clipseg_pl.models.vit_backbone.build_clip", build_clip)
     (folder / "own_vit.json").write_text(json.dumps(TINY_VIT))

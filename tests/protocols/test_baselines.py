@@ -72,7 +72,7 @@ def test_continued_run_with_another_seed_keeps_the_head(option, vitseg, miniatur
 @pytest.mark.parametrize("overlay", [CLIP_DECONV, VITSEG], ids=lambda file: file.stem)
 def test_baselines_train_validate_and_segment_with_toy_encoders(overlay, miniature, tmp_path):
     """Train two steps, validate with both prompt types, and segment a photo."""
-    toy = ("--model.backbone.init_args.name=toy", "--model.backbone.init_args.pretrained=true")
+    toy = ("--model.backbone.init_args.name=toy2", "--model.backbone.init_args.pretrained=true")
     more = (*toy, "--trainer.max_steps=2")
     run(*arguments("fit", miniature, tmp_path, *more, configs=(overlay,)))
     found = results(tmp_path)["metrics"]

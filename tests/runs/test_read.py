@@ -55,7 +55,7 @@ def test_command_line_accepts_every_kind_of_run(toy, monkeypatch):
     assert 40 < len(kinds) < 80
     for run in kinds.values():
         config = resolve(run.arguments(EXPERIMENTS))
-        assert config["model"]["backbone"]["init_args"]["name"] == "toy"
+        assert config["model"]["backbone"]["init_args"]["name"] == "toy2"
 
 
 def test_equal_runs_of_several_tables_are_listed_once(toy):

@@ -72,14 +72,14 @@ def test_export_can_be_loaded_as_an_open_clip_model(settings):
     run = CLIPPretraining(settings)
     run.fit()
     folder = settings.out / "export"
-    model = CLIP(**json.loads((folder / "toy.json").read_text()))
-    weights = load_file(folder / "toy.safetensors")
+    model = CLIP(**json.loads((folder / "toy2.json").read_text()))
+    weights = load_file(folder / "toy2.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float16}
     model.load_state_dict(weights)
-    vocabulary = json.loads((folder / "toy_vocabulary.json").read_text())
+    vocabulary = json.loads((folder / "toy2_vocabulary.json").read_text())
     assert len(vocabulary) == len(model.token_embedding.weight)
     assert vocabulary == sorted(set(vocabulary)) and vocabulary[0] == 0
-    lines = [json.loads(line) for line in (folder / "toy_log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "toy2_log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3]
     assert {"loss", "kind", "colour", "colour_kind", "image_to_text", "text_to_image"} <= set(
         lines[0]

@@ -59,8 +59,8 @@ def test_export_is_the_averaged_vit_with_a_rescaled_stream(settings):
     run = ViTPretraining(settings)
     run.fit()
     folder = settings.out / "export"
-    model = VisionTransformer(**json.loads((folder / "toy_vit.json").read_text())).eval()
-    weights = load_file(folder / "toy_vit.safetensors")
+    model = VisionTransformer(**json.loads((folder / "toy2_vit.json").read_text())).eval()
+    weights = load_file(folder / "toy2_vit.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float16}
     model.load_state_dict(weights)
     images = normalised(run.pictures)
@@ -69,7 +69,7 @@ def test_export_is_the_averaged_vit_with_a_rescaled_stream(settings):
         assert torch.allclose(own, exported, atol=0.05 * own.std().item())
         stream = model.forward_intermediates(images, [1], intermediates_only=True)[0]
     assert 1.3 < stream.std() < 3
-    lines = [json.loads(line) for line in (folder / "toy_vit_log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "toy2_vit_log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3] and {"loss", "kind"} <= set(lines[0])
 
 
@@ -77,12 +77,12 @@ def test_export_is_the_averaged_vit_with_a_rescaled_stream(settings):
 @torch.no_grad()
 def test_shipped_vit_classifies_kinds_and_has_the_intended_scale():
     pictures, things = single_things(held_out(1), 64, 200)
-    backbone = ViTBackbone("toy")
-    classifier = load_file(find_file("toy_vit"))
+    backbone = ViTBackbone("toy2")
+    classifier = load_file(find_file("toy2_vit"))
     cls = backbone.vit.forward_features(backbone.normalise(pictures))[:, 0]
     logits = cls @ classifier["head.weight"].float().T + classifier["head.bias"].float()
     kinds = torch.tensor([KINDS.index(thing.kind) for thing in things])
     assert (logits.argmax(1) == kinds).float().mean() > 0.9
     assert 1.3 < backbone.activations(pictures, [9])[0].std() < 3
     texts = ["a red dog", "grass"]
-    assert torch.equal(backbone.embed_text(texts), CLIPBackbone("toy").embed_text(texts))
+    assert torch.equal(backbone.embed_text(texts), CLIPBackbone("toy2").embed_text(texts))

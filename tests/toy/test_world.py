@@ -7,7 +7,7 @@ import pytest
 from clipseg_pl.cli.commands import toy
 from datamodules.phrasecut import PhraseCutDataModule
 from datamodules.toy.world import SCENES, scaled, toy_root, write_toy_world
-from datamodules.toy.writers.folder import WORLD, build_folders
+from datamodules.toy.writers.folder import MANIFEST, WORLD, build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
@@ -99,6 +99,68 @@ def test_write_toy_world_rejects_a_different_world_before_drawing(tmp_path, smal
     with pytest.raises(FileExistsError, match="LVIS contains a toy world of"):
         write_toy_world(tmp_path, scenes=2, progress=False)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def set_version(folder, version):
+    """Change the version of the toy world in the manifest of a folder."""
+    manifest = {**json.loads((folder / MANIFEST).read_text()), "world": version}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_toy_command_rejects_another_version_in_an_own_root(tmp_path, small):
+    folder = build_folders(tmp_path, lvis_request({"train": 1}, 0), progress=False)
+    set_version(folder, 2)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(["--root", str(tmp_path), "--scenes", "2"])
+    message = f"{folder} contains version 2 of the toy world, expected version {WORLD}. Choose"
+    assert message in str(stopped.value) and "\n" not in str(stopped.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_another_version_in_the_cache_is_drawn_again(tmp_path, small, monkeypatch, caplog):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
+    write_toy_world(toy_root(), scenes=2, progress=False)
+    drawn = {path: path.read_bytes() for path in toy_root().rglob("*.json")}
+    for name in ("lists", "LVIS"):
+        (toy_root() / name / "old").touch()
+        set_version(toy_root() / name, 2)
+    caplog.clear()
+    write_toy_world(toy_root(), scenes=2, progress=False)
+    assert caplog.messages == [
+        f"replacing {toy_root() / name}, which is of another version of the toy world"
+        for name in ("lists", "LVIS")
+    ]
+    assert {path: path.read_bytes() for path in toy_root().rglob("*.json")} == drawn
+    assert not [*toy_root().rglob("old")]
+
+
+def test_real_data_and_other_requests_in_the_cache_are_kept(tmp_path, small, monkeypatch):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
+    (toy_root() / "LVIS").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="LVIS contains data that the toy world did not"):
+        write_toy_world(toy_root(), scenes=2, progress=False)
+    (toy_root() / "LVIS").rmdir()
+    build_folders(toy_root(), lvis_request({"train": 1}, 0), progress=False)
+    with pytest.raises(FileExistsError, match="LVIS contains a toy world of"):
+        write_toy_world(toy_root(), scenes=2, progress=False)
+
+
+def test_earlier_versions_in_the_cache_are_removed_on_drawing(tmp_path, small, monkeypatch, caplog):
+    monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
+    older, kept = tmp_path / "toy_world_2", tmp_path / "toy_world_1"
+    for root in (older, older / "alignment", kept):
+        build_folders(root, lvis_request({"train": 1}, 0), progress=False)
+    (kept / "notes.txt").touch()  # not written by the toy world
+    write_toy_world(tmp_path / "elsewhere", scenes=2, progress=False)
+    assert older.exists()
+    write_toy_world(toy_root(), scenes=2, progress=False)
+    assert caplog.messages == [f"removing {older}, an earlier version of the toy world"]
+    assert not older.exists()
+    assert {path.name for path in kept.glob("[!.]*")} == {"LVIS", "notes.txt"}
+    build_folders(older, lvis_request({"train": 1}, 0), progress=False)
+    write_toy_world(toy_root(), scenes=2, progress=False)  # complete: nothing is drawn or removed
+    assert older.exists()
 
 
 def test_toy_command_rejects_a_file_as_root(tmp_path):

@@ -235,6 +235,14 @@ def test_unknown_name_is_rejected_in_one_line(folder):
     assert str(folder) in one_line(error)
 
 
+def test_older_toy_clip_is_rejected_unless_the_user_has_its_file(folder):
+    with pytest.raises(ValueError, match="the CLIP 'toy' belongs to an earlier version") as error:
+        find_config("toy")
+    assert "train the decoder again on 'toy2'" in one_line(error)
+    (folder / "toy.json").write_text(json.dumps(TINY_CLIP))
+    assert find_config("toy") == TINY_CLIP
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_architectures_are_rejected(name):
     """Includes two models with average pooling and another tokenizer."""
@@ -285,7 +293,7 @@ def test_usable_tags_pass_the_activation_check_and_others_fail(name):
 def test_weights_trained_with_openais_constants_use_imagenets():
     for tag in ("openai", "metaclip_fullcc"):
         assert find_normalisation("ViT-L-14-quickgelu", tag) == (IMAGENET_MEAN, IMAGENET_STD)
-    assert find_normalisation("toy", "openai") == (IMAGENET_MEAN, IMAGENET_STD)
+    assert find_normalisation("toy2", "openai") == (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def test_weights_trained_with_other_constants_use_these():

@@ -93,6 +93,12 @@ def test_unknown_names_are_rejected(folder):
     assert f"{PLAIN}.augreg_in21k" in error_message(f"{PLAIN}.unheard_of")
 
 
+def test_older_toy_vit_is_rejected_unless_the_user_has_its_file(folder):
+    assert "the ViT 'toy' belongs to an earlier version" in error_message("toy", pretrained=False)
+    (folder / "toy_vit.json").write_text(json.dumps(TINY_VIT))
+    assert build_vit("toy", pretrained=False).embed_dim == TINY_VIT["embed_dim"]
+
+
 def test_missing_weights_are_downloaded_from_timms_repository(folder, monkeypatch):
     made, downloads = timm.create_model(PLAIN), []
     randomise(made)

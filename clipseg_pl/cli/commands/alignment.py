@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from clipseg_pl.atomic import check_folders
 from clipseg_pl.cli.commands import HelpFormatter
-from clipseg_pl.weights.places import TOY
+from clipseg_pl.weights.places import TOY, TOY_CLIP
 
 if TYPE_CHECKING:
     from clipseg_pl.metrics.alignment import DeltaP
@@ -57,7 +57,8 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--backbone",
         metavar="NAME",
-        help=f"CLIP model, by its open_clip name (default: {_PAPER_BACKBONE}; toy with --root toy)",
+        help=f"CLIP model, by its open_clip name (default: {_PAPER_BACKBONE}; "
+        f"{TOY_CLIP} with --root toy)",
     )
     parser.add_argument(
         "--tag",
@@ -117,7 +118,7 @@ def _run(options: argparse.Namespace) -> None:
     from datamodules.toy.writers.folder import build_folders
     from datamodules.toy.writers.lvis import lvis_request
 
-    name = options.backbone or (TOY if toy else _PAPER_BACKBONE)
+    name = options.backbone or (TOY_CLIP if toy else _PAPER_BACKBONE)
     backbone = CLIPBackbone(name, options.tag)
     backbone.to("cuda" if torch.cuda.is_available() else "cpu")
     root = toy_root() / "alignment" if toy else Path(options.root).expanduser()

@@ -13,6 +13,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipseg_pl.weights.places import TOY_CLIP
 from datamodules.toy.language.vocabulary import ToyTokenizer, toy_vocabulary
 from datamodules.toy.language.words import NAMES, STUFF_NAMES, kind_name
 from datamodules.toy.pretraining.loop import MOST_STEPS, CLIPSettings, Pretraining, run
@@ -154,12 +155,12 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         return self.held_out.score(self.average)
 
     def export(self, folder: Path) -> None:
-        """Write model config, averaged fp16 weights, vocabulary and log to files named toy*."""
+        """Write model config, averaged fp16 weights, vocabulary and log to files named toy2*."""
         settings = self.settings
         factors = {CLIP_STREAM: settings.stream_scale, CLIP_EMBEDDINGS: settings.embedding_scale}
         scaled = rescaled(self.average.state_dict(), factors)
-        self.write(folder, "toy", self.config, scaled)
-        (folder / "toy_vocabulary.json").write_text(json.dumps(self.token_ids) + "\n")
+        self.write(folder, TOY_CLIP, self.config, scaled)
+        (folder / f"{TOY_CLIP}_vocabulary.json").write_text(json.dumps(self.token_ids) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from clipseg_pl.weights.places import TOY_CLIP
 from datamodules.toy.pretraining.loop import MOST_STEPS, Pretraining, ViTSettings, run
 from datamodules.toy.pretraining.pictures import held_out, normalised, single_things
 from datamodules.toy.scenes.kinds import KINDS
@@ -90,7 +91,7 @@ class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
-        """Write architecture, averaged fp16 weights and log to files named toy_vit*."""
+        """Write architecture, averaged fp16 weights and log to files named toy2_vit*."""
         tapped: Any = self.average.forward_intermediates(
             normalised(self.pictures.to(self.device)),
             [min(_TAPPED, len(self.average.blocks) - 1)],
@@ -99,7 +100,7 @@ class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
         )
         factor = 2.0 ** round(math.log2(_STREAM_STD / tapped[0].std().item()))
         scaled = rescaled(self.average.state_dict(), {VIT_STREAM: factor})
-        self.write(folder, "toy_vit", self.config, scaled)
+        self.write(folder, f"{TOY_CLIP}_vit", self.config, scaled)
 
 
 def _rows(things: list[Thing]) -> Tensor:
