@@ -72,6 +72,20 @@ class HeldOutPictures:
         )
 
     @torch.no_grad()
+    def scales(self, model: CLIP) -> tuple[float, float]:
+        """Return the scales of a model that a decoder depends on, see `scenes/scales.py`.
+
+        Returns:
+            Standard deviation of the residual stream after the deepest tapped layer, and mean norm
+            of the embeddings of the names of kinds.
+        """
+        device = model.logit_scale.device
+        stream = _tapped(model, normalised(self._singles.to(device)))[-1]
+        return stream.std().item(), embed_texts(model, self._kind_text.to(device)).norm(
+            dim=-1
+        ).mean().item()
+
+    @torch.no_grad()
     def score(self, model: CLIP) -> dict[str, float]:
         """Return accuracies in [0, 1] of `model`; this leaves the model in evaluation mode.
 
@@ -97,6 +111,16 @@ class HeldOutPictures:
             "text_to_image": _accuracy(similarity.T, pairs),
             **transfer(model, self._of_patches, kind),
         }
+
+
+def _tapped(model: CLIP, images: Tensor) -> list[Tensor]:
+    """Return the patches (B, N, width) after the layers that a decoder taps, deepest last."""
+    depth = len(model.visual.transformer.resblocks)
+    layers = [((block + 1) * depth - 1) // 12 for block in (3, 7, 9)]
+    tapped: list[Tensor] = model.visual.forward_intermediates(
+        images, layers, output_fmt="NLC", normalize_intermediates=False, intermediates_only=True
+    )["image_intermediates"]
+    return tapped
 
 
 def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
@@ -134,8 +158,6 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
     """
     visual = model.visual
     patch = visual.conv1.stride[0]
-    depth = len(visual.transformer.resblocks)
-    taps = [((block + 1) * depth - 1) // 12 for block in (3, 7, 9)]
     device = model.logit_scale.device
     activations: list[Tensor] = []
     embedded: list[Tensor] = []
@@ -144,9 +166,7 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
     for start in range(0, len(scenes), _CHUNK):
         chunk = scenes[start : start + _CHUNK]
         images = normalised(stacked([scene.image for scene in chunk]).to(device))
-        tapped = visual.forward_intermediates(
-            images, taps, output_fmt="NLC", normalize_intermediates=False, intermediates_only=True
-        )["image_intermediates"]
+        tapped = _tapped(model, images)
         tokens = normalize(visual(images)[1] @ visual.proj, dim=-1)
         for index, scene in enumerate(chunk):
             for thing in scene.things:

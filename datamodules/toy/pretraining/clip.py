@@ -18,7 +18,14 @@ from datamodules.toy.language.vocabulary import ToyTokenizer, toy_vocabulary
 from datamodules.toy.language.words import NAMES, STUFF_NAMES, kind_name
 from datamodules.toy.pretraining.loop import MOST_STEPS, CLIPSettings, Pretraining, run
 from datamodules.toy.pretraining.pictures import CLASSES, CaptionedScenes, normalised
-from datamodules.toy.scenes.scales import CLIP_EMBEDDINGS, CLIP_STREAM, rescaled
+from datamodules.toy.scenes.scales import (
+    CLIP_EMBEDDINGS,
+    CLIP_STREAM,
+    EMBEDDING_NORM,
+    STREAM_STD,
+    factor_to,
+    rescaled,
+)
 from datamodules.toy.scenes.stuff import STUFF
 from datamodules.toy.zero_shot import HeldOutPictures, embed_texts
 
@@ -156,8 +163,11 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
 
     def export(self, folder: Path) -> None:
         """Write model config, averaged fp16 weights, vocabulary and log to files named toy2*."""
-        settings = self.settings
-        factors = {CLIP_STREAM: settings.stream_scale, CLIP_EMBEDDINGS: settings.embedding_scale}
+        stream, norm = self.held_out.scales(self.average)
+        factors = {
+            CLIP_STREAM: factor_to(STREAM_STD, stream),
+            CLIP_EMBEDDINGS: factor_to(EMBEDDING_NORM, norm),
+        }
         scaled = rescaled(self.average.state_dict(), factors)
         self.write(folder, TOY_CLIP, self.config, scaled)
         (folder / f"{TOY_CLIP}_vocabulary.json").write_text(json.dumps(self.token_ids) + "\n")

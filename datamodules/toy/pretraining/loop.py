@@ -96,15 +96,10 @@ class CLIPSettings(Settings):
     """Settings of a run of `pretraining.clip`.
 
     Attributes:
-        stream_scale: Factor on the residual stream of the exported image encoder, see
-            `scenes/scales.py`.
-        embedding_scale: Factor on the exported image and text embeddings.
         scenes: Number of held-out images with several things.
         architecture: open_clip model config without the vocabulary size.
     """
 
-    stream_scale: float = 1 / 4
-    embedding_scale: float = 1 / 2
     scenes: int = 256
     architecture: dict[str, Any] = field(default_factory=lambda: CLIP_ARCHITECTURE)
 

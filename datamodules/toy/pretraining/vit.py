@@ -6,7 +6,6 @@ The toy ViT is the counterpart of a ViT trained on ImageNet: it sees images of s
 text.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from clipseg_pl.weights.places import TOY_CLIP
 from datamodules.toy.pretraining.loop import MOST_STEPS, Pretraining, ViTSettings, run
 from datamodules.toy.pretraining.pictures import held_out, normalised, single_things
 from datamodules.toy.scenes.kinds import KINDS
-from datamodules.toy.scenes.scales import VIT_STREAM, rescaled
+from datamodules.toy.scenes.scales import STREAM_STD, VIT_STREAM, factor_to, rescaled
 from datamodules.toy.scenes.scene import Thing
 
-_STREAM_STD = 2.0  # approximate standard deviation of the exported residual stream, see `scales`
 _TAPPED = 9
 """deepest layer tapped by the paper's decoder"""
 
@@ -98,7 +96,7 @@ class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
             output_fmt="NLC",
             intermediates_only=True,
         )
-        factor = 2.0 ** round(math.log2(_STREAM_STD / tapped[0].std().item()))
+        factor = factor_to(STREAM_STD, tapped[0].std().item())
         scaled = rescaled(self.average.state_dict(), {VIT_STREAM: factor})
         self.write(folder, f"{TOY_CLIP}_vit", self.config, scaled)
 

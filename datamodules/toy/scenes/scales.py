@@ -12,6 +12,7 @@ prompts, at the best threshold, was
   standard deviation 2.
 """
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -22,6 +23,17 @@ from torch import Tensor
 CLIP_STREAM = r"visual\.(ln_pre|.*\.attn\.out_proj|.*\.mlp\.c_proj)\..*"
 CLIP_EMBEDDINGS = r"visual\.proj|text_projection"
 VIT_STREAM = r"cls_token|pos_embed|patch_embed\..*|blocks\..*\.(attn\.proj|mlp\.fc2)\..*"
+
+
+STREAM_STD = 2.0
+"""approximate standard deviation of the exported residual stream after the deepest tapped layer"""
+EMBEDDING_NORM = 10.0
+"""approximate norm of the exported text embeddings"""
+
+
+def factor_to(wanted: float, present: float) -> float:
+    """Return the power of two that brings a scale closest to the wanted one."""
+    return float(2.0 ** round(math.log2(wanted / present)))
 
 
 def rescaled(state: Mapping[str, Tensor], factors: Mapping[str, float]) -> dict[str, Tensor]:
