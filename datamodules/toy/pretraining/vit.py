@@ -23,8 +23,7 @@ from datamodules.toy.scenes.kinds import KINDS
 from datamodules.toy.scenes.scales import STREAM_STD, VIT_STREAM, factor_to, rescaled
 from datamodules.toy.scenes.scene import Thing
 
-_TAPPED = 9
-"""deepest layer tapped by the paper's decoder"""
+_DEEPEST = 10 / 12  # depth of the deepest layer that the paper's decoder taps
 
 
 class LabelledThings(Dataset[tuple[Tensor, Tensor]]):
@@ -92,7 +91,7 @@ class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
         """Write architecture, averaged fp16 weights and log to files named toy2_vit*."""
         tapped: Any = self.average.forward_intermediates(
             normalised(self.pictures.to(self.device)),
-            [min(_TAPPED, len(self.average.blocks) - 1)],
+            [int(_DEEPEST * len(self.average.blocks)) - 1],
             output_fmt="NLC",
             intermediates_only=True,
         )
