@@ -23,7 +23,7 @@ from datamodules.toy.scenes.paint import COLOURS
 from datamodules.toy.scenes.scene import Scene, draw_scene
 
 _CHUNK = 128
-_PATCH_SCENES = 400  # images for the figures about patches
+_PATCH_SCENES = 1000  # images for the figures about patches
 _INSIDE = 0.6  # share of a patch that its thing covers
 _CANDIDATES = 20  # names among which a patch is classified
 _RIDGE = 30.0  # weight of the penalty of the linear maps
@@ -95,7 +95,7 @@ class HeldOutPictures:
         model.eval()
         device = model.logit_scale.device
         singles, scenes = (
-            normalize(model.encode_image(normalised(images.to(device)))[0], dim=-1).cpu()
+            normalize(model.encode_image(normalised(images.to(device))), dim=-1).cpu()
             for images in (self._singles, self._scenes)
         )
         kind, colour, text = (
@@ -115,12 +115,31 @@ class HeldOutPictures:
 
 def _tapped(model: CLIP, images: Tensor) -> list[Tensor]:
     """Return the patches (B, N, width) after the layers that a decoder taps, deepest last."""
-    depth = len(model.visual.transformer.resblocks)
-    layers = [((block + 1) * depth - 1) // 12 for block in (3, 7, 9)]
     tapped: list[Tensor] = model.visual.forward_intermediates(
-        images, layers, output_fmt="NLC", normalize_intermediates=False, intermediates_only=True
+        images, _taps(model), output_fmt="NLC", intermediates_only=True
     )["image_intermediates"]
     return tapped
+
+
+def _taps(model: CLIP) -> list[int]:
+    depth = len(model.visual.transformer.resblocks)
+    return [((block + 1) * depth - 1) // 12 for block in (3, 7, 9)]
+
+
+def embed_images(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the raw embeddings of images, and of their patches in the deepest tapped layer.
+
+    Args:
+        model: A CLIP of open_clip.
+        images: (B, 3, H, W) uint8 RGB.
+
+    Returns:
+        (B, C) and (B, N, C). Patches use the final normalisation and projection of the CLS token.
+    """
+    out = model.visual.forward_intermediates(
+        normalised(images), _taps(model)[-1:], output_fmt="NLC", normalize_intermediates=True
+    )
+    return out["image_features"], out["image_intermediates"][0] @ model.visual.proj
 
 
 def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
@@ -165,9 +184,9 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
     of_scene: list[int] = []
     for start in range(0, len(scenes), _CHUNK):
         chunk = scenes[start : start + _CHUNK]
-        images = normalised(stacked([scene.image for scene in chunk]).to(device))
-        tapped = _tapped(model, images)
-        tokens = normalize(visual(images)[1] @ visual.proj, dim=-1)
+        images = stacked([scene.image for scene in chunk]).to(device)
+        tapped = _tapped(model, normalised(images))
+        tokens = normalize(embed_images(model, images)[1], dim=-1)
         for index, scene in enumerate(chunk):
             for thing in scene.things:
                 for place in np.flatnonzero(coverage(thing.mask, patch) > _INSIDE):

@@ -49,6 +49,13 @@ def test_defaults_are_the_papers():
         assert not block.norm_first and block.self_attn.num_heads == 4
 
 
+@pytest.mark.parametrize(("embed_dim", "feedforward"), [(64, 256), (512, 2048), (768, 2048)])
+def test_default_mlp_is_the_papers_except_for_small_embeddings(embed_dim, feedforward):
+    decoder = FiLMDecoder(replace(VIT_B16, embed_dim=embed_dim))
+    assert {block.linear1.out_features for block in decoder.blocks} == {feedforward}
+    assert decoder.settings["feedforward"] == feedforward
+
+
 @pytest.mark.parametrize("setting", [{"head": "fancy"}, {"dim": 0}, {"heads": -1}])
 def test_invalid_settings_are_rejected(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):

@@ -18,7 +18,8 @@ def plan():
         Row("old", COLUMNS, {}, ()),
     )
     claims = (
-        Claim("First claim", ("T9", "ours", "mIoU"), ("T9", "theirs", "mIoU")),
+        Claim("First claim", ("T9", "ours", "mIoU"), ("T9", "theirs", "mIoU"), why="not used"),
+        Claim("Failing claim", ("T9", "theirs", "AP"), ("T9", "ours", "AP"), why="it is small"),
         Claim("Second claim", ("T9", "ours", "mIoU"), ("T9", "other", "mIoU")),
     )
     world = World("toy", "the toy world", notes="Note on the world.")
@@ -57,6 +58,8 @@ def test_claims_show_both_figures(results):
     lines = results_page([(plan(), results)]).splitlines()
     (line,) = (line for line in lines if line.startswith("| First claim"))
     assert line.endswith("| yes |") and "theirs, mIoU: 11.0 (10.0 to 12.0)" in line
+    (line,) = (line for line in lines if line.startswith("| Failing claim"))
+    assert line.endswith("| no: it is small |")
     (line,) = (line for line in lines if line.startswith("| Second claim"))
     assert line.endswith("| other, mIoU: not run | not run |")
 

@@ -17,7 +17,7 @@ from clipseg_pl.weights.places import TOY_CLIP
 from datamodules.toy.language.vocabulary import ToyTokenizer, toy_vocabulary
 from datamodules.toy.language.words import NAMES, STUFF_NAMES, kind_name
 from datamodules.toy.pretraining.loop import MOST_STEPS, CLIPSettings, Pretraining, run
-from datamodules.toy.pretraining.pictures import CLASSES, CaptionedScenes, normalised
+from datamodules.toy.pretraining.pictures import CLASSES, CaptionedScenes
 from datamodules.toy.scenes.scales import (
     CLIP_EMBEDDINGS,
     CLIP_STREAM,
@@ -27,7 +27,7 @@ from datamodules.toy.scenes.scales import (
     rescaled,
 )
 from datamodules.toy.scenes.stuff import STUFF
-from datamodules.toy.zero_shot import HeldOutPictures, embed_texts
+from datamodules.toy.zero_shot import HeldOutPictures, embed_images, embed_texts
 
 _MAX_LOGIT_SCALE = math.log(100)
 _TEMPLATES = ("{}", "a {}", "a photo of a {}.", "a {} in the scene")
@@ -57,9 +57,7 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
 
     def build(self) -> CLIP:
         """Return a CLIP with its initial weights."""
-        model = CLIP(**self.config)
-        model.visual.output_tokens = True
-        return model
+        return CLIP(**self.config)
 
     def batches(self) -> CaptionedScenes:
         """Return a dataset of captioned scenes with the thing of every patch."""
@@ -89,13 +87,13 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         1. CLIP's contrastive loss of images and their captions.
         2. The same loss of things and their descriptions; a thing is the mean of its patches.
         3. Cross-entropies of patches, and of images with one thing, over the names of all kinds and
-           stuff, the values of each slot of the grammar, colours and textures.
+           stuff, the values of each slot of the grammar, colours and textures. The patches are
+           those of the deepest layer that a decoder taps.
         """
         model = self.model
         texts, offsets = self._class_texts()
         with torch.autocast(self.device.type, torch.bfloat16):
-            cls, tokens = model.visual(normalised(images))
-            patches = tokens @ model.visual.proj
+            cls, patches = embed_images(model, images)
             text = [embed_texts(model, rows) for rows in (captions, thing_captions, texts)]
         cls, patches, *text = (F.normalize(v.float(), dim=-1) for v in (cls, patches, *text))
         caption, description, classes = text
