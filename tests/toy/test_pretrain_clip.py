@@ -14,10 +14,15 @@ from datamodules.toy.language.vocabulary import (
     toy_vocabulary,
     used_tokens,
 )
-from datamodules.toy.language.words import NAMES
+from datamodules.toy.language.words import NAMES, kind_name
 from datamodules.toy.pretraining.clip import CLIPPretraining
 from datamodules.toy.pretraining.loop import CLIPSettings
-from datamodules.toy.pretraining.pictures import CaptionedScenes
+from datamodules.toy.pretraining.pictures import (
+    CaptionedScenes,
+    held_out,
+    normalised,
+    single_things,
+)
 from datamodules.toy.scenes.grammar import SLOTS
 from datamodules.toy.scenes.kinds import KINDS
 from datamodules.toy.scenes.paint import COLOURS, TEXTURES
@@ -92,6 +97,15 @@ def test_export_can_be_loaded_as_an_open_clip_model(settings):
     scores = {"kind", "colour", "image_to_text", "text_to_image"}
     scores |= {"patch_kind", "fitted", "left_out", "transfer"}
     assert scores | {"loss"} <= set(lines[0])
+    with torch.no_grad():
+        names = [f"a photo of a {kind_name(kind)}." for kind in KINDS]
+        norm = model.encode_text(ToyTokenizer(vocabulary, 24)(names)).norm(dim=-1).mean()
+        images = normalised(single_things(held_out(0), 32, 8)[0])
+        stream = model.visual.forward_intermediates(
+            images, [1], output_fmt="NLC", normalize_intermediates=False
+        )["image_intermediates"][0].std()
+    # powers of two bring a scale to within a factor of sqrt(2)
+    assert 7 < norm < 14.2 and 1.4 < stream < 2.9
 
 
 def test_loss_is_finite_and_falls(settings):
