@@ -26,8 +26,7 @@ _CHUNK = 128
 _PATCH_SCENES = 1000  # images for the figures about patches
 _INSIDE = 0.6  # share of a patch that its thing covers
 _CANDIDATES = 20  # names among which a patch is classified
-_RIDGE = 30.0  # weight of the penalty of the linear maps
-_COLOUR_KINDS = 20  # kinds whose names are combined with every colour
+_RIDGE = 30.0  # weight of the penalty of the linear map
 
 
 class HeldOutPictures:
@@ -143,13 +142,13 @@ def embed_images(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
-    """Return the raw embeddings (N, C) of texts (N, L), without computing the columns of padding.
+    """Return the embeddings (N, C) of texts, as `CLIP.encode_text`, but without padding.
 
     Args:
         model: A CLIP of open_clip.
-        rows: Vocabulary rows; the end of text has the highest.
+        rows: (N, L) vocabulary rows; the end of text has the highest.
     """
-    length = int((rows != 0).any(0).sum())
+    length = int(rows.argmax(-1).max()) + 1
     rows = rows[:, :length]
     tokens = model.token_embedding(rows) + model.positional_embedding[:length]
     tokens = model.ln_final(model.transformer(tokens, attn_mask=model.attn_mask[:length, :length]))
@@ -159,20 +158,22 @@ def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, float]:
-    """Measure whether a decoder can find kinds whose names it never heard, without training one.
+    """Measure whether a decoder can find kinds that its training never names, without training one.
 
-    The activations of patches in the tapped layers are mapped linearly to the embedding of the name
-    of their kind. The map is fitted on the named kinds and three quarters of the scenes.
+    A linear map (ridge regression) takes the activations of a patch in the tapped layers to the
+    embedding of the name of its kind. The map is fitted on three quarters of the scenes, without
+    the patches of `UNNAMED_KINDS`. A patch is classified among the name of its kind and 19 random
+    other names.
 
     Args:
         model: A CLIP of open_clip.
-        scenes: Square scenes of the model's image size.
+        scenes: Square scenes of the model's image size, without near misses.
         names: (K, C) L2-normalised embeddings of the names of `KINDS`.
 
     Returns:
-        patch_kind: share of patches whose embedding is closest to the own name among 20 names.
-        fitted: the same for mapped activations of other scenes with the fitted kinds.
-        left_out: the same for the kinds that were left out of the fit, `UNNAMED_KINDS`.
+        patch_kind: top-1 accuracy of the patch embeddings, without the map.
+        fitted: top-1 accuracy of the mapped activations, for fitted kinds in the other scenes.
+        left_out: the same for `UNNAMED_KINDS`, in all scenes.
         transfer: left_out / fitted.
     """
     visual = model.visual
@@ -215,7 +216,12 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
 
 
 def _top_1(similarity: Tensor, target: Tensor) -> Tensor:
-    """Return (N,) whether the target is closest among itself and 19 random other classes."""
+    """Return (N,) whether the target is closest among itself and 19 random other classes.
+
+    Args:
+        similarity: (N, K) similarity to each class.
+        target: (N,) class.
+    """
     generator = torch.Generator().manual_seed(0)
     own = similarity.gather(1, target[:, None])
     others = torch.rand(similarity.shape, generator=generator)

@@ -82,7 +82,7 @@ def test_datamodule_lists_excluded_names():
 
 @pytest.mark.parametrize(("rule", "plants"), [("paper", True), ("mended", False)])
 def test_fold_is_excluded_from_training_but_not_from_evaluation(tmp_path, rule, plants):
-    scenes = {"train": 12, "val": 3, "test": 1, "miniv": 1}
+    scenes = {"train": 150, "val": 3, "test": 1, "miniv": 1}
     build_folders(tmp_path, phrasecut_request(scenes, 7, (72, 96)), progress=False)
     whole = PhraseCutDataModule(str(tmp_path), image_size=32)
     part = PhraseCutDataModule(str(tmp_path), image_size=32, exclusion=Exclusion("fold_3", rule))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.kinds import PASCAL_KINDS
 from datamodules.toy.writers.coco import COCO_CLASSES, coco_request, draw_coco
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.lvis import LVIS_CATEGORIES, draw_lvis, lvis_request
@@ -48,7 +48,7 @@ def test_voc_labels_match_the_scene(world):
         valid = found != 255
         for thing in scene.things:
             inside = found[thing.mask & valid]
-            assert (inside == 1 + KINDS.index(thing.kind)).all()
+            assert (inside == 1 + PASCAL_KINDS.index(thing.kind)).all()
         background = ~np.any([thing.mask for thing in scene.things], 0)
         assert (found[background & valid] == 0).all() and (~valid).mean() < 0.15
         photo = np.array(Image.open(folder / "JPEGImages" / f"{name}.jpg"), int)
@@ -246,5 +246,11 @@ def test_build_folders_never_touches_real_data(name, tmp_path):
     assert not list((tmp_path / name).iterdir())
 
 
+@pytest.mark.parametrize("draw", [draw_voc, draw_coco, draw_lvis])
+def test_scenes_show_pascals_kinds_only(draw):
+    scenes = [draw(3, "val", index) for index in range(30, 90)]  # the first 40 cover every kind
+    assert {thing.kind for scene in scenes for thing in scene.things} == set(PASCAL_KINDS)
+
+
 def test_every_kind_has_a_label():
-    assert set(VOC_LABELS) == set(COCO_CLASSES) == set(LVIS_CATEGORIES) == set(KINDS)
+    assert set(VOC_LABELS) == set(COCO_CLASSES) == set(LVIS_CATEGORIES) == set(PASCAL_KINDS)

@@ -6,6 +6,7 @@ import pytest
 from datamodules.datasets.image_folder import ImageFolder
 from datamodules.datasets.table_files import read_table
 from datamodules.toy.language.words import kind_name
+from datamodules.toy.scenes.kinds import PASCAL_KINDS
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.own import draw_own, own_request, properties
 
@@ -47,10 +48,18 @@ def test_tables_match_the_scenes(folder, table, drawn):
 def test_property_masks_cover_all_matching_things(folder):
     for index in range(COUNT):
         scene = draw_own(3, index)
-        wheeled = [thing.mask for thing in scene.things if thing.kind in ("car", "bus", "bicycle")]
+        wheels = ("car", "bus", "bicycle", "motorbike")
+        wheeled = [thing.mask for thing in scene.things if thing.kind in wheels]
         if wheeled:
-            assert properties(scene)["something with wheels"][np.any(wheeled, 0)].all()
+            assert np.array_equal(properties(scene)["something with wheels"], np.any(wheeled, 0))
+        else:
+            assert "something with wheels" not in properties(scene)
         assert all(phrase.startswith("something ") for phrase in properties(scene))
+
+
+def test_scenes_show_pascals_kinds_only():
+    scenes = [draw_own(3, index) for index in range(120)]
+    assert {thing.kind for scene in scenes for thing in scene.things} == set(PASCAL_KINDS)
 
 
 def test_unknown_split_raises():

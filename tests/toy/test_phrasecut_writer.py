@@ -9,10 +9,11 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
 from datamodules.toy.language.captions import draw_phrases
+from datamodules.toy.scenes.kinds import KINDS, UNNAMED_KINDS
 from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.scenes.scene import draw_scene
 from datamodules.toy.writers.folder import build_folders
-from datamodules.toy.writers.phrasecut import PHRASECUT_SPLITS, phrasecut_request
+from datamodules.toy.writers.phrasecut import PHRASECUT_SPLITS, draw_phrasecut, phrasecut_request
 
 SCENES = {"train": 12, "val": 3, "test": 3, "miniv": 2}
 SIZE = (72, 96)
@@ -74,6 +75,20 @@ def test_photos_and_annotations_have_the_layout_of_phrasecut(folder):
             for instance in task["Polygons"]:
                 for polygon in instance:
                     assert np.asarray(polygon).shape[1:] == (2,) and len(polygon) >= 3
+
+
+@pytest.mark.parametrize("split", PHRASECUT_SPLITS)
+def test_training_split_shows_but_does_not_name_the_unnamed_kinds(split):
+    drawn = [draw_phrasecut(0, split, index, (64, 64)) for index in range(300)]
+    kinds = {thing.kind for scene, _ in drawn for thing in scene.things}
+    texts = [phrase.text for _, phrases in drawn for phrase in phrases]
+    named = {word for text in texts for word in text.split()}
+    assert len(kinds.intersection(UNNAMED_KINDS)) > 12
+    assert len(named.intersection(KINDS)) > 60
+    if split == "train":
+        assert not named.intersection(UNNAMED_KINDS) and "thing" in named
+    else:
+        assert len(named.intersection(UNNAMED_KINDS)) > 8 and "thing" not in named
 
 
 def test_vocabulary_counts_are_sorted(folder):

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from open_clip.model import CLIP
@@ -13,10 +14,21 @@ from datamodules.toy.language.vocabulary import (
     toy_vocabulary,
     used_tokens,
 )
+from datamodules.toy.language.words import NAMES, kind_name
 from datamodules.toy.pretraining.clip import CLIPPretraining
 from datamodules.toy.pretraining.loop import CLIPSettings
-from datamodules.toy.pretraining.pictures import CaptionedScenes
+from datamodules.toy.pretraining.pictures import (
+    CaptionedScenes,
+    held_out,
+    normalised,
+    single_things,
+)
+from datamodules.toy.scenes.grammar import SLOTS
+from datamodules.toy.scenes.kinds import KINDS
+from datamodules.toy.scenes.paint import COLOURS, TEXTURES
 from datamodules.toy.scenes.scales import CLIP_EMBEDDINGS, CLIP_STREAM, rescaled
+from datamodules.toy.scenes.stuff import STUFF
+from datamodules.toy.zero_shot import embed_texts
 
 TINY = {
     "embed_dim": 16,
@@ -27,7 +39,8 @@ TINY = {
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setattr("datamodules.toy.zero_shot._PATCH_SCENES", 40)
     return CLIPSettings(
         tmp_path / "whole",
         steps=3,
@@ -59,10 +72,10 @@ def test_rescaled_multiplies_the_residual_stream_and_embeddings(settings):
     for block in model.visual.transformer.resblocks:
         block.register_forward_hook(lambda *call: stream.append(call[-1]))
     rows = ToyTokenizer(toy_vocabulary(), model.context_length)(["a red dog", "grass"])
-    before, words = model.encode_image(images), model.encode_text(rows)
+    (before, _), words = model.encode_image(images), model.encode_text(rows)
     factors = {CLIP_STREAM: 4.0, CLIP_EMBEDDINGS: 0.5}
     model.load_state_dict(rescaled(model.state_dict(), factors))
-    assert torch.allclose(model.encode_image(images), before / 2, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(model.encode_image(images)[0], before / 2, rtol=1e-3, atol=1e-4)
     assert torch.allclose(model.encode_text(rows), words / 2, rtol=1e-5)
     for tokens, scaled in zip(stream[:2], stream[2:], strict=True):
         assert torch.allclose(scaled, 4 * tokens, rtol=1e-3, atol=1e-3)
@@ -81,9 +94,25 @@ def test_export_can_be_loaded_as_an_open_clip_model(settings):
     assert vocabulary == sorted(set(vocabulary)) and vocabulary[0] == 0
     lines = [json.loads(line) for line in (folder / "toy2_log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3]
-    assert {"loss", "kind", "colour", "colour_kind", "image_to_text", "text_to_image"} <= set(
-        lines[0]
-    )
+    scores = {"kind", "colour", "image_to_text", "text_to_image"}
+    scores |= {"patch_kind", "fitted", "left_out", "transfer"}
+    assert scores | {"loss"} <= set(lines[0])
+    with torch.no_grad():
+        names = [f"a photo of a {kind_name(kind)}." for kind in KINDS]
+        norm = model.encode_text(ToyTokenizer(vocabulary, 24)(names)).norm(dim=-1).mean()
+        images = normalised(single_things(held_out(0), 32, 8)[0])
+        stream = model.visual.forward_intermediates(
+            images, [1], output_fmt="NLC", normalize_intermediates=False
+        )["image_intermediates"][0].std()
+    # powers of two bring a scale to within a factor of sqrt(2)
+    assert 7 < norm < 14.2 and 1.4 < stream < 2.9
+
+
+def test_loss_is_finite_and_falls(settings):
+    CLIPPretraining(replace(settings, steps=16, batch_size=24, every=8)).fit()
+    lines = (settings.out / "log.jsonl").read_text().splitlines()
+    first, second = (json.loads(line)["loss"] for line in lines)
+    assert 0 < second < 0.95 * first < 100
 
 
 def test_existing_checkpoint_is_not_overwritten(settings):
@@ -112,25 +141,115 @@ def test_settings_that_are_not_positive_raise(settings, wrong):
         replace(settings, **wrong)
 
 
-def test_batches_depend_only_on_seed_and_step():
+def captioned(seed, batch_size=8, image_size=64, **settings):
+    """Return batches with patches of 8 pixels and 24 tokens per caption."""
     ids = toy_vocabulary()
-    first, second, other = (CaptionedScenes(seed, 10, 8, 64, ids, 24) for seed in (0, 0, 1))
-    for images, rows in (first[4], second[4]):
-        assert (
-            images.shape == (8, 3, 64, 64) and images.dtype == torch.uint8 and rows.shape == (8, 24)
-        )
+    return CaptionedScenes(seed, 10, batch_size, image_size, 8, ids, 24, **settings)
+
+
+def test_batches_depend_only_on_seed_and_step():
+    first, second, other = captioned(0), captioned(0), captioned(1)
+    first[3]
     assert all(torch.equal(a, b) for a, b in zip(first[4], second[4], strict=True))
-    assert not torch.equal(first[4][0], first[5][0])
-    assert not torch.equal(first[4][0], other[4][0])
+    for different in (first[5], other[4]):
+        assert not torch.equal(first[4].images, different.images)
+        assert not torch.equal(first[4].captions, different.captions)
 
 
 def test_vocabulary_and_context_length_cover_every_caption():
-    _, rows = CaptionedScenes(3, 1, 400, 32, toy_vocabulary(), 24, unknown=0.0)[0]
-    assert all((row[: row.argmax()] != UNKNOWN_ROW).all() for row in rows)
-    assert (rows.max(1).values == len(toy_vocabulary()) - 1).all(), (
-        "the end of text must have the highest row"
-    )
-    assert (rows[:, -1] == 0).float().mean() > 0.99
+    batch = captioned(3, 400, 32, unknown=0.0)[0]
+    for rows, complete in ((batch.captions, 0.9), (batch.thing_captions, 0.99)):
+        assert all((row[: row.argmax()] != UNKNOWN_ROW).all() for row in rows)
+        assert (rows.max(1).values == len(toy_vocabulary()) - 1).all(), (
+            "the end of text must have the highest row"
+        )
+        assert (rows[:, -1] == 0).float().mean() > complete  # the others may be cut
+
+
+@pytest.fixture(scope="module")
+def batch_of_scenes():
+    """Return a batch without unknown words, and its scenes."""
+    drawn = {}
+
+    class Recorded(CaptionedScenes):
+        def _draw(self, *args):
+            scene, caption = super()._draw(*args)
+            drawn[scene.image.tobytes()] = scene
+            return scene, caption
+
+    batch = Recorded(5, 10, 48, 64, 8, toy_vocabulary(), 24, unknown=0.0)[2]
+    images = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
+    return batch, [drawn[image.tobytes()] for image in images]
+
+
+def test_batch_has_images_captions_things_and_patches(batch_of_scenes):
+    batch, scenes = batch_of_scenes
+    count = sum(len(scene.things) for scene in scenes)
+    assert batch.images.shape == (48, 3, 64, 64) and batch.images.dtype == torch.uint8
+    assert batch.captions.shape == (48, 24) and batch.thing_captions.shape == (count, 24)
+    assert batch.thing_of_patch.shape == batch.stuff_of_patch.shape == (48, 64)
+    assert batch.labels.shape == (count, 9) and batch.only_thing.shape == (48,)
+    assert {value.dtype for value in batch[1:]} == {torch.int64}
+    assert {len(scene.things) for scene in scenes} >= {1, 2, 3, 4}
+
+
+def test_patches_belong_to_the_thing_or_stuff_that_covers_them(batch_of_scenes):
+    batch, scenes = batch_of_scenes
+    first, found = 0, {"thing": 0, "stuff": 0, "neither": 0}
+    for image, scene in enumerate(scenes):
+        for place in range(64):
+            y, x = 8 * (place // 8), 8 * (place % 8)
+            things = {
+                first + number: thing.mask[y : y + 8, x : x + 8].sum()
+                for number, thing in enumerate(scene.things)
+            }
+            owner = batch.thing_of_patch[image, place].item()
+            assert things[owner] >= 32 if owner >= 0 else max(things.values(), default=0) < 32
+            ground = batch.stuff_of_patch[image, place].item()
+            stuff = {name: mask[y : y + 8, x : x + 8].sum() for name, mask in scene.stuff.items()}
+            expected = [STUFF.index(name) for name, pixels in stuff.items() if pixels >= 61]
+            assert [ground] == (expected or [-1])  # 61 of 64 pixels are more than 95 %
+            found["thing" if owner >= 0 else "stuff" if ground >= 0 else "neither"] += 1
+        first += len(scene.things)
+    assert min(found.values()) > 100
+
+
+def test_labels_and_descriptions_are_those_of_the_things(batch_of_scenes):
+    batch, scenes = batch_of_scenes
+    tokenize = ToyTokenizer(toy_vocabulary(), 24)
+    things = [thing for scene in scenes for thing in scene.things]
+    names = [("kind", KINDS), ("colour", [*COLOURS]), ("texture", TEXTURES)]
+    for labels, rows, thing in zip(batch.labels, batch.thing_captions, things, strict=True):
+        columns = [(list(kinds), getattr(thing, name)) for name, kinds in names]
+        columns += [([*SLOTS[slot]], getattr(thing.parts, slot)) for slot in SLOTS]
+        for label, (values, value) in zip(labels.tolist(), columns, strict=True):
+            assert (values[label] if label >= 0 else "") == value
+        nouns = NAMES[thing.variant] if thing.kind else ("thing",)
+        text = f" {' '.join(map(str, rows.tolist()))} "
+        tokens = [tokenize([noun])[0] for noun in nouns]
+        tokens = [" ".join(map(str, row[1 : row.argmax()].tolist())) for row in tokens]
+        assert any(f" {noun} " in text for noun in tokens)
+    assert 0.15 < np.mean([not thing.kind for thing in things]) < 0.45
+
+
+def test_only_thing_is_the_thing_of_images_with_one(batch_of_scenes):
+    batch, scenes = batch_of_scenes
+    first = np.cumsum([0, *(len(scene.things) for scene in scenes)])
+    assert batch.only_thing.tolist() == [
+        first[image] if len(scene.things) == 1 else -1 for image, scene in enumerate(scenes)
+    ]
+    assert (batch.only_thing >= 0).sum() > 10
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "texts",
+    [["a red dog", "a striped chair left of the blue dog", ""], ["a zebra"], ["red zebra dog"]],
+)
+def test_embed_texts_equals_encode_text_of_open_clip(settings, texts):
+    model = CLIPPretraining(settings).build().eval()
+    rows = ToyTokenizer(toy_vocabulary(), 24)(texts)
+    assert torch.allclose(embed_texts(model, rows), model.encode_text(rows), rtol=1e-4, atol=1e-6)
 
 
 def test_unknown_words_map_to_the_unknown_row():

@@ -11,6 +11,7 @@ from datamodules.toy.language.words import NAMES, SIZE_WORDS, STUFF_NAMES
 from datamodules.toy.scenes.scene import Scene, Thing
 
 NAMELESS = "thing"
+"""Noun for every thing, and the only one for a thing without a name."""
 PhraseType = Literal["name", "attribute", "relation", "verbose"]
 _MIN_DISTANCE = 0.1  # between the centres of related things, as a share of the image side
 
@@ -24,7 +25,8 @@ class Phrase:
         name: The noun.
         attributes: Attributes, the one next to the noun first. This is the order in which PhraseCut
             prepends them.
-        relations: Pairs of predicate and object name, such as ("left of the", "chair").
+        relations: Pairs of predicate and object, such as ("left of the", "chair") or
+            ("with", "ears").
         type: PhraseCut's phrase type. "attribute" or "relation" is the part that separates the
             referred things from others of the same name. If there are no others, the type is
             "verbose" for phrases with a relation and "name" for all other phrases.
@@ -50,7 +52,7 @@ class Phrase:
 
 
 def names_of(thing: Thing) -> tuple[str, ...]:
-    """Return all nouns for a thing, the most common one first; "thing" if it has no name."""
+    """Return all names of a thing, the most common one first; only "thing" if it has no kind."""
     return NAMES[thing.variant] if thing.kind else (NAMELESS,)
 
 
@@ -107,7 +109,7 @@ def _phrase(scene: Scene, name: str, *attributes: str) -> Phrase:
 
 
 def _part_phrase(scene: Scene, rng: np.random.Generator, name: str, thing: Thing) -> Phrase:
-    """Return a phrase such as "dog with ears", about a part of `thing`."""
+    """Return a phrase such as "dog with ears", with a random part of `thing`."""
     part = str(rng.choice([value for value in thing.parts if value]))
     named = _named(scene, name)
     referred = tuple(index for index in named if part in scene.things[index].parts)
@@ -176,7 +178,7 @@ def draw_phrases(
     Args:
         scene: The scene to describe.
         rng: The only source of randomness.
-        nameless: Kinds that no phrase names; it calls them "thing".
+        nameless: Kinds that no phrase names; they are called "thing".
 
     Returns:
         Phrases in random order. A phrase refers to every thing in the scene that it describes.

@@ -38,7 +38,8 @@ def describe(
         rng: The only source of randomness.
         colour: Probability of naming the colour.
         texture: Probability of naming a texture other than plain.
-        parts: Probability of naming one to three parts, which nameless things always have.
+        parts: Probability of naming one to three parts; those of a thing without a kind are always
+            named.
     """
     words = []
     if thing.size and rng.random() < 0.15:
@@ -56,7 +57,7 @@ def describe(
 
 
 def place_of(scene: Scene, thing: Thing) -> str:
-    """Return the side of the scene on which a thing is, such as "on the left"; "" for the middle."""
+    """Return the side of the scene where a thing is, such as "on the left"; "" in the middle."""
     height, width = scene.image.shape[:2]
     x, y = thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
     offsets = x / width - 0.5, y / height - 0.5
@@ -87,7 +88,8 @@ def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
             if thing.texture == "plain"
             else f"{thing.texture} {thing.colour} thing"
         )
-    words = describe(thing, rng, colour=0.6, parts=0.4)  # kinds must also be learned without a colour
+    # kinds must also be learned without a colour
+    words = describe(thing, rng, colour=0.6, parts=0.4)
     if choice < 0.5:
         stuff = [name for name, mask in scene.stuff.items() if mask.mean() > 0.1]
         if stuff:

@@ -39,17 +39,14 @@ def held_out(seed: int) -> np.random.Generator:
 
 
 def single_things(
-    rng: np.random.Generator,
-    image_size: int,
-    count: int,
-    kinds: Sequence[str] | None = None,
+    rng: np.random.Generator, image_size: int, count: int
 ) -> tuple[Tensor, list[Thing]]:
     """Draw up to `count` images of one thing each.
 
     Returns:
         Images (B, 3, H, W) uint8 RGB, and the thing in each of them.
     """
-    drawn = [draw_scene(rng, image_size, count=1, kinds=kinds) for _ in range(count)]
+    drawn = [draw_scene(rng, image_size, count=1) for _ in range(count)]
     drawn = [scene for scene in drawn if scene.things]  # a thing occasionally finds no place
     return stacked([scene.image for scene in drawn]), [scene.things[0] for scene in drawn]
 
@@ -60,21 +57,23 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "texture": TEXTURES,
     **{slot: tuple(values) for slot, values in SLOTS.items()},
 }
-"""Columns of `CaptionedBatch.labels` -> what they number"""
+"""Column of `CaptionedBatch.labels` -> names of its classes."""
 
 
 class CaptionedBatch(NamedTuple):
-    """Images with captions, and the things in them, of T things in all.
+    """B images with captions, the T things in them with descriptions, and what each patch shows.
 
     Attributes:
         images: (B, 3, H, W) uint8 RGB.
         captions: (B, L) int64, vocabulary rows of the captions of images.
-        thing_of_patch: (B, N) int64, row of the thing that covers at least half of a patch, or -1.
-        stuff_of_patch: (B, N) int64, index into `STUFF` of the stuff that covers a patch, or -1.
+        thing_of_patch: (B, N) int64, number (0 to T - 1) of the thing that covers at least half of
+            a patch, or -1.
+        stuff_of_patch: (B, N) int64, index into `STUFF` of the stuff that covers more than 95 % of
+            a patch, or -1.
         thing_captions: (T, L) int64, vocabulary rows of the descriptions of things.
-        labels: (T, 9) int64, indices into the lists of `CLASSES`; -1 for a nameless kind and for an
-            empty slot.
-        only_thing: (B,) int64, row of the thing of an image with one thing, or -1.
+        labels: (T, 9) int64, indices into the lists of `CLASSES`; -1 for no kind and for an empty
+            slot.
+        only_thing: (B,) int64, number of the thing in an image with exactly one, or -1.
     """
 
     images: Tensor

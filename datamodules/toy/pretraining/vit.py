@@ -1,4 +1,4 @@
-"""Pre-training of the toy ViT, as a classifier of the twenty kinds on newly drawn images.
+"""Pre-training of the toy ViT, as a classifier of all kinds on newly drawn images.
 
 python -m datamodules.toy.pretraining.vit --out runs/toy_vit --minutes 40
 

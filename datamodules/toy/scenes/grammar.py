@@ -1,6 +1,6 @@
-"""Grammar of parts: a thing is a body with a base, a head, a top, a tail and something on its side.
+"""Grammar of parts: every thing has a body, and may have a base, a head, a top, a tail and a side.
 
-Every drawing function takes the `Frame` of the thing and returns its parts, back to front.
+Each function that draws a value takes the `Frame` of the thing and returns shapes, back to front.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Point = tuple[float, float]
 
 
 class Parts(NamedTuple):
-    """Value of each slot of the grammar, a key of `SLOTS[slot]`; "" for a slot that is empty."""
+    """Value of each slot of the grammar: a key of `SLOTS[slot]`, or "" if the slot is empty."""
 
     body: str
     base: str = ""
@@ -40,7 +40,15 @@ class Parts(NamedTuple):
 
 
 class Proportions(NamedTuple):
-    """Factors on the sizes of a drawing: width and height of the body, base, head, and the rest."""
+    """Factors on the sizes of the parts.
+
+    Attributes:
+        width: Factor on the width of the body.
+        height: Factor on the height of the body.
+        base: Factor on the base.
+        head: Factor on the head.
+        rest: Factor on the top, the tail and the side; some of them keep their size.
+    """
 
     width: float = 1.0
     height: float = 1.0
@@ -50,13 +58,13 @@ class Proportions(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """Where parts are attached, in the thing's frame: x to the right, y down.
+    """Places where parts are attached. The body's centre is (0, 0); x points right, y points down.
 
     Attributes:
         width: Half the width of the body.
         height: Half the height of the body.
         neck: Point of the body that carries the head.
-        crown: Point that carries the top: on the head, or on the body without one.
+        crown: Point that carries the top: on the head, or on the body if there is no head.
         size: Factors on the sizes of the parts.
     """
 
@@ -183,20 +191,18 @@ def _wheels(f: Frame) -> list[Part]:
     ]
 
 
-def _foot(f: Frame) -> list[Part]:
+def _stand(f: Frame) -> list[Part]:
     end = f.height + 0.42 * f.size.base
     return [box(SHADE, -0.09, 0.5 * f.height, 0.09, end), box(SHADE, -0.38, end - 0.1, 0.38, end)]
 
 
 def _tentacles(f: Frame) -> list[Part]:
     steps = np.linspace(0, 1, 6)
-    length = 0.55 * f.size.base
+    start, length = 0.7 * f.height, 0.55 * f.size.base + 0.3 * f.height
     return [
-        stroke(SHADE, 0.1, *[
-            (x + 0.09 * np.sin(9 * t), 0.7 * f.height + (length + 0.3 * f.height) * t) for t in steps
-        ])
+        stroke(SHADE, 0.1, *[(x + 0.09 * np.sin(9 * t), start + length * t) for t in steps])
         for x in _spread(f.width, -0.7, -0.25, 0.25, 0.7)
-    ]  # fmt: skip
+    ]
 
 
 def _tracks(f: Frame) -> list[Part]:
@@ -270,6 +276,7 @@ _HEAD_HEIGHT = {
     "": 0.0, "round head": 0.42, "square head": 0.4, "snout": 0.36, "beak": 0.34, "long neck": 0.7,
     "bottleneck": 0.46,
 }  # fmt: skip
+"""Head -> height of the crown above the neck."""
 
 # tops --------------------------------------------------------------------------------------------
 
@@ -454,9 +461,8 @@ def _cushion(f: Frame) -> list[Part]:
     return [polygon(PINK, (-s, 0), (0, -s), (s, 0), (0, s)), disc(LIGHT, 0, 0, 0.07)]
 
 
-# ---------------------------------------------------------------------------------------------------
+# slots -------------------------------------------------------------------------------------------
 
-# body -> half its width, half its height, where the neck is in units of these halves
 _BODIES: dict[str, tuple[float, float, Point]] = {
     "round body": (0.5, 0.46, (0.7, -0.62)),
     "square body": (0.52, 0.42, (0.75, -0.85)),
@@ -471,6 +477,7 @@ _BODIES: dict[str, tuple[float, float, Point]] = {
     "cloud body": (0.66, 0.44, (0.78, -0.5)),
     "frame body": (0.6, 0.36, (0.6, -1.0)),
 }
+"""Body -> half its width, half its height, and the neck in units of these halves."""
 
 SLOTS: dict[str, dict[str, Draw]] = {
     "body": {
@@ -480,7 +487,7 @@ SLOTS: dict[str, dict[str, Draw]] = {
     },
     "base": {
         "two legs": _two_legs, "four legs": _four_legs, "stub feet": _stub_feet, "wheels": _wheels,
-        "stand": _foot, "tentacles": _tentacles, "tracks": _tracks,
+        "stand": _stand, "tentacles": _tentacles, "tracks": _tracks,
     },
     "head": {
         "round head": _round_head, "square head": _square_head, "snout": _snout, "beak": _beak,
@@ -499,14 +506,23 @@ SLOTS: dict[str, dict[str, Draw]] = {
         "patches": _patches, "saddle": _saddle, "cushion": _cushion,
     },
 }  # fmt: skip
-"""Slot -> value -> function that draws it. Values are the words that name the parts."""
+"""Slot -> value -> function that draws it. Values are the words that name parts in captions."""
 
 _ORDER = ("base", "tail", "body", "side", "top", "head")  # back to front
-_VARIATION = 0.08  # of the proportions of an instance, relative to those of its kind
+_VARIATION = 0.08  # largest difference of an instance's proportions from the kind's, relative
 
 
 def draw(parts: Parts, proportions: Proportions, rng: np.random.Generator) -> list[Part]:
-    """Draw one instance, facing right; its proportions vary by 8 % around those of the kind."""
+    """Draw one instance, facing right.
+
+    Args:
+        parts: The value of each slot.
+        proportions: Proportions of the kind. Each instance has its own, which differ by up to 8 %.
+        rng: The only source of randomness.
+
+    Returns:
+        Shapes, back to front.
+    """
     size = Proportions(
         *np.array(proportions) * rng.uniform(1 - _VARIATION, 1 + _VARIATION, len(proportions))
     )

@@ -18,8 +18,8 @@ _SMALL, _LARGE = 0.035, 0.13  # a thing is small below, or large above, this sha
 _MIN_VISIBLE = 0.45  # share of each thing that things drawn later must leave visible
 _TRIES = 5  # attempts to place a thing
 _MIN_SIDE = 32  # pixels
-_PASCAL_SHARE = 0.35  # of the things are of Pascal's kinds, the others of invented kinds
-_ALL_KINDS = tuple(INVENTED_KINDS), PASCAL_KINDS
+_PASCAL_SHARE = 0.35  # share of things of Pascal's kinds; the others are of invented kinds
+_POOLS = tuple(INVENTED_KINDS), PASCAL_KINDS
 _PLAIN = 0.35  # share forced to be plain; the rest sample all four textures, so half are plain
 
 
@@ -28,7 +28,7 @@ class Thing:
     """One thing of a scene.
 
     Attributes:
-        kind: One of `KINDS`; "" for a near miss of a kind, which has no name.
+        kind: One of `KINDS`; "" for a near miss, which differs from a kind in one part.
         variant: Equal to the kind, except for a person: "man" or "woman".
         parts: The parts that are drawn.
         colour: One of `COLOURS`.
@@ -169,7 +169,8 @@ def draw_scene(
         colours: Colour names to choose from.
         lengths: Minimum and maximum of a thing's longer side, as a share of the shorter side of the
             image; by default they depend on the number of things.
-        near_misses: Probability that one part of a thing is replaced, which makes it nameless.
+        near_misses: Probability that one part of a thing is replaced, removed or added. The thing
+            then has no kind.
 
     Raises:
         ValueError: If a side has fewer than 32 pixels.
@@ -186,7 +187,7 @@ def draw_scene(
     areas: list[int] = []
     placed: list[_Placed] = []
     for _ in range(wanted):
-        pool = kinds or _ALL_KINDS[int(rng.random() < _PASCAL_SHARE)]
+        pool = kinds or _POOLS[int(rng.random() < _PASCAL_SHARE)]
         kind = str(pool[int(rng.integers(len(pool)))])
         variants = tuple(VARIANTS[kind])
         variant = variants[rng.integers(len(variants))]
@@ -234,8 +235,13 @@ def _thing(labels: _Labels, mask: NDArray[np.bool_], area: int) -> Thing:
 
 
 def _near_miss(look: Kind, rng: np.random.Generator) -> Kind:
-    """Replace one part of a kind. The result is no kind, since two kinds differ in two parts."""
+    """Replace, remove or add one part. Only some near misses of Pascal's kinds are a kind again.
+
+    A boat and a potted plant, a bus and a car, and a man and a woman differ in one part, all other
+    looks in at least two.
+    """
     slot = str(rng.choice(tuple(SLOTS)))
     old = getattr(look.parts, slot)
-    choices = [value for value in (*SLOTS[slot], *(("",) if slot != "body" else ())) if value != old]
+    values = [*SLOTS[slot], ""] if slot != "body" else [*SLOTS[slot]]
+    choices = [value for value in values if value != old]
     return look._replace(parts=look.parts._replace(**{slot: str(rng.choice(choices))}))

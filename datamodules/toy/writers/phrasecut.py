@@ -23,8 +23,8 @@ _SIDE = 128  # pixels
 _PHRASECUT = 0x9C0DE  # first part of every generator's seed, unique to this dataset
 # binomial (n, p) of the number of things after the first; its mean is 2.3
 _MORE_THINGS = 5, 0.46
-# the long tail of names: half of the things are of Pascal's kinds, the n-th invented kind has a share
-# in proportion to 1 / (n + 8)
+# long tail of names: half of the things are of Pascal's kinds, and the share of the n-th invented
+# kind is in proportion to 1 / (n + 8)
 _LONG_TAIL = PASCAL_KINDS * 23 + tuple(
     name for n, name in enumerate(INVENTED_KINDS) for _ in range(round(160 / (n + 8)))
 )
@@ -90,16 +90,17 @@ def draw_phrasecut(
 ) -> tuple[Scene, list[Phrase]]:
     """Draw the scene of an image and its phrases from seed, split and index in the split.
 
-    The training split names no kind of `UNNAMED_KINDS`. There is at least one phrase. No two phrases refer to the same instances, because the task id of
-    a phrase consists of the ids of its instances.
+    The training split names no kind of `UNNAMED_KINDS`. There is at least one phrase. No two
+    phrases refer to the same instances, because the task id of a phrase consists of the ids of its
+    instances.
     """
     rng = np.random.default_rng((_PHRASECUT, seed, PHRASECUT_SPLITS.index(split), index))
     nameless = UNNAMED_KINDS if split == "train" else ()
     while True:
-        scene = draw_scene(
-            rng, shape, kinds=_LONG_TAIL, count=1 + int(rng.binomial(*_MORE_THINGS))
-        )
-        phrases = {(phrase.things, phrase.stuff): phrase for phrase in draw_phrases(scene, rng, nameless)}
+        scene = draw_scene(rng, shape, kinds=_LONG_TAIL, count=1 + int(rng.binomial(*_MORE_THINGS)))
+        phrases = {
+            (phrase.things, phrase.stuff): phrase for phrase in draw_phrases(scene, rng, nameless)
+        }
         if phrases:
             return scene, list(phrases.values())
 
