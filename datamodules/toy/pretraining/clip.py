@@ -1,6 +1,6 @@
 """Contrastive pre-training of the toy CLIP on newly drawn scenes; no scene is used twice.
 
-python -m datamodules.toy.pretraining.clip --out runs/toy_clip --steps 7000 --every 250
+python -m datamodules.toy.pretraining.clip --out runs/toy_clip --steps 4000 --every 250
 """
 
 import json
@@ -30,7 +30,7 @@ from datamodules.toy.scenes.stuff import STUFF
 from datamodules.toy.zero_shot import HeldOutPictures, embed_images, embed_texts
 
 _MAX_LOGIT_SCALE = math.log(100)
-_TEMPLATES = ("{}", "a {}", "a photo of a {}.", "a {} in the scene")
+_TEMPLATES = ("{}", "a {}", "a photo of a {}.", "the {}")
 _PART_TEMPLATES = ("{}", "thing with {}", "thing with {}", "it has {}")
 
 
@@ -111,7 +111,7 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
 
         single = only_thing >= 0
         ground = stuff_of_patch.flatten()
-        bare = (ground >= 0) & (torch.rand(len(ground), device=ground.device) < 0.2)
+        bare = (ground >= 0) & (torch.rand(len(ground)) < 0.2).to(ground.device)
         rows = torch.cat((flat[inside], cls[single], flat[bare]))
         target = labels[torch.cat((owner[inside], only_thing[single]))]
         blank = target.new_full((int(bare.sum()), target.shape[1]), -1)
@@ -120,8 +120,9 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         similarity = scale * rows @ classes.T
         for column, (start, stop) in enumerate(offsets):
             weight = 1.0 if column == 0 else 0.5
-            total = total + weight * F.cross_entropy(
-                similarity[:, start:stop], target[:, column], ignore_index=-1
+            known = (target[:, column] >= 0).sum().clamp(min=1)
+            total = total + weight / known * F.cross_entropy(
+                similarity[:, start:stop], target[:, column], ignore_index=-1, reduction="sum"
             )
         return total
 

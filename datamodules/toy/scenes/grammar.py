@@ -401,7 +401,9 @@ def _curl(f: Frame) -> list[Part]:
 
 def _fin(f: Frame) -> list[Part]:
     x, s = -f.width, 0.42 * f.size.rest
-    return [polygon(BODY, (x + 0.3, 0), (x - 0.16, -s), (x - 0.02, -s), (x + 0.5, -0.1))]
+    y = -0.4 * f.height
+    tip = -f.height - 0.8 * s
+    return [polygon(SHADE, (x + 0.1, y), (x - 0.2, tip), (x + 0.04, tip), (x + 0.5, y))]
 
 
 # sides -------------------------------------------------------------------------------------------
