@@ -29,7 +29,6 @@ from datamodules.toy.scenes.paint import paint, palette
 from datamodules.toy.scenes.scene import draw_scene
 
 LOOKS = {variant: look for variants in VARIANTS.values() for variant, look in variants.items()}
-SIMILAR = {frozenset(pair) for pair in (("boat", "pottedplant"), ("bus", "car"), ("man", "woman"))}
 SIDE = 64
 
 
@@ -62,13 +61,10 @@ def test_kinds_are_pascals_and_140_invented_ones_of_which_a_fifth_is_unnamed():
     assert all(list(VARIANTS[kind]) == [kind] for kind in KINDS if kind != "person")
 
 
-def test_looks_differ_in_two_slots_except_for_three_pairs_of_pascals():
-    differences = {
-        frozenset(pair): len(differing(*(LOOKS[name].parts for name in pair)))
-        for pair in combinations(LOOKS, 2)
-    }
-    assert {pair for pair, count in differences.items() if count < 2} == SIMILAR
-    assert all(differences[pair] == 1 for pair in SIMILAR)
+def test_kinds_differ_in_at_least_two_parts():
+    for pair in combinations(LOOKS, 2):
+        first, second = (LOOKS[name].parts for name in pair)
+        assert len(differing(first, second)) >= (1 if pair == ("man", "woman") else 2), pair
 
 
 @pytest.mark.parametrize("slot", SLOTS)
@@ -111,7 +107,7 @@ def test_instances_vary_and_are_most_similar_to_their_own_kind():
     )
     assert (first != second).any(1).all()
     distances = np.square(first).sum(1) - 2 * second @ first.T  # up to a constant of each row
-    assert (distances.argmin(1) == np.arange(len(names))).all()
+    assert (distances.argmin(1) == np.arange(len(names))).mean() > 0.98
     assert np.array_equal(picture(*LOOKS["dog"], 0), picture(*LOOKS["dog"], 0))
 
 
@@ -131,14 +127,12 @@ def test_every_part_of_a_round_thing_is_visible(slot, part):
     assert changed(Parts("round body", **{slot: part}), slot) > 12
 
 
-def test_parts_of_all_kinds_are_visible_except_for_a_few_fins():
-    hidden = []
+def test_parts_of_all_kinds_are_visible():
     for look in LOOKS.values():
         for slot, part in zip(SLOTS, look.parts, strict=True):
             assert part in SLOTS[slot] or (part == "" and slot != "body")
-            if part and slot != "body" and changed(look.parts, slot) < 14:
-                hidden.append(part)
-    assert set(hidden) == {"fin"} and len(hidden) < 10
+            if part and slot != "body":
+                assert changed(look.parts, slot) >= 14, look.parts
 
 
 def test_names_are_unique_lower_case_words_with_different_tokens():
@@ -181,5 +175,4 @@ def test_properties_follow_from_the_parts_of_invented_kinds():
     ]  # fmt: skip
     assert properties_of(Parts("round body", "stub feet", top="ears")) == ["has legs", "has ears"]
     applying = {text for look in INVENTED_KINDS.values() for text in properties_of(look.parts)}
-    assert applying == set(PAPER) - {"can be driven"}
-    assert set(PAPER) == set(PROPERTY_SENTENCES)
+    assert applying == set(PAPER) == set(PROPERTY_SENTENCES)
