@@ -65,12 +65,10 @@ class Visual:
                 rows.append(features[kind] if kind >= 0 else torch.zeros(features.shape[1]))
         return torch.stack(rows)
 
-    def __call__(self, images):
-        return None, torch.stack([self.of_image[image.numpy().tobytes()] for image in images])
-
     def forward_intermediates(self, images, taps, **options):
-        assert taps == [3, 7, 9] and not options["normalize_intermediates"]
-        return {"image_intermediates": [self(images)[1]] * 3}
+        assert taps == ([9] if options.get("normalize_intermediates") else [3, 7, 9])
+        patches = torch.stack([self.of_image[image.numpy().tobytes()] for image in images])
+        return {"image_features": None, "image_intermediates": [patches] * len(taps)}
 
 
 def measured(scenes, names, features):
