@@ -85,7 +85,7 @@ def test_activations_that_show_the_parts_transfer_to_kinds_that_were_left_out(sc
 
 def test_activations_that_show_only_the_kind_do_not_transfer(scenes, names):
     found = measured(scenes, names, torch.eye(len(KINDS)))
-    assert found["fitted"] > 0.95 and found["left_out"] < 0.15
+    assert found["fitted"] > 0.9 and found["left_out"] < 0.15
 
 
 def test_patch_kind_is_the_accuracy_of_the_patch_embeddings(scenes, names):
