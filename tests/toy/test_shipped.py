@@ -11,12 +11,13 @@ from clipseg_pl.convert.checkpoints import read_checkpoint
 from clipseg_pl.convert.loading import load_model
 from clipseg_pl.inference.segmenter import ImagePrompt, Segmenter
 from clipseg_pl.weights.clip import IMAGENET_MEAN, IMAGENET_STD, build_tokenizer
-from clipseg_pl.weights.places import TOY, TOY_CHECKPOINT
+from clipseg_pl.weights.places import TOY, TOY_CHECKPOINT, TOY_CLIP
 from datamodules.toy.language.sentences import all_words
 from datamodules.toy.language.vocabulary import ToyTokenizer, toy_vocabulary
 from datamodules.toy.language.words import NAMES
 from datamodules.toy.pretraining.loop import CLIP_ARCHITECTURE
 from datamodules.toy.pretraining.pictures import MEAN, STD
+from datamodules.toy.scenes.kinds import PASCAL_KINDS
 from datamodules.toy.scenes.scene import draw_scene
 
 FOLDER = Path(clipseg_pl.weights.__file__).parent / "toy"
@@ -45,7 +46,7 @@ def test_normalisation_and_tokenizer_match_pre_training():
     length = CLIP_ARCHITECTURE["text_cfg"]["context_length"]
     texts = [*all_words(), "a zebra", "dog " * length, ""]
     expected = ToyTokenizer(toy_vocabulary(), length)(texts)
-    assert torch.equal(build_tokenizer(TOY, length)(texts), expected)
+    assert torch.equal(build_tokenizer(TOY_CLIP, length)(texts), expected)
 
 
 def iou(probability, mask):
@@ -74,7 +75,7 @@ def test_decoder_segments_visual_prompts():
     segmenter, own, others = Segmenter.from_pretrained(TOY), [], []
     shown, other = {}, None
     for index in range(300):
-        scene = draw_scene(np.random.default_rng((0x5818, index)), 128)
+        scene = draw_scene(np.random.default_rng((0x5818, index)), 128, kinds=PASCAL_KINDS)
         for thing in scene.things:
             name = thing.colour, thing.variant
             rows, columns = np.flatnonzero(thing.mask.any(1)), np.flatnonzero(thing.mask.any(0))
