@@ -18,6 +18,15 @@ SIDE, TITLE, COLUMNS = 96, 16, 10  # pixels, pixels, kinds per row
 _SEED = 0x5EE7
 
 
+def draw_whole(kind: str, rng: np.random.Generator) -> Image.Image:
+    """Draw an image of one thing that the border does not cut off."""
+    while True:
+        scene = draw_scene(rng, SIDE, count=1, kinds=[kind], lengths=(0.6, 0.7))
+        left, top, width, height = scene.things[0].box
+        if min(left, top) > 0 and max(left + width, top + height) < SIDE:
+            return Image.fromarray(scene.image)
+
+
 def main() -> None:
     """Draw one instance of each kind, with its name."""
     kinds = (*PASCAL_KINDS, *tuple(INVENTED_KINDS)[:40])
@@ -26,9 +35,7 @@ def main() -> None:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for index, kind in enumerate(kinds):
         x, y = index % COLUMNS * SIDE, index // COLUMNS * (SIDE + TITLE)
-        rng = np.random.default_rng((_SEED, index))
-        scene = draw_scene(rng, SIDE, count=1, kinds=[kind], lengths=(0.75, 0.85))
-        sheet.paste(Image.fromarray(scene.image), (x, y))
+        sheet.paste(draw_whole(kind, np.random.default_rng((_SEED, index))), (x, y))
         pen.text((x + SIDE / 2, y + SIDE + TITLE / 2), kind, "black", font, "mm")
     sheet.quantize(256).save(OUT, optimize=True)
     print(OUT)

@@ -142,9 +142,9 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
         (`BaseDataModule.excluded`); empty if the file does not store them.
 
     Raises:
-        ValueError: if the weights do not fit the model. The message reports the mismatch: head,
-            width D, width of the backbone, number of layers or keys; or the name of an older toy
-            CLIP on which the decoder was trained.
+        ValueError: if the weights do not fit the model, or the decoder was trained on an older toy
+            CLIP. The message names the mismatch: head, width D, width of the backbone, number of
+            layers, keys or CLIP.
     """
     stored = read_model(path)
     file, state, checkpoint, described = stored
@@ -169,7 +169,10 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
 
 
 def _check_toy_version(backbone: Mapping[str, Any]) -> None:
-    """Reject decoders of an older toy CLIP or ViT, whose tensors may fit; see `find_custom`."""
+    """Reject decoders trained on an older toy CLIP or ViT.
+
+    Tensor shapes alone may not reveal it.
+    """
     names = backbone.get("init_args", {})
     vit = str(backbone.get("class_path")).endswith("ViTBackbone")
     find_custom(str(names.get("name")), "ViT" if vit else "CLIP")

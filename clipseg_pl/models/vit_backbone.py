@@ -118,8 +118,9 @@ def build_vit(name: str, *, pretrained: bool) -> VisionTransformer:
         pretrained: false for random weights, which depend on the sizes only.
 
     Raises:
-        ValueError: if the name or tag is unknown or the name that of an older toy ViT, the model is
-            not a plain ViT with a CLS token, or the file is unreadable or belongs to another model.
+        ValueError: if the name or tag is unknown, the name belongs to an older toy ViT, the model
+            is not a plain ViT with a CLS token, or the file is unreadable or belongs to another
+            model.
         FileNotFoundError: if the weights are not on disk and the download fails.
     """
     own = _own_config(name)

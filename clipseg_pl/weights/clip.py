@@ -46,7 +46,7 @@ def find_config(name: str) -> dict[str, Any]:
         name: name of a custom configuration or of an open_clip model.
 
     Raises:
-        ValueError: if the name is unknown or that of an older toy CLIP, or the model is not a
+        ValueError: if the name is unknown or belongs to an older toy CLIP, or the model is not a
             plain ViT CLIP.
     """
     own = _own_config(name)

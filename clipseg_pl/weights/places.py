@@ -13,7 +13,8 @@ from clipseg_pl.weights.hub import find_model, is_hub_name
 TOY = "toy"
 """name of the checkpoint in the package, which was trained on drawn scenes only"""
 TOY_CLIP = "toy2"
-"""name of its CLIP and of the ViT in the package; a new CLIP gets a new name, see `find_custom`"""
+"""name of the CLIP and the ViT in the package; change it when the CLIP is retrained, see
+`find_custom`"""
 _OLDER_TOY_CLIPS = ("toy",)
 _PACKAGED = Path(__file__).parent / TOY
 TOY_CHECKPOINT = _PACKAGED / "toy_pc_plus.ckpt"
@@ -77,13 +78,13 @@ def find_custom(name: str, kind: Literal["CLIP", "ViT"] = "CLIP") -> Path | None
 
     Raises:
         ValueError: if there is no file and the name belongs to an earlier version of the toy world.
-            Checkpoints store this name, and a later CLIP does not fit their decoders.
+            Checkpoints store this name, and their decoders do not work with a newer CLIP.
     """
     file = find_file(name if kind == "CLIP" else f"{name}_vit", (".json",))
     if not file and name in _OLDER_TOY_CLIPS:
         raise ValueError(
-            f"the {kind} {name!r} belongs to an earlier version of the toy world and is not "
-            f"included any more: train the decoder again on {TOY_CLIP!r} (experiments/toy.yaml)"
+            f"the {kind} {name!r} belongs to an earlier version of the toy world and is no "
+            f"longer included: train the decoder again on {TOY_CLIP!r} (experiments/toy.yaml)"
         )
     return file
 

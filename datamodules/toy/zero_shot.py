@@ -23,8 +23,8 @@ from datamodules.toy.scenes.paint import COLOURS
 from datamodules.toy.scenes.scene import Scene, draw_scene
 
 _CHUNK = 128
-_PATCH_SCENES = 1000  # images for the figures about patches
-_INSIDE = 0.6  # share of a patch that its thing covers
+_PATCH_SCENES = 1000  # images for the patch metrics
+_INSIDE = 0.6  # minimum share of a patch that a thing must cover
 _CANDIDATES = 20  # names among which a patch is classified
 _RIDGE = 30.0  # weight of the penalty of the linear map
 
@@ -88,8 +88,8 @@ class HeldOutPictures:
     def score(self, model: CLIP) -> dict[str, float]:
         """Return accuracies in [0, 1] of `model`; this leaves the model in evaluation mode.
 
-        "kind" is the zero-shot accuracy over all kinds, "image_to_text" and "text_to_image" are
-        retrieval, and the other figures are those of `transfer`.
+        "kind" and "colour" are zero-shot accuracies, "image_to_text" and "text_to_image" are
+        retrieval accuracies. The other metrics are described in `transfer`.
         """
         model.eval()
         device = model.logit_scale.device
@@ -142,11 +142,11 @@ def embed_images(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
-    """Return the embeddings (N, C) of texts, as `CLIP.encode_text`, but without padding.
+    """Return the embeddings (N, C) of texts, equal to `CLIP.encode_text`, but skip the padding.
 
     Args:
         model: A CLIP of open_clip.
-        rows: (N, L) vocabulary rows; the end of text has the highest.
+        rows: (N, L) vocabulary rows; the end-of-text token has the highest.
     """
     length = int(rows.argmax(-1).max()) + 1
     rows = rows[:, :length]
@@ -158,12 +158,12 @@ def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, float]:
-    """Measure whether a decoder can find kinds that its training never names, without training one.
+    """Estimate how well a decoder would find kinds never named in its training.
 
-    A linear map (ridge regression) takes the activations of a patch in the tapped layers to the
-    embedding of the name of its kind. The map is fitted on three quarters of the scenes, without
-    the patches of `UNNAMED_KINDS`. A patch is classified among the name of its kind and 19 random
-    other names.
+    No decoder is trained. Ridge regression maps the activations of a patch in the tapped layers to
+    the embedding of the name of its kind. The map is fitted on three quarters of the scenes,
+    without the patches of `UNNAMED_KINDS`. A patch is classified among the name of its kind and 19
+    random other names.
 
     Args:
         model: A CLIP of open_clip.
@@ -172,7 +172,8 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
 
     Returns:
         patch_kind: top-1 accuracy of the patch embeddings, without the map.
-        fitted: top-1 accuracy of the mapped activations, for fitted kinds in the other scenes.
+        fitted: top-1 accuracy of the mapped activations, for the kinds in the fit, on the last
+            quarter of the scenes.
         left_out: the same for `UNNAMED_KINDS`, in all scenes.
         transfer: left_out / fitted.
     """
@@ -216,7 +217,7 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
 
 
 def _top_1(similarity: Tensor, target: Tensor) -> Tensor:
-    """Return (N,) whether the target is closest among itself and 19 random other classes.
+    """Return (N,): 1 if the target is more similar than 19 random other classes, else 0.
 
     Args:
         similarity: (N, K) similarity to each class.

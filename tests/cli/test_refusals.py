@@ -199,7 +199,7 @@ def test_weights_trained_on_other_layers_are_an_error(option, trained, miniature
 def test_weights_trained_on_the_older_toy_clip_are_an_error(
     option, backbone, kind, trained, miniature, tmp_path, capsys
 ):
-    """With None, `Segmenter` loads them."""
+    """Option None: load the weights with `Segmenter.from_pretrained`."""
     file = tmp_path / "older.ckpt"
     content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
     content["hyper_parameters"]["backbone"] = {**backbone, "init_args": {"name": "toy"}}
@@ -213,8 +213,8 @@ def test_weights_trained_on_the_older_toy_clip_are_an_error(
         with pytest.raises(ValueError) as error:
             Segmenter.from_pretrained(file)
         message = str(error.value)
-    reason = f"the {kind} 'toy' belongs to an earlier version of the toy world and is not included"
-    assert reason in message and "train the decoder again on 'toy2'" in message
+    reason = f"the {kind} 'toy' belongs to an earlier version of the toy world and is no longer"
+    assert reason in message and "included: train the decoder again on 'toy2'" in message
     assert "\n" not in message
 
 

@@ -25,7 +25,7 @@ STUFF = {name: stuff for stuff, names in STUFF_NAMES.items() for name in names}
 
 
 def draw_described(count, nameless=()):
-    """Draw scenes with phrases: a third each has three kinds, Pascal's kinds and all kinds."""
+    """Draw scenes with phrases, in turn from three kinds, Pascal's kinds and all kinds."""
     result = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
@@ -223,7 +223,7 @@ def test_description_of_a_thing_without_a_kind_names_one_to_three_parts():
         ((70, 50, 10, 10), "at the bottom"),  # 25 % to the right, 42 % down
     ],
 )
-def test_place_is_the_side_with_the_larger_share(box, place):
+def test_place_is_the_side_with_the_larger_offset(box, place):
     thing = Thing(
         "dog", "dog", Parts("long body"), "red", "plain", "", box, np.ones((60, 100), bool)
     )

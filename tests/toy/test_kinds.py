@@ -158,7 +158,8 @@ PAPER = {
     "has legs": "bird cat chair cow dog horse person sheep sofa",
     "has ears": "cat cow dog horse person sheep",
 }
-"""generalised prompt -> Pascal's classes to which it applies (paper, Table 8)"""
+"""generalised prompt -> Pascal's classes to which it applies (paper, Table 8; "has ears": authors'
+code)"""
 
 
 def test_properties_of_pascals_kinds_are_the_papers():

@@ -107,7 +107,7 @@ def set_version(folder, version):
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_toy_command_rejects_another_version_in_an_own_root(tmp_path, small):
+def test_toy_command_rejects_another_version_in_a_custom_root(tmp_path, small):
     folder = build_folders(tmp_path, lvis_request({"train": 1}, 0), progress=False)
     set_version(folder, 2)
     before = sorted(tmp_path.rglob("*"))
@@ -128,7 +128,7 @@ def test_another_version_in_the_cache_is_drawn_again(tmp_path, small, monkeypatc
     caplog.clear()
     write_toy_world(toy_root(), scenes=2, progress=False)
     assert caplog.messages == [
-        f"replacing {toy_root() / name}, which is of another version of the toy world"
+        f"replacing {toy_root() / name}, which was written by another version of the toy world"
         for name in ("lists", "LVIS")
     ]
     assert {path: path.read_bytes() for path in toy_root().rglob("*.json")} == drawn

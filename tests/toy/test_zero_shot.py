@@ -1,4 +1,4 @@
-"""Transfer to kinds that the fit leaves out, of models with known activations."""
+"""Test `transfer` on models with known activations."""
 
 from types import SimpleNamespace
 

@@ -11,7 +11,7 @@ from datamodules.toy.language.words import NAMES, SIZE_WORDS, STUFF_NAMES
 from datamodules.toy.scenes.scene import Scene, Thing
 
 NAMELESS = "thing"
-"""Noun for every thing, and the only one for a thing without a name."""
+"""Noun that fits every thing; things without a name have no other noun."""
 PhraseType = Literal["name", "attribute", "relation", "verbose"]
 _MIN_DISTANCE = 0.1  # between the centres of related things, as a share of the image side
 
@@ -178,7 +178,7 @@ def draw_phrases(
     Args:
         scene: The scene to describe.
         rng: The only source of randomness.
-        nameless: Kinds that no phrase names; they are called "thing".
+        nameless: Kinds that are called "thing" instead of their names.
 
     Returns:
         Phrases in random order. A phrase refers to every thing in the scene that it describes.

@@ -38,8 +38,7 @@ def describe(
         rng: The only source of randomness.
         colour: Probability of naming the colour.
         texture: Probability of naming a texture other than plain.
-        parts: Probability of naming one to three parts; those of a thing without a kind are always
-            named.
+        parts: Probability of naming one to three parts; 1 for things without a kind.
     """
     words = []
     if thing.size and rng.random() < 0.15:
@@ -57,7 +56,7 @@ def describe(
 
 
 def place_of(scene: Scene, thing: Thing) -> str:
-    """Return the side of the scene where a thing is, such as "on the left"; "" in the middle."""
+    """Return where in the scene a thing is, such as "on the left"; "" near the centre."""
     height, width = scene.image.shape[:2]
     x, y = thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
     offsets = x / width - 0.5, y / height - 0.5
@@ -88,7 +87,7 @@ def thing_caption(scene: Scene, rng: np.random.Generator) -> str:
             if thing.texture == "plain"
             else f"{thing.texture} {thing.colour} thing"
         )
-    # kinds must also be learned without a colour
+    # often without the colour, so that names of kinds are learned on their own
     words = describe(thing, rng, colour=0.6, parts=0.4)
     if choice < 0.5:
         stuff = [name for name, mask in scene.stuff.items() if mask.mean() > 0.1]
@@ -137,7 +136,15 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def all_words() -> list[str]:
     """Return the building blocks of all captions and phrases; their tokens are the vocabulary."""
-    texts: list[str] = [*COLOUR_WORDS, "plain", *TEXTURE_WORDS, *PART_WORDS, *_PREFIXES, *RELATIONS, *_EMPTY]
+    texts: list[str] = [
+        *COLOUR_WORDS,
+        "plain",
+        *TEXTURE_WORDS,
+        *PART_WORDS,
+        *_PREFIXES,
+        *RELATIONS,
+        *_EMPTY,
+    ]
     texts += [place for places in PLACES for place in places]
     texts += ["thing", "with", "and", "on", "before", ",", "a photo of"]
     for table in (NAMES, STUFF_NAMES, SIZE_WORDS, PROPERTY_SENTENCES):

@@ -62,8 +62,8 @@ _RULES: dict[str, Callable[[Parts], bool]] = {
 def properties_of(parts: Parts) -> list[str]:
     """Return the generalised prompts (affordances, attributes and parts) that apply to a thing.
 
-    For Pascal's kinds, they are the paper's, with LVIS categories reduced to the twenty kinds. "has
-    ears" is missing from the paper and comes from the authors' code.
+    For Pascal's classes, the result agrees with the paper's lists of LVIS categories, limited to
+    these twenty classes. "has ears" is not in the paper; it comes from the authors' code.
     """
     return [text for text, applies in _RULES.items() if applies(parts)]
 

@@ -60,7 +60,7 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         return CLIP(**self.config)
 
     def batches(self) -> CaptionedScenes:
-        """Return a dataset of captioned scenes with the thing of every patch."""
+        """Return a dataset of captioned scenes with labels of the patches."""
         settings = self.settings
         return CaptionedScenes(
             settings.seed,
@@ -86,9 +86,9 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
 
         1. CLIP's contrastive loss of images and their captions.
         2. The same loss of things and their descriptions; a thing is the mean of its patches.
-        3. Cross-entropies of patches, and of images with one thing, over the names of all kinds and
-           stuff, the values of each slot of the grammar, colours and textures. The patches are
-           those of the deepest layer that a decoder taps.
+        3. Cross-entropy of patches, and of images with one thing, for each group of classes: kinds
+           with stuff, colours, textures, and the parts of each slot. Text embeddings are the
+           classifier. Patches come from the deepest layer that a decoder taps.
         """
         model = self.model
         texts, offsets = self._class_texts()
@@ -127,7 +127,7 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         return total
 
     def _class_texts(self) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Return a text for every class, as vocabulary rows, and the range of each list of classes.
+        """Return one tokenized text per class, and the range of rows of each group in `CLASSES`.
 
         Each text uses a random name and template.
         """

@@ -174,7 +174,7 @@ class Pretraining(ABC, Generic[Model, RunSettings]):
 
     @abstractmethod
     def batches(self) -> Dataset[tuple[Tensor, ...]]:
-        """Return a dataset: step -> batch, the arguments of `loss`."""
+        """Return a dataset that maps a step to a batch: the arguments of `loss`."""
 
     @abstractmethod
     def loss(self, *batch: Tensor) -> Tensor:

@@ -66,14 +66,14 @@ class CaptionedBatch(NamedTuple):
     Attributes:
         images: (B, 3, H, W) uint8 RGB.
         captions: (B, L) int64, vocabulary rows of the captions of images.
-        thing_of_patch: (B, N) int64, number (0 to T - 1) of the thing that covers at least half of
+        thing_of_patch: (B, N) int64, index (0 to T - 1) of the thing that covers at least half of
             a patch, or -1.
         stuff_of_patch: (B, N) int64, index into `STUFF` of the stuff that covers more than 95 % of
             a patch, or -1.
         thing_captions: (T, L) int64, vocabulary rows of the descriptions of things.
         labels: (T, 9) int64, indices into the lists of `CLASSES`; -1 for no kind and for an empty
             slot.
-        only_thing: (B,) int64, number of the thing in an image with exactly one, or -1.
+        only_thing: (B,) int64, index (0 to T - 1) of the thing in an image with exactly one, or -1.
     """
 
     images: Tensor
@@ -107,7 +107,7 @@ def coverage(mask: NDArray[np.bool_], patch_size: int) -> NDArray[np.float64]:
 
 _GROUP = 8  # images
 _MAGNIFIED = (0.35, 0.7)  # range of the longer side of large things, as a share of the image side
-_CLOSE = (0.5, 1.0)  # the same for single things, which a cropped visual prompt shows
+_CLOSE = (0.5, 1.0)  # the same for images of one thing, as in cropped visual prompts
 _NEAR_MISSES = 0.3  # share of things that differ from a kind in one part
 _TRIES = 3  # attempts to find a caption that is new in the batch
 
@@ -119,8 +119,8 @@ class CaptionedScenes(Dataset[CaptionedBatch]):
     the images that a decoder sees, 2 % show only stuff, and the rest show one to six things. Images
     come in groups of 8. A third of the groups is limited to three kinds and four colours, another
     third to one colour. Images of such groups are hard negatives of each other: they show the same
-    kind in another colour, or another kind in the same colour. 30 % of the things are near misses,
-    which differ from a kind in one part and have captions that name parts.
+    kind in another colour, or another kind in the same colour. 30 % of the things are near misses:
+    they differ from a kind in one part, and their captions name parts instead of a kind.
 
     Args:
         seed: First part of every generator's seed.

@@ -23,7 +23,7 @@ from datamodules.toy.scenes.kinds import KINDS
 from datamodules.toy.scenes.scales import STREAM_STD, VIT_STREAM, factor_to, rescaled
 from datamodules.toy.scenes.scene import Thing
 
-_DEEPEST = 10 / 12  # depth of the deepest layer that the paper's decoder taps
+_DEEPEST = 10 / 12  # relative depth of the deepest layer that the paper's decoder taps
 
 
 class LabelledThings(Dataset[tuple[Tensor, Tensor]]):

@@ -1,6 +1,6 @@
-"""Grammar of parts: every thing has a body, and may have a base, a head, a top, a tail and a side.
+"""Grammar of parts: a thing has a body and optionally a base, head, top, tail and side part.
 
-Each function that draws a value takes the `Frame` of the thing and returns shapes, back to front.
+Each function that draws a part takes the thing's `Frame` and returns shapes, back to front.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Proportions(NamedTuple):
         height: Factor on the height of the body.
         base: Factor on the base.
         head: Factor on the head.
-        rest: Factor on the top, the tail and the side; some of them keep their size.
+        rest: Factor on the top, the tail and the side; some parts ignore it.
     """
 
     width: float = 1.0
@@ -479,7 +479,7 @@ _BODIES: dict[str, tuple[float, float, Point]] = {
     "cloud body": (0.66, 0.44, (0.78, -0.5)),
     "frame body": (0.6, 0.36, (0.6, -1.0)),
 }
-"""Body -> half its width, half its height, and the neck in units of these halves."""
+"""Body -> half its width, half its height, and the neck (x, y) in multiples of these."""
 
 SLOTS: dict[str, dict[str, Draw]] = {
     "body": {
@@ -508,10 +508,10 @@ SLOTS: dict[str, dict[str, Draw]] = {
         "patches": _patches, "saddle": _saddle, "cushion": _cushion,
     },
 }  # fmt: skip
-"""Slot -> value -> function that draws it. Values are the words that name parts in captions."""
+"""Slot -> value -> function that draws it. Captions use the values as names of parts."""
 
 _ORDER = ("base", "tail", "body", "side", "top", "head")  # back to front
-_VARIATION = 0.08  # largest difference of an instance's proportions from the kind's, relative
+_VARIATION = 0.08  # maximum relative difference between the proportions of an instance and its kind
 
 
 def draw(parts: Parts, proportions: Proportions, rng: np.random.Generator) -> list[Part]:
@@ -519,7 +519,7 @@ def draw(parts: Parts, proportions: Proportions, rng: np.random.Generator) -> li
 
     Args:
         parts: The value of each slot.
-        proportions: Proportions of the kind. Each instance has its own, which differ by up to 8 %.
+        proportions: Proportions of the kind; those of the instance differ from them by up to 8 %.
         rng: The only source of randomness.
 
     Returns:

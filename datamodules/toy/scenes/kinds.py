@@ -73,10 +73,10 @@ _LOOKS: dict[str, Kind] = {
 """Looks of Pascal's classes, in Pascal's order; a person is a man or a woman."""
 
 _INVENTED = 140  # number of invented kinds
-_UNNAMED_EVERY = 5  # one of so many invented kinds is unnamed
-_DIFFERENT = 2  # slots in which an invented kind differs from every other kind at least
+_UNNAMED_EVERY = 5  # every fifth invented kind is unnamed
+_DIFFERENT = 2  # minimum number of slots in which an invented kind differs from every other kind
 _EMPTY = 0.3  # probability that a slot other than the body is empty
-_SEED = 26  # with it, the unnamed kinds have every part, and three invented kinds can be driven
+_SEED = 26  # chosen so that unnamed kinds cover every part, and three invented kinds can be driven
 
 
 def _random_parts(rng: np.random.Generator) -> Parts:
@@ -96,7 +96,7 @@ def _differences(first: Parts, second: Parts) -> int:
 
 
 def _invent() -> dict[str, Kind]:
-    """Return the invented kinds: name, consonants and vowels in turn -> look."""
+    """Return name -> look of the invented kinds. Names alternate consonants and vowels."""
     rng = np.random.default_rng(_SEED)
     known = [look.parts for look in _LOOKS.values()]
     invented: dict[str, Kind] = {}

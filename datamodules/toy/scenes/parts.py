@@ -1,8 +1,8 @@
 """Primitives of the toy world: a thing is a list of flat parts.
 
-Each part has a role, such as body or glass. The role is a row of the thing's palette and so gives
-the part its colour. The points of a part are in the thing's own coordinate system, with x to the
-right and y down. Every thing is roughly within [-1, 1] on both axes and faces right.
+Each part has a role, such as body or glass. The role is a row of the thing's palette, which
+contains the part's colour. The points of a part are in the thing's own coordinate system, with x to
+the right and y down. Every thing is roughly within [-1, 1] on both axes and faces right.
 """
 
 from typing import NamedTuple

@@ -32,7 +32,7 @@ EMBEDDING_NORM = 10.0
 
 
 def factor_to(wanted: float, present: float) -> float:
-    """Return the power of two that brings a scale closest to the wanted one."""
+    """Return the power of two closest to `wanted / present`, on a log scale."""
     return float(2.0 ** round(math.log2(wanted / present)))
 
 

@@ -235,10 +235,10 @@ def _thing(labels: _Labels, mask: NDArray[np.bool_], area: int) -> Thing:
 
 
 def _near_miss(look: Kind, rng: np.random.Generator) -> Kind:
-    """Replace, remove or add one part. Only some near misses of Pascal's kinds are a kind again.
+    """Replace, remove or add one part.
 
-    A boat and a potted plant, a bus and a car, and a man and a woman differ in one part, all other
-    looks in at least two.
+    The result is never another kind, except that a man may become a woman or the reverse: all other
+    looks differ in at least two parts.
     """
     slot = str(rng.choice(tuple(SLOTS)))
     old = getattr(look.parts, slot)

@@ -128,7 +128,9 @@ def _build(root: Path, building: Path, request: Request, progress: bool) -> None
     for part in parts:
         write_json(building / part / MANIFEST, manifest)
         if _is_outdated(root / part):
-            log.warning("replacing %s, which is of another version of the toy world", root / part)
+            log.warning(
+                "replacing %s, which was written by another version of the toy world", root / part
+            )
             shutil.rmtree(root / part)
         _rename(building / part, root / part)
 
@@ -158,7 +160,7 @@ def _is_part_built(target: Path, manifest: Mapping[str, Any]) -> bool:
 
 
 def _is_outdated(target: Path) -> bool:
-    """Return whether a folder is in the cache and of another version of the toy world."""
+    """Return whether a folder is in the cache and another version of the toy world wrote it."""
     found = _read_manifest(target)
     cached = target.absolute().is_relative_to(cache_folder().absolute())
     return cached and found is not None and found.get("world") != WORLD

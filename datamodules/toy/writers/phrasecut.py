@@ -24,7 +24,7 @@ _PHRASECUT = 0x9C0DE  # first part of every generator's seed, unique to this dat
 # binomial (n, p) of the number of things after the first; its mean is 2.3
 _MORE_THINGS = 5, 0.46
 # long tail of names: half of the things are of Pascal's kinds, and the share of the n-th invented
-# kind is in proportion to 1 / (n + 8)
+# kind is proportional to 1 / (n + 8)
 _LONG_TAIL = PASCAL_KINDS * 23 + tuple(
     name for n, name in enumerate(INVENTED_KINDS) for _ in range(round(160 / (n + 8)))
 )

@@ -14,7 +14,7 @@ from datamodules.toy.scenes.scene import Scene, draw_scene
 IGNORED = 255
 """ignore label"""
 _JPEG_QUALITY = 95
-_COVERING = 2 * len(PASCAL_KINDS)  # so many first images show each kind twice
+_COVERING = 2 * len(PASCAL_KINDS)  # number of first images, which show each kind twice
 _REPEATS = 10  # extra copies of the required kind in the choices, so that few scenes are rejected
 
 
