@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from clipseg_pl.models.attention import EncoderLayer
 from clipseg_pl.models.backbone import BackboneShape
 
-
 _FEEDFORWARD = 2048  # torch's default, which the authors use
 
 

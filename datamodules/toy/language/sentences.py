@@ -137,7 +137,15 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def all_words() -> list[str]:
     """Return the building blocks of all captions and phrases; their tokens are the vocabulary."""
-    texts: list[str] = [*COLOUR_WORDS, "plain", *TEXTURE_WORDS, *PART_WORDS, *_PREFIXES, *RELATIONS, *_EMPTY]
+    texts: list[str] = [
+        *COLOUR_WORDS,
+        "plain",
+        *TEXTURE_WORDS,
+        *PART_WORDS,
+        *_PREFIXES,
+        *RELATIONS,
+        *_EMPTY,
+    ]
     texts += [place for places in PLACES for place in places]
     texts += ["thing", "with", "and", "on", "before", ",", "a photo of"]
     for table in (NAMES, STUFF_NAMES, SIZE_WORDS, PROPERTY_SENTENCES):
