@@ -172,8 +172,10 @@ def _check_toy_version(backbone: Mapping[str, Any]) -> None:
     """Reject decoders of an older toy CLIP or ViT, whose tensors may fit; see `find_custom`."""
     names = backbone.get("init_args", {})
     vit = str(backbone.get("class_path")).endswith("ViTBackbone")
-    find_custom(str(names.get("name")), "ViT" if vit else "CLIP")
-    find_custom(str(names.get("clip")))
+    if names.get("name"):
+        find_custom(str(names["name"]), "ViT" if vit else "CLIP")
+    if names.get("clip"):
+        find_custom(str(names["clip"]))
 
 
 def _check_described(model: CLIPSeg, described: Description, path: Path) -> None:
