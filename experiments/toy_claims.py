@@ -5,7 +5,8 @@
 Trains three models per seed with the settings of `experiments/toy.yaml`: the model of the README's
 first command, the same model with an untrained CLIP, and the same model without phrases about fold
 0 (five of Pascal VOC's twenty classes). Finished runs are reused, even if another
-version of the code made them. The metrics are written to experiments/results/toy_claims.json, with
+version of the code made them: use a new folder after a change of the toy world.
+The metrics are written to experiments/results/toy_claims.json, with
 commit and config hash of each run.
 """
 
@@ -57,6 +58,7 @@ PROMPTS = {
     "has ears": "has ears",
 }
 """the authors' generalised prompt -> wording used here; "has ears" is only in their code"""
+_GROUPS = ("fold 0", "other Pascal kinds", "invented kinds", "invented kinds, never named")
 _SEED = 0xC1A15  # first part of every generator's seed, unique to these scenes
 _AT = int((THRESHOLDS - PAPER_THRESHOLD).abs().argmin())  # index of the paper's threshold
 
@@ -135,17 +137,22 @@ def prompt_sensitivity(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[st
 
 def kinds(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:
     """Prompt with the name of every visible kind; evaluate groups of kinds separately."""
-    groups = ("fold 0", "other Pascal kinds", "invented kinds", "invented kinds, never named")
-    tallies = {group: Tally() for group in groups}
+    tallies = {group: Tally() for group in _GROUPS}
     for scene in track(scenes, "kinds"):
         present = sorted({thing.kind for thing in scene.things})
         prompts = [f"a photo of a {kind_name(kind)}." for kind in present]
         probabilities = segmenter(scene.image, prompts).probability if present else ()
         for kind, probability in zip(present, probabilities, strict=True):
             target = np.any([thing.mask for thing in scene.things if thing.kind == kind], 0)
-            group = 0 if kind in FOLD_0 else 1 if kind in PASCAL_KINDS else 2
-            tallies[groups[3 if kind in UNNAMED_KINDS else group]].add(probability, target)
+            tallies[_group(kind)].add(probability, target)
     return {group: tally.numbers() for group, tally in tallies.items()}
+
+
+def _group(kind: str) -> str:
+    """Return the name of the group of kinds, one of `_GROUPS`."""
+    if kind in PASCAL_KINDS:
+        return "fold 0" if kind in FOLD_0 else "other Pascal kinds"
+    return "invented kinds, never named" if kind in UNNAMED_KINDS else "invented kinds"
 
 
 def properties(segmenter: Segmenter, scenes: Sequence[Scene]) -> dict[str, Any]:

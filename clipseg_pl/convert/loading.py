@@ -175,8 +175,10 @@ def _check_toy_version(backbone: Mapping[str, Any]) -> None:
     """
     names = backbone.get("init_args", {})
     vit = str(backbone.get("class_path")).endswith("ViTBackbone")
-    find_custom(str(names.get("name")), "ViT" if vit else "CLIP")
-    find_custom(str(names.get("clip")))
+    if names.get("name"):
+        find_custom(str(names["name"]), "ViT" if vit else "CLIP")
+    if names.get("clip"):
+        find_custom(str(names["clip"]))
 
 
 def _check_described(model: CLIPSeg, described: Description, path: Path) -> None:
@@ -227,12 +229,19 @@ def _build_own(file: Path, content: Mapping[str, Any]) -> LoadedModel:
         )
     try:
         backbone = _class_with_arguments(settings["backbone"], Backbone)()
-        decoder = _class_with_arguments(settings.get("decoder"), Decoder, FiLMDecoder)
+        decoder = partial(_class_with_arguments(settings.get("decoder"), Decoder, FiLMDecoder))
+        weights = decoder_state(content["state_dict"])
+        if (
+            decoder.func is FiLMDecoder
+            and decoder.keywords.get("feedforward") is None
+            and has_film_decoder(weights)
+        ):
+            decoder = partial(decoder, feedforward=decoder_sizes(weights)["feedforward"])
         # older checkpoints lack the key
         model = CLIPSeg(backbone, decoder, settings.get("unfreeze_blocks", 0))
         model.decoder.check_layers(content.get("layers"))
-        weights = content["state_dict"].items()
-        model.load_state_dict({key.removeprefix("model."): value for key, value in weights})
+        state = content["state_dict"].items()
+        model.load_state_dict({key.removeprefix("model."): value for key, value in state})
         model.backbone.freeze()
     except (OSError, ValueError):
         raise

@@ -88,6 +88,7 @@ class FiLMDecoder(Decoder):
         heads: number of attention heads.
         feedforward: hidden width of the MLP in each block. By default 2,048, as in the paper's
             models, or 4 * `embed_dim` for a backbone whose embeddings have fewer than 512 channels.
+            See `docs/deviations.md` (mlp-width).
         dropout: dropout probability in attention, MLP and residual connections.
         head: "simple" is the paper's single transposed convolution, whose kernel has the size of a
             patch. "refined" is the later head of the authors' code, a 3 x 3 convolution and two

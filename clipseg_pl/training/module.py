@@ -252,6 +252,12 @@ class CLIPSegModule(LightningModule):
         given = checkpoint.get("hyper_parameters", {})
         # a model built in Python passes objects and factories, which only pickle could restore
         plain = {key: value for key, value in given.items() if isinstance(value, _PLAIN)}
+        described, decoder = plain.get("decoder"), self.model.decoder
+        if isinstance(described, dict) and type(decoder) is FiLMDecoder:
+            # the number, not null: the default depends on the backbone, and may change
+            size = {"feedforward": decoder.settings["feedforward"]}
+            arguments = {**described.get("init_args", {}), **size}
+            plain["decoder"] = {**described, "init_args": arguments}
         checkpoint["hyper_parameters"] = plain
         checkpoint["threshold"], checkpoint["absent_cut"] = self.threshold, self.absent_cut
         checkpoint["class_thresholds"] = self.class_thresholds

@@ -5,7 +5,7 @@ Checkpoints store the name of their CLIP and no path. A name is resolved as foll
 1. Custom CLIP: `<name>.json` with weights `<name>.safetensors` or `<name>.pt` in the folder
    $CLIPSEG_WEIGHTS or in the package. The JSON file is an open_clip model configuration or the
    `open_clip_config.json` of a model on Hugging Face. The package contains the CLIP of the toy
-   world, named "toy2".
+   world, named `TOY_CLIP`.
 2. Model of open_clip: its weights are searched as `<name>-<tag>.*` in the same folders, then in
    Hugging Face's download cache. If they are in neither, they are downloaded. The tag is
    open_clip's name of the training of the weights, like "openai".

@@ -83,8 +83,9 @@ def find_custom(name: str, kind: Literal["CLIP", "ViT"] = "CLIP") -> Path | None
     file = find_file(name if kind == "CLIP" else f"{name}_vit", (".json",))
     if not file and name in _OLDER_TOY_CLIPS:
         raise ValueError(
-            f"the {kind} {name!r} belongs to an earlier version of the toy world and is no "
-            f"longer included: train the decoder again on {TOY_CLIP!r} (experiments/toy.yaml)"
+            f"the {kind} {name!r} belongs to an earlier version of the toy world and is no longer "
+            f"included: use {TOY_CLIP!r}, and train decoders of {name!r} again "
+            "(experiments/toy.yaml)"
         )
     return file
 

@@ -71,7 +71,8 @@ def write_toy_world(
 ) -> Mapping[Path, int]:
     """Write all datasets that do not exist yet.
 
-    In the cache, datasets of earlier versions of the toy world are replaced.
+    If `root` is `toy_root()` and a dataset is missing, earlier versions of the toy world are
+    removed from the cache.
 
     Args:
         root: Folder of all datasets, created if missing.
@@ -102,7 +103,11 @@ def write_toy_world(
 
 
 def _remove_earlier_versions() -> None:
-    """Remove earlier versions of the toy world from the cache, unless they contain other files."""
+    """Remove earlier versions of the toy world from the cache.
+
+    A version is kept if its top level contains anything else than datasets of the toy world and
+    hidden files.
+    """
     for version in range(WORLD):
         folder = toy_root().with_name(f"toy_world_{version}")
         datasets = list(folder.glob("[!.]*"))  # hidden files are locks and drafts of `drafting`

@@ -20,6 +20,7 @@ from datamodules.toy.pretraining.pictures import (
 )
 from datamodules.toy.scenes.kinds import KINDS, UNNAMED_KINDS
 from datamodules.toy.scenes.paint import COLOURS
+from datamodules.toy.scenes.scales import tapped_layers
 from datamodules.toy.scenes.scene import Scene, draw_scene
 
 _CHUNK = 128
@@ -86,10 +87,14 @@ class HeldOutPictures:
 
     @torch.no_grad()
     def score(self, model: CLIP) -> dict[str, float]:
-        """Return accuracies in [0, 1] of `model`; this leaves the model in evaluation mode.
+        """Return the figures of `model`; this leaves the model in evaluation mode.
 
-        "kind" and "colour" are zero-shot accuracies, "image_to_text" and "text_to_image" are
-        retrieval accuracies. The other metrics are described in `transfer`.
+        Returns:
+            kind: zero-shot accuracy over all kinds, on images of one thing.
+            colour: the same over the colours.
+            image_to_text: share of the scenes whose own text is the closest of all texts.
+            text_to_image: share of the texts whose own scene is the closest of all scenes.
+            patch_kind, fitted, left_out, transfer: see `transfer`.
         """
         model.eval()
         device = model.logit_scale.device
@@ -121,8 +126,7 @@ def _tapped(model: CLIP, images: Tensor) -> list[Tensor]:
 
 
 def _taps(model: CLIP) -> list[int]:
-    depth = len(model.visual.transformer.resblocks)
-    return [((block + 1) * depth - 1) // 12 for block in (3, 7, 9)]
+    return tapped_layers(len(model.visual.transformer.resblocks))
 
 
 def embed_images(model: CLIP, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,9 +150,9 @@ def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
 
     Args:
         model: A CLIP of open_clip.
-        rows: (N, L) vocabulary rows; the end-of-text token has the highest.
+        rows: (N, L) vocabulary rows, N may be 0; the end of text has the highest.
     """
-    length = int(rows.argmax(-1).max()) + 1
+    length = int(rows.argmax(-1).max()) + 1 if len(rows) else 1
     rows = rows[:, :length]
     tokens = model.token_embedding(rows) + model.positional_embedding[:length]
     tokens = model.ln_final(model.transformer(tokens, attn_mask=model.attn_mask[:length, :length]))
@@ -160,10 +164,11 @@ def embed_texts(model: CLIP, rows: Tensor) -> Tensor:
 def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, float]:
     """Estimate how well a decoder would find kinds never named in its training.
 
-    No decoder is trained. Ridge regression maps the activations of a patch in the tapped layers to
-    the embedding of the name of its kind. The map is fitted on three quarters of the scenes,
-    without the patches of `UNNAMED_KINDS`. A patch is classified among the name of its kind and 19
-    random other names.
+    A linear map (ridge regression) takes the activations of a patch in the tapped layers to the
+    embedding of the name of its kind, from which the mean of all names is subtracted. The map is
+    fitted on three quarters of the scenes, without the patches of `UNNAMED_KINDS`. The CLIP itself
+    was pre-trained on all kinds. A patch is classified among the name of its kind and 19 random
+    other names.
 
     Args:
         model: A CLIP of open_clip.
@@ -187,13 +192,13 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
     for start in range(0, len(scenes), _CHUNK):
         chunk = scenes[start : start + _CHUNK]
         images = stacked([scene.image for scene in chunk]).to(device)
-        tapped = _tapped(model, normalised(images))
-        tokens = normalize(embed_images(model, images)[1], dim=-1)
+        tapped = torch.cat(_tapped(model, normalised(images)), -1).cpu()
+        tokens = normalize(embed_images(model, images)[1], dim=-1).cpu()
         for index, scene in enumerate(chunk):
             for thing in scene.things:
                 for place in np.flatnonzero(coverage(thing.mask, patch) > _INSIDE):
-                    activations.append(torch.cat([layer[index, place] for layer in tapped]).cpu())
-                    embedded.append(tokens[index, place].cpu())
+                    activations.append(tapped[index, place])
+                    embedded.append(tokens[index, place])
                     kinds.append(KINDS.index(thing.kind))
                     of_scene.append(start + index)
     kind = torch.tensor(kinds)
@@ -206,8 +211,9 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
     target = centred[kind[~left_out & of_fit]]
     weights = torch.linalg.solve(fit.T @ fit + _RIDGE * torch.eye(x.shape[1]), fit.T @ target)
     mapped = normalize(x @ weights, dim=-1)
-    fitted = _top_1(mapped @ centred.T, kind)[~left_out & ~of_fit].mean().item()
-    unfitted = _top_1(mapped @ centred.T, kind)[left_out].mean().item()
+    correct = _top_1(mapped @ centred.T, kind)
+    fitted = correct[~left_out & ~of_fit].mean().item()
+    unfitted = correct[left_out].mean().item()
     return {
         "patch_kind": round(_top_1(torch.stack(embedded) @ names.T, kind).mean().item(), 4),
         "fitted": round(fitted, 4),

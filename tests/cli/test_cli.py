@@ -45,6 +45,8 @@ def test_checkpoint_contains_the_decoder_only_and_no_path(trained):
     description = json.dumps(content["hyper_parameters"])
     assert "/" not in description and "protocol" not in content["hyper_parameters"]
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "tiny"
+    hidden = len(content["state_dict"]["model.decoder.blocks.0.linear1.weight"])
+    assert content["hyper_parameters"]["decoder"]["init_args"]["feedforward"] == hidden
 
 
 def test_checkpoint_without_a_decoder_weight_raises(trained, tmp_path):

@@ -9,9 +9,13 @@ import torch
 from jsonargparse import Namespace
 
 from clipseg_pl.cli.arguments import check_trainer
+from clipseg_pl.convert.loading import start_from
 from clipseg_pl.inference.segmenter import Segmenter
 from clipseg_pl.models.backbone import BackboneShape
+from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.clipseg import CLIPSeg
 from clipseg_pl.models.decoder import FiLMDecoder
+from clipseg_pl.weights.places import TOY_CLIP
 from datamodules.phrasecut import PhraseCutDataModule
 from tests.command import EXPERIMENTS, arguments, results, run
 
@@ -192,8 +196,11 @@ def test_weights_trained_on_other_layers_are_an_error(option, trained, miniature
 @pytest.mark.parametrize(
     ("backbone", "kind"),
     [
-        ({"class_path": f"{MODELS}.clip_backbone.CLIPBackbone"}, "CLIP"),
-        ({"class_path": f"{MODELS}.vit_backbone.ViTBackbone"}, "ViT"),
+        (
+            {"class_path": f"{MODELS}.clip_backbone.CLIPBackbone", "init_args": {"name": "toy"}},
+            "CLIP",
+        ),
+        ({"class_path": f"{MODELS}.vit_backbone.ViTBackbone", "init_args": {"name": "toy"}}, "ViT"),
     ],
 )
 def test_weights_trained_on_the_older_toy_clip_are_an_error(
@@ -202,7 +209,7 @@ def test_weights_trained_on_the_older_toy_clip_are_an_error(
     """Option None: load the weights with `Segmenter.from_pretrained`."""
     file = tmp_path / "older.ckpt"
     content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
-    content["hyper_parameters"]["backbone"] = {**backbone, "init_args": {"name": "toy"}}
+    content["hyper_parameters"]["backbone"] = backbone
     torch.save(content, file)
     if option:
         with pytest.raises(SystemExit):
@@ -214,8 +221,21 @@ def test_weights_trained_on_the_older_toy_clip_are_an_error(
             Segmenter.from_pretrained(file)
         message = str(error.value)
     reason = f"the {kind} 'toy' belongs to an earlier version of the toy world and is no longer"
-    assert reason in message and "included: train the decoder again on 'toy2'" in message
+    assert reason in message and "train decoders of 'toy' again" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", [{}, {"name": TOY_CLIP}])
+def test_vitseg_trained_with_the_older_toy_clip_is_an_error(name, trained, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    content["hyper_parameters"]["backbone"] = {
+        "class_path": f"{MODELS}.vit_backbone.ViTBackbone",
+        "init_args": {**name, "clip": "toy"},
+    }
+    torch.save(content, tmp_path / "older.ckpt")
+    model = CLIPSeg(CLIPBackbone("tiny", pretrained=False), FiLMDecoder)
+    with pytest.raises(ValueError, match="the CLIP 'toy' belongs to an earlier version"):
+        start_from(model, tmp_path / "older.ckpt")
 
 
 def test_unknown_key_in_a_config_is_reported(miniature, tmp_path, capsys):

@@ -26,7 +26,8 @@ AUTHORS = {
 
 
 def decoder(**changes) -> FiLMDecoder:
-    return FiLMDecoder(changes.pop("shape", SMALL), **{"dim": 8, "heads": 2, **changes})
+    sizes = {"dim": 8, "heads": 2, "feedforward": 2048}  # as in published files
+    return FiLMDecoder(changes.pop("shape", SMALL), **{**sizes, **changes})
 
 
 def as_authors(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from clipseg_pl.inference.segmentation import Segmentation
 from clipseg_pl.inference.segmenter import Blend, ImagePrompt, Segmenter
 from clipseg_pl.metrics.functional import presence
 from clipseg_pl.models.clip_backbone import CLIPBackbone
+from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.prompts.visual import VisualPrompt
 from datamodules.datasets.transforms import PairedResize
 
@@ -398,6 +399,23 @@ def test_argmax_has_a_background_label():
     probability[0], probability[1], probability[2] = [0.9, 0.4, 0.6, 0.6], [0.5, 0.3, 0.7, 0.5], 1
     result = Segmentation("abc", probability, np.array([1, 1, 0], np.float32), 0.5, 0.1)
     assert result.argmax().tolist() == [[1, 0, 2, 1]]  # c is absent
+
+
+@pytest.mark.parametrize("decoder", ["null", "missing"])
+def test_hidden_width_of_the_mlp_follows_from_the_weights(checkpoint, tmp_path, decoder):
+    content = torch.load(checkpoint, weights_only=True)
+    state = FiLMDecoder(CLIPBackbone("tiny", pretrained=False).shape, feedforward=24).state_dict()
+    content["state_dict"] = {f"model.decoder.{key}": value for key, value in state.items()}
+    if decoder == "null":
+        content["hyper_parameters"]["decoder"]["init_args"]["feedforward"] = None
+    else:  # the default decoder
+        del content["hyper_parameters"]["decoder"]
+    torch.save(content, tmp_path / "new.ckpt")
+    loaded = Segmenter.from_pretrained(tmp_path / "new.ckpt").model.decoder
+    assert loaded.settings["feedforward"] == 24
+    assert torch.equal(
+        loaded.state_dict()["blocks.2.linear1.weight"], state["blocks.2.linear1.weight"]
+    )
 
 
 def test_checkpoint_without_a_backbone_is_rejected(checkpoint, tmp_path):

@@ -114,6 +114,35 @@ def test_claims_compare_existing_rows(plan):
             assert column in find_row(plan, key, name).columns
 
 
+def changed_claim(tmp_path, **values):
+    """Return a copy of tables.yaml in which the first claim is changed; None removes a key."""
+    content = yaml.safe_load(FILE.read_text())
+    claim = {**content["claims"][0], **values}
+    content["claims"][0] = {key: value for key, value in claim.items() if value is not None}
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "tables.yaml"
+
+
+@pytest.mark.parametrize(("world", "expected"), [("toy", "it is small"), ("paper", "")])
+def test_reason_for_a_failing_claim_belongs_to_a_world(tmp_path, world, expected):
+    file = changed_claim(tmp_path, why={"toy": "it is small"}, share=0.5)
+    claim, other, *_ = read_plan(file, world).claims
+    assert (claim.why, claim.share) == (expected, 0.5) and (other.why, other.share) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"wy": {}}, "claim 'CLIP .*': unknown key wy; expected left, right, says, share, why"),
+        ({"left": None}, "claim 'CLIP .*': missing key left"),
+        ({"says": None}, "claim '': missing key says"),
+    ],
+)
+def test_invalid_claim_raises(tmp_path, values, message):
+    with pytest.raises(ValueError, match=message):
+        read_plan(changed_claim(tmp_path, **values), "toy")
+
+
 def test_every_alignment_result_has_a_row(toy):
     (table,) = (table for table in toy.tables if table.key == "T2")
     assert {row.name for row in table.rows} == {*TABLE_2, *MASKINGS, LARGE}

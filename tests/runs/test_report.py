@@ -16,11 +16,13 @@ def plan():
         Row("theirs", COLUMNS, {"mIoU": 13.1, "AP": 12.6}, ()),
         Row("other", COLUMNS, {}, ()),
         Row("old", COLUMNS, {}, ()),
+        Row("near", COLUMNS, {}, ()),
     )
     claims = (
         Claim("First claim", ("T9", "ours", "mIoU"), ("T9", "theirs", "mIoU"), why="not used"),
         Claim("Failing claim", ("T9", "theirs", "AP"), ("T9", "ours", "AP"), why="it is small"),
-        Claim("Second claim", ("T9", "ours", "mIoU"), ("T9", "other", "mIoU")),
+        Claim("Mean claim", ("T9", "ours", "AP"), ("T9", "near", "AP"), why="it is close"),
+        Claim("Second claim", ("T9", "ours", "mIoU"), ("T9", "other", "mIoU"), why="not used"),
     )
     world = World("toy", "the toy world", notes="Note on the world.")
     return Plan(world, (Table("T9", "Table 9", "Note on the table.", rows),), claims)
@@ -31,6 +33,7 @@ FIGURES = {
     "theirs": {"mIoU": [10.0, 12.0], "AP": [5.0, 5.0]},
     "other": "missing",
     "old": "stale",
+    "near": {"mIoU": [30.0], "AP": [50.5]},
 }
 
 
@@ -60,6 +63,8 @@ def test_claims_show_both_figures(results):
     assert line.endswith("| yes |") and "theirs, mIoU: 11.0 (10.0 to 12.0)" in line
     (line,) = (line for line in lines if line.startswith("| Failing claim"))
     assert line.endswith("| no: it is small |")
+    (line,) = (line for line in lines if line.startswith("| Mean claim"))
+    assert line.endswith("| on average, not for every seed: it is close |")
     (line,) = (line for line in lines if line.startswith("| Second claim"))
     assert line.endswith("| other, mIoU: not run | not run |")
 

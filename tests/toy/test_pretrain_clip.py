@@ -7,7 +7,7 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import load_file
 
-from datamodules.toy.language.sentences import all_words
+from datamodules.toy.language.sentences import all_words, scene_caption
 from datamodules.toy.language.vocabulary import (
     UNKNOWN_ROW,
     ToyTokenizer,
@@ -18,6 +18,7 @@ from datamodules.toy.language.words import NAMES, kind_name
 from datamodules.toy.pretraining.clip import CLIPPretraining
 from datamodules.toy.pretraining.loop import CLIPSettings
 from datamodules.toy.pretraining.pictures import (
+    CLASSES,
     CaptionedScenes,
     held_out,
     normalised,
@@ -27,6 +28,7 @@ from datamodules.toy.scenes.grammar import SLOTS
 from datamodules.toy.scenes.kinds import KINDS
 from datamodules.toy.scenes.paint import COLOURS, TEXTURES
 from datamodules.toy.scenes.scales import CLIP_EMBEDDINGS, CLIP_STREAM, rescaled
+from datamodules.toy.scenes.scene import draw_scene
 from datamodules.toy.scenes.stuff import STUFF
 from datamodules.toy.zero_shot import embed_texts
 
@@ -115,6 +117,109 @@ def test_loss_is_finite_and_falls(settings):
     assert 0 < second < 0.95 * first < 100
 
 
+def cross_entropy(logits, target):
+    """Return the cross-entropy of a row of logits and a distribution."""
+    logits = np.asarray(logits, float)
+    return float(np.dot(target, np.log(np.exp(logits).sum()) - logits))
+
+
+def one_hot(index, count):
+    return np.eye(count)[index]
+
+
+def matching_loss(first, second, target):
+    """Return the mean of the losses of rows and columns, for logits with a scale of 2."""
+    logits = 2 * first @ second.T
+    rows, columns = (
+        [cross_entropy(row, share) for row, share in zip(table, target, strict=True)]
+        for table in (logits, logits.T)
+    )
+    return (np.mean(rows) + np.mean(columns)) / 2
+
+
+def test_loss_of_known_embeddings(settings, monkeypatch):
+    """Image 0 shows two things of equal description, image 1 a near miss and stuff."""
+    module = "datamodules.toy.pretraining.clip"
+    run = CLIPPretraining(settings)
+    run.model.logit_scale.data.fill_(np.log(2))
+    ranges = run._class_texts()[1]
+    rng = np.random.default_rng(0)
+
+    def units(*shape):
+        values = rng.normal(size=(*shape, 3))
+        return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+    cls, patches = units(2), units(2, 4)
+    captions, descriptions, classes = units(2), units(3), units(ranges[-1][1])
+    texts = iter(torch.tensor(value).float() for value in (captions, descriptions, classes))
+    images = tuple(torch.tensor(value).float() for value in (cls, patches))
+    monkeypatch.setattr(f"{module}.embed_images", lambda *_: images)
+    monkeypatch.setattr(f"{module}.embed_texts", lambda *_: next(texts))
+    monkeypatch.setattr(f"{module}._BARE_SHARE", 1.0)
+    labels = [
+        [5, 0, 1, 2, 3, -1, 0, 1, 2],
+        [7, 9, 0, 11, -1, -1, 7, -1, 0],
+        [-1, 2, 3, 0, 0, -1, -1, 5, -1],
+    ]
+    loss = run.loss(
+        torch.zeros(2, 3, 32, 32),
+        torch.zeros(2, 4, dtype=torch.int64),
+        torch.tensor([[0, 0, 1, -1], [2, -1, -1, -1]]),
+        torch.tensor([[-1, -1, -1, -1], [-1, 3, -1, -1]]),
+        torch.tensor([[1, 2], [1, 2], [1, 3]]),
+        torch.tensor(labels),
+        torch.tensor([-1, 2]),
+    )
+    mean = patches[0, 0] + patches[0, 1]
+    things = np.stack([mean / np.linalg.norm(mean), patches[0, 2], patches[1, 0]])
+    equal = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    expected = matching_loss(cls, captions, np.eye(2))
+    expected += matching_loss(things, descriptions, equal)
+    stuff = [160 + 3, *[-1] * 8]
+    shown = [
+        (patches[0, 0], labels[0]),
+        (patches[0, 1], labels[0]),
+        (patches[0, 2], labels[1]),
+        (patches[1, 0], labels[2]),
+        (cls[1], labels[2]),
+        (patches[1, 1], stuff),
+    ]
+    for column, (start, stop) in enumerate(ranges):
+        terms = [
+            cross_entropy(2 * classes[start:stop] @ vector, one_hot(row[column], stop - start))
+            for vector, row in shown
+            if row[column] >= 0
+        ]
+        assert bool(terms) == (column != 5)
+        expected += (0.5 if column else 1) * np.mean(terms or [0])
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_classes_have_a_text_each(settings):
+    run = CLIPPretraining(settings)
+    rows, ranges = run._class_texts()
+    counts = [len(names) + len(STUFF) * (group == "kind") for group, names in CLASSES.items()]
+    stops = np.cumsum(counts).tolist()
+    assert ranges == list(zip([0, *stops], stops, strict=False)) and len(rows) == stops[-1]
+    start, stop = ranges[1]
+    expected = run.tokenize([f"{colour} thing" for colour in COLOURS])
+    assert torch.equal(rows[start:stop].cpu(), expected)
+
+
+def test_batch_of_one_image_without_things_has_a_loss(settings, monkeypatch):
+    def draw(self, rng, kinds, colours):
+        scene = draw_scene(rng, 32, count=0)
+        return scene, scene_caption(scene, rng)
+
+    monkeypatch.setattr(CaptionedScenes, "_draw", draw)
+    run = CLIPPretraining(replace(settings, batch_size=1))
+    batch = run.batches()[0]
+    assert batch.labels.shape == (0, 9) and batch.labels.dtype == torch.int64
+    loss = run.loss(*batch)
+    loss.backward()
+    assert loss.isfinite()
+
+
 def test_existing_checkpoint_is_not_overwritten(settings):
     CLIPPretraining(settings).fit(until=1)
     with pytest.raises(FileExistsError, match="--resume"):
@@ -156,7 +261,7 @@ def test_batches_depend_only_on_seed_and_step():
         assert not torch.equal(first[4].captions, different.captions)
 
 
-def test_vocabulary_and_context_length_cover_every_caption():
+def test_vocabulary_covers_all_captions_and_few_are_cut():
     batch = captioned(3, 400, 32, unknown=0.0)[0]
     for rows, complete in ((batch.captions, 0.9), (batch.thing_captions, 0.99)):
         assert all((row[: row.argmax()] != UNKNOWN_ROW).all() for row in rows)

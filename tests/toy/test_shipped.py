@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 import clipseg_pl.weights
 from clipseg_pl.convert.checkpoints import read_checkpoint
@@ -19,6 +20,7 @@ from datamodules.toy.pretraining.loop import CLIP_ARCHITECTURE
 from datamodules.toy.pretraining.pictures import MEAN, STD
 from datamodules.toy.scenes.kinds import PASCAL_KINDS
 from datamodules.toy.scenes.scene import draw_scene
+from tests.command import EXPERIMENTS
 
 FOLDER = Path(clipseg_pl.weights.__file__).parent / "toy"
 
@@ -30,6 +32,11 @@ def test_shipped_vocabulary_equals_that_of_the_code():
 def test_shipped_architecture_equals_that_of_the_code():
     text = {**CLIP_ARCHITECTURE["text_cfg"], "vocab_size": len(toy_vocabulary())}
     assert json.loads((FOLDER / "toy2.json").read_text()) == {**CLIP_ARCHITECTURE, "text_cfg": text}
+
+
+def test_toy_overlay_uses_the_shipped_clip():
+    overlay = yaml.safe_load((EXPERIMENTS / "toy.yaml").read_text())
+    assert overlay["model"]["backbone"]["init_args"]["name"] == TOY_CLIP
 
 
 def test_decoder_is_loaded_by_the_class_paths_in_its_checkpoint():

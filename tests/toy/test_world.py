@@ -118,23 +118,6 @@ def test_toy_command_rejects_another_version_in_a_custom_root(tmp_path, small):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_another_version_in_the_cache_is_drawn_again(tmp_path, small, monkeypatch, caplog):
-    monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
-    write_toy_world(toy_root(), scenes=2, progress=False)
-    drawn = {path: path.read_bytes() for path in toy_root().rglob("*.json")}
-    for name in ("lists", "LVIS"):
-        (toy_root() / name / "old").touch()
-        set_version(toy_root() / name, 2)
-    caplog.clear()
-    write_toy_world(toy_root(), scenes=2, progress=False)
-    assert caplog.messages == [
-        f"replacing {toy_root() / name}, which was written by another version of the toy world"
-        for name in ("lists", "LVIS")
-    ]
-    assert {path: path.read_bytes() for path in toy_root().rglob("*.json")} == drawn
-    assert not [*toy_root().rglob("old")]
-
-
 def test_real_data_and_other_requests_in_the_cache_are_kept(tmp_path, small, monkeypatch):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
     (toy_root() / "LVIS").mkdir(parents=True)

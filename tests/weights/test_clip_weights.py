@@ -238,7 +238,7 @@ def test_unknown_name_is_rejected_in_one_line(folder):
 def test_older_toy_clip_is_rejected_unless_the_user_has_its_file(folder):
     with pytest.raises(ValueError, match="the CLIP 'toy' belongs to an earlier version") as error:
         find_config("toy")
-    assert "train the decoder again on 'toy2'" in one_line(error)
+    assert "use 'toy2', and train decoders of 'toy' again" in one_line(error)
     (folder / "toy.json").write_text(json.dumps(TINY_CLIP))
     assert find_config("toy") == TINY_CLIP
 

@@ -23,6 +23,7 @@ _TABLE_KEYS = {"title", "notes", "benchmarks", "columns", "folds", "seeds", "set
 _ROW_KEYS = {
     "training", "training_settings", "settings", "evaluation", "columns", "paper", "world", "seeds",
 }  # fmt: skip
+_CLAIM_KEYS = {"says", "left", "right", "share", "why"}
 
 
 def read_plan(file: Path, world: str) -> Plan:
@@ -33,17 +34,14 @@ def read_plan(file: Path, world: str) -> Plan:
         world: one of `WORLDS`.
 
     Raises:
-        ValueError: if a table or row has an unknown key or lacks a required key.
+        ValueError: if a table, row or claim has an unknown key or lacks a required key.
     """
     content = yaml.safe_load(file.read_text())
     entry = content["worlds"][world]
     settings = _settings(entry.get("training_settings"))
     notes = entry.get("notes", "")
     chosen = World(world, entry["title"], entry.get("overlay"), settings, notes)
-    claims = (
-        Claim(c["says"], tuple(c["left"]), tuple(c["right"]), c.get("share", 1.0), c.get("why", ""))
-        for c in content["claims"]
-    )
+    claims = (_claim(entry, world) for entry in content["claims"])
     tables = (_table(key, table, chosen) for key, table in content["tables"].items())
     return Plan(chosen, tuple(tables), tuple(claims))
 
@@ -59,6 +57,14 @@ def _table(key: str, entry: Mapping[str, Any], world: World) -> Table:
         if row.get("world", world.name) == world.name
     )
     return Table(key, title, notes, tuple(rows))
+
+
+def _claim(entry: Mapping[str, Any], world: str) -> Claim:
+    subject = f"claim {entry.get('says', '')!r}"
+    _check_keys(subject, entry, _CLAIM_KEYS, required=("says", "left", "right"))
+    left, right = tuple(entry["left"]), tuple(entry["right"])
+    why = entry.get("why", {}).get(world, "")
+    return Claim(entry["says"], left, right, entry.get("share", 1.0), why)
 
 
 def _check_keys(

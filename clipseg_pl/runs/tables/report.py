@@ -85,7 +85,7 @@ def _claims(plan: Plan, results: StoredResults) -> Iterator[str]:
     for claim in plan.claims:
         left, right = (_values(plan, results, place) for place in (claim.left, claim.right))
         verdict = _verdict(claim, left, right)
-        if claim.why and not verdict.startswith("yes"):
+        if claim.why and left and right and not verdict.startswith("yes"):
             verdict = f"{verdict}: {claim.why}"
         higher, lower = (
             f"{place[1]}, {place[2]}: {figure(values) if values else 'not run'}"

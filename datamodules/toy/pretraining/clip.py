@@ -31,11 +31,14 @@ from datamodules.toy.zero_shot import HeldOutPictures, embed_images, embed_texts
 
 _MAX_LOGIT_SCALE = math.log(100)
 _TEMPLATES = ("{}", "a {}", "a photo of a {}.", "the {}")
+# "thing with {}" is twice as likely, because it names things without a name in captions and phrases
 _PART_TEMPLATES = ("{}", "thing with {}", "thing with {}", "it has {}")
+_BARE_SHARE = 0.2  # share of the patches with stuff only that the loss uses
+_PART_WEIGHT = 0.5  # weight of each list of classes other than the kinds
 
 
 class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
-    """Training of a CLIP to match images with captions.
+    """Training of a CLIP to match images with captions, and things and patches with their names.
 
     Args:
         settings: Architecture, data and budget.
@@ -86,9 +89,14 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
 
         1. CLIP's contrastive loss of images and their captions.
         2. The same loss of things and their descriptions; a thing is the mean of its patches.
-        3. Cross-entropy of patches, and of images with one thing, for each group of classes: kinds
-           with stuff, colours, textures, and the parts of each slot. Text embeddings are the
-           classifier. Patches come from the deepest layer that a decoder taps.
+        3. Cross-entropies over the names of all kinds and stuff (weight 1), and over colours,
+           textures and the values of each slot of the grammar (weight 0.5 each). They are means
+           over all patches with a thing, a random fifth of the patches with only stuff, and the
+           embeddings of images with one thing. Empty slots, and the kind of a near miss, which has
+           none, are ignored. Stuff has nothing but a name.
+
+        The patches of 2 and 3 are those of the deepest layer that a decoder taps. Things that cover
+        no patch are left out of 2. The arguments are the fields of `CaptionedBatch`.
         """
         model = self.model
         texts, offsets = self._class_texts()
@@ -104,22 +112,23 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         inside, flat = owner >= 0, patches.flatten(0, 1)
         mean = flat.new_zeros(len(labels), flat.shape[1]).index_add(0, owner[inside], flat[inside])
         visible = torch.bincount(owner[inside], minlength=len(labels)) > 0
-        logits = scale * F.normalize(mean[visible], dim=-1) @ description[visible].T
-        same = (thing_captions[visible][:, None] == thing_captions[visible]).all(-1).float()
-        same = same / same.sum(1, keepdim=True)
-        total = total + (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
+        if visible.any():
+            logits = scale * F.normalize(mean[visible], dim=-1) @ description[visible].T
+            same = (thing_captions[visible][:, None] == thing_captions[visible]).all(-1).float()
+            same = same / same.sum(1, keepdim=True)
+            total = total + (F.cross_entropy(logits, same) + F.cross_entropy(logits.T, same)) / 2
 
         single = only_thing >= 0
         ground = stuff_of_patch.flatten()
-        bare = (ground >= 0) & (torch.rand(len(ground)) < 0.2).to(ground.device)
+        bare = (ground >= 0) & (torch.rand(len(ground)) < _BARE_SHARE).to(ground.device)
         rows = torch.cat((flat[inside], cls[single], flat[bare]))
         target = labels[torch.cat((owner[inside], only_thing[single]))]
-        blank = target.new_full((int(bare.sum()), target.shape[1]), -1)
-        blank[:, 0] = len(CLASSES["kind"]) + ground[bare]
-        target = torch.cat((target, blank))
+        stuff_target = target.new_full((int(bare.sum()), target.shape[1]), -1)
+        stuff_target[:, 0] = len(CLASSES["kind"]) + ground[bare]
+        target = torch.cat((target, stuff_target))
         similarity = scale * rows @ classes.T
         for column, (start, stop) in enumerate(offsets):
-            weight = 1.0 if column == 0 else 0.5
+            weight = 1.0 if column == 0 else _PART_WEIGHT
             known = (target[:, column] >= 0).sum().clamp(min=1)
             total = total + weight / known * F.cross_entropy(
                 similarity[:, start:stop], target[:, column], ignore_index=-1, reduction="sum"
@@ -157,11 +166,14 @@ class CLIPPretraining(Pretraining[CLIP, CLIPSettings]):
         self.model.logit_scale.clamp_(0, _MAX_LOGIT_SCALE)
 
     def score(self) -> dict[str, float]:
-        """Return zero-shot and retrieval accuracies."""
+        """Return accuracies of kinds, colours and retrieval, and the transfer, on held-out images.
+
+        See `HeldOutPictures.score`.
+        """
         return self.held_out.score(self.average)
 
     def export(self, folder: Path) -> None:
-        """Write model config, averaged fp16 weights, vocabulary and log to files named toy2*."""
+        """Write config, averaged fp16 weights, vocabulary and log to files named `<TOY_CLIP>*`."""
         stream, norm = self.held_out.scales(self.average)
         factors = {
             CLIP_STREAM: factor_to(STREAM_STD, stream),

@@ -117,10 +117,10 @@ class CaptionedScenes(Dataset[CaptionedBatch]):
 
     35 % of the images show one large thing, 30 % show two or three things that are as large as in
     the images that a decoder sees, 2 % show only stuff, and the rest show one to six things. Images
-    come in groups of 8. A third of the groups is limited to three kinds and four colours, another
-    third to one colour. Images of such groups are hard negatives of each other: they show the same
-    kind in another colour, or another kind in the same colour. 30 % of the things are near misses:
-    they differ from a kind in one part, and their captions name parts instead of a kind.
+    come in groups of 8. A third of the groups is limited to up to three kinds and four colours,
+    another third to one colour. Images of such groups are hard negatives of each other: they show
+    the same kind in another colour, or another kind in the same colour. 30 % of the things are near
+    misses, which differ from a kind in one part and whose descriptions name parts.
 
     Args:
         seed: First part of every generator's seed.
@@ -129,7 +129,7 @@ class CaptionedScenes(Dataset[CaptionedBatch]):
         image_size: Side of the images in pixels.
         patch_size: Side of the model's patches in pixels.
         token_ids: BPE id of every row of the token embedding.
-        context_length: Tokens per caption.
+        context_length: Tokens per caption; longer captions are cut.
         unknown: Share of word tokens replaced by the unknown row, which keeps that row free of any
             specific meaning.
     """
@@ -185,7 +185,9 @@ class CaptionedScenes(Dataset[CaptionedBatch]):
             torch.from_numpy(np.where(of_patch < 0, -1, of_patch + first[:, None])),
             torch.from_numpy(np.stack([ground for _, ground in patches])),
             self._rows(described, rng),
-            torch.tensor([labels_of(thing) for thing in things]),
+            torch.tensor([labels_of(t) for t in things], dtype=torch.int64).reshape(
+                -1, len(CLASSES)
+            ),
             torch.from_numpy(np.where(counts == 1, first, -1)),
         )
 

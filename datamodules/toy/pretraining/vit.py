@@ -20,10 +20,14 @@ from clipseg_pl.weights.places import TOY_CLIP
 from datamodules.toy.pretraining.loop import MOST_STEPS, Pretraining, ViTSettings, run
 from datamodules.toy.pretraining.pictures import held_out, normalised, single_things
 from datamodules.toy.scenes.kinds import KINDS
-from datamodules.toy.scenes.scales import STREAM_STD, VIT_STREAM, factor_to, rescaled
+from datamodules.toy.scenes.scales import (
+    STREAM_STD,
+    VIT_STREAM,
+    factor_to,
+    rescaled,
+    tapped_layers,
+)
 from datamodules.toy.scenes.scene import Thing
-
-_DEEPEST = 10 / 12  # relative depth of the deepest layer that the paper's decoder taps
 
 
 class LabelledThings(Dataset[tuple[Tensor, Tensor]]):
@@ -88,10 +92,10 @@ class ViTPretraining(Pretraining[VisionTransformer, ViTSettings]):
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
-        """Write architecture, averaged fp16 weights and log to files named toy2_vit*."""
+        """Write architecture, averaged fp16 weights and log to files named `<TOY_CLIP>_vit*`."""
         tapped: Any = self.average.forward_intermediates(
             normalised(self.pictures.to(self.device)),
-            [int(_DEEPEST * len(self.average.blocks)) - 1],
+            tapped_layers(len(self.average.blocks))[-1:],
             output_fmt="NLC",
             intermediates_only=True,
         )

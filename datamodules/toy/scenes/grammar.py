@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datamodules.toy.scenes.parts import (
+from datamodules.toy.scenes.shapes import (
     BODY,
     DARK,
     GLASS,
@@ -17,7 +17,7 @@ from datamodules.toy.scenes.parts import (
     PINK,
     SHADE,
     WARM,
-    Part,
+    Shape,
     box,
     disc,
     polygon,
@@ -75,7 +75,7 @@ class Frame(NamedTuple):
     size: Proportions
 
 
-Draw = Callable[[Frame], list[Part]]
+Draw = Callable[[Frame], list[Shape]]
 
 
 def _spread(width: float, *shares: float) -> list[float]:
@@ -85,25 +85,25 @@ def _spread(width: float, *shares: float) -> list[float]:
 # bodies ------------------------------------------------------------------------------------------
 
 
-def _round(f: Frame) -> list[Part]:
+def _round(f: Frame) -> list[Shape]:
     return [disc(BODY, 0, 0, f.width, f.height)]
 
 
-def _square(f: Frame) -> list[Part]:
+def _square(f: Frame) -> list[Shape]:
     return [box(BODY, -f.width, -f.height, f.width, f.height)]
 
 
-def _triangle(f: Frame) -> list[Part]:
+def _triangle(f: Frame) -> list[Shape]:
     w, h = f.width, f.height
     return [polygon(BODY, (-0.22 * w, -h), (0.22 * w, -h), (w, h), (-w, h))]
 
 
-def _kite(f: Frame) -> list[Part]:
+def _kite(f: Frame) -> list[Shape]:
     w, h = f.width, f.height
     return [polygon(BODY, (-w, 0), (0, -h), (w, 0), (0, h))]
 
 
-def _bowl(f: Frame) -> list[Part]:
+def _bowl(f: Frame) -> list[Shape]:
     w, h = f.width, f.height
     return [
         polygon(BODY, (-w, -h), (w, -h), (0.62 * w, h), (-0.62 * w, h)),
@@ -111,21 +111,21 @@ def _bowl(f: Frame) -> list[Part]:
     ]
 
 
-def _dome(f: Frame) -> list[Part]:
+def _dome(f: Frame) -> list[Shape]:
     w, h = f.width, f.height
     angles = np.linspace(np.pi, 2 * np.pi, 12)
     arc = [(w * np.cos(a), h + 2 * h * np.sin(a)) for a in angles]
     return [polygon(BODY, *arc)]
 
 
-def _slab(f: Frame) -> list[Part]:
+def _slab(f: Frame) -> list[Shape]:
     return [
         box(BODY, -f.width, -f.height, f.width, f.height),
         box(SHADE, -f.width, 0.4 * f.height, f.width, f.height),
     ]
 
 
-def _seat(f: Frame) -> list[Part]:
+def _seat(f: Frame) -> list[Shape]:
     w, h = f.width, f.height
     return [
         polygon(BODY, (-w, h), (-1.15 * w, -1.1 * h), (-0.6 * w, -1.1 * h), (-0.5 * w, 0.2 * h),
@@ -134,7 +134,7 @@ def _seat(f: Frame) -> list[Part]:
     ]  # fmt: skip
 
 
-def _cloud(f: Frame) -> list[Part]:
+def _cloud(f: Frame) -> list[Shape]:
     w, h = f.width, f.height
     puffs = [
         disc(BODY, 0.68 * w * np.cos(a), 0.6 * h * np.sin(a), 0.36 * w, 0.46 * h)
@@ -143,7 +143,7 @@ def _cloud(f: Frame) -> list[Part]:
     return [*puffs, disc(BODY, 0, 0, 0.7 * w, 0.7 * h)]
 
 
-def _frame(f: Frame) -> list[Part]:
+def _frame(f: Frame) -> list[Shape]:
     w, h = f.width, f.height
     return [
         stroke(BODY, 0.17, (-w, h), (-0.45 * w, -h), (0.6 * w, -h), (0, h), (-w, h)),
@@ -155,48 +155,48 @@ def _frame(f: Frame) -> list[Part]:
 # bases -------------------------------------------------------------------------------------------
 
 
-def _legs(f: Frame, width: float, length: float, *shares: float) -> list[Part]:
+def _legs(f: Frame, width: float, length: float, *shares: float) -> list[Shape]:
     end = f.height + length * f.size.base
     return [
         stroke(SHADE, width, (x, 0.5 * f.height), (1.1 * x, end)) for x in _spread(f.width, *shares)
     ]
 
 
-def _two_legs(f: Frame) -> list[Part]:
+def _two_legs(f: Frame) -> list[Shape]:
     end = f.height + 0.48 * f.size.base
     x = min(0.42 * f.width, 0.2)
     feet = [stroke(DARK, 0.13, (s * 1.1 * x, end), (s * 1.1 * x + 0.16, end)) for s in (-1, 1)]
     return [*_legs(f, 0.13, 0.48, -x / f.width, x / f.width), *feet]
 
 
-def _four_legs(f: Frame) -> list[Part]:
+def _four_legs(f: Frame) -> list[Shape]:
     return _legs(f, 0.14, 0.48, -0.8, -0.4, 0.4, 0.8)
 
 
-def _stub_feet(f: Frame) -> list[Part]:
+def _stub_feet(f: Frame) -> list[Shape]:
     y = f.height + 0.06
     return [disc(DARK, x, y, 0.15 * f.size.base, 0.12) for x in _spread(f.width, -0.7, 0.7)]
 
 
-def _wheels(f: Frame) -> list[Part]:
+def _wheels(f: Frame) -> list[Shape]:
     radius = 0.3 * f.size.base
     xs = _spread(max(f.width, 0.45), -0.72, 0.72)
     return [
-        part
+        shape
         for x in xs
-        for part in (
+        for shape in (
             ring(DARK, x, f.height + 0.5 * radius, 0.85 * radius, 0.15),
             disc(LIGHT, x, f.height + 0.5 * radius, 0.3 * radius),
         )
     ]
 
 
-def _stand(f: Frame) -> list[Part]:
+def _stand(f: Frame) -> list[Shape]:
     end = f.height + 0.42 * f.size.base
     return [box(SHADE, -0.09, 0.5 * f.height, 0.09, end), box(SHADE, -0.38, end - 0.1, 0.38, end)]
 
 
-def _tentacles(f: Frame) -> list[Part]:
+def _tentacles(f: Frame) -> list[Shape]:
     steps = np.linspace(0, 1, 6)
     start, length = 0.7 * f.height, 0.55 * f.size.base + 0.3 * f.height
     return [
@@ -205,7 +205,7 @@ def _tentacles(f: Frame) -> list[Part]:
     ]
 
 
-def _tracks(f: Frame) -> list[Part]:
+def _tracks(f: Frame) -> list[Shape]:
     w, y = 0.95 * max(f.width, 0.4), f.height + 0.14 * f.size.base
     return [
         stroke(DARK, 0.3, (-w, y), (w, y)),
@@ -216,7 +216,7 @@ def _tracks(f: Frame) -> list[Part]:
 # heads -------------------------------------------------------------------------------------------
 
 
-def _eye(x: float, y: float) -> list[Part]:
+def _eye(x: float, y: float) -> list[Shape]:
     return [disc(LIGHT, x, y, 0.08), disc(DARK, x + 0.02, y, 0.045)]
 
 
@@ -225,19 +225,19 @@ def _centre(f: Frame, radius: float) -> tuple[float, float, float]:
     return f.neck[0], f.neck[1] - 0.6 * r, r
 
 
-def _round_head(f: Frame) -> list[Part]:
+def _round_head(f: Frame) -> list[Shape]:
     x, y, r = _centre(f, 0.3)
     return [disc(BODY, x, y, r), *_eye(x - 0.35 * r, y - 0.1 * r), *_eye(x + 0.4 * r, y - 0.1 * r)]
 
 
-def _square_head(f: Frame) -> list[Part]:
+def _square_head(f: Frame) -> list[Shape]:
     x, y, r = _centre(f, 0.27)
     muzzle = box(PINK, x - r, y + 0.35 * r, x + r, y + r)
     eyes = [*_eye(x - 0.45 * r, y - 0.3 * r), *_eye(x + 0.45 * r, y - 0.3 * r)]
     return [box(BODY, x - r, y - r, x + r, y + r), muzzle, *eyes]
 
 
-def _snout(f: Frame) -> list[Part]:
+def _snout(f: Frame) -> list[Shape]:
     x, y, r = _centre(f, 0.27)
     nose = polygon(BODY, (x, y - 0.5 * r), (x + 2.1 * r, y + 0.1 * r), (x + 2.0 * r, y + 0.7 * r),
                    (x, y + 0.9 * r))  # fmt: skip
@@ -245,14 +245,14 @@ def _snout(f: Frame) -> list[Part]:
             *_eye(x + 0.3 * r, y - 0.3 * r)]  # fmt: skip
 
 
-def _beak(f: Frame) -> list[Part]:
+def _beak(f: Frame) -> list[Shape]:
     x, y, r = _centre(f, 0.25)
     bill = polygon(WARM, (x + 0.6 * r, y - 0.55 * r), (x + 2.2 * r, y + 0.1 * r),
                    (x + 0.6 * r, y + 0.6 * r))  # fmt: skip
     return [bill, disc(BODY, x, y, r), *_eye(x + 0.3 * r, y - 0.2 * r)]
 
 
-def _long_neck(f: Frame) -> list[Part]:
+def _long_neck(f: Frame) -> list[Shape]:
     x, y = f.neck
     head = 0.62 * f.size.head
     return [
@@ -262,7 +262,7 @@ def _long_neck(f: Frame) -> list[Part]:
     ]
 
 
-def _bottleneck(f: Frame) -> list[Part]:
+def _bottleneck(f: Frame) -> list[Shape]:
     x, y = f.neck
     top = y - 0.38 * f.size.head
     return [
@@ -281,13 +281,13 @@ _HEAD_HEIGHT = {
 # tops --------------------------------------------------------------------------------------------
 
 
-def _ears(f: Frame) -> list[Part]:
+def _ears(f: Frame) -> list[Shape]:
     x, y = f.crown
     s = 0.3 * f.size.rest
     return [
-        part
+        shape
         for side in (-1, 1)
-        for part in (
+        for shape in (
             polygon(BODY, (x + side * 0.05, y + 0.12), (x + side * 0.3, y + 0.16),
                     (x + side * 0.28, y - s)),
             polygon(PINK, (x + side * 0.13, y + 0.08), (x + side * 0.25, y + 0.1),
@@ -296,7 +296,7 @@ def _ears(f: Frame) -> list[Part]:
     ]  # fmt: skip
 
 
-def _horns(f: Frame) -> list[Part]:
+def _horns(f: Frame) -> list[Shape]:
     x, y = f.crown
     s = 0.34 * f.size.rest
     return [
@@ -306,20 +306,20 @@ def _horns(f: Frame) -> list[Part]:
     ]  # fmt: skip
 
 
-def _antenna(f: Frame) -> list[Part]:
+def _antenna(f: Frame) -> list[Shape]:
     x, y = f.crown
     s = 0.4 * f.size.rest
     return [
-        part
+        shape
         for side in (-1, 1)
-        for part in (
+        for shape in (
             stroke(DARK, 0.07, (x, y + 0.1), (x + side * 0.22, y - s)),
             disc(WARM, x + side * 0.22, y - s, 0.1),
         )
     ]
 
 
-def _crest(f: Frame) -> list[Part]:
+def _crest(f: Frame) -> list[Shape]:
     x, y = f.crown
     s = 0.3 * f.size.rest
     return [
@@ -328,7 +328,7 @@ def _crest(f: Frame) -> list[Part]:
     ]
 
 
-def _sail(f: Frame) -> list[Part]:
+def _sail(f: Frame) -> list[Shape]:
     x, y = f.crown
     s = 0.8 * f.size.rest
     return [
@@ -338,7 +338,7 @@ def _sail(f: Frame) -> list[Part]:
     ]
 
 
-def _leaves(f: Frame) -> list[Part]:
+def _leaves(f: Frame) -> list[Shape]:
     x, y = f.crown
     s = 0.36 * f.size.rest
     return [
@@ -347,7 +347,7 @@ def _leaves(f: Frame) -> list[Part]:
     ]
 
 
-def _chimney(f: Frame) -> list[Part]:
+def _chimney(f: Frame) -> list[Shape]:
     x, y = f.crown
     top = y - 0.36 * f.size.rest
     return [
@@ -357,7 +357,7 @@ def _chimney(f: Frame) -> list[Part]:
     ]
 
 
-def _handlebar(f: Frame) -> list[Part]:
+def _handlebar(f: Frame) -> list[Shape]:
     x, y = f.crown
     top = y - 0.26 * f.size.rest
     return [
@@ -369,17 +369,17 @@ def _handlebar(f: Frame) -> list[Part]:
 # tails -------------------------------------------------------------------------------------------
 
 
-def _stick(f: Frame) -> list[Part]:
+def _stick(f: Frame) -> list[Shape]:
     x, s = -f.width, 0.45 * f.size.rest
     return [stroke(SHADE, 0.11, (x + 0.12, 0), (x - s, -0.3))]
 
 
-def _ball(f: Frame) -> list[Part]:
+def _ball(f: Frame) -> list[Shape]:
     x, s = -f.width, 0.22 * f.size.rest
     return [stroke(SHADE, 0.09, (x + 0.12, 0), (x - s, -0.12)), disc(LIGHT, x - s, -0.14, 0.16)]
 
 
-def _fork(f: Frame) -> list[Part]:
+def _fork(f: Frame) -> list[Shape]:
     x, s = -f.width, 0.34 * f.size.rest
     return [
         stroke(SHADE, 0.11, (x + 0.12, 0), (x - 0.12, 0)),
@@ -387,19 +387,19 @@ def _fork(f: Frame) -> list[Part]:
     ]
 
 
-def _fan(f: Frame) -> list[Part]:
+def _fan(f: Frame) -> list[Shape]:
     x, s = -f.width, 0.38 * f.size.rest
     return [polygon(SHADE, (x + 0.12, 0), (x - s, -0.32), (x - 1.2 * s, 0), (x - s, 0.32))]
 
 
-def _curl(f: Frame) -> list[Part]:
+def _curl(f: Frame) -> list[Shape]:
     x, s = -f.width, 0.2 * f.size.rest
     angles = np.linspace(0.5 * np.pi, 2.2 * np.pi, 9)
     curl = [(x - 0.12 + s * np.cos(a), -0.22 + s * np.sin(a)) for a in angles]
     return [stroke(SHADE, 0.1, (x + 0.12, 0), *curl)]
 
 
-def _fin(f: Frame) -> list[Part]:
+def _fin(f: Frame) -> list[Shape]:
     x, s = -f.width, 0.42 * f.size.rest
     y = -0.4 * f.height
     tip = -f.height - 0.8 * s
@@ -409,7 +409,7 @@ def _fin(f: Frame) -> list[Part]:
 # sides -------------------------------------------------------------------------------------------
 
 
-def _wings(f: Frame) -> list[Part]:
+def _wings(f: Frame) -> list[Shape]:
     s = 0.75 * f.size.rest
     return [
         polygon(SHADE, (0.22, 0.05), (-0.1, -s), (-0.45, -s - 0.04), (-0.25, 0.05)),
@@ -417,7 +417,7 @@ def _wings(f: Frame) -> list[Part]:
     ]
 
 
-def _arms(f: Frame) -> list[Part]:
+def _arms(f: Frame) -> list[Shape]:
     y, s = -0.45 * f.height, 0.34 * f.size.rest
     return [
         stroke(SHADE, 0.12, (side * 0.7 * f.width, y), (side * (f.width + s), y + 0.35))
@@ -425,7 +425,7 @@ def _arms(f: Frame) -> list[Part]:
     ]
 
 
-def _windows(f: Frame) -> list[Part]:
+def _windows(f: Frame) -> list[Shape]:
     y, h = -0.35 * f.height, 0.4 * f.height
     return [
         box(GLASS, x - 0.16 * f.width, y - h, x + 0.16 * f.width, y + h)
@@ -433,7 +433,7 @@ def _windows(f: Frame) -> list[Part]:
     ]
 
 
-def _screen(f: Frame) -> list[Part]:
+def _screen(f: Frame) -> list[Shape]:
     w, h = 0.72 * f.width, 0.65 * f.height
     return [
         box(DARK, -w, -h, w, h),
@@ -442,7 +442,7 @@ def _screen(f: Frame) -> list[Part]:
     ]  # fmt: skip
 
 
-def _patches(f: Frame) -> list[Part]:
+def _patches(f: Frame) -> list[Shape]:
     w, h = f.width, f.height
     return [
         disc(LIGHT, -0.4 * w, -0.2 * h, 0.3 * w, 0.36 * h),
@@ -450,7 +450,7 @@ def _patches(f: Frame) -> list[Part]:
     ]
 
 
-def _saddle(f: Frame) -> list[Part]:
+def _saddle(f: Frame) -> list[Shape]:
     y = -f.height
     return [
         stroke(DARK, 0.2, (-0.36, y - 0.06), (0.0, y + 0.06), (0.26, y)),
@@ -458,7 +458,7 @@ def _saddle(f: Frame) -> list[Part]:
     ]
 
 
-def _cushion(f: Frame) -> list[Part]:
+def _cushion(f: Frame) -> list[Shape]:
     s = 0.26 * f.size.rest
     return [polygon(PINK, (-s, 0), (0, -s), (s, 0), (0, s)), disc(LIGHT, 0, 0, 0.07)]
 
@@ -514,7 +514,7 @@ _ORDER = ("base", "tail", "body", "side", "top", "head")  # back to front
 _VARIATION = 0.08  # maximum relative difference between the proportions of an instance and its kind
 
 
-def draw(parts: Parts, proportions: Proportions, rng: np.random.Generator) -> list[Part]:
+def draw(parts: Parts, proportions: Proportions, rng: np.random.Generator) -> list[Shape]:
     """Draw one instance, facing right.
 
     Args:
@@ -540,4 +540,4 @@ def draw(parts: Parts, proportions: Proportions, rng: np.random.Generator) -> li
         crown = (-0.85 * width, -height)
     frame = Frame(width, height, neck, crown, size)
     drawn = ((slot, getattr(parts, slot)) for slot in _ORDER)
-    return [part for slot, value in drawn if value for part in SLOTS[slot][value](frame)]
+    return [shape for slot, value in drawn if value for shape in SLOTS[slot][value](frame)]

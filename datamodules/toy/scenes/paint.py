@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.toy.scenes import parts
-from datamodules.toy.scenes.parts import Part
+from datamodules.toy.scenes import shapes
+from datamodules.toy.scenes.shapes import Shape
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (216, 36, 36),
@@ -27,15 +27,13 @@ SUPERSAMPLING = 2
 _SHIFT = 3  # fractional bits of OpenCV's polygon coordinates
 _PATTERN_STEP = 256  # pixels; the side of a cached pattern is a multiple of it
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
-_SKINS = np.array(((240, 200, 170), (224, 172, 130), (160, 110, 75), (105, 70, 50)))
-_HAIRS = np.array(((45, 32, 25), (110, 65, 30), (215, 170, 80), (25, 25, 28)))
-_FIXED = np.zeros((parts.ROLES, 3))
-_FIXED[parts.DARK] = (38, 38, 42)
-_FIXED[parts.LIGHT] = (238, 238, 234)
-_FIXED[parts.GLASS] = (176, 220, 240)
-_FIXED[parts.WARM] = (250, 170, 40)
-_FIXED[parts.LEAF] = (70, 165, 60)
-_FIXED[parts.PINK] = (240, 160, 165)
+_FIXED = np.zeros((shapes.ROLES, 3))
+_FIXED[shapes.DARK] = (38, 38, 42)
+_FIXED[shapes.LIGHT] = (238, 238, 234)
+_FIXED[shapes.GLASS] = (176, 220, 240)
+_FIXED[shapes.WARM] = (250, 170, 40)
+_FIXED[shapes.LEAF] = (70, 165, 60)
+_FIXED[shapes.PINK] = (240, 160, 165)
 
 
 @cache
@@ -51,33 +49,32 @@ def _pattern(texture: str, period: int, side: int) -> NDArray[np.bool_]:
 
 
 def palette(rng: np.random.Generator, colour: str) -> NDArray[np.uint8]:
-    """Sample the colours of one thing, one for each role (such as body or hair).
+    """Sample the colours of one thing, one for each role (such as body or glass).
 
     Args:
-        rng: Source of randomness for the shade, the texture's second colour, skin and hair.
+        rng: Source of randomness for the shade and the texture's second colour.
         colour: A key of `COLOURS`.
 
     Returns:
-        (13, 3) uint8 RGB, one row per role of `parts`; row 0 is black and means unpainted.
+        (11, 3) uint8 RGB, one row per role of `shapes`; row 0 is black and means unpainted.
     """
     paints = _FIXED.copy()
     body = np.clip(np.array(COLOURS[colour]) + rng.uniform(-14, 14, 3), 0, 255)
     bright = body @ (0.299, 0.587, 0.114)
-    paints[parts.BODY] = body
-    paints[parts.SHADE] = body * 0.72 if bright > 60 else body + 42
-    paints[parts.EDGE] = body * 0.35 if bright > 60 else body + 75
+    paints[shapes.BODY] = body
+    paints[shapes.SHADE] = body * 0.72 if bright > 60 else body + 42
+    paints[shapes.EDGE] = body * 0.35 if bright > 60 else body + 75
     contrast = 1.0 if bright < 60 else 0.0 if bright > 190 else float(rng.random() < 0.6)
-    paints[parts.SECOND] = body + (0.8 if contrast else -0.68) * (
+    paints[shapes.SECOND] = body + (0.8 if contrast else -0.68) * (
         (255 - body) if contrast else body
     )
-    paints[parts.SKIN] = _SKINS[rng.integers(len(_SKINS))]
-    paints[parts.HAIR] = _HAIRS[rng.integers(len(_HAIRS))]
+    rng.integers(4), rng.integers(4)  # unused; later draws depend on them
     paints[1:] = np.clip(paints[1:], 1, 255)
     return paints.astype(np.uint8)
 
 
 def paint(
-    drawing: list[Part],
+    drawing: list[Shape],
     points: NDArray[np.float64],
     unit: float,
     paints: NDArray[np.uint8],
@@ -88,10 +85,10 @@ def paint(
     """Render one thing, anti-aliased, on its own canvas.
 
     Args:
-        drawing: The parts, back to front.
-        points: (N, 2) points of all parts, concatenated, in pixels of the canvas.
+        drawing: The shapes, back to front.
+        points: (N, 2) points of all shapes, concatenated, in pixels of the canvas.
         unit: Pixels per unit of the thing's frame, to scale line widths.
-        paints: (13, 3) uint8 RGB, see `palette`.
+        paints: (11, 3) uint8 RGB, see `palette`.
         texture: A value of `TEXTURES`.
         period: Pixels between repetitions of the texture, at least 3.
         shape: Height and width of the canvas in pixels.
@@ -103,23 +100,25 @@ def paint(
     numbers = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
     fixed_point = np.round(points * (SUPERSAMPLING << _SHIFT)).astype(np.int32)
     start = 0
-    for part in drawing:
-        stop = start + len(part.points)
+    for drawn in drawing:
+        stop = start + len(drawn.points)
         contour = fixed_point[start:stop]
         start = stop
-        if part.width:
-            thickness = max(1, round(part.width * unit * SUPERSAMPLING))
-            cv2.polylines(numbers, [contour], part.closed, part.role, thickness, cv2.LINE_8, _SHIFT)
+        if drawn.width:
+            thickness = max(1, round(drawn.width * unit * SUPERSAMPLING))
+            cv2.polylines(
+                numbers, [contour], drawn.closed, drawn.role, thickness, cv2.LINE_8, _SHIFT
+            )
         else:
-            cv2.fillPoly(numbers, [contour], part.role, cv2.LINE_8, _SHIFT)
+            cv2.fillPoly(numbers, [contour], drawn.role, cv2.LINE_8, _SHIFT)
     if texture != "plain":
         side = _PATTERN_STEP * -(-max(numbers.shape) // _PATTERN_STEP)
         pattern = _pattern(texture, period * SUPERSAMPLING, side)
         pattern = pattern[: numbers.shape[0], : numbers.shape[1]]
-        numbers[(numbers == parts.BODY) & pattern] = parts.SECOND
+        numbers[(numbers == shapes.BODY) & pattern] = shapes.SECOND
     painted = cv2.threshold(numbers, 0, 255, cv2.THRESH_BINARY)[1]
     grown = cv2.dilate(painted, _NEIGHBOURS)
-    numbers[grown != painted] = parts.EDGE
+    numbers[grown != painted] = shapes.EDGE
     size = (width, height)
     colours = cv2.resize(paints[numbers], size, interpolation=cv2.INTER_AREA)
     return np.asarray(colours, np.uint8), np.asarray(

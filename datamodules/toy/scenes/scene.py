@@ -10,7 +10,7 @@ from datamodules.toy.language.words import COLOUR_WORDS
 from datamodules.toy.scenes.grammar import SLOTS, Parts, draw
 from datamodules.toy.scenes.kinds import INVENTED_KINDS, PASCAL_KINDS, VARIANTS, Kind
 from datamodules.toy.scenes.paint import TEXTURES, paint, palette
-from datamodules.toy.scenes.parts import Part
+from datamodules.toy.scenes.shapes import Shape
 from datamodules.toy.scenes.stuff import STUFF, draw_background
 
 _COUNTS = (0.16, 0.24, 0.25, 0.18, 0.11, 0.06)  # probability of 1 to 6 things, 3.0 on average
@@ -82,14 +82,14 @@ class _Placed:
 
 
 def _pose(
-    rng: np.random.Generator, drawing: list[Part], longest: float, centre: tuple[float, float]
+    rng: np.random.Generator, drawing: list[Shape], longest: float, centre: tuple[float, float]
 ) -> tuple[NDArray[np.float64], float]:
     """Stretch, rotate, flip and scale a drawing so that its longer side has `longest` pixels.
 
     Returns:
         (N, 2) points in pixels of the image, and the pixels per unit of the thing's frame.
     """
-    points = np.concatenate([part.points for part in drawing])
+    points = np.concatenate([shape.points for shape in drawing])
     points = points * np.exp(rng.uniform(-0.14, 0.14, 2))
     angle = rng.normal(0, 0.1)
     cos, sin = np.cos(angle), np.sin(angle)

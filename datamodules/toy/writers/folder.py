@@ -1,9 +1,7 @@
 """Build dataset folders atomically, and never touch data that the toy world did not write."""
 
 import json
-import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress
 
-from datamodules.datasets.files import cache_folder, drafting, writing_to
-
-log = logging.getLogger(__name__)
+from datamodules.datasets.files import drafting, writing_to
 
 MANIFEST = "toy_world.json"
 """name of the file that stores the request, in each folder written by the toy world"""
@@ -67,8 +63,6 @@ def counts_of(scenes: Mapping[str, int], splits: Sequence[str], name: str) -> di
 def is_built(root: Path, request: Request) -> bool:
     """Return whether all folders of a dataset exist.
 
-    In the cache, folders of another version of the toy world count as missing.
-
     Raises:
         FileExistsError: If a folder contains real data or a different toy world.
     """
@@ -81,8 +75,7 @@ def build_folders(root: Path, request: Request, progress: bool) -> Path:
 
     The folders are written to a temporary folder next to the main folder and then moved to `root`.
     If several processes request the same dataset, one builds it and the others wait (see
-    `drafting`). Folders that an interrupted process has already moved are reused. In the cache,
-    folders of another version of the toy world are replaced.
+    `drafting`). Folders that an interrupted process has already moved are reused.
 
     Args:
         root: Folder of all datasets, created if missing.
@@ -127,11 +120,6 @@ def _build(root: Path, building: Path, request: Request, progress: bool) -> None
         fill(building, lambda: bar.advance(job))
     for part in parts:
         write_json(building / part / MANIFEST, manifest)
-        if _is_outdated(root / part):
-            log.warning(
-                "replacing %s, which was written by another version of the toy world", root / part
-            )
-            shutil.rmtree(root / part)
         _rename(building / part, root / part)
 
 
@@ -145,7 +133,7 @@ def _rename(built: Path, target: Path) -> None:
 
 def _is_part_built(target: Path, manifest: Mapping[str, Any]) -> bool:
     """Return whether a folder exists; raise FileExistsError if it has another manifest or none."""
-    if not target.exists() or _is_outdated(target):
+    if not target.exists():
         return False
     found = _read_manifest(target)
     if found == manifest:
@@ -157,13 +145,6 @@ def _is_part_built(target: Path, manifest: Mapping[str, Any]) -> bool:
     else:
         content = f"a toy world of {found}, expected {manifest}"
     raise FileExistsError(f"{target} contains {content}. Choose another root or remove the folder.")
-
-
-def _is_outdated(target: Path) -> bool:
-    """Return whether a folder is in the cache and another version of the toy world wrote it."""
-    found = _read_manifest(target)
-    cached = target.absolute().is_relative_to(cache_folder().absolute())
-    return cached and found is not None and found.get("world") != WORLD
 
 
 def _read_manifest(target: Path) -> dict[str, Any] | None:

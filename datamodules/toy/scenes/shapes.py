@@ -1,8 +1,9 @@
-"""Primitives of the toy world: a thing is a list of flat parts.
+"""Primitives of the toy world: a thing is a list of flat shapes.
 
-Each part has a role, such as body or glass. The role is a row of the thing's palette, which
-contains the part's colour. The points of a part are in the thing's own coordinate system, with x to
-the right and y down. Every thing is roughly within [-1, 1] on both axes and faces right.
+Each shape has a role, such as body or glass. The role is a row of the thing's palette and so gives
+the shape its colour. The points of a shape are in the thing's own coordinate system, with x to the
+right and y down. Every thing faces right. The body's centre is (0, 0); with all parts, a thing lies
+within about [-1.5, 1.3] x [-1.8, 1.2].
 """
 
 from typing import NamedTuple
@@ -10,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BODY, SHADE, DARK, LIGHT, GLASS, WARM, SKIN, LEAF, PINK, HAIR, EDGE, SECOND = range(1, 13)
-ROLES = 13  # including 0, unpainted
+BODY, SHADE, DARK, LIGHT, GLASS, WARM, LEAF, PINK, EDGE, SECOND = range(1, 11)
+ROLES = 11  # including 0, unpainted
 
 _CIRCLE = np.stack(
     [
@@ -22,7 +23,7 @@ _CIRCLE = np.stack(
 )
 
 
-class Part(NamedTuple):
+class Shape(NamedTuple):
     """One flat shape of a thing.
 
     Attributes:
@@ -38,32 +39,32 @@ class Part(NamedTuple):
     closed: bool = False
 
 
-def polygon(role: int, *points: tuple[float, float]) -> Part:
+def polygon(role: int, *points: tuple[float, float]) -> Shape:
     """Return a filled polygon through `points`."""
-    return Part(role, np.array(points))
+    return Shape(role, np.array(points))
 
 
-def box(role: int, left: float, top: float, right: float, bottom: float) -> Part:
+def box(role: int, left: float, top: float, right: float, bottom: float) -> Shape:
     """Return a filled axis-aligned box."""
-    return Part(role, np.array(((left, top), (right, top), (right, bottom), (left, bottom))))
+    return Shape(role, np.array(((left, top), (right, top), (right, bottom), (left, bottom))))
 
 
 def disc(
     role: int, x: float, y: float, radius_x: float, radius_y: float | None = None, tilt: float = 0.0
-) -> Part:
+) -> Shape:
     """Return a filled ellipse; `tilt` in radians rotates it clockwise about its centre."""
     points = _CIRCLE * (radius_x, radius_x if radius_y is None else radius_y)
     if tilt:
         cos, sin = np.cos(tilt), np.sin(tilt)
         points = points @ np.array(((cos, sin), (-sin, cos)))
-    return Part(role, points + np.array((x, y)))
+    return Shape(role, points + np.array((x, y)))
 
 
-def stroke(role: int, width: float, *points: tuple[float, float]) -> Part:
+def stroke(role: int, width: float, *points: tuple[float, float]) -> Shape:
     """Return an open line through `points`."""
-    return Part(role, np.array(points), width)
+    return Shape(role, np.array(points), width)
 
 
-def ring(role: int, x: float, y: float, radius: float, width: float) -> Part:
+def ring(role: int, x: float, y: float, radius: float, width: float) -> Shape:
     """Return the outline of a circle."""
-    return Part(role, _CIRCLE * radius + (x, y), width, True)
+    return Shape(role, _CIRCLE * radius + (x, y), width, True)
