@@ -138,7 +138,7 @@ class Claim:
         left: table, row and column of the result that should be higher.
         right: table, row and column of the result that should be lower.
         share: the left result must exceed `share` times the right result.
-        why: reason why the claim does not hold in this world, printed next to the verdict.
+        why: reason why the claim does not hold in this world, printed unless the claim holds.
     """
 
     text: str
