@@ -28,7 +28,7 @@ VIT_STREAM = r"cls_token|pos_embed|patch_embed\..*|blocks\..*\.(attn\.proj|mlp\.
 
 STREAM_STD = 2.0
 """approximate standard deviation of the exported residual stream after the deepest tapped layer"""
-EMBEDDING_NORM = 14.0
+EMBEDDING_NORM = 10.0
 """approximate norm of the exported text embeddings"""
 
 
