@@ -103,7 +103,7 @@ def test_authors_decoder_to_a_checkpoint(toy, toy_hf, tmp_path):
     torch.save({**raw, "reduce.weight": torch.zeros(1), "reduce.bias": torch.zeros(1)}, pth)
     status, _, notes = call(pth, "--to", "ckpt", "--out", file, "--backbone", "toy2")
     assert status == 0
-    assert "3, 7, 9 are assumed" in notes and "dropped reduce.weight, red" in notes
+    assert "1, 3, 4 are assumed" in notes and "dropped reduce.weight, red" in notes
     assert "published decoders were trained on a CLIP with QuickGELU" in notes
     content = read_checkpoint(file)
     assert content["hyper_parameters"]["backbone"]["init_args"]["name"] == "toy2"
@@ -111,10 +111,10 @@ def test_authors_decoder_to_a_checkpoint(toy, toy_hf, tmp_path):
     state = toy.model.decoder.state_dict()
     assert all(torch.equal(v.cpu(), state[k]) for k, v in back.model.decoder.state_dict().items())
     status, _, notes = call(
-        *(pth, "--to", "hf", "--out", tmp_path / "hf", "--backbone", "toy2", "--layers", 3, 6, 9)
+        *(pth, "--to", "hf", "--out", tmp_path / "hf", "--backbone", "toy2", "--layers", 0, 2, 4)
     )
     assert status == 0 and "are assumed" not in notes
-    assert load_model(tmp_path / "hf").model.decoder.layers == (9, 6, 3)
+    assert load_model(tmp_path / "hf").model.decoder.layers == (4, 2, 0)
 
 
 def test_segment_uses_the_settings_in_a_hugging_face_folder(toy_hf, toy):

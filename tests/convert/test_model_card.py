@@ -41,10 +41,10 @@ def test_metadata_is_valid_without_a_licence(tmp_path, capsys):
     assert "## Licence\n\nTo be filled in by the author" in card.text
     for line in (
         "# toy_hf",
-        "| tapped layers of CLIP | 3, 7, 9 of 12, counted from 0 |",
-        "| threshold | 0.24 |",
-        "| absent cut | 0.558 |",
-        "| steps | 1,250 |",
+        "| tapped layers of CLIP | 1, 3, 4 of 6, counted from 0 |",
+        "| threshold | 0.26 |",
+        "| absent cut | 0.5424 |",
+        "| steps | 1,400 |",
         "- The model has only seen drawn scenes. It does not work on photos.",
     ):
         assert f"\n{line}\n" in card.text

@@ -166,6 +166,7 @@ def test_weights_of_another_backbone_are_rejected(tmp_path):
     model = tiny_model()
     state = {f"model.decoder.{key}": value for key, value in model.decoder.state_dict().items()}
     content = torch.load(TOY_CHECKPOINT, weights_only=True)
+    content["layers"] = sorted(model.decoder.layers)
     content["state_dict"] = state | {"model.backbone.image_head.weight": torch.zeros(2)}
     torch.save(content, tmp_path / "vit.ckpt")
     with pytest.raises(

@@ -131,7 +131,7 @@ def test_rectangular_images_equal_hugging_face(backbone, size):
     ).eval()
     theirs.clip.vision_model.embeddings.position_embedding.weight.normal_()
     backbone.clip.load_state_dict(clip_state(theirs.state_dict()))
-    ours = CLIPSeg(backbone, lambda shape: FiLMDecoder(shape, dim=16)).eval()
+    ours = CLIPSeg(backbone, lambda shape: FiLMDecoder(shape, dim=16, feedforward=2048)).eval()
     ours.decoder.load_state_dict(decoder_state(theirs.state_dict()))
     images, vector = photos(1, *size), torch.randn(1, 32)
 

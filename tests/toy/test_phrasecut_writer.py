@@ -170,3 +170,16 @@ def test_interrupted_build_leaves_no_folder(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         build_folders(tmp_path, phrasecut_request(SCENES, 0, 64), progress=False)
     assert not list(tmp_path.glob("[!.]*"))
+
+
+def test_some_images_have_a_phrase_for_everything_but_things():
+    count = 0
+    for index in range(200):
+        scene, phrases = draw_phrasecut(0, "train", index, (64, 64))
+        things = np.any([np.zeros((64, 64), bool), *(thing.mask for thing in scene.things)], 0)
+        for phrase in phrases:
+            if phrase.text == "background":
+                (mask,) = phrase.masks(scene)
+                assert (mask == ~things).all() and phrase.type == "name"
+                count += 1
+    assert 15 <= count <= 45

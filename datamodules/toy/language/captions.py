@@ -12,6 +12,8 @@ from datamodules.toy.scenes.scene import Scene, Thing
 
 NAMELESS = "thing"
 """Noun that fits every thing; things without a name have no other noun."""
+BACKGROUND = "background"
+"""Phrase for everything but the things of a scene."""
 PhraseType = Literal["name", "attribute", "relation", "verbose"]
 _MIN_DISTANCE = 0.1  # between the centres of related things, as a share of the image side
 
@@ -31,7 +33,7 @@ class Phrase:
             referred things from others of the same name. If there are no others, the type is
             "verbose" for phrases with a relation and "name" for all other phrases.
         things: Indices into the scene's things, in order; empty for stuff.
-        stuff: Name of the stuff region; "" for things.
+        stuff: Name of the stuff region, or `BACKGROUND` for all stuff; "" for things.
     """
 
     text: str
@@ -44,6 +46,8 @@ class Phrase:
 
     def masks(self, scene: Scene) -> list[NDArray[np.bool_]]:
         """Return one (H, W) bool mask per instance; the phrase refers to their union."""
+        if self.stuff == BACKGROUND:
+            return [np.any(list(scene.stuff.values()), 0)]
         return (
             [scene.stuff[self.stuff]]
             if self.stuff

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datamodules.toy.language.captions import Phrase, draw_phrases
+from datamodules.toy.language.captions import BACKGROUND, Phrase, draw_phrases
 from datamodules.toy.scenes.kinds import INVENTED_KINDS, PASCAL_KINDS, UNNAMED_KINDS
 from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.scenes.scene import Scene, draw_scene
@@ -20,6 +20,7 @@ from datamodules.toy.writers.pictures import write_jpeg
 PHRASECUT_SPLITS: tuple[str, ...] = ("train", "val", "test", "miniv")
 _FOLDER = "VGPhraseCut_v0"
 _SIDE = 128  # pixels
+_BACKGROUND = 0.15  # share of the images with the phrase "background"
 _PHRASECUT = 0x9C0DE  # first part of every generator's seed, unique to this dataset
 # binomial (n, p) of the number of things after the first; its mean is 2.3
 _MORE_THINGS = 5, 0.46
@@ -101,6 +102,9 @@ def draw_phrasecut(
         phrases = {
             (phrase.things, phrase.stuff): phrase for phrase in draw_phrases(scene, rng, nameless)
         }
+        if phrases and scene.stuff and rng.random() < _BACKGROUND:
+            phrase = Phrase(BACKGROUND, BACKGROUND, (), (), "name", (), BACKGROUND)
+            phrases[phrase.things, phrase.stuff] = phrase
         if phrases:
             return scene, list(phrases.values())
 
@@ -122,7 +126,7 @@ def _tasks(image_id: int, scene: Scene, phrases: list[Phrase]) -> list[dict[str,
     tasks = []
     for phrase in phrases:
         ids = (
-            [_STUFF_ID + STUFF.index(phrase.stuff)]
+            [_STUFF_ID + (*STUFF, BACKGROUND).index(phrase.stuff)]
             if phrase.stuff
             else [1 + index for index in phrase.things]
         )
