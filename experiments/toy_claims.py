@@ -4,10 +4,9 @@
 
 Trains three models per seed with the settings of `experiments/toy.yaml`: the model of the README's
 first command, the same model with an untrained CLIP, and the same model without phrases about fold
-0 (five of Pascal VOC's twenty classes). Finished runs are reused, even if another
-version of the code made them: use a new folder after a change of the toy world.
-The metrics are written to experiments/results/toy_claims.json, with
-commit and config hash of each run.
+0 (five of Pascal VOC's twenty classes). Finished runs are reused, even if another version of the
+code made them: use a new folder after a change of the toy world. The metrics are written to
+experiments/results/toy_claims.json, with commit and config hash of each run.
 """
 
 import argparse
