@@ -81,9 +81,8 @@ class HeldOutPictures:
         """
         device = model.logit_scale.device
         stream = _tapped(model, normalised(self._singles.to(device)))[-1]
-        return stream.std().item(), embed_texts(model, self._kind_text.to(device)).norm(
-            dim=-1
-        ).mean().item()
+        names = embed_texts(model, self._kind_text.to(device))
+        return stream.std().item(), names.norm(dim=-1).mean().item()
 
     @torch.no_grad()
     def score(self, model: CLIP) -> dict[str, float]:
@@ -192,8 +191,9 @@ def transfer(model: CLIP, scenes: Sequence[Scene], names: Tensor) -> dict[str, f
     for start in range(0, len(scenes), _CHUNK):
         chunk = scenes[start : start + _CHUNK]
         images = stacked([scene.image for scene in chunk]).to(device)
-        tapped = torch.cat(_tapped(model, normalised(images)), -1).cpu()
-        tokens = normalize(embed_images(model, images)[1], dim=-1).cpu()
+        layers = _tapped(model, normalised(images))
+        tapped = torch.cat(layers, -1).cpu()
+        tokens = normalize(visual.ln_post(layers[-1]) @ visual.proj, dim=-1).cpu()
         for index, scene in enumerate(chunk):
             for thing in scene.things:
                 for place in np.flatnonzero(coverage(thing.mask, patch) > _INSIDE):

@@ -46,7 +46,7 @@ class Visual:
     def __init__(self, scenes, features):
         self.conv1 = SimpleNamespace(stride=(PATCH, PATCH))
         self.transformer = SimpleNamespace(resblocks=range(12))
-        self.proj = torch.eye(features.shape[1], CHANNELS)
+        self.ln_post, self.proj = torch.nn.Identity(), torch.eye(features.shape[1], CHANNELS)
         images = normalised(stacked([scene.image for scene in scenes]))
         self.of_image = {
             image.numpy().tobytes(): self.tokens(scene, features)
@@ -66,7 +66,7 @@ class Visual:
         return torch.stack(rows)
 
     def forward_intermediates(self, images, taps, **options):
-        assert taps == ([9] if options.get("normalize_intermediates") else [3, 7, 9])
+        assert taps == [3, 7, 9] and not options.get("normalize_intermediates")
         patches = torch.stack([self.of_image[image.numpy().tobytes()] for image in images])
         return {"image_features": None, "image_intermediates": [patches] * len(taps)}
 

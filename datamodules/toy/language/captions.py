@@ -60,7 +60,8 @@ def names_of(thing: Thing) -> tuple[str, ...]:
     return NAMES[thing.variant] if thing.kind else (NAMELESS,)
 
 
-def _centre(thing: Thing) -> tuple[float, float]:
+def centre(thing: Thing) -> tuple[float, float]:
+    """Return the centre (x, y) of the visible part of a thing in pixels."""
     x, y, width, height = thing.box
     return x + width / 2, y + height / 2
 
@@ -77,7 +78,7 @@ RELATIONS: dict[str, tuple[int, int]] = {
 def distance(thing: Thing, predicate: str, other: Thing) -> float:
     """Return the distance of two centres along the predicate in pixels; negative if untrue."""
     axis, sign = RELATIONS[predicate]
-    return sign * (_centre(other)[axis] - _centre(thing)[axis])
+    return sign * (centre(other)[axis] - centre(thing)[axis])
 
 
 def _related(scene: Scene, thing: Thing, other: Thing, predicate: str) -> bool | None:

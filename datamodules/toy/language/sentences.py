@@ -3,7 +3,13 @@
 import numpy as np
 
 from clipseg_pl.prompts.text import PREFIXES
-from datamodules.toy.language.captions import RELATIONS, distance, draw_phrases, names_of
+from datamodules.toy.language.captions import (
+    RELATIONS,
+    centre,
+    distance,
+    draw_phrases,
+    names_of,
+)
 from datamodules.toy.language.words import (
     COLOUR_WORDS,
     NAMES,
@@ -58,7 +64,7 @@ def describe(
 def place_of(scene: Scene, thing: Thing) -> str:
     """Return where in the scene a thing is, such as "on the left"; "" near the centre."""
     height, width = scene.image.shape[:2]
-    x, y = thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
+    x, y = centre(thing)
     offsets = x / width - 0.5, y / height - 0.5
     axis = int(abs(offsets[1]) > abs(offsets[0]))
     return PLACES[axis][int(offsets[axis] > 0)] if abs(offsets[axis]) > _OFF_CENTRE else ""

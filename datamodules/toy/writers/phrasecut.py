@@ -102,11 +102,12 @@ def draw_phrasecut(
         phrases = {
             (phrase.things, phrase.stuff): phrase for phrase in draw_phrases(scene, rng, nameless)
         }
-        if phrases and scene.stuff and rng.random() < _BACKGROUND:
-            phrase = Phrase(BACKGROUND, BACKGROUND, (), (), "name", (), BACKGROUND)
-            phrases[phrase.things, phrase.stuff] = phrase
         if phrases:
-            return scene, list(phrases.values())
+            break
+    found = list(phrases.values())
+    if scene.stuff and rng.random() < _BACKGROUND:
+        found.append(Phrase(BACKGROUND, BACKGROUND, (), (), "name", (), BACKGROUND))
+    return scene, found
 
 
 def _table_row(image_id: int, shape: tuple[int, int], split: str) -> dict[str, Any]:
