@@ -29,6 +29,7 @@ class DeconvDecoder(Decoder):
             equivalent in backbones of another depth (`default_layers`).
         dim: width D of the decoder's tokens.
         hidden: hidden width of the MLP.
+        dropout: dropout probability after FiLM. The authors use none.
 
     Raises:
         ValueError: if the backbone does not have the layer.
@@ -37,7 +38,13 @@ class DeconvDecoder(Decoder):
     """
 
     def __init__(
-        self, shape: BackboneShape, *, layer: int | None = None, dim: int = 64, hidden: int = 64
+        self,
+        shape: BackboneShape,
+        *,
+        layer: int | None = None,
+        dim: int = 64,
+        hidden: int = 64,
+        dropout: float = 0.0,
     ) -> None:
         """Build the decoder with torch's default initialisation."""
         super().__init__()
@@ -47,6 +54,7 @@ class DeconvDecoder(Decoder):
         self.projection = nn.Linear(shape.width, dim)
         self.film_scale = nn.Linear(shape.embed_dim, dim)
         self.film_shift = nn.Linear(shape.embed_dim, dim)
+        self.dropout = nn.Dropout(dropout)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
         self.head = simple_head(dim, shape.patch_size)
 
@@ -65,5 +73,5 @@ class DeconvDecoder(Decoder):
         tokens = film(
             projected[0][query_index], self.film_scale(conditional), self.film_shift(conditional)
         )
-        logits: Tensor = self.head(patch_grid(self.mlp(tokens), grid))
+        logits: Tensor = self.head(patch_grid(self.mlp(self.dropout(tokens)), grid))
         return logits

@@ -37,6 +37,20 @@ def test_missing_layer_is_rejected(layer):
 
 
 @torch.no_grad()
+def test_dropout_acts_in_training_only():
+    torch.manual_seed(0)
+    decoder = DeconvDecoder(SMALL, dim=8, hidden=6, dropout=0.5)
+    tokens, vectors, index = torch.randn(1, 1 + 4, 12), torch.randn(1, 10), torch.tensor([0])
+
+    def logits() -> torch.Tensor:
+        return decoder(decoder.project([tokens]), vectors, index, (2, 2))
+
+    assert not torch.equal(logits(), logits())
+    decoder.eval()
+    assert torch.equal(logits(), logits())
+
+
+@torch.no_grad()
 def test_decoder_equals_its_formula_patch_by_patch(decoder):
     """Uses more prompts than images and a rectangular grid."""
     tokens, vectors = torch.randn(2, 1 + 6, 12), torch.randn(5, 10)

@@ -70,6 +70,11 @@ def place_of(scene: Scene, thing: Thing) -> str:
     return PLACES[axis][int(offsets[axis] > 0)] if abs(offsets[axis]) > _OFF_CENTRE else ""
 
 
+def relation_of(thing: Thing, other: Thing) -> str:
+    """Return where a thing is from another thing: the predicate with the longest distance."""
+    return max(RELATIONS, key=lambda predicate: distance(thing, predicate, other))
+
+
 def _property_sentence(thing: Thing, rng: np.random.Generator) -> str:
     """Return a sentence about an affordance, attribute or part; if none fits, a description."""
     matching = properties_of(thing.parts)
@@ -124,8 +129,7 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
         )
     if choice < 0.27 and len(things) > 1:
         first, second = things[:2]
-        predicate = max(RELATIONS, key=lambda words: distance(first, words, second))
-        return f"{describe(first, rng)} {predicate} {describe(second, rng)}"
+        return f"{describe(first, rng)} {relation_of(first, second)} {describe(second, rng)}"
     named = [
         _property_sentence(thing, rng)
         if rng.random() < 0.08

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.toy.language.sentences import describe, place_of, scene_caption, thing_caption
+from datamodules.toy.language.sentences import (
+    describe,
+    place_of,
+    relation_of,
+    scene_caption,
+    thing_caption,
+)
 from datamodules.toy.language.vocabulary import UNKNOWN_ROW, ToyTokenizer
 from datamodules.toy.language.words import COLOUR_WORDS
 from datamodules.toy.scenes.grammar import SLOTS
@@ -95,8 +101,15 @@ def labels_of(thing: Thing) -> list[int]:
 
 
 def _described(scene: Scene, thing: Thing, rng: np.random.Generator) -> str:
-    words = describe(thing, rng, colour=0.6, texture=0.4, parts=0.4)
-    return f"{words} {place_of(scene, thing)}".strip() if rng.random() < 0.1 else words
+    """Return a description of a thing, with its place or a relation to another thing at times."""
+    words, choice = describe(thing, rng, colour=0.6, texture=0.4, parts=0.4), rng.random()
+    if choice < 0.1:
+        return f"{words} {place_of(scene, thing)}".strip()
+    others = [other for other in scene.things if other is not thing]
+    if choice < 0.3 and others:
+        other = others[rng.integers(len(others))]
+        return f"{words} {relation_of(thing, other)} {describe(other, rng, colour=0.4)}"
+    return words
 
 
 def coverage(mask: NDArray[np.bool_], patch_size: int) -> NDArray[np.float64]:
