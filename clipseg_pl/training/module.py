@@ -16,7 +16,7 @@ from clipseg_pl.convert.loading import start_from
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.protocols.base import TEXT_WEIGHT, PromptType, Protocol
+from clipseg_pl.protocols.base import TEXT_WEIGHT, Predictions, PromptType, Protocol
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
@@ -24,8 +24,6 @@ from clipseg_pl.training.faults import reject_empty_evaluation, reject_loss
 from clipseg_pl.training.losses import MaskLoss
 from clipseg_pl.training.schedule import CosineSchedule
 from clipseg_pl.training.seen_photos import SeenPhotos, add_ids
-
-Predictions = Mapping[str, tuple[Tensor, Tensor]]
 
 _MODEL = "model."
 _BCE = MaskLoss()

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipseg_pl.protocols.base import Protocol
-from clipseg_pl.sample import Batch, select_images
+from clipseg_pl.protocols.base import Predictions, Protocol
+from clipseg_pl.sample import Batch
 
 Ids = npt.NDArray[np.int64]
 """COCO ids of photos; -1 for photos that are not COCO's"""
@@ -42,23 +42,13 @@ class SeenPhotos:
             if seen.any() and not seen.all():
                 self._protocol = copy.deepcopy(protocol)
 
-    def update(self, batch: Batch, predictions: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Add the photos of a batch that were not seen.
-
-        Args:
-            batch: a batch with P prompts.
-            predictions: for each prompt type, (K, 1, H, W) logits and the (P,) bool mask that
-                selects these K of the P prompts.
-        """
+    def update(self, batch: Batch, predictions: Predictions) -> None:
+        """Add the photos of a batch that were not seen."""
         if self._protocol is None or self._trained is None:
             return
         keep = ~torch.isin(batch["coco_id"], self._trained.to(batch["coco_id"].device))
-        if not keep.any():
-            return
-        part, prompts = select_images(batch, keep), keep[batch["query_index"]]
-        for prompt_type in self._protocol.prompt_types:
-            logits, selected = predictions[prompt_type]
-            self._protocol.update(prompt_type, logits[prompts[selected]], part, selected[prompts])
+        if keep.any():
+            self._protocol.update_images(predictions, batch, keep)
 
     def compute(
         self,

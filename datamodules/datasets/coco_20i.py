@@ -75,17 +75,6 @@ def read_fold(root: Path, part: str, fold: int) -> dict[int, list[str]]:
     return {key: photos[key] for key in sorted(photos) if (key in held_out) == (part == "val")}
 
 
-def evaluated_photos(root: Path) -> Rows:
-    """Return the COCO ids of the query and support photos of all folds, (photos,) int64.
-
-    Raises:
-        DatasetNotFoundError: if a list is missing.
-        ValueError: if a list is malformed.
-    """
-    listed = (read_fold(root, "val", fold) for fold in range(FOLDS))
-    return coco_ids(f"{name}.jpg" for fold in listed for names in fold.values() for name in names)
-
-
 class _PlainUnpickler(pickle.Unpickler):
     """Unpickles only dicts, lists, strings and numbers, so that no code can run."""
 
@@ -133,3 +122,14 @@ class COCOTasks(PhraseTable):
         """Read the mask of the class, (H, W) bool."""
         name, class_id = self.pairs[row]
         return np.asarray(self.photos.labels(name) == class_id + 1)
+
+
+def evaluated_photos(root: Path) -> Rows:
+    """Return the COCO ids of the query and support photos of all folds, (photos,) int64.
+
+    Raises:
+        DatasetNotFoundError: if a list is missing.
+        ValueError: if a list is malformed.
+    """
+    listed = (read_fold(root, "val", fold) for fold in range(FOLDS))
+    return coco_ids(f"{name}.jpg" for fold in listed for names in fold.values() for name in names)
