@@ -18,11 +18,12 @@ T     thresholds at which metrics are computed
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
+from typing_extensions import NotRequired
 
 
 class Classes(NamedTuple):
@@ -69,6 +70,8 @@ class Sample(TypedDict):
     """(3, H, W) uint8 RGB"""
     query_size: tuple[int, int]
     """height and width of the photo in its file"""
+    coco_id: NotRequired[int]
+    """COCO's id of the photo, added by the data loader; -1 or missing for other photos"""
     prompts: list[Prompt]
 
 
@@ -83,6 +86,8 @@ class Batch(TypedDict):
     """(B, 3, H, W) uint8 RGB"""
     query_size: Tensor
     """(B, 2) int64, height and width of the photos in their files"""
+    coco_id: Tensor
+    """(B,) int64, COCO's ids of the photos; -1 for other photos"""
     query_index: Tensor
     """(P,) int64, index of the query image of each prompt"""
     query_mask: Tensor
@@ -133,6 +138,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
         query_image=images,
         query_size=torch.tensor([sample["query_size"] for sample in samples]),
+        coco_id=torch.tensor([sample.get("coco_id", -1) for sample in samples]),
         query_index=torch.arange(len(samples)).repeat_interleave(counts),
         query_mask=_stack([prompt["query_mask"] for prompt in prompts], sizes),
         valid_mask=_stack([prompt["valid_mask"] for prompt in prompts], sizes),
@@ -166,6 +172,7 @@ def _empty_batch() -> Batch:
     return Batch(
         query_image=no_image,
         query_size=none.view(0, 2),
+        coco_id=none,
         query_index=none,
         query_mask=no_mask,
         valid_mask=no_mask,
@@ -186,3 +193,27 @@ def has_support(batch: Batch) -> Tensor:
     present = torch.zeros_like(batch["negative"])
     present[batch["prompt_index"]] = True
     return present
+
+
+def select_images(batch: Batch, keep: Tensor) -> Batch:
+    """Return some images of a batch with their prompts and supports.
+
+    Args:
+        batch: a batch with B images.
+        keep: (B,) bool, true for the images to return.
+    """
+    prompts = keep[batch["query_index"]]
+    supports = prompts[batch["prompt_index"]]
+    masks = dict.fromkeys(("query_image", "query_size", "coco_id"), keep)
+    masks |= dict.fromkeys(("visual_prompt", "prompt_index"), supports)
+    part: dict[str, Any] = {}
+    for key, values in batch.items():
+        mask = masks.get(key, prompts)
+        if isinstance(values, Tensor):
+            part[key] = values[mask]
+        else:
+            assert isinstance(values, list)
+            part[key] = [value for value, kept in zip(values, mask.tolist(), strict=True) if kept]
+    part["query_index"] = (keep.cumsum(0) - 1)[part["query_index"]]
+    part["prompt_index"] = (prompts.cumsum(0) - 1)[part["prompt_index"]]
+    return cast(Batch, part)

@@ -4,9 +4,10 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
+import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -16,8 +17,12 @@ from clipseg_pl.sample import Batch, Classes, Sample, collate
 from clipseg_pl.weights.places import TOY
 from datamodules.datasets.annotations import Split as Split
 from datamodules.datasets.annotations import reasons
+from datamodules.datasets.exclusion import EVALUATED_PHOTOS, photos_of
+from datamodules.datasets.phrase_table import PhraseTable, Rows
 from datamodules.samplers import EvaluationSampler, Key, TrainingSampler
 from datamodules.toy.world import toy_root, write_toy_world
+
+_Table = TypeVar("_Table", bound=PhraseTable)
 
 
 class BaseDataModule(LightningDataModule):
@@ -30,21 +35,39 @@ class BaseDataModule(LightningDataModule):
         batch_size: query images per step and device.
         num_workers: data worker processes; 0 loads the samples in the main process.
         seed: seed for shuffling and for all random choices in a sample.
+        without_photos_of: benchmarks whose evaluated photos are left out of training, see
+            `leave_out_photos`.
     """
 
     def __init__(
-        self, root: str, image_size: int, batch_size: int, num_workers: int, seed: int
+        self,
+        root: str,
+        image_size: int,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        without_photos_of: Sequence[str] | None = None,
     ) -> None:
         """Store the settings; no file is read before `prepare_data`.
 
         Raises:
-            ValueError: if `batch_size` or `image_size` is below 1, or `num_workers` below 0.
+            ValueError: if `batch_size` or `image_size` is below 1, `num_workers` is below 0, or a
+                benchmark in `without_photos_of` is unknown.
         """
         super().__init__()
         if batch_size < 1 or image_size < 1:
             raise ValueError(f"batch_size {batch_size} and image_size {image_size} must be >= 1")
         if num_workers < 0:
             raise ValueError(f"num_workers must be >= 0, not {num_workers}")
+        self.without_photos_of = without_photos_of or ()
+        unknown = set(self.without_photos_of) - EVALUATED_PHOTOS.keys()
+        if unknown:
+            raise ValueError(
+                f"without_photos_of contains {', '.join(sorted(unknown))}, but the benchmarks on "
+                f"COCO photos are {', '.join(EVALUATED_PHOTOS)}"
+            )
+        self.photos_left_out: int | None = None
+        """number of training photos left out by `without_photos_of`; None without it"""
         self.toy = root == TOY
         self.root = toy_root() if self.toy else Path(root).expanduser()
         self.image_size, self.batch_size = image_size, batch_size
@@ -126,6 +149,34 @@ class BaseDataModule(LightningDataModule):
             details = [empty, self.listed.get(name), counts and f"skipped: {counts}"]
             raise ValueError(f"nothing to {purpose}: {'; '.join(filter(None, details))}")
         return dataset
+
+    def leave_out_photos(self, table: _Table) -> _Table:
+        """Leave the photos of the benchmarks in `without_photos_of` out of the training split.
+
+        Photos are compared by their COCO ids. Photos without an id are kept.
+        """
+        if not self.without_photos_of:
+            return table
+        ids = np.empty(0, np.int64) if table.coco_ids is None else table.coco_ids
+        shared = np.isin(ids, photos_of(self.without_photos_of, self.root))
+        self.photos_left_out = len(np.unique(ids[shared]))
+        named = ", ".join(self.without_photos_of)
+        of_split = self.skipped.setdefault(self.split_name("train"), {})
+        of_split[f"on photos of {named}"] = int(shared.sum())
+        rank_zero_info(f"{self.photos_left_out:,} training photos are left out: photos of {named}")
+        return table.select(~shared) if shared.any() else table
+
+    def coco_ids(self, split: Split) -> Rows | None:
+        """Return the COCO id of the photo of each sample of a split.
+
+        It is the attribute `coco_ids` of the dataset, if the dataset has one.
+
+        Returns:
+            (samples,) int64, -1 for photos that are not COCO's; None if no photo is COCO's or the
+            split is not set up.
+        """
+        ids: Rows | None = getattr(self.datasets.get(split), "coco_ids", None)
+        return None if ids is None or not (ids >= 0).any() else ids
 
     def prepare_data(self) -> None:
         """Build the toy world, caches and indexes in one process while the others wait."""
@@ -212,8 +263,9 @@ class BaseDataModule(LightningDataModule):
         sampler: Sampler[list[Key]],
         collate: Callable[[Sequence[Sample]], Batch] = collate,
     ) -> DataLoader[Batch]:
+        dataset, ids = self._dataset(split), self.coco_ids(split)
         return DataLoader(
-            self._dataset(split),  # type: ignore[arg-type]  # collate turns samples into a batch
+            dataset if ids is None else _WithIds(dataset, ids),  # type: ignore[arg-type]  # collate
             batch_sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,
@@ -221,6 +273,16 @@ class BaseDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_start_worker,
         )
+
+
+class _WithIds(Dataset[Sample]):
+    """Samples of a dataset with the COCO ids of their photos, indexed by (epoch, sample)."""
+
+    def __init__(self, dataset: Dataset[Sample], ids: Rows) -> None:
+        self.dataset, self.ids = dataset, ids
+
+    def __getitem__(self, key: Key) -> Sample:
+        return {**self.dataset[key], "coco_id": int(self.ids[key[1]])}
 
 
 def _size(dataset: Dataset[Sample]) -> int:

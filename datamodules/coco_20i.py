@@ -42,6 +42,8 @@ class COCO20iDataModule(BaseDataModule):
         fold: number of the fold, 0 to 3.
         shots: support images per validation episode; their embeddings are averaged.
         allow_seen: also evaluate checkpoints whose training did not exclude the fold's classes.
+        without_photos_of: names of benchmarks on COCO photos, whose evaluated photos are left out
+            of training; see docs/evaluate.md (photos seen in training).
 
     Reference: paper, section 5.3, Table 6.
     """
@@ -57,13 +59,14 @@ class COCO20iDataModule(BaseDataModule):
         fold: int = 0,
         shots: int = 1,
         allow_seen: bool = False,
+        without_photos_of: list[str] | None = None,
     ) -> None:
         """Store the settings.
 
         Raises:
             ValueError: if the fold does not exist, or `shots` is below 1.
         """
-        super().__init__(root, image_size, batch_size, num_workers, seed)
+        super().__init__(root, image_size, batch_size, num_workers, seed, without_photos_of)
         if shots < 1:
             raise ValueError(f"shots must be >= 1, not {shots}")
         self.prompting, self.fold, self.shots = prompting, fold, shots
@@ -77,7 +80,7 @@ class COCO20iDataModule(BaseDataModule):
         count = sum(map(len, listed.values()))
         self.listed[name] = f"{fold_file(self.root, name, self.fold)} lists {count} photos"
         if split == "train":
-            tasks = COCOTasks(photos, listed)
+            tasks = self.leave_out_photos(COCOTasks(photos, listed))
             return PromptedDataset(tasks, self.prompting, self.image_size, True, self.seed)
         sampled = hsnet_coco_episodes(listed, self.shots, self.seed)
         self.skipped[name] = sampled.skipped

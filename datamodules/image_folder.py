@@ -124,6 +124,8 @@ class ImageFolderDataModule(BaseDataModule):
         negatives_across_tables: also use phrases of other tables as negatives of a photo. By
             default only phrases of its own tables are used, since the objects of other tables may
             be present without annotation.
+        without_photos_of: names of benchmarks on COCO photos, whose evaluated photos are left out
+            of training; see docs/evaluate.md (photos seen in training).
     """
 
     def __init__(
@@ -144,13 +146,14 @@ class ImageFolderDataModule(BaseDataModule):
         evaluate_phrasings: Literal["first", "all"] = "first",
         ignore_label: int | None = 255,
         negatives_across_tables: bool = False,
+        without_photos_of: list[str] | None = None,
     ) -> None:
         """Store the settings.
 
         Raises:
             ValueError: if a number is out of range, or data for evaluation are augmented.
         """
-        super().__init__(root, image_size, batch_size, num_workers, seed)
+        super().__init__(root, image_size, batch_size, num_workers, seed, without_photos_of)
         for name, table in (("val", val), ("test", test)):
             if table is not None and table.augmentation is not None:
                 raise ValueError(f"{name}.augmentation is set, but only `train` can be augmented")
@@ -232,8 +235,8 @@ class ImageFolderDataModule(BaseDataModule):
             self._report_skipped(f"{' and '.join(map(self._name, tables))} (merged)", merged)
         chosen = {file for part in parts for file in part.files()}
         belongs = [file in chosen for file in merged.photo_files()]
-        source = ImageFolder(merged, evaluated=split != "train")
-        return source.about(np.array(belongs, np.bool_))
+        source = ImageFolder(merged, evaluated=split != "train").about(np.array(belongs, np.bool_))
+        return self.leave_out_photos(source) if split == "train" else source
 
     def _parts(self, split: Split) -> list[_Part]:
         """Return the tables of a split, and the photos of each that belong to the split."""

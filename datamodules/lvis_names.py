@@ -32,6 +32,8 @@ class LVISNamesDataModule(BaseDataModule):
         seed: seed for shuffling and for all random choices in a sample.
         prompting: settings for negatives, support images, prefixes and text weights.
         exclusion: names to exclude from training; evaluation uses all names.
+        without_photos_of: names of benchmarks on COCO photos, whose evaluated photos are left out
+            of training; see docs/evaluate.md (photos seen in training).
 
     Reference: paper, section 5.4, Table 8.
     """
@@ -45,9 +47,10 @@ class LVISNamesDataModule(BaseDataModule):
         seed: int = 0,
         prompting: Prompting = _DEFAULT_PROMPTING,
         exclusion: Exclusion = _NOTHING,
+        without_photos_of: list[str] | None = None,
     ) -> None:
         """Store the settings."""
-        super().__init__(root, image_size, batch_size, num_workers, seed)
+        super().__init__(root, image_size, batch_size, num_workers, seed, without_photos_of)
         self.prompting, self.exclusion = prompting, exclusion
 
     def build(self, split: Split) -> Dataset[Sample]:
@@ -60,6 +63,8 @@ class LVISNamesDataModule(BaseDataModule):
         if train and self.exclusion.held_out:
             source = every.without(self.exclusion.phrase_filter())
             self.skipped[name] = {"with held-out words": len(every) - len(source)}
+        if train:
+            source = self.leave_out_photos(source)
         return PromptedDataset(
             source, self.prompting, self.image_size, train, self.seed, absent_negatives=True
         )

@@ -32,6 +32,8 @@ class PhraseCutDataModule(BaseDataModule):
         exclusion: phrases to exclude from training; evaluation uses all phrases.
         phrases_per_image: maximum number of phrases about a photo per training sample; the photo
             is encoded once for all of them.
+        without_photos_of: names of benchmarks on COCO photos, whose evaluated photos are left out
+            of training; see docs/evaluate.md (photos seen in training).
 
     Reference: paper, section 4.
     """
@@ -48,13 +50,14 @@ class PhraseCutDataModule(BaseDataModule):
         rasterizer: Rasterizer = "coco",
         exclusion: Exclusion = _NOTHING,
         phrases_per_image: int = 1,
+        without_photos_of: list[str] | None = None,
     ) -> None:
         """Store the settings.
 
         Raises:
             ValueError: if a number is below 1, or the rasterizer is unknown.
         """
-        super().__init__(root, image_size, batch_size, num_workers, seed)
+        super().__init__(root, image_size, batch_size, num_workers, seed, without_photos_of)
         if phrases_per_image < 1:
             raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
         if rasterizer not in get_args(Rasterizer):
@@ -75,6 +78,8 @@ class PhraseCutDataModule(BaseDataModule):
             source = every.without(self.exclusion.phrase_filter())
             skipped["with held-out words"] = len(every) - len(source)
         self.skipped[name] = skipped
+        if train:
+            source = self.leave_out_photos(source)
         return PromptedDataset(
             source, self.prompting, self.image_size, train, self.seed, self.phrases_per_image
         )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clipseg_pl.sample import Prompt, Sample, collate, has_support
+from clipseg_pl.sample import Prompt, Sample, collate, has_support, select_images
 
 SIZE = (4, 6)
 
@@ -58,6 +58,7 @@ def test_shapes_and_types_of_a_batch(batch):
     wanted = {
         "query_image": ((3, 3, *SIZE), torch.uint8),
         "query_size": ((3, 2), torch.int64),
+        "coco_id": ((3,), torch.int64),
         "query_index": ((5,), torch.int64),
         "query_mask": ((5, 1, *SIZE), torch.bool),
         "valid_mask": ((5, 1, *SIZE), torch.bool),
@@ -101,3 +102,19 @@ def test_batch_and_samples_do_not_share_memory():
     original = sample(0, prompt("a0"))
     collate([original])["query_image"].fill_(9)
     assert not original["query_image"].any()
+
+
+@pytest.mark.parametrize("kept", [[0], [1], [2], [0, 2], [1, 2], [0, 1, 2]])
+def test_selected_images_equal_a_batch_of_their_samples(kept):
+    samples = [
+        sample(0, prompt("a0", supports=2)),
+        sample(1, prompt("b0"), prompt("b1", supports=1), prompt("b2", negative=True)),
+        sample(2, prompt("c0", supports=1, class_id=7), prompt("c1", supports=3)),
+    ]
+    samples[1]["coco_id"] = 42
+    whole, part = collate(samples), collate([samples[number] for number in kept])
+    found = select_images(whole, torch.isin(torch.arange(3), torch.tensor(kept)))
+    assert found.keys() == part.keys()
+    for key, value in part.items():
+        same = torch.equal(found[key], value) if torch.is_tensor(value) else found[key] == value
+        assert same, key

@@ -127,7 +127,7 @@ def build_model(
     return _build_published(stored, backbone, layers)
 
 
-def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
+def start_from(model: CLIPSeg, path: str | Path) -> Mapping[str, Any]:
     """Initialise the decoder of a model from a file of any supported source.
 
     Weights of the backbone are loaded if a checkpoint of this project stores them. A CLIP in the
@@ -138,8 +138,7 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
         path: see `load_model`.
 
     Returns:
-        The classes and words excluded from the training data of the decoder
-        (`BaseDataModule.excluded`); empty if the file does not store them.
+        The content of the file if it is a checkpoint of `fit`, else an empty mapping.
 
     Raises:
         ValueError: if the weights do not fit the model, or the decoder was trained on an older toy
@@ -165,7 +164,7 @@ def start_from(model: CLIPSeg, path: str | Path) -> Sequence[str]:
         names = list_names(unexpected)
         raise ValueError(f"{file}: the model's backbone has no weights {names}{hint}")
     warn_if_clip_differs(file, clip_state(state), model.backbone)
-    return (checkpoint or {}).get("excluded") or ()
+    return checkpoint or {}
 
 
 def _check_toy_version(backbone: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ _KEPT = (
     "image_size",
     "layers",
     "excluded",
+    "coco_ids",
 )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipseg_pl.protocols.overlap import Report
-from clipseg_pl.sample import Batch, Classes, has_support
+from clipseg_pl.sample import Batch, Classes, has_support, select_images
 
 PromptType = Literal["text", "visual", "blend"]
 """text prompts, visual prompts, or a blend of both, weighted by the `mix_weight` of the batch"""
@@ -18,6 +18,8 @@ TEXT_WEIGHT: dict[PromptType, tuple[float, float]] = {
     "blend": (0, 1),
 }
 """minimum and maximum weight of the text for each prompt type; `mix_weight` is clamped to them"""
+Predictions = Mapping[str, tuple[Tensor, Tensor]]
+"""prompt type -> (K, 1, H, W) logits, and the (P,) bool mask that selects these K of P prompts"""
 
 
 class Protocol(nn.Module, ABC):
@@ -72,6 +74,19 @@ class Protocol(nn.Module, ABC):
             batch: a batch with P prompts.
             selected: (P,) bool, the result of `selected`.
         """
+
+    def update_images(self, predictions: Predictions, batch: Batch, keep: Tensor) -> None:
+        """Update the metrics with some images of a batch.
+
+        Args:
+            predictions: predictions for the whole batch.
+            batch: a batch with B images.
+            keep: (B,) bool, true for the images to add, at least one.
+        """
+        part, prompts = select_images(batch, keep), keep[batch["query_index"]]
+        for prompt_type in self.prompt_types:
+            logits, selected = predictions[prompt_type]
+            self.update(prompt_type, logits[prompts[selected]], part, selected[prompts])
 
     @abstractmethod
     def compute(

@@ -16,15 +16,14 @@ from clipseg_pl.convert.loading import start_from
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.protocols.base import TEXT_WEIGHT, PromptType, Protocol
+from clipseg_pl.protocols.base import TEXT_WEIGHT, Predictions, PromptType, Protocol
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
 from clipseg_pl.training.faults import reject_empty_evaluation, reject_loss
 from clipseg_pl.training.losses import MaskLoss
 from clipseg_pl.training.schedule import CosineSchedule
-
-Predictions = Mapping[str, tuple[Tensor, Tensor]]
+from clipseg_pl.training.seen_photos import SeenPhotos, add_ids
 
 _MODEL = "model."
 _BCE = MaskLoss()
@@ -79,8 +78,12 @@ class CLIPSegModule(LightningModule):
             self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
         self.model = CLIPSeg(backbone, decoder, unfreeze_blocks)
         self._excluded_before: Sequence[str] | None = None
+        self._trained_ids: Tensor | None = torch.empty(0, dtype=torch.long)
+        """COCO ids of the photos that the loaded weights were trained on; None if unknown"""
         if init_decoder:
-            self._excluded_before = start_from(self.model, init_decoder)
+            stored = start_from(self.model, init_decoder)
+            self._excluded_before = stored.get("excluded") or ()
+            self._trained_ids = stored.get("coco_ids")
         if compile:
             backbone.activations = torch.compile(backbone.activations)  # type: ignore[method-assign]
             self.model.decoder.compile()
@@ -100,6 +103,9 @@ class CLIPSegModule(LightningModule):
         """metrics of the last evaluation by name"""
         self.report: Report = {}
         """breakdown of the last evaluation, see `Protocol.report`"""
+        self.seen_photos: SeenPhotos | None = None
+        """photos of the last evaluation that the weights were trained on; None during training, or
+        if no evaluated photo is COCO's"""
 
     def setup(self, stage: str) -> None:
         """Pass the classes of the data to the protocol.
@@ -149,6 +155,23 @@ class CLIPSegModule(LightningModule):
         if self.trainer.global_step >= self.trainer.max_steps:
             self.trainer.should_stop = True
 
+    def on_validation_epoch_start(self) -> None:
+        """Count the evaluated photos that the weights were trained on, except during training."""
+        self._count_seen("val", self.trainer.num_val_batches)
+
+    def on_test_epoch_start(self) -> None:
+        """Count the evaluated photos that the weights were trained on."""
+        self._count_seen("test", self.trainer.num_test_batches)
+
+    def _count_seen(self, split: str, batches: Sequence[int | float]) -> None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        ids = data.coco_ids(split) if hasattr(data, "coco_ids") else None
+        self.seen_photos = None
+        if ids is not None and self.trainer.state.fn != "fit":
+            # the first process reports the counts; it has the most batches
+            samples = int(batches[0]) * data.batch_size * self.trainer.world_size
+            self.seen_photos = SeenPhotos(self.protocol, ids, self._trained_ids, samples)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> Predictions:
         """Evaluate every prompt with each of the protocol's prompt types."""
         if not batch["phrase"]:  # this rank has an empty batch
@@ -157,6 +180,8 @@ class CLIPSegModule(LightningModule):
         for prompt_type in self.protocol.prompt_types:
             logits, selected = predictions[prompt_type]
             self.protocol.update(prompt_type, logits, batch, selected)
+        if self.seen_photos is not None:
+            self.seen_photos.update(batch, predictions)
         return predictions
 
     test_step = validation_step
@@ -225,6 +250,9 @@ class CLIPSegModule(LightningModule):
         self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
         self.report = self.protocol.report(self.threshold)
         self.protocol.reset()
+        if self.seen_photos is not None:
+            stored = self.threshold, self.absent_cut, self.class_thresholds
+            self.seen_photos.compute(stage, *stored)
         self.log_dict(self.numbers, sync_dist=True)  # sync_dist avoids a warning only: ranks agree
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's union of six types
@@ -262,19 +290,23 @@ class CLIPSegModule(LightningModule):
         checkpoint["threshold"], checkpoint["absent_cut"] = self.threshold, self.absent_cut
         checkpoint["class_thresholds"] = self.class_thresholds
         checkpoint["layers"] = sorted(self.model.decoder.layers)
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
         checkpoint["image_size"] = getattr(data, "image_size", None)
         excluded, before = getattr(data, "excluded", []), self._excluded_before
         checkpoint["excluded"] = [name for name in excluded if before is None or name in before]
+        checkpoint["coco_ids"] = None
+        if self._trained_ids is not None and hasattr(data, "coco_ids"):
+            checkpoint["coco_ids"] = add_ids(self._trained_ids, data.coco_ids("train"))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the thresholds, the absent cut, the number of steps and the excluded classes."""
+        """Restore the thresholds, absent cut, steps, excluded classes and COCO ids."""
         self.model.decoder.check_layers(checkpoint.get("layers"))
         self.threshold = checkpoint.get("threshold")
         self.absent_cut = checkpoint.get("absent_cut")  # not in older checkpoints
         self.class_thresholds = checkpoint.get("class_thresholds", {})
         self._steps_loaded = checkpoint.get("global_step", 0)
         self._excluded_before = checkpoint.get("excluded", ())
+        self._trained_ids = checkpoint.get("coco_ids")
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

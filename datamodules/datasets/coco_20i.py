@@ -9,9 +9,10 @@ import numpy as np
 
 from clipseg_pl.images import RGB
 from clipseg_pl.prompts.visual import Mask
+from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.files import require, stays_below
 from datamodules.datasets.labelled import COCO_SOURCE, LabelledPhotos
-from datamodules.datasets.phrase_table import PhraseTable
+from datamodules.datasets.phrase_table import PhraseTable, Rows
 
 FOLDS = 4
 COCO_CLASSES: tuple[str, ...] = (
@@ -105,7 +106,8 @@ class COCOTasks(PhraseTable):
         sizes = [len(listed[class_id]) for class_id in classes]
         _, photo = np.unique([name for name, _ in self.pairs], return_inverse=True)
         phrase = np.repeat(np.arange(len(sizes)), sizes)
-        super().__init__([COCO_CLASSES[class_id] for class_id in classes], phrase, photo)
+        phrases = [COCO_CLASSES[class_id] for class_id in classes]
+        super().__init__(phrases, phrase, photo, coco_ids(f"{name}.jpg" for name, _ in self.pairs))
 
     def read_name(self, row: int) -> str:
         """Return a unique name made of photo and class."""
@@ -120,3 +122,14 @@ class COCOTasks(PhraseTable):
         """Read the mask of the class, (H, W) bool."""
         name, class_id = self.pairs[row]
         return np.asarray(self.photos.labels(name) == class_id + 1)
+
+
+def evaluated_photos(root: Path) -> Rows:
+    """Return the COCO ids of the query and support photos of all folds, (photos,) int64.
+
+    Raises:
+        DatasetNotFoundError: if a list is missing.
+        ValueError: if a list is malformed.
+    """
+    listed = (read_fold(root, "val", fold) for fold in range(FOLDS))
+    return coco_ids(f"{name}.jpg" for fold in listed for names in fold.values() for name in names)

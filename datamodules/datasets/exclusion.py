@@ -1,11 +1,17 @@
-"""Choice of the phrases to exclude from training: those about a benchmark's held-out classes."""
+"""Choice of what to exclude from training: phrases about held-out classes, and evaluated photos."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
+from datamodules.datasets import coco_20i
 from datamodules.datasets.class_words import AuthorsRule, WholeWords, class_words
+from datamodules.datasets.lvis import LVIS
 from datamodules.datasets.pascal_5i import fold_classes, unseen_classes
+from datamodules.datasets.phrase_table import Rows
 
 HeldOut = Literal[
     "fold_0",
@@ -87,3 +93,30 @@ class Exclusion:
         if self.rule == "paper":
             return AuthorsRule(joined("lemmas"), joined("tokens"))
         return WholeWords(joined("names"), joined("spared"))
+
+
+def _lvis_photos(root: Path) -> Rows:
+    lvis = LVIS(root, ["val"])
+    return lvis.coco_ids(lvis.images)
+
+
+EVALUATED_PHOTOS: dict[str, Callable[[Path], Iterable[int]]] = {
+    "coco_20i": coco_20i.evaluated_photos,
+    "lvis": _lvis_photos,
+}
+"""benchmark on COCO photos -> function that takes the root of the datasets and returns the COCO ids
+of the photos in all of its evaluated splits"""
+
+
+def photos_of(benchmarks: Sequence[str], root: Path) -> Rows:
+    """Return the COCO ids of the evaluated photos of benchmarks, (photos,) int64, sorted.
+
+    Args:
+        benchmarks: names in `EVALUATED_PHOTOS`.
+        root: folder that contains the datasets of the benchmarks.
+
+    Raises:
+        DatasetNotFoundError: if a benchmark is missing.
+    """
+    ids = np.unique([number for name in benchmarks for number in EVALUATED_PHOTOS[name](root)])
+    return ids[ids >= 0].astype(np.int64)

@@ -14,6 +14,7 @@ from typing_extensions import Self
 from clipseg_pl.images import RGB, UnreadableImageError, load_photo
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import Annotations, in_threads, reasons
+from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.phrase_table import (
     PhraseTable,
     Rows,
@@ -40,7 +41,9 @@ class ImageFolder(PhraseTable):
         phrases = [annotations.phrases[index] for index in used.tolist()]
         unannotated = annotations.without_annotations()
         photo = np.concatenate([annotations.photo, unannotated])
-        super().__init__(phrases, np.append(phrase, np.full(len(unannotated), -1)), photo)
+        own_ids = coco_ids(annotations.photo_names())[photo]
+        phrase_of_row = np.append(phrase, np.full(len(unannotated), -1))
+        super().__init__(phrases, phrase_of_row, photo, own_ids)
         self.vocabulary = np.searchsorted(used, vocabulary)
         self.phrase_ids, self._photo_of_row = used, photo
         self._names = Strings.pack(unique_names(self._file_names(phrases)))

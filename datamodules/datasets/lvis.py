@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,9 @@ from clipseg_pl.prompts.masks import exif_note
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.coco_json import by_id, read_id
 from datamodules.datasets.coco_masks import read_polygons
+from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.files import require, stays_below
+from datamodules.datasets.phrase_table import Rows
 from datamodules.datasets.transforms import Points, is_size, rasterise
 
 SOURCE = "https://www.lvisdataset.org/dataset (photos: https://cocodataset.org/#download, 2017)"
@@ -102,6 +104,14 @@ class LVIS:
     def images(self) -> Sequence[int]:
         """Return the ids of all images, including images without annotations."""
         return list(self._images)
+
+    def coco_ids(self, images: Iterable[int]) -> Rows:
+        """Return the COCO id of each image, (images,) int64, by the names of the photos.
+
+        LVIS numbers its images by these ids, but data in LVIS's format may have other photos, whose
+        id is -1.
+        """
+        return coco_ids(self._images[image].file for image in images)
 
     def photo_file(self, image: int) -> Path:
         """Return the path of a photo, which may not exist."""

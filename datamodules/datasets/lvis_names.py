@@ -27,7 +27,8 @@ class LVISNames(PhraseTable):
             np.unique(pairs[:, 0], return_inverse=True)[1],
             np.unique(pairs[:, 1], return_inverse=True),
         )
-        super().__init__([lvis.names[number] for number in categories.tolist()], phrase, photo)
+        names = [lvis.names[number] for number in categories.tolist()]
+        super().__init__(names, phrase, photo, lvis.coco_ids(pairs[:, 0].tolist()))
 
     def read_name(self, row: int) -> str:
         """Return the ids of photo and category, joined by two underscores."""

@@ -64,6 +64,8 @@ class GeneralisedPrompts(Dataset[Sample]):
         self.pairs: list[Pair] = [pair for pair in prompted if lvis.mask(pair).mean() > _MIN_AREA]
         self.too_small = len(prompted) - len(self.pairs)
         """number of pairs skipped because the category covers at most 3 % of the photo"""
+        self.coco_ids = lvis.coco_ids(pair.image for pair in self.pairs)
+        """(samples,) int64, COCO's id of each photo, -1 for other photos"""
 
     def __len__(self) -> int:
         """Return the number of samples."""

@@ -14,8 +14,10 @@ from torch.utils.data import Dataset
 from clipseg_pl.images import RGB, to_tensor
 from clipseg_pl.prompts.visual import VisualPrompt
 from clipseg_pl.sample import Prompt, Sample
+from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.episodes import Episode
 from datamodules.datasets.labelled import IGNORED, LabelledPhotos, Labels
+from datamodules.datasets.phrase_table import Rows
 
 Framing = Literal["squash", "letterbox"]
 _MULTIPLE = 8
@@ -53,6 +55,11 @@ class OneShotDataset(Dataset[Sample]):
             interpolation=cv2.INTER_LINEAR,
             mask_interpolation=cv2.INTER_NEAREST,
         )
+
+    @property
+    def coco_ids(self) -> Rows:
+        """(episodes,) int64, COCO's id of each query photo, -1 for other photos."""
+        return coco_ids(f"{episode.query}.jpg" for episode in self.episodes)
 
     def __len__(self) -> int:
         """Return the number of episodes."""

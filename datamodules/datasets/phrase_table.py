@@ -77,10 +77,20 @@ class PhraseTable(ABC):
         phrase: (rows,) int64, index of each row's phrase in `phrases`; -1 for photos without
             annotations, which must come last.
         photo: (rows,) int64, index of each row's photo.
+        coco_ids: (rows,) int64, COCO's id of each row's photo, -1 for other photos; None if no
+            photo is COCO's.
     """
 
-    def __init__(self, phrases: Sequence[str] | Strings, phrase: Rows, photo: Rows) -> None:
+    def __init__(
+        self,
+        phrases: Sequence[str] | Strings,
+        phrase: Rows,
+        photo: Rows,
+        coco_ids: Rows | None = None,
+    ) -> None:
         """Group the rows by phrase and by photo."""
+        self.coco_ids = coco_ids
+        """(tasks,) int64, COCO's id of each task's photo, -1 for other photos; or None"""
         self.rows = np.arange(len(phrase))
         """(tasks,) int64, row of each task"""
         self.phrase_ids = np.arange(len(phrases))
@@ -183,6 +193,7 @@ class PhraseTable(ABC):
         """
         part = copy(self)
         part.rows = self.rows[keep]
+        part.coco_ids = None if self.coco_ids is None else self.coco_ids[keep]
         phrase = self._phrase[keep]
         used = np.union1d(phrase[phrase >= 0], self.vocabulary)
         part.vocabulary = np.searchsorted(used, self.vocabulary)

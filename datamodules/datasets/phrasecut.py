@@ -57,7 +57,9 @@ class PhraseCut(PhraseTable):
             listing = index / "skipped.json"
             log.warning("%s: skipped tasks: %s; their ids are in %s", tasks, reasons, listing)
         self.rasterizer = rasterizer
-        super().__init__(self.index.phrases, self.index.task_phrase, self.index.task_image)
+        photo = self.index.task_image
+        coco_ids = self.index.coco_id[photo]
+        super().__init__(self.index.phrases, self.index.task_phrase, photo, coco_ids)
 
     def read_name(self, row: int) -> str:
         """Return PhraseCut's task id."""
@@ -102,6 +104,7 @@ class PhraseCutIndex:
             return array
 
         self.image_id, self.image_size = load("image_id"), load("image_size")
+        self.coco_id = load("coco_id")
         self.task_image, self.task_phrase = load("task_image"), load("task_phrase")
         self.phrases = Strings(load("phrases"), load("phrases_offsets"))
         self.task_id = Strings(load("task_id"), load("task_id_offsets"))

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from clipseg_pl.images import image_size
 from datamodules.datasets.annotations import in_threads, reasons
+from datamodules.datasets.coco_json import read_id
+from datamodules.datasets.coco_photos import NO_ID
 from datamodules.datasets.files import (
     DatasetNotFoundError,
     cache_folder,
@@ -24,7 +26,7 @@ from datamodules.datasets.phrase_table import Strings
 from datamodules.datasets.transforms import FARTHEST, Points, covers_nothing, is_size
 
 SOURCE = "https://github.com/ChenyunWu/PhraseCutDataset"
-VERSION = 5
+VERSION = 6
 _FILE_NAME = re.compile(r"[\w.-]+")  # task ids become names of prediction files
 
 BAD_IMAGES = frozenset(
@@ -88,7 +90,7 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
         raise ValueError(f"{tasks}: no usable task among {total}; skipped: {why}")
     with writing_to(draft.parents[1]):
         draft.mkdir()
-        _save_arrays(draft, kept, sizes)
+        _save_arrays(draft, kept, sizes, read_coco_ids(table))
         (draft / "skipped.json").write_text(json.dumps(skipped))
 
 
@@ -156,6 +158,25 @@ def read_sizes(table: Path) -> dict[int, tuple[int, int]]:
     return sizes
 
 
+def read_coco_ids(table: Path) -> dict[int, int]:
+    """Read COCO's ids of all images from the image table, by image id; -1 for other images.
+
+    Raises:
+        ValueError: if an id is not a positive integer.
+    """
+    found = {}
+    for row in json.loads(table.read_text(encoding="utf-8")):
+        value = row.get("coco_id") or NO_ID  # null in most rows
+        number = read_id(value)
+        if not isinstance(number, int) or (number < 1 and number != NO_ID):
+            raise ValueError(
+                f"{table}: image {row['image_id']} has coco_id {value!r:.40}, which is neither "
+                "null nor a positive integer"
+            )
+        found[row["image_id"]] = number
+    return found
+
+
 def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> dict[int, str]:
     """Compare the headers of photos with their annotated sizes.
 
@@ -189,7 +210,12 @@ def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> di
     return wrong
 
 
-def _save_arrays(draft: Path, kept: list[Usable], sizes: dict[int, tuple[int, int]]) -> None:
+def _save_arrays(
+    draft: Path,
+    kept: list[Usable],
+    sizes: Mapping[int, tuple[int, int]],
+    coco_ids: Mapping[int, int],
+) -> None:
     image_ids = list(dict.fromkeys(image for _, image, _, _ in kept))
     phrases = list(dict.fromkeys(phrase for _, _, phrase, _ in kept))
     image_row = {image: row for row, image in enumerate(image_ids)}
@@ -198,6 +224,7 @@ def _save_arrays(draft: Path, kept: list[Usable], sizes: dict[int, tuple[int, in
     arrays: dict[str, npt.NDArray[Any]] = {
         "image_id": np.array(image_ids),
         "image_size": np.array([sizes[image] for image in image_ids]),
+        "coco_id": np.array([coco_ids[image] for image in image_ids]),
         "task_image": np.array([image_row[task[1]] for task in kept]),
         "task_phrase": np.array([phrase_row[task[2]] for task in kept]),
         "points": np.concatenate(polygons),

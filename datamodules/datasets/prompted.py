@@ -156,6 +156,11 @@ class PromptedDataset(Dataset[Sample]):
         """Return the number of tasks."""
         return len(self.source)
 
+    @property
+    def coco_ids(self) -> Rows | None:
+        """(tasks,) int64, COCO's id of each task's photo; see `PhraseTable`."""
+        return self.source.coco_ids
+
     def photo_name(self, task: int) -> str:
         """Return the name of a task's photo."""
         return self.source.photo_name(task)

@@ -99,7 +99,7 @@ class Results(Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, CLIPSegModule)
-        numbers = pl_module.numbers
+        numbers, seen = pl_module.numbers, pl_module.seen_photos
         command = str(trainer.state.fn.value if trainer.state.fn else "run")
         # another evaluation may have used the name since this one started
         name = unique_name(self.folder, command, self.name, self.identity)
@@ -108,6 +108,7 @@ class Results(Callback):
         content = {
             "metrics": numbers,
             "report": pl_module.report,
+            "seen_photos": seen.content() if seen else None,
             "identity": self.identity,
             "config_hash": config_hash(self.config),
             "config": self.config,
@@ -117,6 +118,7 @@ class Results(Callback):
             "finished": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             "dataset_sizes": data.sizes(),
             "dataset_skipped": data.skipped,
+            "photos_left_out": data.photos_left_out,
             "processes": trainer.world_size,
             "seconds": round(time.monotonic() - self.started, 1),
             "data": data.summary(),
@@ -136,7 +138,9 @@ class Results(Callback):
             content["examples"] = self.examples.entries
         write_json(file, content)
         if numbers:
-            _print_table(numbers)
+            _print_table(numbers | _beside(seen.numbers if seen else {}))
+        if seen:
+            Console().print(str(seen), soft_wrap=True)
         Console().print(f"results: {file}", soft_wrap=True)
 
 
@@ -266,6 +270,12 @@ def provenance() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
+
+
+def _beside(numbers: dict[str, float]) -> dict[str, float]:
+    """Rename the metrics without seen photos, so that the table shows them in their own columns."""
+    parts = {name: name.rpartition("/") for name in numbers}
+    return {f"{parts[k][0]}, not trained on/{parts[k][2]}": v for k, v in numbers.items()}
 
 
 def _print_table(numbers: dict[str, float]) -> None:
