@@ -142,24 +142,19 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 _IGNORED_KEYS = {"root", "num_workers", "text_cache", "allow_seen"}
-_RENAMED = {"prompt_types": "readings"}  # digests of committed results use the old name
-_ADDED = {
-    "warmup_steps": 0,
-    "unfreeze_blocks": 0,
-    "backbone_lr": 1e-5,
-    "loss": {"bce": 1.0, "dice": 0.0, "focal": 0.0, "focal_gamma": 2.0},
-}
-"""settings that older digests do not cover, with the values that keep these digests"""
 _CALLBACKS = ("WeightEMA", "EarlyStopping")  # those that change the weights
-_TRAINER = ("max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val", "devices")
+_TRAINER = (
+    *("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val"),
+    "devices",
+)
 
 
 def training_digest(config: Mapping[str, Any], world: str) -> str:
     """Return the digest of a training, 16 hexadecimal digits.
 
     The digest covers model, optimizer, data, seed, steps, average of the weights, early stopping
-    and world. Published weights are
-    identified by their name, custom weights (with a `<name>.json` next to them) by their content.
+    and world. Published weights are identified by their name, custom weights (with a `<name>.json`
+    next to them) by their content.
 
     Args:
         config: resolved config of `fit`.
@@ -168,15 +163,11 @@ def training_digest(config: Mapping[str, Any], world: str) -> str:
     excluded = ("protocol", "compile", "init_decoder")
     model = {key: value for key, value in config["model"].items() if key not in excluded}
     trainer = {key: config["trainer"].get(key) for key in _TRAINER}
-    if config["trainer"].get("max_epochs") is not None:  # not in older digests
-        trainer["max_epochs"] = config["trainer"]["max_epochs"]
-    callbacks = [
+    trainer["callbacks"] = [
         callback
         for callback in config["trainer"].get("callbacks") or ()
         if callback["class_path"].rpartition(".")[2] in _CALLBACKS
     ]
-    if callbacks:  # not in older digests
-        trainer["callbacks"] = callbacks
     return _digest(
         [_relevant(model), _relevant(config["data"]), trainer, config["seed_everything"], world],
         *_custom_weights(config["model"]),
@@ -204,10 +195,10 @@ def backbone_digest(config: Mapping[str, Any], world: str) -> str:
 
 
 def _relevant(value: Any) -> Any:  # noqa: ANN401 - a config
-    """Drop unset keys, keys that do not affect a result, and added keys at their defaults."""
+    """Drop unset keys and keys that do not affect a result."""
     if isinstance(value, dict):
-        used = {k: v for k, v in value.items() if k not in _IGNORED_KEYS and v != _ADDED.get(k)}
-        return {_RENAMED.get(key, key): _relevant(inner) for key, inner in used.items()}
+        used = {k: v for k, v in value.items() if k not in _IGNORED_KEYS and v is not None}
+        return {key: _relevant(inner) for key, inner in used.items()}
     return value
 
 
