@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -25,6 +25,7 @@ from datamodules.datasets.annotations import (
     reject_missing,
     reject_unusable,
 )
+from datamodules.datasets.coco_json import by_id
 from datamodules.datasets.coco_masks import Encoded, RunLengths, encode, read_polygons
 from datamodules.datasets.files import read_plain_pickle, require, stays_below
 from datamodules.datasets.phrase_table import PhraseTable, Rows, Strings, unique_names
@@ -392,17 +393,23 @@ def _join(
         if isinstance(shape, list):
             shape = read_polygons(shape, f"annotation {entry['id']}")
         crowd = bool(entry.get("iscrowd"))
-        return entry["id"], _Annotation(entry.get("image_id"), crowd, shape)
+        image = entry.get("image_id")
+        return entry["id"], f"image {image}", _Annotation(image, crowd, shape)
 
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_hook=compact)
-        annotations = dict(filter(None, content["annotations"]))
+        annotations = by_id(filter(None, content["annotations"]), "annotations")
         used = {ref.image for ref in refs}
-        photos = {
-            entry["id"]: _photo(entry["file_name"], (entry["height"], entry["width"]))
-            for entry in content["images"]
-            if entry["id"] in used
-        }
+        photos = by_id(
+            (
+                (entry["id"], photo.name, photo)
+                for entry in content["images"]
+                if entry["id"] in used
+                and (photo := _photo(entry["file_name"], (entry["height"], entry["width"])))
+            ),
+            "images",
+            files=True,
+        )
         targets = []
         for ref in refs:
             found = [annotations.get(number) for number in ref.annotations]
@@ -471,8 +478,9 @@ def _read_moondream(folder: Path, skipped: Counter[str]) -> tuple[list[_Ref], li
         ValueError: if a row is malformed, or pyarrow is missing.
     """
     targets, refs, number = list[_Target](), list[_Ref](), 0
+    rows = _rows(folder)
     try:
-        for row in _rows(folder):
+        for row in rows:
             image = _integers(row["image_id"])[0]
             for sample in row["samples"]:
                 number += 1
@@ -494,19 +502,24 @@ def _read_moondream(folder: Path, skipped: Counter[str]) -> tuple[list[_Ref], li
     return refs, targets
 
 
-def _rows(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of all Parquet files; without any, those of all JSON Lines files."""
-    tables = sorted(folder.glob("*.parquet"))
-    if not tables:
-        for file in sorted(folder.glob("*.jsonl")):
-            with file.open(encoding="utf-8") as stream:
-                yield from map(json.loads, stream)
-        return
+def _rows(folder: Path) -> list[Mapping[str, Any]]:
+    """Read the rows of all Parquet files; without any, those of all JSON Lines files.
+
+    Raises:
+        ValueError: if pyarrow is missing, or a file is malformed.
+    """
+    tables, lines = sorted(folder.glob("*.parquet")), sorted(folder.glob("*.jsonl"))
     try:
+        if not tables:
+            texts = [text for file in lines for text in file.read_text("utf-8").splitlines()]
+            return [json.loads(text) for text in texts]
         from pyarrow import parquet  # an optional package
+
+        parts = [parquet.read_table(file, columns=_COLUMNS).to_pylist() for file in tables]
+        return [row for part in parts for row in part]
     except ImportError as error:
         raise ValueError(
             f"{tables[0]}: reading Parquet files needs pyarrow; pip install pyarrow"
         ) from error
-    for file in tables:
-        yield from parquet.read_table(file, columns=_COLUMNS).to_pylist()
+    except ValueError as error:  # pyarrow's errors are ValueErrors, too
+        raise ValueError(f"{folder}: damaged rows of RefCOCO-M ({error})") from error
