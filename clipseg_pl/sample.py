@@ -60,7 +60,8 @@ class Prompt(TypedDict):
     class_id: int
     """class id, an index into `Classes.names`; -1 if the data has no classes (PhraseCut)"""
     negative: bool
-    """true if the phrase was sampled to be absent from the image"""
+    """true if nothing in the image matches the phrase: it was sampled to be absent, or is annotated
+    as an expression without a target (gRefCOCO)"""
 
 
 class Sample(TypedDict):

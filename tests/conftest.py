@@ -20,6 +20,7 @@ from datamodules.toy.writers.coco import coco_request
 from datamodules.toy.writers.folder import build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
+from datamodules.toy.writers.refcoco import refcoco_request
 from datamodules.toy.writers.voc import voc_request
 from tests.command import arguments, run
 from tests.http_server import HTTPServer
@@ -85,6 +86,7 @@ def miniature(tmp_path_factory) -> Path:
     write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
     for request in (voc_request, coco_request, lvis_request):
         build_folders(root, request({"train": 40, "val": 40}, 0), progress=False)
+    build_folders(root, refcoco_request({"train": 40}, 0), progress=False)
     build_folders(root, own_request({"all": 20}, 0), progress=False)
     return root
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from clipseg_pl.cli.commands.doctor import main as doctor
 from clipseg_pl.models.vit_backbone import build_vit
 from datamodules.datasets.coco_20i import read_fold
 from datamodules.datasets.coco_json import read_coco
+from datamodules.datasets.refcoco import RefCOCO
 from tests.command import arguments, run
 from tests.conftest import TINY_CLIP, TINY_VIT
 from tests.datasets.test_coco_20i import write_list
@@ -82,6 +84,13 @@ def read_coco_20i_list(file, miniature, folder):
     read_fold(folder, "val", 0)
 
 
+def read_refs(file, miniature, folder):
+    refcoco = shutil.copytree(miniature / "refcoco", folder / "refcoco")
+    (folder / "COCO2014").symlink_to(miniature / "COCO2014")
+    (refcoco / "refs(unc).p").write_bytes(file.read_bytes())
+    RefCOCO(folder, "refcoco", "val")
+
+
 READERS = {
     validate: ".ckpt",
     predict: ".ckpt",
@@ -93,6 +102,7 @@ READERS = {
     load_clip_weights: ".pt",
     load_vit_weights: ".pt",
     read_coco_20i_list: ".pkl",
+    read_refs: ".p",
 }
 
 

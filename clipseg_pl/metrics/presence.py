@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-_LEVELS = 10_000  # resolution of scores and cuts
+PRESENCE_LEVELS = 10_000
+"""resolution of scores and cuts"""
 
 
 class PresenceCounts(NamedTuple):
@@ -31,8 +32,8 @@ class Presence(Metric):
 
     def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - torchmetrics' own options
         super().__init__(**kwargs)
-        self.add_state("present", torch.zeros(_LEVELS + 1, dtype=torch.long), "sum")
-        self.add_state("absent", torch.zeros(_LEVELS + 1, dtype=torch.long), "sum")
+        self.add_state("present", torch.zeros(PRESENCE_LEVELS + 1, dtype=torch.long), "sum")
+        self.add_state("absent", torch.zeros(PRESENCE_LEVELS + 1, dtype=torch.long), "sum")
 
     def update(self, score: Tensor, absent: Tensor) -> None:
         """Add prompts.
@@ -41,9 +42,9 @@ class Presence(Metric):
             score: (P,) presence scores, 0 to 1.
             absent: (P,) bool, true if the prompt is absent from its image.
         """
-        levels = (score * _LEVELS).long()
-        self.present += torch.bincount(levels[~absent], minlength=_LEVELS + 1)
-        self.absent += torch.bincount(levels[absent], minlength=_LEVELS + 1)
+        levels = (score * PRESENCE_LEVELS).long()
+        self.present += torch.bincount(levels[~absent], minlength=PRESENCE_LEVELS + 1)
+        self.absent += torch.bincount(levels[absent], minlength=PRESENCE_LEVELS + 1)
 
     def compute(self) -> PresenceCounts | None:
         """Return the histograms; None if there was no present or no absent prompt."""
@@ -75,7 +76,7 @@ def balanced_accuracy(counts: PresenceCounts, cut: float) -> float:
         counts: histograms with present and absent prompts.
         cut: absent cut, 0 to 1, rounded to the nearest level.
     """
-    correct = _correct(counts)[round(cut * _LEVELS)]
+    correct = _correct(counts)[round(cut * PRESENCE_LEVELS)]
     return int(correct) / int(2 * counts.present.sum() * counts.absent.sum())
 
 
@@ -85,7 +86,23 @@ def best_cut(counts: PresenceCounts) -> float:
     Of equally good cuts, the lowest considers the fewest prompts absent. If the scores are
     uninformative, the cut is 0 and no prompt is considered absent.
     """
-    return int(_correct(counts).argmax()) / _LEVELS  # argmax returns the first maximum
+    return int(_correct(counts).argmax()) / PRESENCE_LEVELS  # argmax returns the first maximum
+
+
+def presence_metrics(counts: PresenceCounts | None, stored_cut: float | None) -> dict[str, float]:
+    """Return the metrics of presence scores by name; empty without counts.
+
+    Args:
+        counts: histograms with present and absent prompts.
+        stored_cut: absent cut stored in the checkpoint.
+    """
+    if counts is None:
+        return {}
+    cuts = {"best": best_cut(counts)} | ({} if stored_cut is None else {"stored": stored_cut})
+    accuracy = {
+        f"presence_accuracy@{label}": balanced_accuracy(counts, cut) for label, cut in cuts.items()
+    }
+    return {"presence_auc": presence_auc(counts), **accuracy, "absent_cut@best": cuts["best"]}
 
 
 def _correct(counts: PresenceCounts) -> Tensor:

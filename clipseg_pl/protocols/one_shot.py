@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from clipseg_pl.protocols.base import PromptType, Protocol
-from clipseg_pl.protocols.overlap import Overlaps, Report, best
+from clipseg_pl.protocols.overlap import Overlaps, Report, at_target_size, best
 from clipseg_pl.sample import Batch
 
 
@@ -47,15 +46,10 @@ class OneShotProtocol(Protocol):
                 f"OneShotProtocol has {self.num_classes} classes, but the data has other ids; "
                 "the config of experiments/benchmarks must come after all configs that set the data"
             )
-        probability, sizes = logits.float().sigmoid(), batch["target_size"][selected]
-        target, valid = batch["query_mask"][selected], batch["valid_mask"][selected]
-        for height, width in sorted({(height, width) for height, width in sizes.tolist()}):
-            same = (sizes == sizes.new_tensor((height, width))).all(1)
+        probability, classes = logits.float().sigmoid(), batch["class_id"][selected]
+        for same in at_target_size(probability, batch, selected, align_corners=True):
             self.metrics[prompt_type].update(
-                _resize(probability[same], height, width),
-                target[same, :, :height, :width],
-                valid[same, :, :height, :width],
-                batch["class_id"][selected][same],
+                same.probability, same.target, same.valid, classes[same.rows]
             )
 
     def compute(
@@ -75,11 +69,3 @@ class OneShotProtocol(Protocol):
     def best_threshold(self) -> float:
         """Return the threshold with the best mIoU of the first prompt type."""
         return best(self.metrics[self.prompt_types[0]].miou())
-
-
-def _resize(probability: Tensor, height: int, width: int) -> Tensor:
-    if probability.shape[2:] == (height, width):
-        return probability
-    size = (height, width)
-    resized = F.interpolate(probability, size, mode="bilinear", align_corners=True)
-    return resized.clamp(0, 1)  # interpolation may exceed 1 because of rounding

@@ -1,9 +1,11 @@
 """Metrics shared by all protocols that threshold probabilities: mIoU, IoU_FG, IoU_BIN and AP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from clipseg_pl.metrics.functional import (
     THRESHOLDS,
@@ -20,6 +22,7 @@ from clipseg_pl.metrics.threshold_counts import (
     MeanIoUPerClass,
     MeanIoUPerPrompt,
 )
+from clipseg_pl.sample import Batch
 
 Report = dict[str, dict[str, float]]
 """title -> name -> value"""
@@ -180,6 +183,45 @@ class Overlaps(nn.ModuleDict):
         """Reset all metrics."""
         for name in self:
             self[name].reset()
+
+
+class SameSize(NamedTuple):
+    """The prompts of a batch whose targets have the same height and width."""
+
+    rows: Tensor
+    """(K,) bool, true for n of the K selected prompts"""
+    probability: Tensor
+    """(n, 1, height, width) float32, 0 to 1, resized to the size of the targets"""
+    target: Tensor
+    """(n, 1, height, width) bool"""
+    valid: Tensor
+    """(n, 1, height, width) bool, pixels to count"""
+
+
+def at_target_size(
+    probability: Tensor, batch: Batch, selected: Tensor, *, align_corners: bool
+) -> Iterator[SameSize]:
+    """Resize probabilities to the sizes of their targets, bilinearly, and group them by size.
+
+    Args:
+        probability: (K, 1, H, W) float32 of the K selected prompts.
+        batch: a batch with P prompts.
+        selected: (P,) bool, true for the K prompts.
+        align_corners: align the centres of the corner pixels, as PFENet does. Otherwise, the edges
+            are aligned and downsizing is antialiased, as in `segment`.
+    """
+    sizes = batch["target_size"][selected]
+    target, valid = batch["query_mask"][selected], batch["valid_mask"][selected]
+    for height, width in sorted({(height, width) for height, width in sizes.tolist()}):
+        rows = (sizes == sizes.new_tensor((height, width))).all(1)
+        fitted = probability[rows]
+        if fitted.shape[2:] != (height, width):
+            options = {"align_corners": True} if align_corners else {"antialias": True}
+            fitted = F.interpolate(fitted, (height, width), mode="bilinear", **options)
+            fitted = fitted.clamp(0, 1)  # interpolation may exceed 1 because of rounding
+        yield SameSize(
+            rows, fitted, target[rows, :, :height, :width], valid[rows, :, :height, :width]
+        )
 
 
 def size_group(pixels: Histograms) -> Tensor:

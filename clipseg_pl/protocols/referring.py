@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from clipseg_pl.metrics.functional import Histograms, histograms, presence
-from clipseg_pl.metrics.presence import Presence, balanced_accuracy, best_cut, presence_auc
+from clipseg_pl.metrics.presence import Presence, best_cut, presence_metrics
 from clipseg_pl.metrics.threshold_counts import FalsePositives
 from clipseg_pl.protocols.base import PromptType, Protocol
 from clipseg_pl.protocols.overlap import Overlaps, Report, at_thresholds, best
@@ -76,22 +76,9 @@ class ReferringProtocol(Protocol):
             rate, area, prompts = self._absent(prompt_type).compute()
             curves = {"absent_rate": rate, "absent_area": area} if prompts else {}
             absent = {"absent_prompts": prompts, **at_thresholds(curves, stored_threshold)}
-            absent |= self._presence_metrics(prompt_type, stored_cut)
+            absent |= presence_metrics(self._presence(prompt_type).compute(), stored_cut)
             numbers |= {f"{prompt_type}/{name}": value for name, value in absent.items()}
         return numbers
-
-    def _presence_metrics(
-        self, prompt_type: PromptType, stored_cut: float | None
-    ) -> dict[str, float]:
-        counts = self._presence(prompt_type).compute()
-        if counts is None:
-            return {}
-        cuts = {"best": best_cut(counts)} | ({} if stored_cut is None else {"stored": stored_cut})
-        accuracy = {
-            f"presence_accuracy@{label}": balanced_accuracy(counts, cut)
-            for label, cut in cuts.items()
-        }
-        return {"presence_auc": presence_auc(counts), **accuracy, "absent_cut@best": cuts["best"]}
 
     def report(self, stored_threshold: float | None) -> Report:
         """Return curves over thresholds and IoU by size of the target, for each prompt type."""

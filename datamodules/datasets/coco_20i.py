@@ -1,16 +1,14 @@
 """COCO-20i in HSNet's layout: classes, pickled lists and training tasks."""
 
-import io
-import pickle
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import numpy as np
 
 from clipseg_pl.images import RGB
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.coco_photos import coco_ids
-from datamodules.datasets.files import require, stays_below
+from datamodules.datasets.files import read_plain_pickle, require, stays_below
 from datamodules.datasets.labelled import COCO_SOURCE, LabelledPhotos
 from datamodules.datasets.phrase_table import PhraseTable, Rows
 
@@ -65,7 +63,7 @@ def read_fold(root: Path, part: str, fold: int) -> dict[int, list[str]]:
     file = fold_file(root, part, fold)
     require("COCO-20i", file.parent, {file.name: file.is_file()}, COCO_SOURCE)
     try:
-        content = _PlainUnpickler(io.BytesIO(file.read_bytes())).load()
+        content: Any = read_plain_pickle(file)
         photos = {int(key): [_name(path) for path in content[key]] for key in content}
     except Exception as error:  # a damaged pickle can raise any exception
         raise ValueError(f"{file}: not a list of photos by class ({error!s:.200})") from error
@@ -73,14 +71,6 @@ def read_fold(root: Path, part: str, fold: int) -> dict[int, list[str]]:
         raise ValueError(f"{file}: class ids must be 0 to {len(COCO_CLASSES) - 1}")
     held_out = set(fold_classes(fold))
     return {key: photos[key] for key in sorted(photos) if (key in held_out) == (part == "val")}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles only dicts, lists, strings and numbers, so that no code can run."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        """Reject every class and function."""
-        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
 def _name(path: object) -> str:

@@ -2,15 +2,18 @@
 
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
+import pickle
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 import yaml
 from filelock import FileLock, Timeout
@@ -68,6 +71,26 @@ def read_yaml(file: Path) -> object:
         raise FileNotFoundError(f"{file}: no such file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
+
+
+def read_plain_pickle(file: Path) -> object:
+    """Read a pickle of lists, dicts, strings and numbers; no code in it is run.
+
+    Strings written by Python 2 are read as UTF-8.
+
+    Raises:
+        Exception: any, if the file is damaged; UnpicklingError if it contains anything else.
+    """
+    content = io.BytesIO(file.read_bytes())
+    return _PlainUnpickler(content, encoding="utf-8", errors="replace").load()
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles only dicts, lists, strings and numbers, so that no code can run."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Reject every class and function."""
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
 def stays_below(name: str) -> bool:

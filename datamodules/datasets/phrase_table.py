@@ -168,6 +168,14 @@ class PhraseTable(ABC):
         """Return the tasks with this phrase."""
         return self._by_phrase[phrase]
 
+    def partners(self, task: int, phrase: int) -> Rows:
+        """Return the tasks that show what a phrase, prompted about the photo of a task, refers to.
+
+        One of them becomes the support. By default, they are the tasks with this phrase, which may
+        include the task itself.
+        """
+        return self.tasks_of_phrase(phrase)
+
     def tasks_of_image(self, task: int) -> Rows:
         """Return the tasks about the photo of a task, including the task itself."""
         return self._by_photo[int(self._photo[task])]

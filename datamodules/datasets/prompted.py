@@ -93,7 +93,7 @@ class PromptedDataset(Dataset[Sample]):
 
     A training sample is an object-aware crop of the photo with a prompt: the task's phrase or a
     negative, inside a random prefix. With `phrases_per_image` above 1, other tasks about the photo
-    are added if their objects are visible in the crop.
+    are added if their objects are visible in the crop or if they have none.
 
     An evaluation sample is the whole photo, squashed to a square as in the authors' code, with the
     phrase inside `evaluation_form`. If phrases are known to be absent from the photo, one of them
@@ -117,6 +117,8 @@ class PromptedDataset(Dataset[Sample]):
         all_phrasings: in evaluation, make a prompt of each phrasing of a phrase instead of the
             first; training samples one of them.
         class_ids: whether the class id of a prompt is its phrase's index in `source.phrases`.
+        crops: crop training samples; False squashes whole photos, as in evaluation. Phrases such as
+            "dog on the left" may be wrong in a crop.
         augmentation: random transforms of training samples, applied to the resized query image and,
             independently, to support images before the visual prompt is made; None in the paper.
     """
@@ -132,6 +134,7 @@ class PromptedDataset(Dataset[Sample]):
         absent_negatives: bool = False,
         all_phrasings: bool = False,
         class_ids: bool = False,
+        crops: bool = True,
         augmentation: Augmentation | None = None,
     ) -> None:
         """Store the settings; without `lone_phrases`, drop training tasks without a partner."""
@@ -147,7 +150,7 @@ class PromptedDataset(Dataset[Sample]):
             source = source.select(~np.isin(np.arange(len(source)), unaskable))
         self.source, self.prompting = source, prompting
         self.all_phrasings, self.class_ids = all_phrasings and not train, class_ids
-        self.train, self.seed = train, seed
+        self.train, self.seed, self.crops = train, seed, train and crops
         self.phrases_per_image, self.absent_negatives = phrases_per_image, absent_negatives
         self.image_size, self.resize = image_size, PairedResize(image_size)
         self.augmentation = augmentation if train else None
@@ -171,12 +174,13 @@ class PromptedDataset(Dataset[Sample]):
         # evaluation samples are the same in every epoch
         rng = np.random.default_rng([self.seed, epoch if self.train else 0, task, int(self.train)])
         photo, whole = self.source.image(task), self.source.mask(task)
-        crop = object_aware_crop(whole, rng) if self.train else None
+        crop = object_aware_crop(whole, rng) if self.crops else None
         image, mask = self.resize(photo, whole, crop)
         prompts = self._prompts(task, (mask, self._valid(task, crop)), rng)
         for other in self._sample_other_tasks(task, rng):
-            mask = self.resize.mask(self.source.mask(other), crop)
-            if mask.any():
+            whole = self.source.mask(other)
+            mask = self.resize.mask(whole, crop)
+            if mask.any() or not whole.any():  # an expression without a target has no object
                 prompts += self._prompts(other, (mask, self._valid(other, crop)), rng)
         if self.augmentation is not None:
             image, prompts = self.augmentation.query(image, prompts, rng)
@@ -274,7 +278,7 @@ class PromptedDataset(Dataset[Sample]):
         return self.resize.mask(valid, crop)
 
     def _supports(self, task: int, phrase: int, rng: np.random.Generator) -> list[Tensor]:
-        partners = self.source.tasks_of_phrase(phrase)
+        partners = self.source.partners(task, phrase)
         if self.prompting.exclude_query:
             partners = partners[partners != task]
         elif len(partners) == 1:

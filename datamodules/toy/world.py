@@ -12,6 +12,7 @@ from datamodules.toy.writers.folder import MANIFEST, WORLD, Request, build_folde
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.phrasecut import phrasecut_request
+from datamodules.toy.writers.refcoco import refcoco_request
 from datamodules.toy.writers.voc import voc_request
 from datamodules.toy.writers.walls import walls_request
 
@@ -21,18 +22,28 @@ SCENES: dict[str, dict[str, int]] = {
     "PhraseCut": {"train": 2000, "val": 200, "test": 200, "miniv": 20},
     "VOC2012": {"train": 300, "val": 150},
     "COCO2014": {"train": 300, "val": 200},
+    "RefCOCO": {"train": 300},  # the same photos as COCO2014's
     "LVIS": {"train": 100, "val": 150},
     "own": {"all": 300},
     "walls": {"train": 120, "valid": 40, "test": 40},
 }
 """dataset -> split -> number of images in the default world"""
-_MIN_IMAGES = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40, "own": 40, "walls": 20}
+_MIN_IMAGES = {
+    "PhraseCut": 20,
+    "VOC2012": 40,
+    "COCO2014": 40,
+    "RefCOCO": 40,
+    "LVIS": 40,
+    "own": 40,
+    "walls": 20,
+}
 """dataset -> minimum number of images per split; 40 show each kind of thing at least twice"""
 _Writer = Callable[[Mapping[str, int], int], Request]
 _REQUESTS: dict[str, _Writer] = {
     "PhraseCut": phrasecut_request,
     "VOC2012": voc_request,
     "COCO2014": coco_request,
+    "RefCOCO": refcoco_request,
     "LVIS": lvis_request,
     "own": own_request,
 }

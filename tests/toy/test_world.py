@@ -1,6 +1,7 @@
 """All toy datasets at once, written by `write_toy_world` and by the toy command."""
 
 import json
+import shutil
 
 import pytest
 
@@ -11,8 +12,12 @@ from datamodules.toy.writers.folder import MANIFEST, WORLD, build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
-SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "LVIS": 1, "own": 1, "walls": 2}
-PARTS = {"VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS", "own", "walls"}
+SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "RefCOCO": 1, "LVIS": 1, "own": 1, "walls": 2}
+REFERRING = {"refcoco", "refcoco+", "refcocog", "grefcoco", "refcoco-m"}
+PARTS = {
+    *("VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS", "own", "walls"),
+    *REFERRING,
+}
 
 
 @pytest.fixture
@@ -28,10 +33,13 @@ def test_scaled_counts_are_in_proportion_with_a_minimum():
         "PhraseCut": {"train": 1, "val": 20, "test": 20, "miniv": 20},
         "VOC2012": {"train": 40, "val": 40},
         "COCO2014": {"train": 40, "val": 40},
+        "RefCOCO": {"train": 40},
         "LVIS": {"train": 40, "val": 40},
         "own": {"all": 40},
         "walls": {"train": 20, "valid": 20, "test": 20},
     }
+    for scenes in (1, 500, 1999, 2000, 4000):  # RefCOCO is about the photos of COCO2014
+        assert scaled(scenes)["RefCOCO"]["train"] == scaled(scenes)["COCO2014"]["train"]
     with pytest.raises(ValueError, match="at least 1, got 0"):
         scaled(0)
 
@@ -47,15 +55,26 @@ def test_write_toy_world_writes_all_datasets_once(tmp_path, small):
         "VGPhraseCut_v0": 9,
         "VOC2012": 2,
         "COCO2014": 2,
+        "refcoco": 1,
         "LVIS": 2,
         "own": 1,
         "walls": 6,
     }
     for folder, count in written.items():
-        assert len(list(folder.rglob("*.jpg"))) == count
+        assert len(list(folder.rglob("*.jpg"))) == count or folder.name == "refcoco"
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert write_toy_world(tmp_path, scenes=3, seed=5, progress=False) == written
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_world_without_newer_datasets_is_completed(tmp_path, small):
+    write_toy_world(tmp_path, scenes=2, progress=False)
+    for name in REFERRING:
+        shutil.rmtree(tmp_path / name)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    write_toy_world(tmp_path, scenes=2, progress=False)
+    assert {path.name for path in tmp_path.glob("[!.]*")} == PARTS
+    assert all(path.stat().st_mtime_ns == modified for path, modified in before.items())
 
 
 def test_toy_command_writes_and_prints_the_next_command(tmp_path, small, capsys):

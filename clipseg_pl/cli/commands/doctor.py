@@ -21,6 +21,11 @@ _PLACES = {
     "pascal_5i": "Pascal-5i with PFENet's photos (Tables 5 and 7)",
     "pascal_5i_hsnet": "Pascal-5i with HSNet's episodes",
     "coco_20i": "COCO-20i (Table 6)",
+    "refcoco": "RefCOCO",
+    "refcoco+": "RefCOCO+",
+    "refcocog": "RefCOCOg",
+    "grefcoco": "gRefCOCO",
+    "refcoco-m": "RefCOCO-M",
     "lvis": "LVIS (Tables 2 and 8)",
     "clip": "CLIP weights",
     "vit": "ViT weights (baseline ViTSeg only)",
@@ -28,7 +33,10 @@ _PLACES = {
     "devices": "hardware used by default",
     "versions": "library versions required by pyproject.toml",
 }
-_DATASETS = ("phrasecut", "voc2012", "pascal_5i", "pascal_5i_hsnet", "coco_20i", "lvis")
+_DATASETS = (
+    *("phrasecut", "voc2012", "pascal_5i", "pascal_5i_hsnet", "coco_20i", "lvis"),
+    *("refcoco", "refcoco+", "refcocog", "grefcoco", "refcoco-m"),
+)
 _COLOURS = {"ok": "green", "note": "cyan", "missing": "yellow", "wrong": "red"}
 _BEST = "*/checkpoints/best.ckpt"
 _RECENT = 5  # number of newest runs to check if no item is named
@@ -65,8 +73,8 @@ def main(args: list[str]) -> None:
         default="data",
         metavar="FOLDER",
         help="folder that contains the datasets (VGPhraseCut_v0, VOC2012, lists, COCO2014, splits, "
-        "LVIS). 'toy' checks the generated datasets in the cache. Not used for own data, whose "
-        "overlay sets the folder (default: data)",
+        "refcoco, LVIS). 'toy' checks the generated datasets in the cache. Not used for own data, "
+        "whose overlay sets the folder (default: data)",
     )
     parser.add_argument(
         "--checkpoint",
@@ -79,8 +87,8 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="open every photo of PhraseCut and LVIS, every label map, and every mask of your own "
-        "data (default: a sample of 200 per list)",
+        help="open every photo of PhraseCut, RefCOCO and LVIS, every label map, and every mask of "
+        "your own data (default: a sample of 200 per list)",
     )
     options = parser.parse_args(args)
     unknown = [name for name in options.names if name not in _PLACES and not _is_overlay(name)]
@@ -99,6 +107,7 @@ def _is_overlay(name: str) -> bool:
 def _examine(options: argparse.Namespace) -> list[str]:
     """Print all findings; return the named items that are missing or unusable."""
     # deferred so that --help does not import torch
+    from clipseg_pl.doctor import referring
     from clipseg_pl.doctor.checkpoints import check_checkpoint
     from clipseg_pl.doctor.datasets import (
         check_coco_20i,
@@ -118,6 +127,7 @@ def _examine(options: argparse.Namespace) -> list[str]:
         "pascal_5i": check_pascal_5i,
         "pascal_5i_hsnet": check_pascal_5i_hsnet,
         "coco_20i": check_coco_20i,
+        **referring.CHECKS,
         "lvis": check_lvis,
         "clip": check_clip,
         "vit": check_vit,
