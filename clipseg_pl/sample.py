@@ -23,6 +23,10 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
+from typing_extensions import NotRequired
+
+NO_CLASS = -1
+"""class id of pixels to ignore in a label map"""
 
 
 class Classes(NamedTuple):
@@ -34,7 +38,8 @@ class Classes(NamedTuple):
     """ids of the classes that a zero-shot benchmark reports as unseen"""
     phrasings: tuple[tuple[str, ...], ...] = ()
     """all phrasings of each class, the first of which is its name; empty if the name is the only
-    phrasing of each class"""
+    phrasing of each class. A class without phrasings has no prompt: it is the background, the
+    pixels that no other class claims"""
 
 
 class Prompt(TypedDict):
@@ -44,7 +49,7 @@ class Prompt(TypedDict):
     """name of the annotation, unique in its split; predictions are stored under this name"""
     query_mask: Tensor
     """(1, H, W) bool, the target; all false if `negative`. Some benchmarks evaluate at a size
-    other than the query image's, see `Batch.target_size`"""
+    other than the query image's, see `Batch.target_size`. 0 x 0 if the sample has a label map"""
     valid_mask: Tensor
     """(1, H, W) bool, false for pixels to ignore (padding, label 255 in VOC)"""
     phrase: str
@@ -70,6 +75,9 @@ class Sample(TypedDict):
     query_size: tuple[int, int]
     """height and width of the photo in its file"""
     prompts: list[Prompt]
+    label_map: NotRequired[Tensor]
+    """(1, H, W) int16 of `query_size`, the target of all prompts together: class ids, or
+    `NO_CLASS` for pixels to ignore"""
 
 
 class Batch(TypedDict):
@@ -108,6 +116,9 @@ class Batch(TypedDict):
     """(P,) int64"""
     negative: Tensor
     """(P,) bool"""
+    label_map: NotRequired[Tensor]
+    """(B, 1, H, W) int16, class ids. Label maps smaller than the largest of the batch are padded at
+    the bottom and on the right with `NO_CLASS`"""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -130,7 +141,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     supports = [support for prompt in prompts for support in prompt["supports"]]
     per_prompt = torch.tensor([len(prompt["supports"]) for prompt in prompts])
     sizes = torch.tensor([prompt["query_mask"].shape[1:] for prompt in prompts])
-    return Batch(
+    batch = Batch(
         query_image=images,
         query_size=torch.tensor([sample["query_size"] for sample in samples]),
         query_index=torch.arange(len(samples)).repeat_interleave(counts),
@@ -148,12 +159,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
         class_id=torch.tensor([prompt["class_id"] for prompt in prompts]),
         negative=torch.tensor([prompt["negative"] for prompt in prompts]),
     )
+    label_maps = [sample["label_map"] for sample in samples if "label_map" in sample]
+    if label_maps:
+        batch["label_map"] = _stack(label_maps, batch["query_size"], NO_CLASS)
+    return batch
 
 
-def _stack(masks: Sequence[Tensor], sizes: Tensor) -> Tensor:
-    """Stack masks (1, h, w) of different sizes into (P, 1, H, W), padded with false."""
+def _stack(masks: Sequence[Tensor], sizes: Tensor, padding: int = 0) -> Tensor:
+    """Stack N masks or label maps (1, h, w) of different sizes into (N, 1, H, W)."""
     height, width = sizes.amax(0).tolist()
-    stacked = torch.zeros(len(masks), 1, height, width, dtype=torch.bool)
+    stacked = masks[0].new_full((len(masks), 1, height, width), padding)
     for row, mask in zip(stacked, masks, strict=True):
         row[:, : mask.shape[1], : mask.shape[2]] = mask
     return stacked

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -16,15 +17,13 @@ from clipseg_pl.convert.loading import start_from
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.protocols.base import TEXT_WEIGHT, PromptType, Protocol
+from clipseg_pl.protocols.base import TEXT_WEIGHT, Predictions, PromptType, Protocol
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
 from clipseg_pl.training.faults import reject_empty_evaluation, reject_loss
 from clipseg_pl.training.losses import MaskLoss
 from clipseg_pl.training.schedule import CosineSchedule
-
-Predictions = Mapping[str, tuple[Tensor, Tensor]]
 
 _MODEL = "model."
 _BCE = MaskLoss()
@@ -153,11 +152,8 @@ class CLIPSegModule(LightningModule):
         """Evaluate every prompt with each of the protocol's prompt types."""
         if not batch["phrase"]:  # this rank has an empty batch
             return {}
-        predictions = self.segment(batch)
-        for prompt_type in self.protocol.prompt_types:
-            logits, selected = predictions[prompt_type]
-            self.protocol.update(prompt_type, logits, batch, selected)
-        return predictions
+        encoding = self.model.encode(batch["query_image"])
+        return self.protocol.evaluate(batch, partial(self._segment, encoding, batch))
 
     test_step = validation_step
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from datamodules.datasets.files import cache_folder
 from datamodules.toy.writers.coco import coco_request
 from datamodules.toy.writers.folder import MANIFEST, WORLD, Request, build_folders, is_built
+from datamodules.toy.writers.label_maps import label_maps_request
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.phrasecut import phrasecut_request
@@ -24,9 +25,18 @@ SCENES: dict[str, dict[str, int]] = {
     "LVIS": {"train": 100, "val": 150},
     "own": {"all": 300},
     "walls": {"train": 120, "valid": 40, "test": 40},
+    "label_maps": {"train": 120, "val": 80},
 }
 """dataset -> split -> number of images in the default world"""
-_MIN_IMAGES = {"PhraseCut": 20, "VOC2012": 40, "COCO2014": 40, "LVIS": 40, "own": 40, "walls": 20}
+_MIN_IMAGES = {
+    "PhraseCut": 20,
+    "VOC2012": 40,
+    "COCO2014": 40,
+    "LVIS": 40,
+    "own": 40,
+    "walls": 20,
+    "label_maps": 40,
+}
 """dataset -> minimum number of images per split; 40 show each kind of thing at least twice"""
 _Writer = Callable[[Mapping[str, int], int], Request]
 _REQUESTS: dict[str, _Writer] = {
@@ -35,6 +45,7 @@ _REQUESTS: dict[str, _Writer] = {
     "COCO2014": coco_request,
     "LVIS": lvis_request,
     "own": own_request,
+    "label_maps": label_maps_request,
 }
 
 
