@@ -13,8 +13,10 @@ from clipseg_pl.protocols.base import Predictions, PromptType, Protocol
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.sample import NO_CLASS, Batch, Classes
 
-_AT_ONCE = 32
+_AT_ONCE = 8
 """number of prompts that are decoded together"""
+_PIXELS = 1 << 18
+"""number of pixels that are counted together"""
 
 
 class SemanticProtocol(Protocol):
@@ -78,7 +80,7 @@ class SemanticProtocol(Protocol):
         unclaimed = self._background()
         start = -1.0 if unclaimed is None else self.background_threshold
         highest = [torch.full(size, start, device=device) for size in sizes]
-        winner = [torch.full_like(score, unclaimed or 0, dtype=torch.int64) for score in highest]
+        winner = [torch.full_like(score, unclaimed or 0, dtype=torch.int16) for score in highest]
         owners, classes = batch["query_index"].tolist(), batch["class_id"].tolist()
         prompts = torch.arange(len(owners), device=device)
         for chunk in torch.split(prompts, _AT_ONCE):
@@ -90,8 +92,14 @@ class SemanticProtocol(Protocol):
                 winner[image].masked_fill_(higher, classes[prompt])
                 torch.maximum(highest[image], score[0, 0], out=highest[image])
         for predicted, labels in zip(winner, batch["label_map"][:, 0], strict=True):
-            target = labels[: predicted.shape[0], : predicted.shape[1]].long()
-            self.confusion.update(predicted[None], target[None])
+            target = labels[: predicted.shape[0], : predicted.shape[1]]
+            pairs = zip(
+                torch.split(predicted.flatten(), _PIXELS),
+                torch.split(target.flatten(), _PIXELS),
+                strict=True,
+            )
+            for pair in pairs:
+                self.confusion.update(*pair)
         return {}
 
     def update(
