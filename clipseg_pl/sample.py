@@ -25,6 +25,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from typing_extensions import NotRequired
 
+NO_CLASS = -1
+"""class id of pixels to ignore in a label map"""
+
 
 class Classes(NamedTuple):
     """Class names of a dataset."""
@@ -35,7 +38,8 @@ class Classes(NamedTuple):
     """ids of the classes that a zero-shot benchmark reports as unseen"""
     phrasings: tuple[tuple[str, ...], ...] = ()
     """all phrasings of each class, the first of which is its name; empty if the name is the only
-    phrasing of each class"""
+    phrasing of each class. A class without phrasings has no prompt: it is the background, the
+    pixels that no other class claims"""
 
 
 class Prompt(TypedDict):
@@ -45,7 +49,7 @@ class Prompt(TypedDict):
     """name of the annotation, unique in its split; predictions are stored under this name"""
     query_mask: Tensor
     """(1, H, W) bool, the target; all false if `negative`. Some benchmarks evaluate at a size
-    other than the query image's, see `Batch.target_size`"""
+    other than the query image's, see `Batch.target_size`. 0 x 0 if the sample has a label map"""
     valid_mask: Tensor
     """(1, H, W) bool, false for pixels to ignore (padding, label 255 in VOC)"""
     phrase: str
@@ -74,6 +78,9 @@ class Sample(TypedDict):
     coco_id: NotRequired[int]
     """COCO's id of the photo, added by the data loader; -1 or missing for other photos"""
     prompts: list[Prompt]
+    label_map: NotRequired[Tensor]
+    """(1, H, W) int16 of `query_size`, the target of all prompts together: class ids, or
+    `NO_CLASS` for pixels to ignore"""
 
 
 class Batch(TypedDict):
@@ -114,6 +121,9 @@ class Batch(TypedDict):
     """(P,) int64"""
     negative: Tensor
     """(P,) bool"""
+    label_map: NotRequired[Tensor]
+    """(B, 1, H, W) int16, class ids. Label maps smaller than the largest of the batch are padded at
+    the bottom and on the right with `NO_CLASS`"""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -136,7 +146,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     supports = [support for prompt in prompts for support in prompt["supports"]]
     per_prompt = torch.tensor([len(prompt["supports"]) for prompt in prompts])
     sizes = torch.tensor([prompt["query_mask"].shape[1:] for prompt in prompts])
-    return Batch(
+    batch = Batch(
         query_image=images,
         query_size=torch.tensor([sample["query_size"] for sample in samples]),
         coco_id=torch.tensor([sample.get("coco_id", -1) for sample in samples]),
@@ -155,12 +165,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
         class_id=torch.tensor([prompt["class_id"] for prompt in prompts]),
         negative=torch.tensor([prompt["negative"] for prompt in prompts]),
     )
+    label_maps = [sample["label_map"] for sample in samples if "label_map" in sample]
+    if label_maps:
+        batch["label_map"] = _stack(label_maps, batch["query_size"], NO_CLASS)
+    return batch
 
 
-def _stack(masks: Sequence[Tensor], sizes: Tensor) -> Tensor:
-    """Stack masks (1, h, w) of different sizes into (P, 1, H, W), padded with false."""
+def _stack(masks: Sequence[Tensor], sizes: Tensor, padding: int = 0) -> Tensor:
+    """Stack N masks or label maps (1, h, w) of different sizes into (N, 1, H, W)."""
     height, width = sizes.amax(0).tolist()
-    stacked = torch.zeros(len(masks), 1, height, width, dtype=torch.bool)
+    stacked = masks[0].new_full((len(masks), 1, height, width), padding)
     for row, mask in zip(stacked, masks, strict=True):
         row[:, : mask.shape[1], : mask.shape[2]] = mask
     return stacked
@@ -205,7 +219,7 @@ def select_images(batch: Batch, keep: Tensor) -> Batch:
     """
     prompts = keep[batch["query_index"]]
     supports = prompts[batch["prompt_index"]]
-    masks = dict.fromkeys(("query_image", "query_size", "coco_id"), keep)
+    masks = dict.fromkeys(("query_image", "query_size", "coco_id", "label_map"), keep)
     masks |= dict.fromkeys(("visual_prompt", "prompt_index"), supports)
     part: dict[str, Any] = {}
     for key, values in batch.items():

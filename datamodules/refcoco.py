@@ -38,6 +38,9 @@ class RefCOCODataModule(BaseDataModule):
             `image_size`.
         phrases_per_image: maximum number of sentences about a photo per training sample; the photo
             is encoded once for all of them.
+        without_photos_of: names of benchmarks on COCO photos, whose evaluated photos are left out
+            of training; see docs/evaluate.md (photos seen in training). The datasets of this family
+            share photos among their splits.
     """
 
     def __init__(
@@ -53,13 +56,14 @@ class RefCOCODataModule(BaseDataModule):
         val_split: str = "val",
         mask_size: MaskSize = "photo",
         phrases_per_image: int = 1,
+        without_photos_of: list[str] | None = None,
     ) -> None:
         """Store the settings.
 
         Raises:
             ValueError: if a number is below 1, or `mask_size` is unknown.
         """
-        super().__init__(root, image_size, batch_size, num_workers, seed)
+        super().__init__(root, image_size, batch_size, num_workers, seed, without_photos_of)
         if phrases_per_image < 1:
             raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
         if mask_size not in get_args(MaskSize):
@@ -80,7 +84,7 @@ class RefCOCODataModule(BaseDataModule):
         self.skipped[name] = source.skipped
         if split == "train":
             return PromptedDataset(
-                source,
+                self.leave_out_photos(source),
                 self.prompting,
                 self.image_size,
                 True,

@@ -18,6 +18,7 @@ from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
 from datamodules.toy.writers.coco import coco_request
 from datamodules.toy.writers.folder import build_folders
+from datamodules.toy.writers.label_maps import label_maps_request
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.refcoco import refcoco_request
@@ -84,7 +85,7 @@ def miniature(tmp_path_factory) -> Path:
     """
     root = tmp_path_factory.mktemp("miniature")
     write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
-    for request in (voc_request, coco_request, lvis_request):
+    for request in (voc_request, coco_request, lvis_request, label_maps_request):
         build_folders(root, request({"train": 40, "val": 40}, 0), progress=False)
     build_folders(root, refcoco_request({"train": 40}, 0), progress=False)
     build_folders(root, own_request({"all": 20}, 0), progress=False)

@@ -13,6 +13,29 @@ def class_iou(pixels: Tensor) -> Tensor:
     return hit / union.clamp(min=1)
 
 
+def semantic_metrics(pixels: Tensor) -> dict[str, float]:
+    """Return the metrics of semantic segmentation, 0 to 1 each; 0 if no pixel is counted.
+
+    Args:
+        pixels: (num_classes, num_classes) confusion matrix in pixels.
+
+    Returns:
+        `miou`: mean IoU of the classes that occur in the labels or the predictions. `fwiou`: mean
+        IoU weighted by the number of labelled pixels of a class. `pixel_accuracy`: share of the
+        pixels that are classified correctly. `mean_accuracy`: mean over the labelled classes of
+        the share of their pixels that are classified correctly.
+    """
+    iou, hit, labelled = class_iou(pixels), pixels.diagonal().double(), pixels.sum(1)
+    occurs = (pixels.sum(0) + labelled) > 0
+    total, accuracy = labelled.sum().clamp(min=1), hit / labelled.clamp(min=1)
+    return {
+        "miou": float(iou.sum() / occurs.sum().clamp(min=1)),
+        "fwiou": float((iou * labelled).sum() / total),
+        "pixel_accuracy": float(hit.sum() / total),
+        "mean_accuracy": float(accuracy.sum() / (labelled > 0).sum().clamp(min=1)),
+    }
+
+
 class GeneralisedIoU(NamedTuple):
     """Mean IoU of seen, unseen and all classes, 0 to 1."""
 

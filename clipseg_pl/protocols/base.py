@@ -1,7 +1,7 @@
 """Base class of the evaluation protocols."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -61,6 +61,32 @@ class Protocol(nn.Module, ABC):
         """
         supported = has_support(batch)
         return supported if prompt_type == "visual" else torch.ones_like(supported)
+
+    def evaluate(
+        self, batch: Batch, segment: Callable[[PromptType, Tensor], Tensor]
+    ) -> Predictions:
+        """Segment a batch with every prompt type, and update the metrics.
+
+        Args:
+            batch: a batch with P prompts.
+            segment: function that takes a prompt type and a (P,) bool mask, and returns the
+                (K, 1, H, W) logits of the K selected prompts.
+
+        Raises:
+            ValueError: if the batch has label maps, which only `SemanticProtocol` evaluates.
+        """
+        if "label_map" in batch:
+            raise ValueError(
+                f"{type(self).__name__} cannot evaluate label maps: set --model.protocol "
+                "clipseg_pl.protocols.semantic.SemanticProtocol"
+            )
+        predictions: dict[str, tuple[Tensor, Tensor]] = {}
+        for prompt_type in self.prompt_types:
+            selected = self.selected(prompt_type, batch)
+            logits = segment(prompt_type, selected)
+            self.update(prompt_type, logits, batch, selected)
+            predictions[prompt_type] = logits, selected
+        return predictions
 
     @abstractmethod
     def update(

@@ -1,7 +1,8 @@
 """LightningModule for training and evaluation. Checkpoints omit the frozen backbone."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from types import NoneType
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.optim import AdamW
 
 from clipseg_pl.convert.loading import start_from
 from clipseg_pl.models.backbone import Backbone
-from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory, Encoding
+from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory
 from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.protocols.base import TEXT_WEIGHT, Predictions, PromptType, Protocol
 from clipseg_pl.protocols.overlap import Report
@@ -176,10 +177,7 @@ class CLIPSegModule(LightningModule):
         """Evaluate every prompt with each of the protocol's prompt types."""
         if not batch["phrase"]:  # this rank has an empty batch
             return {}
-        predictions = self.segment(batch)
-        for prompt_type in self.protocol.prompt_types:
-            logits, selected = predictions[prompt_type]
-            self.protocol.update(prompt_type, logits, batch, selected)
+        predictions = self.protocol.evaluate(batch, self._segmenter(batch))
         if self.seen_photos is not None:
             self.seen_photos.update(batch, predictions)
         return predictions
@@ -197,8 +195,7 @@ class CLIPSegModule(LightningModule):
             return None
         prompt_type = self.protocol.prompt_types[0]
         named = self.protocol.selected(prompt_type, batch) & ~batch["negative"]
-        logits = self._segment(self.model.encode(batch["query_image"]), batch, prompt_type, named)
-        return logits.float().sigmoid(), named
+        return self._segmenter(batch)(prompt_type, named).float().sigmoid(), named
 
     def segment(self, batch: Batch) -> Predictions:
         """Segment by each prompt type, encoding the images once.
@@ -207,26 +204,33 @@ class CLIPSegModule(LightningModule):
             For each prompt type, (K, 1, H, W) logits and the (P,) bool mask that selects these K of
             the P prompts.
         """
-        encoding = self.model.encode(batch["query_image"])
+        segment = self._segmenter(batch)
         predictions: dict[str, tuple[Tensor, Tensor]] = {}
         for prompt_type in self.protocol.prompt_types:
             selected = self.protocol.selected(prompt_type, batch)
-            predictions[prompt_type] = (
-                self._segment(encoding, batch, prompt_type, selected),
-                selected,
-            )
+            predictions[prompt_type] = segment(prompt_type, selected), selected
         return predictions
 
-    def _segment(
-        self, encoding: Encoding, batch: Batch, prompt_type: PromptType, selected: Tensor
-    ) -> Tensor:
-        """Return the (K, 1, H, W) logits of the K selected of P prompts for one prompt type."""
-        weight = batch["mix_weight"].clamp(*TEXT_WEIGHT[prompt_type])
-        supports = batch["visual_prompt"][: 0 if prompt_type == "text" else None]
-        conditional = self.model.conditional(
-            batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
-        )
-        return self.model.decode(encoding, conditional[selected], batch["query_index"][selected])
+    def _segmenter(self, batch: Batch) -> Callable[[PromptType, Tensor], Tensor]:
+        """Encode the images of a batch once, and return the `segment` of `Protocol.evaluate`.
+
+        The prompts are also embedded only once for each prompt type.
+        """
+        encoding, query_index = self.model.encode(batch["query_image"]), batch["query_index"]
+
+        @cache
+        def conditional(prompt_type: PromptType) -> Tensor:
+            weight = batch["mix_weight"].clamp(*TEXT_WEIGHT[prompt_type])
+            supports = batch["visual_prompt"][: 0 if prompt_type == "text" else None]
+            return self.model.conditional(
+                batch["text_prompt"], supports, batch["prompt_index"][: len(supports)], weight
+            )
+
+        def segment(prompt_type: PromptType, selected: Tensor) -> Tensor:
+            chosen = conditional(prompt_type)[selected]
+            return self.model.decode(encoding, chosen, query_index[selected])
+
+        return segment
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics and, during training, store the best thresholds and absent cut."""

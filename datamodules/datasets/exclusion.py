@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
-from datamodules.datasets import coco_20i
+from datamodules.datasets import coco_20i, refcoco
 from datamodules.datasets.class_words import AuthorsRule, WholeWords, class_words
 from datamodules.datasets.lvis import LVIS
 from datamodules.datasets.pascal_5i import fold_classes, unseen_classes
@@ -103,6 +104,7 @@ def _lvis_photos(root: Path) -> Rows:
 EVALUATED_PHOTOS: dict[str, Callable[[Path], Iterable[int]]] = {
     "coco_20i": coco_20i.evaluated_photos,
     "lvis": _lvis_photos,
+    **{name: partial(refcoco.evaluated_photos, name) for name in refcoco.PARTITIONS},
 }
 """benchmark on COCO photos -> function that takes the root of the datasets and returns the COCO ids
 of the photos in all of its evaluated splits"""

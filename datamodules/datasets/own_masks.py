@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ class OwnMasks:
                 label is read from a colour image or a JPEG.
         """
         file, label = self.path(row), int(self.label[row])
-        return load_mask(file) if label == NO_LABEL else np.asarray(_read_label_map(file) == label)
+        return load_mask(file) if label == NO_LABEL else np.asarray(read_label_map(file) == label)
 
     def path(self, row: int) -> Path:
         """Return the mask file of a row."""
@@ -72,7 +73,7 @@ class ValidPixels:
         """Read the pixels that are not ignored, (H, W) bool; None if none is ignored."""
         if not self.partial[row]:
             return None
-        return np.asarray(_read_label_map(self.masks.path(row)) != self.ignore_label)
+        return np.asarray(read_label_map(self.masks.path(row)) != self.ignore_label)
 
 
 def valid_pixels(masks: OwnMasks, stored: Rows, ignore_label: int | None) -> ValidPixels | None:
@@ -139,7 +140,12 @@ def check_files(
         raise ValueError(f"{checked}: damaged cache file ({error}); delete it") from error
 
 
-def _read_label_map(file: Path) -> npt.NDArray[np.generic]:
+def read_label_map(file: Path) -> npt.NDArray[Any]:
+    """Read a label map, (H, W) of integers: the stored values, indices if it has a palette.
+
+    Raises:
+        UnreadableImageError: if the file is unreadable, a colour image or a JPEG.
+    """
     with open_image(file) as image:
         form, values = image.format, np.asarray(image)
     if form == "JPEG":
@@ -160,20 +166,32 @@ def _check_masks(
     order = np.argsort(masks.file, kind="stable")
     rows_of = np.split(order, np.cumsum(np.bincount(masks.file))[:-1]) if len(order) else []
 
+    problems: list[UnreadableImageError] = []
+
     def check(rows: Rows) -> tuple[tuple[int, ...], npt.NDArray[np.bool_], Rows]:
         labels, any_pixel, size = masks.label[rows], False, (0, 0)
         values = np.empty(0, np.int64)
-        if NO_LABEL in labels:
-            mask = load_mask(masks.path(rows[0]))
-            size, any_pixel = mask.shape, bool(mask.any())
-        if (labels != NO_LABEL).any():
-            label_map = _read_label_map(masks.path(rows[0]))
-            size, values = label_map.shape, np.unique(label_map).astype(np.int64)
+        try:
+            if NO_LABEL in labels:
+                mask = load_mask(masks.path(rows[0]))
+                size, any_pixel = mask.shape, bool(mask.any())
+            if (labels != NO_LABEL).any():
+                label_map = read_label_map(masks.path(rows[0]))
+                size, values = label_map.shape, np.unique(label_map).astype(np.int64)
+        except UnreadableImageError as error:
+            problems.append(error)
         return size, np.where(labels == NO_LABEL, any_pixel, np.isin(labels, values)), values
 
     covers, mask_sizes = np.zeros(len(order), np.bool_), np.zeros((len(order), 2), np.int32)
     stored = [np.empty((0, 2), np.int64)]
     found = in_threads(check, rows_of, f"masks of {table}")
+    if len(problems) > 1:
+        raise UnreadableImageError(
+            f"{len(problems)} of {len(rows_of)} masks cannot be used; first: "
+            f"{min(map(str, problems))}"
+        )
+    if problems:
+        raise problems[0]
     for rows, (size, any_pixel, values) in zip(rows_of, found, strict=True):
         covers[rows], mask_sizes[rows] = any_pixel, size
         stored.append(np.column_stack([np.full_like(values, masks.file[rows[0]]), values]))

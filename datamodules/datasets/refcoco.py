@@ -27,6 +27,7 @@ from datamodules.datasets.annotations import (
 )
 from datamodules.datasets.coco_json import by_id
 from datamodules.datasets.coco_masks import Encoded, RunLengths, encode, read_polygons
+from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.files import read_plain_pickle, require, stays_below
 from datamodules.datasets.phrase_table import PhraseTable, Rows, Strings, unique_names
 from datamodules.datasets.transforms import FARTHEST, PairedResize, is_size
@@ -175,7 +176,8 @@ class RefCOCO(PhraseTable):
         self._names = Strings.pack(unique_names(names))
         phrase = np.array([phrase_of[text] for text in texts], np.int64)
         self._photo_of_row = np.array(photos, np.int64)[self._target]
-        super().__init__(list(phrase_of), phrase, self._photo_of_row)
+        ids = coco_ids(photo_of)[self._photo_of_row]
+        super().__init__(list(phrase_of), phrase, self._photo_of_row, ids)
 
     def read_name(self, row: int) -> str:
         """Return the ids of ref and sentence, joined by two underscores."""
@@ -259,6 +261,8 @@ class RefCOCOPhotos(Dataset[Sample]):
         self.source, self.photos = source, source.by_photo()
         self.evaluation_form, self.mask_size = evaluation_form, mask_size
         self.resize = PairedResize(image_size)
+        self.coco_ids = coco_ids(map(self.photo_name, range(len(self.photos))))
+        """(photos,) int64"""
 
     def __len__(self) -> int:
         """Return the number of photos."""
@@ -327,6 +331,23 @@ def find_files(root: Path, dataset: Name, split_by: str | None) -> tuple[Path, P
     parts[f"../{_PHOTOS[0]} (or ../{_PHOTOS[1]})"] = bool(folders)
     require(dataset, folder, parts, SOURCES[dataset])
     return file, folders[0]
+
+
+def evaluated_photos(dataset: Name, root: Path) -> set[int]:
+    """Return the COCO ids of the photos in all splits but "train", in every partition found.
+
+    Raises:
+        DatasetNotFoundError: if the most used partition is missing.
+        ValueError: if a file is malformed.
+    """
+    first, _ = find_files(root, dataset, None)
+    known = PARTITIONS[dataset]
+    if known:
+        files = [first.with_name(first.name.replace(known[0], name)) for name in known]
+        refs = [ref for file in files if file.is_file() for ref in _read_refs(file)]
+    else:
+        refs, _ = _read_moondream(first, Counter())
+    return {ref.image for ref in refs if ref.split != "train"}
 
 
 def _read_refs(file: Path) -> list[_Ref]:

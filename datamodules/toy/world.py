@@ -9,6 +9,7 @@ from pathlib import Path
 from datamodules.datasets.files import cache_folder
 from datamodules.toy.writers.coco import coco_request
 from datamodules.toy.writers.folder import MANIFEST, WORLD, Request, build_folders, is_built
+from datamodules.toy.writers.label_maps import label_maps_request
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.own import own_request
 from datamodules.toy.writers.phrasecut import phrasecut_request
@@ -26,6 +27,7 @@ SCENES: dict[str, dict[str, int]] = {
     "LVIS": {"train": 100, "val": 150},
     "own": {"all": 300},
     "walls": {"train": 120, "valid": 40, "test": 40},
+    "label_maps": {"train": 120, "val": 80},
 }
 """dataset -> split -> number of images in the default world"""
 _MIN_IMAGES = {
@@ -36,6 +38,7 @@ _MIN_IMAGES = {
     "LVIS": 40,
     "own": 40,
     "walls": 20,
+    "label_maps": 40,
 }
 """dataset -> minimum number of images per split; 40 show each kind of thing at least twice"""
 _Writer = Callable[[Mapping[str, int], int], Request]
@@ -46,6 +49,7 @@ _REQUESTS: dict[str, _Writer] = {
     "RefCOCO": refcoco_request,
     "LVIS": lvis_request,
     "own": own_request,
+    "label_maps": label_maps_request,
 }
 
 

@@ -12,10 +12,14 @@ from datamodules.toy.writers.folder import MANIFEST, WORLD, build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
-SMALL = {"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "RefCOCO": 1, "LVIS": 1, "own": 1, "walls": 2}
+SMALL = {
+    **{"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "RefCOCO": 1, "LVIS": 1, "own": 1, "walls": 2},
+    "label_maps": 1,
+}
 REFERRING = {"refcoco", "refcoco+", "refcocog", "grefcoco", "refcoco-m"}
 PARTS = {
     *("VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS", "own", "walls"),
+    *("ADEChallengeData2016", "coco-stuff", "cityscapes", "VOCdevkit"),
     *REFERRING,
 }
 
@@ -37,6 +41,7 @@ def test_scaled_counts_are_in_proportion_with_a_minimum():
         "LVIS": {"train": 40, "val": 40},
         "own": {"all": 40},
         "walls": {"train": 20, "valid": 20, "test": 20},
+        "label_maps": {"train": 40, "val": 40},
     }
     for scenes in (1, 500, 1999, 2000, 4000):  # RefCOCO is about the photos of COCO2014
         assert scaled(scenes)["RefCOCO"]["train"] == scaled(scenes)["COCO2014"]["train"]
@@ -59,6 +64,7 @@ def test_write_toy_world_writes_all_datasets_once(tmp_path, small):
         "LVIS": 2,
         "own": 1,
         "walls": 6,
+        "ADEChallengeData2016": 2,
     }
     for folder, count in written.items():
         assert len(list(folder.rglob("*.jpg"))) == count or folder.name == "refcoco"

@@ -10,6 +10,7 @@ from datamodules.datasets.prompted import Prompting
 from datamodules.phrasecut import PhraseCutDataModule
 from datamodules.samplers import TrainingSampler
 from tests.command import EXPERIMENTS, arguments, attempt, launch, results, run
+from tests.test_experiments import holds_out
 
 TWO, THREE = (("--trainer.strategy=ddp", f"--trainer.devices={count}") for count in (2, 3))
 ROUNDING = 1e-12  # float64 sums in a different order
@@ -20,7 +21,7 @@ OWN = EXPERIMENTS / "data" / "image_folder.yaml"
 def validation(overlay, miniature, decoder_file, folder, batch_size):
     """Run `validate` on one process and save its counts as `folder`/one.pt; return the command."""
     more = [f"--data.init_args.batch_size={batch_size}", f"--model.init_decoder={decoder_file}"]
-    if overlay and overlay.stem.startswith(("pascal", "coco", "lvis")):
+    if overlay and holds_out(overlay):
         more.append("--data.init_args.allow_seen=true")
     configs = (overlay,) if overlay else ()
     command = arguments("validate", miniature, folder, *more, configs=configs)

@@ -14,6 +14,7 @@ from clipseg_pl.weights.places import TOY, default_checkpoint
 if TYPE_CHECKING:
     from clipseg_pl.doctor.findings import Finding
     from datamodules.image_folder import ImageFolderDataModule
+    from datamodules.label_maps import LabelMapsDataModule
 
 _PLACES = {
     "phrasecut": "PhraseCut (training, Tables 3 and 9)",
@@ -58,7 +59,8 @@ def main(args: list[str]) -> None:
         "one of them is missing or unusable. The state 'note' marks files that work but differ "
         "from the published ones, and properties of your own data to check before training.",
         epilog="examples:\n  python -m clipseg_pl doctor phrasecut clip --root data\n"
-        "  python -m clipseg_pl doctor own.yaml",
+        "  python -m clipseg_pl doctor own.yaml\n"
+        "  python -m clipseg_pl doctor experiments/benchmarks/ade20k_150.yaml --root data",
         formatter_class=HelpFormatter,
     )
     parser.add_argument(
@@ -66,15 +68,15 @@ def main(args: list[str]) -> None:
         nargs="*",
         metavar="NAME",
         help=f"item to check; one or more of {', '.join(_PLACES)}, or a config overlay (.yaml) "
-        "whose section `data` describes your own data",
+        "whose section `data` describes your own data or label maps",
     )
     parser.add_argument(
         "--root",
         default="data",
         metavar="FOLDER",
         help="folder that contains the datasets (VGPhraseCut_v0, VOC2012, lists, COCO2014, splits, "
-        "refcoco, LVIS). 'toy' checks the generated datasets in the cache. Not used for own data, "
-        "whose overlay sets the folder (default: data)",
+        "refcoco, LVIS). 'toy' checks the generated datasets in the cache. Not used for an overlay "
+        "that sets the folder (default: data)",
     )
     parser.add_argument(
         "--checkpoint",
@@ -142,7 +144,8 @@ def _examine(options: argparse.Namespace) -> list[str]:
     states = dict[str, Counter[str]]()
     for name in dict.fromkeys(options.names) if named else _PLACES:
         if _is_overlay(name):
-            states[name] = _report(f"own data: {name}", _check_overlay(Path(name), options.all))
+            found = _check_overlay(Path(name), options.root, options.all)
+            states[name] = _report(f"own data: {name}", found)
             continue
         where = f" in {root}" if name in _DATASETS else ""
         states[name] = _report(f"{name}: {_PLACES[name]}{where}", checks[name](root, options.all))
@@ -158,24 +161,35 @@ def _examine(options: argparse.Namespace) -> list[str]:
     return [name for name, counts in states.items() if counts["missing"] or counts["wrong"]]
 
 
-def _check_overlay(file: Path, every: bool) -> "Iterator[Finding]":
-    """Check the own data of a config overlay."""
+def _check_overlay(file: Path, root: str, every: bool) -> "Iterator[Finding]":
+    """Check the own data or the label maps of a config overlay."""
+    from clipseg_pl.doctor.label_maps import check_label_maps
     from clipseg_pl.doctor.own_data import check_own_data
+    from datamodules.image_folder import ImageFolderDataModule
 
-    sheet = Path("runs") / f"{file.stem}_contact_sheet.jpg"
-    yield from check_own_data(_read_overlay(file), sheet, every)
+    data, sheet = _read_overlay(file, root), Path("runs") / f"{file.stem}_contact_sheet.jpg"
+    if isinstance(data, ImageFolderDataModule):
+        yield from check_own_data(data, sheet, every)
+    else:
+        yield from check_label_maps(data)
 
 
-def _read_overlay(file: Path) -> "ImageFolderDataModule":
+def _read_overlay(file: Path, root: str) -> "ImageFolderDataModule | LabelMapsDataModule":
     """Build the datamodule of a config overlay.
+
+    Args:
+        file: the overlay.
+        root: folder of the data if the overlay sets none.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it does not describe own data.
+        ValueError: if it does not describe own data or label maps.
     """
     from clipseg_pl.cli.arguments import Parser, one_line
+    from datamodules.base import BaseDataModule
     from datamodules.datasets.files import read_yaml
     from datamodules.image_folder import ImageFolderDataModule
+    from datamodules.label_maps import LabelMapsDataModule
 
     content = read_yaml(file)
     data = content.get("data") if isinstance(content, dict) else None
@@ -184,13 +198,16 @@ def _read_overlay(file: Path) -> "ImageFolderDataModule":
             f"{file}: the section `data` with init_args is missing; see docs/own_data.md"
         )
     parser = Parser(exit_on_error=False)
-    parser.add_lightning_class_args(ImageFolderDataModule, "data", subclass_mode=True)
+    parser.add_lightning_class_args(BaseDataModule, "data", subclass_mode=True)
     name = f"{ImageFolderDataModule.__module__}.{ImageFolderDataModule.__name__}"
+    given = {"class_path": name, **data, "init_args": {"root": root, **data["init_args"]}}
     try:
-        parsed = parser.parse_object({"data": {"class_path": name, **data}})
-        built: ImageFolderDataModule = parser.instantiate_classes(parsed).data
+        parsed = parser.parse_object({"data": given})
+        built = parser.instantiate_classes(parsed).data
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: {one_line(str(error))}") from error
+    if not isinstance(built, ImageFolderDataModule | LabelMapsDataModule):
+        raise ValueError(f"{file}: describes neither own data nor label maps")
     return built
 
 

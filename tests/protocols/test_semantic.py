@@ -1,0 +1,196 @@
+"""Semantic segmentation: metrics equal plain loops, and do not depend on chunks."""
+
+import numpy as np
+import pytest
+import torch
+
+from clipseg_pl.metrics.confusion import semantic_metrics
+from clipseg_pl.protocols import semantic
+from clipseg_pl.protocols.referring import ReferringProtocol
+from clipseg_pl.protocols.semantic import SemanticProtocol
+from clipseg_pl.sample import Classes, collate
+
+SIDE = 8
+IGNORED = -1
+
+
+def plain_metrics(pairs, classes):
+    """Compute the metrics from their definitions, in loops over (label, prediction) of pixels."""
+    counted = [(label, guess) for label, guess in pairs if label != IGNORED]
+    ious, weighted, accuracies = {}, 0.0, []
+    for number in range(classes):
+        both = sum(label == guess == number for label, guess in counted)
+        labelled = sum(label == number for label, _ in counted)
+        guessed = sum(guess == number for _, guess in counted)
+        union = labelled + guessed - both
+        if union:
+            ious[number] = both / union
+            weighted += labelled / len(counted) * ious[number]
+        if labelled:
+            accuracies.append(both / labelled)
+    return {
+        "text/miou": sum(ious.values()) / len(ious),
+        "text/fwiou": weighted,
+        "text/pixel_accuracy": sum(label == guess for label, guess in counted) / len(counted),
+        "text/mean_accuracy": sum(accuracies) / len(accuracies),
+        "text/pixels": len(counted),
+    }, ious
+
+
+def sample(label_map, class_ids):
+    empty = torch.empty(1, 0, 0, dtype=torch.bool)
+    return {
+        "query_image": torch.zeros(3, SIDE, SIDE, dtype=torch.uint8),
+        "query_size": tuple(label_map.shape),
+        "prompts": [
+            {
+                "prompt_id": str(place),
+                "query_mask": empty,
+                "valid_mask": empty,
+                "phrase": str(place),
+                "text_prompt": str(place),
+                "supports": [],
+                "mix_weight": 1.0,
+                "class_id": number,
+                "negative": False,
+            }
+            for place, number in enumerate(class_ids)
+        ],
+        "label_map": torch.from_numpy(label_map.astype(np.int16))[None],
+    }
+
+
+def random_case(rng, names, background):
+    """Return classes, and label maps and logits of two photos of the model's size.
+
+    Args:
+        rng: random generator.
+        names: number of names of each class.
+        background: whether class 0 has no prompt; its number of names is not used.
+    """
+    phrasings = [tuple(f"{number}.{name}" for name in range(count)) for number, count in
+                 enumerate(names)]  # fmt: skip
+    if background:
+        phrasings[0] = ()
+    ids = [number for number, words in enumerate(phrasings) for _ in words]
+    classes = Classes(tuple(map(str, range(len(names)))), phrasings=tuple(phrasings))
+    labels = rng.integers(-1, len(names), (2, SIDE, SIDE))
+    logits = rng.normal(-0.5, 1, (2, len(ids), SIDE, SIDE)).astype(np.float32)
+    return classes, ids, labels, logits
+
+
+def guess_of(scores, ids, background, threshold):
+    """Return the class of a pixel from the probabilities of its prompts."""
+    best, highest = 0 if background else None, threshold if background else -1
+    for number, score in zip(ids, scores, strict=True):
+        if score > highest:
+            best, highest = number, score
+    return best
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("seed", range(40))
+def test_metrics_equal_plain_loops(seed, background):
+    rng = np.random.default_rng(seed)
+    names = rng.integers(1, 4, rng.integers(2, 6)).tolist()
+    classes, ids, labels, logits = random_case(rng, names, background)
+    protocol = SemanticProtocol(0.45)
+    protocol.classes = classes
+    batch = collate([sample(one, ids) for one in labels])
+    flat = torch.from_numpy(logits).flatten(0, 1)[:, None]
+    protocol.update("text", flat, batch, torch.ones(len(flat), dtype=torch.bool))
+    probability = torch.from_numpy(logits).sigmoid().numpy()
+    pairs = [
+        (int(labels[photo, y, x]), guess_of(probability[photo, :, y, x], ids, background, 0.45))
+        for photo in range(2)
+        for y in range(SIDE)
+        for x in range(SIDE)
+    ]
+    expected, ious = plain_metrics(pairs, len(names))
+    assert protocol.compute(None) == pytest.approx(expected, abs=1e-12)
+    by_class = protocol.report(None)["text: iou by class"]
+    assert by_class == pytest.approx({str(number): iou for number, iou in ious.items()})
+    assert protocol.monitor in expected and protocol.best_threshold() is None
+
+
+def bilinear(row, height, width):
+    """Enlarge an array as the definition says: sample at pixel centres, repeat the border."""
+    result = np.empty((height, width))
+    for y in range(height):
+        for x in range(width):
+            v = min(max((y + 0.5) * row.shape[0] / height - 0.5, 0), row.shape[0] - 1)
+            u = min(max((x + 0.5) * row.shape[1] / width - 0.5, 0), row.shape[1] - 1)
+            top, left = int(v), int(u)
+            down, right = min(top + 1, row.shape[0] - 1), min(left + 1, row.shape[1] - 1)
+            a, b = v - top, u - left
+            upper = (1 - b) * row[top, left] + b * row[top, right]
+            lower = (1 - b) * row[down, left] + b * row[down, right]
+            result[y, x] = (1 - a) * upper + a * lower
+    return result
+
+
+def test_photos_of_different_sizes_are_evaluated_at_the_size_of_their_label_maps():
+    rng = np.random.default_rng(0)
+    classes, ids, _, logits = random_case(rng, [1, 2, 1], background=False)
+    sizes = (13, 21), (30, 9)
+    labels = [rng.integers(-1, 3, size) for size in sizes]
+    protocol = SemanticProtocol()
+    protocol.classes = classes
+    batch = collate([sample(one, ids) for one in labels])
+    assert batch["label_map"].shape == (2, 1, 30, 21)
+    protocol.update("text", torch.from_numpy(logits).flatten(0, 1)[:, None], batch, torch.ones(8))
+    probability = torch.from_numpy(logits).sigmoid().numpy()
+    pairs = []
+    for own, label_map, size in zip(probability, labels, sizes, strict=True):
+        scores = np.stack([bilinear(row, *size) for row in own])
+        guess = np.array(ids)[scores.argmax(0)]
+        pairs += zip(label_map.ravel().tolist(), guess.ravel().tolist(), strict=True)
+    expected, _ = plain_metrics(pairs, 3)
+    assert protocol.compute(None) == pytest.approx(expected, abs=1e-12)
+
+
+def test_chunks_of_any_size_give_the_same_counts(monkeypatch):
+    rng = np.random.default_rng(1)
+    classes, ids, labels, logits = random_case(rng, [1, 3, 1, 2, 1], background=True)
+    batch, flat = collate([sample(one, ids) for one in labels]), torch.from_numpy(logits)
+    counts, sizes = [], []
+    for at_once in (1, 3, 7, 1000):
+        monkeypatch.setattr(semantic, "_AT_ONCE", at_once)
+        protocol = SemanticProtocol()
+        protocol.classes = classes
+
+        def segment(prompt_type, selected):
+            sizes.append(int(selected.sum()))
+            return flat.flatten(0, 1)[:, None][selected]
+
+        assert protocol.evaluate(batch, segment) == {}
+        counts.append(protocol.confusion.compute())
+        assert max(sizes) == min(at_once, 14) and sum(sizes) == 14
+        sizes.clear()
+    assert all(torch.equal(counts[0], other) for other in counts[1:])
+    protocol.reset()
+    assert not protocol.confusion.compute().any()
+
+
+def test_threshold_itself_does_not_claim_a_pixel():
+    protocol = SemanticProtocol(0.5)
+    protocol.classes = Classes(("background", "cat"), phrasings=((), ("cat",)))
+    batch = collate([sample(np.zeros((SIDE, SIDE), int), [1])])
+    protocol.update("text", torch.zeros(1, 1, SIDE, SIDE), batch, torch.ones(1))
+    assert protocol.compute(None)["text/pixel_accuracy"] == 1
+
+
+def test_metrics_without_pixels_are_zero():
+    numbers = semantic_metrics(torch.zeros(3, 3, dtype=torch.long))
+    assert set(numbers.values()) == {0.0}
+
+
+def test_protocols_reject_each_others_data():
+    batch = collate([sample(np.zeros((SIDE, SIDE), int), [0])])
+    with pytest.raises(ValueError, match="ReferringProtocol cannot evaluate label maps: set"):
+        ReferringProtocol().evaluate(batch, lambda *_: torch.zeros(1, 1, SIDE, SIDE))
+    del batch["label_map"]
+    with pytest.raises(ValueError, match="SemanticProtocol needs label maps: set --data"):
+        SemanticProtocol().evaluate(batch, lambda *_: torch.zeros(1, 1, SIDE, SIDE))
+    with pytest.raises(ValueError, match=r"must be in \[0, 1\], not 1.5"):
+        SemanticProtocol(1.5)
