@@ -1,6 +1,6 @@
 """Metrics of referring expressions as the field reports them, with and without a target."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +13,83 @@ PRECISION_AT = (0.5, 0.6, 0.7, 0.8, 0.9)
 """values of X in Pr@X, the share of expressions with an IoU of at least X"""
 
 
+class ReferringTotals(NamedTuple):
+    """Sums over expressions by presence level, (..., L + 1), and by threshold, (..., T).
+
+    The first axis K of some sums is 0 for expressions without a target and 1 for the others.
+    """
+
+    expressions: Tensor
+    """(K, L + 1) int64"""
+    predicted: Tensor
+    """(K, L + 1, T) int64, expressions whose mask is not empty"""
+    false: Tensor
+    """(K, L + 1, T) int64, predicted pixels outside the target"""
+    hit: Tensor
+    """(L + 1, T) int64, predicted pixels inside the target"""
+    iou: Tensor
+    """(L + 1, T) float64, IoUs of expressions with a target"""
+    target: Tensor
+    """() int64, pixels of all targets"""
+    precise: Tensor
+    """(X, T) int64, expressions with a target whose IoU is at least each of `PRECISION_AT`"""
+
+    @property
+    def having(self) -> int:
+        """Number of expressions with a target."""
+        return int(self.expressions[1].sum())
+
+    @property
+    def without(self) -> int:
+        """Number of expressions without a target."""
+        return int(self.expressions[0].sum())
+
+    def presence(self) -> PresenceCounts | None:
+        """Return histograms of presence scores; None if all or no expressions have a target."""
+        absent, present = self.expressions
+        return PresenceCounts(present, absent) if self.having and self.without else None
+
+    def curves(self) -> dict[str, Tensor]:
+        """Return oIoU, mIoU and Pr@X of the expressions with a target, (T,) float64 each.
+
+        The absent cut does not change these metrics.
+        """
+        count = max(1, self.having)
+        hit, false = self.hit.sum(0), self.false[1].sum(0)
+        curves = {
+            "oiou": hit.double() / (self.target + false).clamp(min=1),
+            "miou": self.iou.sum(0) / count,
+        }
+        shares = zip(PRECISION_AT, self.precise.double() / count, strict=True)
+        return curves | {f"pr{round(100 * least)}": share for least, share in shares}
+
+    def generalised(self, cut: float = 0.0) -> dict[str, Tensor]:
+        """Return gIoU, cIoU, N-acc and T-acc of all expressions, (T,) float64 each.
+
+        An expression is called without target if its mask is empty at the threshold, or if its
+        presence score is below the cut.
+
+        Args:
+            cut: absent cut, 0 to 1, rounded to the nearest presence level; 0 for none.
+        """
+        having, without, first = self.having, self.without, round(cut * PRESENCE_LEVELS)
+        kept = self.predicted[:, first:].sum(1)  # kind T
+        recognised, false = without - kept[0], self.false[:, first:].sum((0, 1))
+        return {
+            "giou": (self.iou[first:].sum(0) + recognised) / max(1, having + without),
+            "ciou": self.hit[first:].sum(0).double() / (self.target + false).clamp(min=1),
+            "n_acc": recognised.double() / max(1, without),
+            "t_acc": kept[1].double() / max(1, having),
+        }
+
+
 class ReferringCounts(DoubleSums):
     """Pixels, IoUs and empty masks of referring expressions, by threshold and presence score.
 
     IoU is tp / (tp + fp + fn), and 0 if the union is empty. No 1 is added to a denominator.
 
-    The states keep the expressions of each presence score apart, since the absent cut is known only
-    after the evaluation. They take 24 MB.
+    The states are those of `ReferringTotals`. They keep the expressions of each presence score
+    apart, since the absent cut is known only after the evaluation, and take 24 MB.
 
     Reference: LAVT (Yang et al., CVPR 2022) for oIoU, mIoU and Pr@X; GRES (Liu et al., CVPR 2023)
     for gIoU, cIoU, N-acc and T-acc.
@@ -41,14 +111,13 @@ class ReferringCounts(DoubleSums):
         def add(name: str, *shape: int, dtype: torch.dtype = torch.long) -> None:
             self.add_state(name, torch.zeros(shape, dtype=dtype), "sum")
 
-        # first axis of three states: 0 without a target, 1 with a target
         add("expressions", 2, levels)
-        add("predicted", 2, levels, thresholds)  # expressions with a mask that is not empty
-        add("false", 2, levels, thresholds)  # pixels
-        add("hit", levels, thresholds)  # pixels
+        add("predicted", 2, levels, thresholds)
+        add("false", 2, levels, thresholds)
+        add("hit", levels, thresholds)
         add("iou", levels, thresholds, dtype=torch.double)
-        add("target")  # pixels
-        add("precise", len(PRECISION_AT), thresholds)  # expressions
+        add("target")
+        add("precise", len(PRECISION_AT), thresholds)
 
     def update(self, pixels: Histograms, score: Tensor, without_target: Tensor) -> None:
         """Add expressions.
@@ -72,44 +141,6 @@ class ReferringCounts(DoubleSums):
         for index, least in enumerate(PRECISION_AT):
             self.precise[index] += (iou >= least).sum(0)
 
-    def prompts(self) -> tuple[int, int]:
-        """Return the number of expressions with and without a target."""
-        without, having = self.expressions.sum(1).tolist()
-        return having, without
-
-    def presence(self) -> PresenceCounts | None:
-        """Return histograms of presence scores; None if all or no expressions have a target."""
-        return PresenceCounts(*self.expressions.flip(0).clone()) if all(self.prompts()) else None
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return oIoU, mIoU and Pr@X of the expressions with a target, (T,) float64 each.
-
-        The absent cut does not change these metrics.
-        """
-        count = max(1, self.prompts()[0])
-        hit, false = self.hit.sum(0), self.false[1].sum(0)
-        curves = {
-            "oiou": hit.double() / (self.target + false).clamp(min=1),
-            "miou": self.iou.sum(0) / count,
-        }
-        shares = zip(PRECISION_AT, self.precise.double() / count, strict=True)
-        return curves | {f"pr{round(100 * least)}": share for least, share in shares}
-
-    def generalised(self, cut: float = 0.0) -> dict[str, Tensor]:
-        """Return gIoU, cIoU, N-acc and T-acc of all expressions, (T,) float64 each.
-
-        An expression is called without target if its mask is empty at the threshold, or if its
-        presence score is below the cut.
-
-        Args:
-            cut: absent cut, 0 to 1, rounded to the nearest presence level; 0 for none.
-        """
-        (having, without), first = self.prompts(), round(cut * PRESENCE_LEVELS)
-        kept = self.predicted[:, first:].sum(1)  # kind T
-        recognised, false = without - kept[0], self.false[:, first:].sum((0, 1))
-        return {
-            "giou": (self.iou[first:].sum(0) + recognised) / max(1, having + without),
-            "ciou": self.hit[first:].sum(0).double() / (self.target + false).clamp(min=1),
-            "n_acc": recognised.double() / max(1, without),
-            "t_acc": kept[1].double() / max(1, having),
-        }
+    def compute(self) -> ReferringTotals:
+        """Return the sums over all ranks."""
+        return ReferringTotals(*(getattr(self, name).clone() for name in ReferringTotals._fields))

@@ -66,23 +66,23 @@ class GeneralReferringProtocol(Protocol):
         """Return all metrics, named `<prompt_type>/<metric>`."""
         numbers = dict[str, float]()
         for prompt_type in self.prompt_types:
-            counts = self._counts(prompt_type)
-            having, without = counts.prompts()
-            own: dict[str, float] = {"prompts": having + without, "no_target_prompts": without}
-            if own["prompts"]:
-                curves = counts.compute() | (counts.generalised() if without else {})
+            totals = self._counts(prompt_type).compute()
+            prompts, without = totals.having + totals.without, totals.without
+            own: dict[str, float] = {"prompts": prompts, "no_target_prompts": without}
+            if prompts:
+                curves = totals.curves() | (totals.generalised() if without else {})
                 highest = {
                     f"{name}@best": float(curves[name].max()) for name in _HIGHEST if name in curves
                 }
                 own |= highest | {"threshold@best": best(curves["miou"])}
                 own |= at_thresholds(curves, None)
                 if stored_threshold is not None:
-                    curves |= counts.generalised(stored_cut or 0.0) if without else {}
+                    curves |= totals.generalised(stored_cut or 0.0) if without else {}
                     own |= {
                         f"{name}@stored": float(curve[position(stored_threshold)])
                         for name, curve in curves.items()
                     }
-            own |= presence_metrics(counts.presence(), stored_cut)
+            own |= presence_metrics(totals.presence(), stored_cut)
             numbers |= {f"{prompt_type}/{name}": value for name, value in own.items()}
         return numbers
 
@@ -90,10 +90,9 @@ class GeneralReferringProtocol(Protocol):
         """Return oIoU and mIoU by threshold, and gIoU and cIoU if expressions have no target."""
         tables = Report()
         for prompt_type in self.prompt_types:
-            counts = self._counts(prompt_type)
-            having, without = counts.prompts()
-            curves = counts.compute() if having else {}
-            curves |= counts.generalised() if without else {}
+            totals = self._counts(prompt_type).compute()
+            curves = totals.curves() if totals.having else {}
+            curves |= totals.generalised() if totals.without else {}
             tables |= {
                 f"{prompt_type}: {name} by threshold": by_threshold(curves[name])
                 for name in _HIGHEST
@@ -108,14 +107,14 @@ class GeneralReferringProtocol(Protocol):
 
     def best_threshold(self) -> float:
         """Return the threshold with the best mIoU of the first prompt type."""
-        return best(self._counts(self.prompt_types[0]).compute()["miou"])
+        return best(self._counts(self.prompt_types[0]).compute().curves()["miou"])
 
     def best_cut(self) -> float | None:
         """Return the absent cut with the best balanced accuracy of the first prompt type.
 
         None if all or no expressions have a target.
         """
-        counts = self._counts(self.prompt_types[0]).presence()
+        counts = self._counts(self.prompt_types[0]).compute().presence()
         return None if counts is None else best_cut(counts)
 
     def _counts(self, prompt_type: PromptType) -> ReferringCounts:

@@ -11,6 +11,7 @@ from clipseg_pl.metrics.functional import histograms
 from clipseg_pl.metrics.referring import ReferringCounts
 from clipseg_pl.protocols.general_referring import GeneralReferringProtocol
 
+pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")  # without sentences
 LEVELS = 50
 AT = (0.1, 0.2, 0.3, 0.5)
 

@@ -77,9 +77,12 @@ def test_benchmark_counts_are_equal_on_any_number_of_processes(
 ):
     size = 3 if "refcoco" in overlay.stem else 11  # RefCOCO has four photos with many sentences
     command = validation(overlay, miniature, decoder_file, tmp_path, batch_size=size)
+    metrics = results(tmp_path)["metrics"]
     options = (*processes, f"--data.init_args.num_workers={workers}")
     launch(*command, *options, *callback("States", tmp_path / "more.pt"))
     assert_same_counts(tmp_path / "one.pt", tmp_path / "more.pt")
+    assert results(tmp_path)["processes"] > 1
+    assert results(tmp_path)["metrics"] == pytest.approx(metrics, abs=1e-9)
 
 
 @pytest.mark.slow
