@@ -1,6 +1,8 @@
 """Photos with label maps as training and validation data."""
 
+import glob
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -159,18 +161,21 @@ class LabelMapsDataModule(BaseDataModule):
                 name,
             )
         except DatasetNotFoundError as error:
-            path = next(
-                (p for p in (self.photo_list, self.labels, self.images) if p and "{split}" in p), ""
-            )
-            before, _, after = path.partition("{split}")
-            places = self.root.glob(f"{before}*{after}") if path else ()
-            cut = len(str(self.root / "x")) - 1 + len(before)
-            splits = sorted(str(place)[cut : len(str(place)) - len(after)] for place in places)
-            found = f"; splits of {path} in {self.root}: {', '.join(splits)}" if splits else ""
+            splits = self._existing_splits()
+            found = f"; splits in {self.root}: {', '.join(splits)}" if splits else ""
             raise DatasetNotFoundError(
                 f"the {name} split: {error}{found}; set --data.init_args.root to the folder of the "
                 "data, or correct images, labels or the name of the split (docs/label_maps.md)"
             ) from error
+
+    def _existing_splits(self) -> list[str]:
+        """Return the names of the splits that have label maps, from the paths on disk."""
+        before, placeholder, after = (self.photo_list or self.labels).partition("{split}")
+        if not placeholder:
+            return []
+        start = os.path.join(self.root, before)
+        paths = glob.glob(f"{glob.escape(start)}*{after}")
+        return sorted(path.removeprefix(start).removesuffix(after) for path in paths)
 
     def split_name(self, split: Split) -> str:
         """Return the name of the training split or of the split for evaluation."""

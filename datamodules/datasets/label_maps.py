@@ -183,7 +183,7 @@ class LabelFiles(NamedTuple):
     maps: list[str]
     """names of the files, in the same order"""
     unused: int = 0
-    """number of other photos in the folder; 0 if the photos are listed in a file"""
+    """number of other photos in the folder; 0 if a file lists the photos or annotations"""
 
 
 def find_label_maps(
@@ -214,6 +214,7 @@ def find_label_maps(
     missing = [str(path) for path, exists in (*found, (labels, labels.exists())) if not exists]
     if missing:
         raise DatasetNotFoundError(f"no such file or folder: {', '.join(dict.fromkeys(missing))}")
+    listed = photo_list is not None or labels.suffix == ".json"
     if labels.suffix == ".json":
         labels, label_suffix = paint_label_maps(labels, split), ".png"
     if photo_list is not None:
@@ -239,7 +240,7 @@ def find_label_maps(
                     f"{images}: {' and '.join(stems[name])} belong to one label map; rename one"
                 )
             photo_of[name] = next(iter(stems[name]), photo_of[name])
-    unused = 0 if photo_list is not None else len(every - set(photo_of.values()))
+    unused = 0 if listed else len(every - set(photo_of.values()))
     maps = [f"{name}{label_suffix}" for name in names]
     return LabelFiles(images, labels, list(photo_of.values()), maps, unused)
 

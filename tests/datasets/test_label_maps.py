@@ -217,7 +217,7 @@ def test_unknown_split_raises_and_names_the_others(tmp_path):
         validation(tmp_path)
     found = str(error.value)
     assert found.startswith(f"the val split: no such file or folder: {tmp_path}/own/images/val, ")
-    assert f"; splits of own/labels/{{split}} in {tmp_path}: holdout, train; set" in found
+    assert f"; splits in {tmp_path}: holdout, train; set" in found
 
 
 def test_missing_folder_and_empty_folder_raise(tmp_path):

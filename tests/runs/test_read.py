@@ -175,3 +175,15 @@ def test_invalid_entry_raises(tmp_path, path, value, message):
     (tmp_path / "tables.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match=message):
         read_plan(tmp_path / "tables.yaml", "toy")
+
+
+def test_benchmarks_of_a_row_replace_those_of_its_table(tmp_path):
+    content = yaml.safe_load(FILE.read_text())
+    table = {"title": "S", "columns": {"mIoU": "text/miou"}, "benchmarks": ["voc_20"]}
+    rows = {"one": {"training": []}, "two": {"training": [], "benchmarks": ["voc_21"]}}
+    content |= {"tables": {"S": {**table, "rows": rows}}, "claims": []}
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump(content))
+    one, two = read_plan(tmp_path / "tables.yaml", "paper").tables[0].rows
+    (((first,),),), (((second,),),) = one.seeds, two.seeds
+    assert first.configs[-1] == "benchmarks/voc_20.yaml"
+    assert second.configs[-1] == "benchmarks/voc_21.yaml"

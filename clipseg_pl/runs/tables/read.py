@@ -21,7 +21,8 @@ from clipseg_pl.runs.tables.plan import (
 
 _TABLE_KEYS = {"title", "notes", "benchmarks", "columns", "folds", "seeds", "settings", "rows"}
 _ROW_KEYS = {
-    "training", "training_settings", "settings", "evaluation", "columns", "paper", "world", "seeds",
+    "training", "training_settings", "settings", "benchmarks", "evaluation", "columns", "paper",
+    "world", "seeds",
 }  # fmt: skip
 _CLAIM_KEYS = {"says", "left", "right", "share", "why"}
 
@@ -105,7 +106,7 @@ def _row(name: str, row: Mapping[str, Any], table: Mapping[str, Any], world: Wor
         tuple(
             tuple(
                 _evaluation(row, table, benchmark, fold, seed, world)
-                for benchmark in table["benchmarks"]
+                for benchmark in row.get("benchmarks", table["benchmarks"])
             )
             for fold in table.get("folds", [None])
         )
