@@ -42,8 +42,8 @@ def test_metadata_is_valid_without_a_licence(tmp_path, capsys):
     for line in (
         "# toy_hf",
         "| tapped layers of CLIP | 1, 3, 4 of 6, counted from 0 |",
-        "| threshold | 0.24 |",
-        "| absent cut | 0.5966 |",
+        "| threshold | 0.28 |",
+        "| absent cut | 0.5773 |",
         "| steps | 1,400 |",
         "- The model has only seen drawn scenes. It does not work on photos.",
     ):

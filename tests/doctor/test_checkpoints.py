@@ -53,7 +53,7 @@ def test_fit_checkpoint_is_described_and_loaded(trained, content):
 def test_toy_checkpoint_is_found_by_name():
     found = findings_of(Path("toy"))
     assert {finding.state for finding in found.values()} == {"ok"}
-    assert "threshold 0.24" in found["settings"].message and "toy" in found["backbone"].message
+    assert "threshold 0.28" in found["settings"].message and "toy" in found["backbone"].message
 
 
 def test_excluded_words_are_reported(content, tmp_path):
