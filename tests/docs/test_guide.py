@@ -44,8 +44,11 @@ def test_every_command_is_documented():
     assert {command.split()[0] for command in ALL} == set(COMMANDS)
 
 
+_PAGES = ("train", "evaluate", "referring", "label_maps")
+
+
 def test_every_overlay_is_in_a_table_of_the_guide():
-    pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in ("train", "evaluate")]
+    pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in _PAGES]
     named = set(re.findall(r"(\w+)\.yaml", "".join(pages)))
     unseen = {f"without_unseen_{count}" for count in (4, 6, 8, 10)}  # "`2`, `4`, ..." in the table
     folds = {"without_fold_1", "without_fold_2"}  # "0 to 3"

@@ -245,7 +245,7 @@ def test_overlay_is_checked(folder, capsys):
         ("data: {init_args: {train: {table: none.csv}}}", "none.csv: no such table"),
         (
             "data: {class_path: datamodules.phrasecut.PhraseCutDataModule, init_args: {root: x}}",
-            "does not correspond to a subclass of ImageFolderDataModule",
+            "describes neither own data nor label maps",
         ),
     ],
 )
