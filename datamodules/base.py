@@ -63,8 +63,8 @@ class BaseDataModule(LightningDataModule):
         unknown = set(self.without_photos_of) - EVALUATED_PHOTOS.keys()
         if unknown:
             raise ValueError(
-                f"without_photos_of contains {', '.join(sorted(unknown))}, but the benchmarks on "
-                f"COCO photos are {', '.join(EVALUATED_PHOTOS)}"
+                f"without_photos_of: unknown benchmark {', '.join(sorted(unknown))}; choose from "
+                f"{', '.join(EVALUATED_PHOTOS)}"
             )
         self.photos_left_out: int | None = None
         """number of training photos left out by `without_photos_of`; None without it"""
@@ -163,7 +163,7 @@ class BaseDataModule(LightningDataModule):
         named = ", ".join(self.without_photos_of)
         of_split = self.skipped.setdefault(self.split_name("train"), {})
         of_split[f"on photos of {named}"] = int(shared.sum())
-        rank_zero_info(f"{self.photos_left_out:,} training photos are left out: photos of {named}")
+        rank_zero_info(f"Left {self.photos_left_out:,} photos of {named} out of training")
         return table.select(~shared) if shared.any() else table
 
     def coco_ids(self, split: Split) -> Rows | None:

@@ -53,13 +53,14 @@ class LabelMapsDataModule(BaseDataModule):
             for the ending of any image format.
         label_suffix: the same for label maps.
         classes: value in the label maps -> name or list of names of the class. A class with
-            several names has the answer of its most probable name. Also the name of a published
-            dataset (voc_20, pascal_context_59, ade20k_150, coco_stuff_171, cityscapes_19), or of a
-            YAML or JSON file with such a mapping.
+            several names has the probability of its most probable name. Also the name of a
+            published dataset (voc_20, pascal_context_59, ade20k_150, coco_stuff_171,
+            cityscapes_19), or of a YAML or JSON file with such a mapping.
         ignore: values of pixels to ignore; "unnamed" for all values that are listed nowhere else.
         background: values of the background, if it is evaluated as a class; or "unnamed".
         background_prompt: prompt for the background. By default it has none, and consists of the
-            pixels that no prompt claims (`SemanticProtocol.background_threshold`).
+            pixels whose probability is at or below `SemanticProtocol.background_threshold` for
+            every prompt.
         train_split: name of the training split.
         val_split: name of the split for `validate`, `test` and `predict`.
         phrases_per_image: maximum number of classes of a photo per training sample; the photo is

@@ -33,14 +33,15 @@ class RefCOCODataModule(BaseDataModule):
         split_by: partition into splits: unc (default) or google for refcoco, umd (default) or
             google for refcocog.
         val_split: split for `validate`, `test` and `predict`, and for validation during `fit`:
-            val, testA or testB of unc, val or test of umd, val of google and of refcoco-m.
+            val, testA or testB of unc; val or test of umd and of RefCOCO's google; val of
+            RefCOCOg's google and of refcoco-m.
         mask_size: size at which masks are compared: "photo" for the photo's own size, "model" for
             `image_size`.
         phrases_per_image: maximum number of sentences about a photo per training sample; the photo
             is encoded once for all of them.
         without_photos_of: names of benchmarks on COCO photos, whose evaluated photos are left out
-            of training; see docs/evaluate.md (photos seen in training). The datasets of this family
-            share photos among their splits.
+            of training; see docs/evaluate.md (photos seen in training). The training split of one
+            dataset contains photos of other datasets' evaluation splits.
     """
 
     def __init__(

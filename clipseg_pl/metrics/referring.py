@@ -73,7 +73,7 @@ class ReferringTotals(NamedTuple):
             cut: absent cut, 0 to 1, rounded to the nearest presence level; 0 for none.
         """
         having, without, first = self.having, self.without, round(cut * PRESENCE_LEVELS)
-        kept = self.predicted[:, first:].sum(1)  # kind T
+        kept = self.predicted[:, first:].sum(1)  # (2, T)
         recognised, false = without - kept[0], self.false[:, first:].sum((0, 1))
         return {
             "giou": (self.iou[first:].sum(0) + recognised) / max(1, having + without),

@@ -32,12 +32,12 @@ class GeneralReferringProtocol(Protocol):
     If some expressions have no target, gIoU (`giou`), cIoU (`ciou`), N-acc (`n_acc`, share of
     expressions without a target that are recognised) and T-acc (`t_acc`, share of the other
     expressions for which something is predicted) are computed over all expressions. An expression
-    is called without target if its mask is empty at the threshold. Metrics with `@stored` also
-    call it so if its presence score is below the absent cut that the checkpoint stores. The cut
-    does not change `oiou`, `miou` and `pr50` to `pr90`.
+    counts as "no target" if its mask is empty at the threshold. With `@stored`, an expression also
+    counts as "no target" if its presence score is below the absent cut that the checkpoint stores.
+    The cut does not change `oiou`, `miou` and `pr50` to `pr90`.
 
-    Masks are compared at the size of the target: the photo's own size, or the model's. The data
-    chooses it (`RefCOCODataModule.mask_size`). Probabilities are resized as in `segment`.
+    Masks are compared at the size of the target: the photo's own size, or the model's, set by
+    `RefCOCODataModule.mask_size`. Probabilities are resized as in `segment`.
 
     Args:
         prompt_types: any of "text", "visual" and "blend", see `Protocol`. Evaluation data of the

@@ -24,7 +24,7 @@ class SemanticProtocol(Protocol):
 
     A pixel belongs to the class with the highest probability. A class with several phrasings has
     the probability of its most probable phrasing. If the data have a background class without a
-    prompt, pixels that exceed the threshold for no prompt belong to it.
+    prompt, pixels whose probability is at or below the threshold for every prompt belong to it.
 
     Probabilities are resized to the size of the label map (bilinear). Prompts are decoded in
     chunks, and only the highest probability of each pixel so far is stored, so the peak memory does

@@ -23,7 +23,7 @@ class SeenPhotos:
         protocol: protocol of the evaluation, before its first update.
         ids: (samples,) id of the photo of each sample of the split.
         trained: ids of the photos that the weights were trained on; None if unknown.
-        samples: number of samples that are evaluated, from the first on.
+        samples: number of evaluated samples, counted from the start of the split.
     """
 
     def __init__(self, protocol: Protocol, ids: Ids, trained: Tensor | None, samples: int) -> None:
@@ -78,8 +78,8 @@ class SeenPhotos:
         """Return the counts in one line."""
         if self.seen is None:
             return (
-                f"unknown how many of the {self.evaluated:,} evaluated COCO photos were trained "
-                "on: the weights do not store the ids of their training photos"
+                f"It is unknown how many of the {self.evaluated:,} evaluated COCO photos were "
+                "trained on: the weights do not store the ids of their training photos"
             )
         return f"{self.seen:,} of {self.evaluated:,} evaluated COCO photos were trained on"
 

@@ -115,7 +115,8 @@ class LabelClasses:
         background_prompt: prompt for the background. By default it has none, see `Classes`.
 
     Raises:
-        ValueError: if a value is in two of these, or a name belongs to two classes.
+        ValueError: if a value is in two of `names`, `ignore` and `background`, or a name belongs to
+            two classes.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class LabelFiles(NamedTuple):
     maps: list[str]
     """names of the files, in the same order"""
     unused: int = 0
-    """number of other photos in the folder; 0 if a file lists the photos or annotations"""
+    """number of photos without a label map; not counted (0) if a list or JSON file selects them"""
 
 
 def find_label_maps(

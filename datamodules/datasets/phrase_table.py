@@ -169,10 +169,10 @@ class PhraseTable(ABC):
         return self._by_phrase[phrase]
 
     def partners(self, task: int, phrase: int) -> Rows:
-        """Return the tasks that show what a phrase, prompted about the photo of a task, refers to.
+        """Return the tasks whose photos can serve as support image.
 
-        One of them becomes the support. By default, they are the tasks with this phrase, which may
-        include the task itself.
+        The support image is for `phrase`, prompted on the photo of `task`. By default, these are
+        the tasks with this phrase, which may include the task itself.
         """
         return self.tasks_of_phrase(phrase)
 

@@ -166,7 +166,7 @@ def read_coco_ids(table: Path) -> dict[int, int]:
     """
     found = {}
     for row in json.loads(table.read_text(encoding="utf-8")):
-        value = row.get("coco_id") or NO_ID  # null in most rows
+        value = row.get("coco_id") or NO_ID  # null if the photo is not from COCO
         number = read_id(value)
         if not isinstance(number, int) or (number < 1 and number != NO_ID):
             raise ValueError(

@@ -107,7 +107,8 @@ class RefCOCO(PhraseTable):
         COCO2014/train2014/COCO_train2014_000000581857.jpg ...
         images/mscoco/images/train2014/     (if COCO2014/train2014 does not exist)
 
-    The photo of a ref is looked up in `instances.json`; its `file_name` is another one. A ref is
+    The photo of a ref is looked up in `instances.json`; the `file_name` of a ref
+    is not the name of the photo's file. A ref is
     skipped, with a warning, if its annotation or the entry of its photo is missing, or if its mask
     is empty; in gRefCOCO also if one of its annotations is a crowd.
 
@@ -118,7 +119,7 @@ class RefCOCO(PhraseTable):
         split_by: partition into splits, see `PARTITIONS`; None is the most used one.
 
     Raises:
-        DatasetNotFoundError: if a file is missing, or photos of the split.
+        DatasetNotFoundError: if a file or a photo of the split is missing.
         ValueError: if the partition or the split does not exist, a file is malformed, no sentence
             is usable, or a Parquet file needs pyarrow, which is not installed.
     """
@@ -209,8 +210,9 @@ class RefCOCO(PhraseTable):
     def partners(self, task: int, phrase: int) -> Rows:
         """Return the tasks about objects of the same category in other photos.
 
-        If the phrase is not the task's, it is the category of the first object called so. Tasks
-        without a target, or with targets of several categories, neither have nor are partners.
+        The category is that of the task. For another phrase (a negative), it is that of the first
+        task with this phrase. Tasks without a target, or with targets of several categories,
+        neither have nor are partners.
         """
         shown = task if phrase == self.phrase(task) else int(self.tasks_of_phrase(phrase)[0])
         category, photo = self._category[self.rows], self._photo

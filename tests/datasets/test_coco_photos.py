@@ -235,7 +235,7 @@ def test_training_without_remaining_photos_raises(shared, tmp_path):
 
 
 def test_unknown_and_missing_benchmarks_raise(miniature, tmp_path):
-    with pytest.raises(ValueError, match="contains coco, voc, but the benchmarks on COCO ph"):
+    with pytest.raises(ValueError, match="unknown benchmark coco, voc; choose from coco_20i"):
         PhraseCutDataModule(str(miniature), **SIZE, without_photos_of=["voc", "coco", "lvis"])
     write_phrasecut(tmp_path, [task(0)])
     data = PhraseCutDataModule(str(tmp_path), **SIZE, without_photos_of=["coco_20i"])

@@ -230,7 +230,7 @@ def test_overlay_is_checked(folder, capsys):
     write_overlay(folder, phrases={"crack": ["segment crack", "wall crack"]})
     doctor.main(["own.yaml"])
     out = capsys.readouterr().out
-    assert "own data: own.yaml" in out and "phrases: segment crack, wall crack" in out
+    assert "data of own.yaml" in out and "phrases: segment crack, wall crack" in out
     assert "runs/own_contact_sheet.jpg" in out
     assert [file.name for file in (folder / "runs").iterdir()] == ["own_contact_sheet.jpg"]
 

@@ -169,7 +169,7 @@ def test_thousands_are_grouped_and_photos_that_are_not_evaluated_are_not_counted
     found = SeenPhotos(ReferringProtocol(), ids, torch.arange(1, 413), 100)
     assert str(found) == "100 of 100 evaluated COCO photos were trained on"
     assert str(SeenPhotos(ReferringProtocol(), ids, None, 5000)).startswith(
-        "unknown how many of the 5,000 evaluated COCO photos were trained on"
+        "It is unknown how many of the 5,000 evaluated COCO photos were trained on"
     )
 
 

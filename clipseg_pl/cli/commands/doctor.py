@@ -74,9 +74,9 @@ def main(args: list[str]) -> None:
         "--root",
         default="data",
         metavar="FOLDER",
-        help="folder that contains the datasets (VGPhraseCut_v0, VOC2012, lists, COCO2014, splits, "
-        "refcoco, LVIS). 'toy' checks the generated datasets in the cache. Not used for an overlay "
-        "that sets the folder (default: data)",
+        help="folder that contains the datasets, for example VGPhraseCut_v0, VOC2012, COCO2014, "
+        "refcoco; see docs/datasets.md. 'toy' checks the generated datasets in the cache. Not used "
+        "for an overlay that sets the folder (default: data)",
     )
     parser.add_argument(
         "--checkpoint",
@@ -145,7 +145,7 @@ def _examine(options: argparse.Namespace) -> list[str]:
     for name in dict.fromkeys(options.names) if named else _PLACES:
         if _is_overlay(name):
             found = _check_overlay(Path(name), options.root, options.all)
-            states[name] = _report(f"own data: {name}", found)
+            states[name] = _report(f"data of {name}", found)
             continue
         where = f" in {root}" if name in _DATASETS else ""
         states[name] = _report(f"{name}: {_PLACES[name]}{where}", checks[name](root, options.all))
