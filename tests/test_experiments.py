@@ -22,7 +22,8 @@ OTHERS = [  # no configs; tested in tests/runs and tests/datasets/test_augmentat
 OVERLAYS = sorted({*EXPERIMENTS.rglob("*.yaml")} - {BASE, *OTHERS})
 TOY = EXPERIMENTS / "toy.yaml"
 WORLD = {
-    "model.backbone.init_args.name",
+    *("model.backbone.init_args.name", "model.decoder.init_args.dropout"),
+    *("model.warmup_steps", "model.min_lr", "trainer.gradient_clip_val"),
     *(f"data.init_args.{key}" for key in ("root", "image_size", "batch_size", "num_workers")),
     *(f"trainer.{key}" for key in ("max_steps", "log_every_n_steps", "val_check_interval")),
 }
