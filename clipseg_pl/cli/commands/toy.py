@@ -14,8 +14,8 @@ def main(args: list[str]) -> None:
         prog="python -m clipseg_pl toy",
         description="Generate the toy world: small datasets of drawn scenes, in the file layouts "
         "of PhraseCut (VGPhraseCut_v0), Pascal VOC (VOC2012, lists), COCO-20i (COCO2014, splits), "
-        "LVIS, of label maps (ADEChallengeData2016, coco-stuff, cityscapes, VOCdevkit), of your own "
-        "photos with annotations (own) and of Roboflow exports (walls). "
+        "LVIS, of label maps (ADEChallengeData2016, coco-stuff, cityscapes, VOCdevkit), of your "
+        "own photos with annotations (own) and of Roboflow exports (walls). "
         "Configs with `root: toy` generate it in the cache automatically. Use this command to look "
         "at the files or to choose another size. Existing toy datasets are kept; folders with "
         "other data are rejected.",
