@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "label_maps.md"
 
 
 def test_own_label_maps_of_the_page_are_read(tmp_path, monkeypatch, capsys):
-    check, first, own_check, fit, validate = commands(PAGE)
+    check, first, toy, own_check, fit, validate = commands(PAGE)
     assert check[1:] == ["experiments/benchmarks/ade20k_150.yaml", "--root", "data"]
     page = PAGE.read_text()
     (overlay,) = re.findall(r"```yaml\n(data:.*?)```", page, re.DOTALL)
@@ -40,7 +40,7 @@ def test_own_label_maps_of_the_page_are_read(tmp_path, monkeypatch, capsys):
     data.setup("fit")
     assert data.classes.names == ("background", "flood water", "road", "building")
     assert resolve([*validate[: validate.index("--ckpt_path")]])["model"]["protocol"]
-    assert first[0] == "validate"
+    assert first[0] == toy[0] == "validate" and resolve(toy)["data"]["init_args"]["root"] == "toy"
 
 
 def test_table_of_benchmarks_has_the_published_numbers():

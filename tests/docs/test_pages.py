@@ -79,6 +79,6 @@ def test_sweeps_page_lists_the_runs_of_a_sweep(monkeypatch, capsys):
 def test_referring_page_has_valid_commands():
     check, *page = commands(ROOT / "docs" / "referring.md")
     assert check[0] == "doctor" and set(CHECKS) <= set(check)
-    assert [args[0] for args in page] == ["validate", "fit"]
-    datasets = [resolve(args)["data"]["init_args"]["dataset"] for args in page]
-    assert datasets == ["refcoco", "refcoco"]
+    assert [args[0] for args in page] == ["validate", "validate", "fit"]
+    datasets = {resolve(args)["data"]["init_args"]["dataset"] for args in page}
+    assert datasets == {"refcoco"}

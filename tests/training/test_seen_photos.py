@@ -283,4 +283,4 @@ def test_unknown_benchmark_is_an_error(miniature, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(*arguments("fit", miniature, tmp_path, option))
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "contains voc2012, but the benchmarks on COCO photos are coco_20i, lvis" in message
+    assert "unknown benchmark voc2012; choose from coco_20i, lvis, refcoco" in message
