@@ -96,6 +96,8 @@ class LabelMapsDataModule(BaseDataModule):
         super().__init__(root, image_size, batch_size, num_workers, seed)
         if phrases_per_image < 1:
             raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
+        if not label_suffix:
+            raise ValueError("label_suffix must not be empty: set it to the ending, such as .png")
         self.prompting, self.phrases_per_image = prompting, phrases_per_image
         self.images, self.labels, self.photo_list = images, labels, photo_list
         self.image_suffix, self.label_suffix = image_suffix, label_suffix

@@ -80,12 +80,14 @@ class RefCOCODataModule(BaseDataModule):
         """Build the samples of a split."""
         name = self.split_name(split)
         source = RefCOCO(self.root, self.dataset, name, self.split_by)
-        self._sources[name] = source
         self.listed[name] = f"{source.file} has {source.splits[name]} sentences"
         self.skipped[name] = source.skipped
         if split == "train":
+            source = self.leave_out_photos(source)
+        self._sources[name] = source
+        if split == "train":
             return PromptedDataset(
-                self.leave_out_photos(source),
+                source,
                 self.prompting,
                 self.image_size,
                 True,

@@ -19,7 +19,7 @@ from clipseg_pl.sample import NO_CLASS, Classes, Prompt, Sample
 from datamodules.datasets.annotations import class_phrase
 from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.files import DatasetNotFoundError, read_yaml
-from datamodules.datasets.labelled import check_names
+from datamodules.datasets.labelled import check_names, read_list
 from datamodules.datasets.own_masks import OwnMasks, check_files, read_label_map
 from datamodules.datasets.pascal_context import paint_label_maps
 from datamodules.datasets.phrase_table import PhraseTable, Rows, Strings, slug, unique_names
@@ -219,7 +219,7 @@ def find_label_maps(
     if labels.suffix == ".json":
         labels, label_suffix = paint_label_maps(labels, split), ".png"
     if photo_list is not None:
-        names = [line.strip() for line in photo_list.read_text().splitlines() if line.strip()]
+        names = list(dict.fromkeys(read_list(photo_list, "the photo list", "")))
         check_names(photo_list, names)
     else:
         files = sorted(labels.rglob(f"*{label_suffix}"))

@@ -326,7 +326,7 @@ def find_files(root: Path, dataset: Name, split_by: str | None) -> tuple[Path, P
         file = folder / f"{prefix}({split_by or known[0]}).{suffix}"
         parts = {name: (folder / name).is_file() for name in (file.name, "instances.json")}
     else:
-        tables = [*sorted(folder.glob("*.parquet")), *sorted(folder.glob("*.jsonl"))]
+        tables = [*folder.rglob("*.parquet"), *folder.rglob("*.jsonl")]
         file = folder if tables else folder / "*.parquet"
         parts = {"*.parquet": bool(tables)}
     folders = [root / name for name in _PHOTOS if (root / name).is_dir()]
@@ -339,16 +339,15 @@ def evaluated_photos(dataset: Name, root: Path) -> set[int]:
     """Return the COCO ids of the photos in all splits but "train", in every partition found.
 
     Raises:
-        DatasetNotFoundError: if the most used partition is missing.
+        DatasetNotFoundError: if the dataset has no partition.
         ValueError: if a file is malformed.
     """
-    first, _ = find_files(root, dataset, None)
-    known = PARTITIONS[dataset]
-    if known:
-        files = [first.with_name(first.name.replace(known[0], name)) for name in known]
-        refs = [ref for file in files if file.is_file() for ref in _read_refs(file)]
+    folder = root / dataset
+    if dataset == "refcoco-m":
+        refs, _ = _read_moondream(folder, Counter())
     else:
-        refs, _ = _read_moondream(first, Counter())
+        refs = [ref for file in sorted(folder.glob("*refs(*).*")) for ref in _read_refs(file)]
+    require(dataset, folder, {"refs": bool(refs)}, SOURCES[dataset])
     return {ref.image for ref in refs if ref.split != "train"}
 
 
@@ -531,11 +530,11 @@ def _rows(folder: Path) -> list[Mapping[str, Any]]:
     Raises:
         ValueError: if pyarrow is missing, or a file is malformed.
     """
-    tables, lines = sorted(folder.glob("*.parquet")), sorted(folder.glob("*.jsonl"))
+    tables, lines = sorted(folder.rglob("*.parquet")), sorted(folder.rglob("*.jsonl"))
     try:
         if not tables:
-            texts = [text for file in lines for text in file.read_text("utf-8").splitlines()]
-            return [json.loads(text) for text in texts]
+            texts = [text for file in lines for text in file.read_text("utf-8").split("\n")]
+            return [json.loads(text) for text in texts if text.strip()]
         from pyarrow import parquet  # an optional package
 
         parts = [parquet.read_table(file, columns=_COLUMNS).to_pylist() for file in tables]

@@ -235,6 +235,19 @@ def test_listed_names_must_stay_in_the_folder(tmp_path):
         validation(tmp_path, photo_list="{split}.txt")
 
 
+def test_names_listed_twice_are_used_once(tmp_path):
+    write(tmp_path, [labels_of(1), labels_of(2), labels_of(1)])
+    (tmp_path / "val.txt").write_text("a\nb\nb\nc\n")
+    maps = validation(tmp_path, photo_list="{split}.txt").label_maps("val")
+    assert maps.files.photos == ["a.jpg", "b.jpg", "c.jpg"]
+    assert maps.files.maps == ["a.png", "b.png", "c.png"]
+
+
+def test_empty_label_suffix_raises(tmp_path):
+    with pytest.raises(ValueError, match="label_suffix must not be empty"):
+        data_of(tmp_path, label_suffix="")
+
+
 def test_two_photos_with_one_label_map_raise(tmp_path):
     write(tmp_path, [labels_of(1)])
     Image.new("RGB", (4, 1)).save(tmp_path / "own/images/val/a.png")

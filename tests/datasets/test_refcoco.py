@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import sys
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from pycocotools import mask as coco_mask
 from clipseg_pl.images import UnreadableImageError
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.sample import collate
+from datamodules.datasets.exclusion import photos_of
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.phrasecut import PhraseCut
 from datamodules.datasets.prompted import Prompting
@@ -357,6 +359,18 @@ def test_missing_files_are_named_with_their_source(tmp_path):
     photos.rename(tmp_path / "elsewhere")
     with pytest.raises(DatasetNotFoundError, match=r"missing \.\./COCO2014/train2014 "):
         data_of(tmp_path)
+
+
+def test_evaluated_photos_are_those_of_all_partitions_without_the_training_split(tmp_path):
+    write(tmp_path)
+    google = [ref(1, 11, 1, 1, "test", ["left man"]), ref(2, 21, 2, 1, "train", ["left man"])]
+    (tmp_path / "refcoco/refs(google).p").write_bytes(pickle.dumps(google, 2))
+    shutil.rmtree(tmp_path / "images")  # the annotations are enough
+    assert photos_of(["refcoco"], tmp_path).tolist() == [1, 3]
+    write_moondream(tmp_path, moondream_row() | {"image_id": 2})
+    assert photos_of(["refcoco-m"], tmp_path).tolist() == [2]
+    with pytest.raises(DatasetNotFoundError, match="grefcoco"):
+        photos_of(["grefcoco"], tmp_path)
 
 
 def test_photo_of_another_size_raises(tmp_path):
