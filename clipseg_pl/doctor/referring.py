@@ -22,7 +22,6 @@ from datamodules.toy.writers.folder import MANIFEST
 _PUBLISHED: dict[tuple[Name, str | None], tuple[int, int, int]] = {
     ("refcoco", "unc"): (142_210, 50_000, 19_994),
     ("refcoco+", "unc"): (141_564, 49_856, 19_992),
-    ("refcocog", "umd"): (85_474, 54_822, 26_711),
     ("refcoco-m", None): (5_598, 2_080, 1_190),
 }
 """number of sentences, objects and photos (github.com/lichengunc/refer, and the dataset card of
