@@ -15,8 +15,9 @@ from clipseg_pl.sample import NO_CLASS, Batch, Classes
 
 _AT_ONCE = 8
 """number of prompts that are decoded together"""
-_PIXELS = 1 << 18
-"""number of pixels that are counted together"""
+_COUNTED = 1 << 26
+"""pixels that are counted together times the number of cells of the confusion matrix. Torchmetrics
+allocates as many numbers in deterministic mode"""
 
 
 class SemanticProtocol(Protocol):
@@ -91,11 +92,12 @@ class SemanticProtocol(Protocol):
                 higher = score[0, 0] > highest[image]
                 winner[image].masked_fill_(higher, classes[prompt])
                 torch.maximum(highest[image], score[0, 0], out=highest[image])
+        pixels = max(1, _COUNTED // self.confusion.num_classes**2)
         for predicted, labels in zip(winner, batch["label_map"][:, 0], strict=True):
             target = labels[: predicted.shape[0], : predicted.shape[1]]
             pairs = zip(
-                torch.split(predicted.flatten(), _PIXELS),
-                torch.split(target.flatten(), _PIXELS),
+                torch.split(predicted.flatten(), pixels),
+                torch.split(target.flatten(), pixels),
                 strict=True,
             )
             for pair in pairs:
