@@ -37,6 +37,7 @@ class BaseDataModule(LightningDataModule):
         seed: seed for shuffling and for all random choices in a sample.
         without_photos_of: benchmarks whose evaluated photos are left out of training, see
             `leave_out_photos`.
+        phrases_per_image: maximum number of phrases about a photo per training sample.
     """
 
     def __init__(
@@ -47,18 +48,21 @@ class BaseDataModule(LightningDataModule):
         num_workers: int,
         seed: int,
         without_photos_of: Sequence[str] | None = None,
+        phrases_per_image: int = 1,
     ) -> None:
         """Store the settings; no file is read before `prepare_data`.
 
         Raises:
-            ValueError: if `batch_size` or `image_size` is below 1, `num_workers` is below 0, or a
-                benchmark in `without_photos_of` is unknown.
+            ValueError: if `batch_size`, `image_size` or `phrases_per_image` is below 1,
+                `num_workers` is below 0, or a benchmark in `without_photos_of` is unknown.
         """
         super().__init__()
         if batch_size < 1 or image_size < 1:
             raise ValueError(f"batch_size {batch_size} and image_size {image_size} must be >= 1")
         if num_workers < 0:
             raise ValueError(f"num_workers must be >= 0, not {num_workers}")
+        if phrases_per_image < 1:
+            raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
         self.without_photos_of = without_photos_of or ()
         unknown = set(self.without_photos_of) - EVALUATED_PHOTOS.keys()
         if unknown:
@@ -72,6 +76,7 @@ class BaseDataModule(LightningDataModule):
         self.root = toy_root() if self.toy else Path(root).expanduser()
         self.image_size, self.batch_size = image_size, batch_size
         self.num_workers, self.seed = num_workers, seed
+        self.phrases_per_image = phrases_per_image
         self.datasets: dict[Split, Dataset[Sample]] = {}
         self.listed: dict[str, str] = {}
         """split name -> annotation file and its number of entries, for messages; set by `build`"""

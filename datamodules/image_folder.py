@@ -153,15 +153,15 @@ class ImageFolderDataModule(BaseDataModule):
         Raises:
             ValueError: if a number is out of range, or data for evaluation are augmented.
         """
-        super().__init__(root, image_size, batch_size, num_workers, seed, without_photos_of)
+        super().__init__(
+            root, image_size, batch_size, num_workers, seed, without_photos_of, phrases_per_image
+        )
         for name, table in (("val", val), ("test", test)):
             if table is not None and table.augmentation is not None:
                 raise ValueError(f"{name}.augmentation is set, but only `train` can be augmented")
         if not 0 < val_share < 1:
             raise ValueError(f"val_share must be above 0 and below 1, not {val_share}")
-        if phrases_per_image < 1:
-            raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
-        self.prompting, self.phrases_per_image = prompting, phrases_per_image
+        self.prompting = prompting
         self.tables: dict[Split, Table | None] = {"train": train, "val": val, "test": test}
         self.val_share, self.boxes, self.phrases = val_share, boxes, phrases
         self.augmentation = train.augmentation

@@ -91,14 +91,14 @@ class LabelMapsDataModule(BaseDataModule):
         """Store the settings.
 
         Raises:
-            ValueError: if a number is out of range.
+            ValueError: if a number is below its minimum, or `label_suffix` is empty.
         """
-        super().__init__(root, image_size, batch_size, num_workers, seed)
-        if phrases_per_image < 1:
-            raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
+        super().__init__(
+            root, image_size, batch_size, num_workers, seed, phrases_per_image=phrases_per_image
+        )
         if not label_suffix:
             raise ValueError("label_suffix must not be empty: set it to the ending, such as .png")
-        self.prompting, self.phrases_per_image = prompting, phrases_per_image
+        self.prompting = prompting
         self.images, self.labels, self.photo_list = images, labels, photo_list
         self.image_suffix, self.label_suffix = image_suffix, label_suffix
         self.class_names = classes

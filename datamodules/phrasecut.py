@@ -57,13 +57,12 @@ class PhraseCutDataModule(BaseDataModule):
         Raises:
             ValueError: if a number is below 1, or the rasterizer is unknown.
         """
-        super().__init__(root, image_size, batch_size, num_workers, seed, without_photos_of)
-        if phrases_per_image < 1:
-            raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
+        super().__init__(
+            root, image_size, batch_size, num_workers, seed, without_photos_of, phrases_per_image
+        )
         if rasterizer not in get_args(Rasterizer):
             known = ", ".join(get_args(Rasterizer))
             raise ValueError(f"rasterizer must be one of {known}, not {rasterizer!r}")
-        self.phrases_per_image = phrases_per_image
         self.prompting, self.val_split, self.rasterizer = prompting, val_split, rasterizer
         self.exclusion = exclusion
 

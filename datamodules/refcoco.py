@@ -64,16 +64,15 @@ class RefCOCODataModule(BaseDataModule):
         Raises:
             ValueError: if a number is below 1, or `mask_size` is unknown.
         """
-        super().__init__(root, image_size, batch_size, num_workers, seed, without_photos_of)
-        if phrases_per_image < 1:
-            raise ValueError(f"phrases_per_image must be >= 1, not {phrases_per_image}")
+        super().__init__(
+            root, image_size, batch_size, num_workers, seed, without_photos_of, phrases_per_image
+        )
         if mask_size not in get_args(MaskSize):
             raise ValueError(
                 f"mask_size must be one of {', '.join(get_args(MaskSize))}, not {mask_size!r}"
             )
         self.prompting, self.dataset, self.split_by = prompting, dataset, split_by
         self.val_split, self.mask_size = val_split, mask_size
-        self.phrases_per_image = phrases_per_image
         self._sources: dict[str, RefCOCO] = {}
 
     def build(self, split: Split) -> Dataset[Sample]:

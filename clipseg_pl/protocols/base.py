@@ -20,6 +20,9 @@ TEXT_WEIGHT: dict[PromptType, tuple[float, float]] = {
 """minimum and maximum weight of the text for each prompt type; `mix_weight` is clamped to them"""
 Predictions = Mapping[str, tuple[Tensor, Tensor]]
 """prompt type -> (K, 1, H, W) logits, and the (P,) bool mask that selects these K of P prompts"""
+Segment = Callable[[PromptType, Tensor], Tensor]
+"""function that takes a prompt type and a (P,) bool mask, and returns the (K, 1, H, W) logits of
+the K selected prompts of a batch"""
 
 
 class Protocol(nn.Module, ABC):
@@ -62,15 +65,18 @@ class Protocol(nn.Module, ABC):
         supported = has_support(batch)
         return supported if prompt_type == "visual" else torch.ones_like(supported)
 
-    def evaluate(
-        self, batch: Batch, segment: Callable[[PromptType, Tensor], Tensor]
-    ) -> Predictions:
-        """Segment a batch with every prompt type, and update the metrics.
+    def predict(self, batch: Batch, segment: Segment) -> Predictions:
+        """Segment a batch with every prompt type, without updating the metrics.
 
         Args:
             batch: a batch with P prompts.
-            segment: function that takes a prompt type and a (P,) bool mask, and returns the
-                (K, 1, H, W) logits of the K selected prompts.
+            segment: function that returns the logits.
+        """
+        chosen = {name: self.selected(name, batch) for name in self.prompt_types}
+        return {name: (segment(name, selected), selected) for name, selected in chosen.items()}
+
+    def evaluate(self, batch: Batch, segment: Segment) -> Predictions:
+        """Segment a batch with every prompt type, and update the metrics; see `predict`.
 
         Raises:
             ValueError: if the batch has label maps, which only `SemanticProtocol` evaluates.
@@ -80,12 +86,10 @@ class Protocol(nn.Module, ABC):
                 f"{type(self).__name__} cannot evaluate label maps: set --model.protocol "
                 "clipseg_pl.protocols.semantic.SemanticProtocol"
             )
-        predictions: dict[str, tuple[Tensor, Tensor]] = {}
+        predictions = self.predict(batch, segment)
         for prompt_type in self.prompt_types:
-            selected = self.selected(prompt_type, batch)
-            logits = segment(prompt_type, selected)
+            logits, selected = predictions[prompt_type]
             self.update(prompt_type, logits, batch, selected)
-            predictions[prompt_type] = logits, selected
         return predictions
 
     @abstractmethod

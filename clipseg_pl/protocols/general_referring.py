@@ -14,7 +14,6 @@ from clipseg_pl.protocols.overlap import (
     at_thresholds,
     best,
     by_threshold,
-    position,
 )
 from clipseg_pl.sample import Batch
 
@@ -75,13 +74,9 @@ class GeneralReferringProtocol(Protocol):
                     f"{name}@best": float(curves[name].max()) for name in _HIGHEST if name in curves
                 }
                 own |= highest | {"threshold@best": best(curves["miou"])}
-                own |= at_thresholds(curves, None)
-                if stored_threshold is not None:
-                    curves |= totals.generalised(stored_cut or 0.0) if without else {}
-                    own |= {
-                        f"{name}@stored": float(curve[position(stored_threshold)])
-                        for name, curve in curves.items()
-                    }
+                cut = totals.generalised(stored_cut or 0.0) if without else {}
+                own |= at_thresholds(curves | cut, stored_threshold)
+                own |= at_thresholds(curves, None)  # the cut is used at the stored threshold only
             own |= presence_metrics(totals.presence(), stored_cut)
             numbers |= {f"{prompt_type}/{name}": value for name, value in own.items()}
         return numbers

@@ -1,7 +1,5 @@
 """Semantic segmentation: every pixel belongs to the class whose prompt is the most probable."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,7 +7,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from clipseg_pl.metrics.confusion import class_iou, semantic_metrics
 from clipseg_pl.metrics.functional import PAPER_THRESHOLD
-from clipseg_pl.protocols.base import Predictions, PromptType, Protocol
+from clipseg_pl.protocols.base import Predictions, PromptType, Protocol, Segment
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.sample import NO_CLASS, Batch, Classes
 
@@ -61,9 +59,7 @@ class SemanticProtocol(Protocol):
             max(2, len(classes.names)), ignore_index=NO_CLASS, validate_args=False
         )
 
-    def evaluate(
-        self, batch: Batch, segment: Callable[[PromptType, Tensor], Tensor]
-    ) -> Predictions:
+    def evaluate(self, batch: Batch, segment: Segment) -> Predictions:
         """Classify the pixels of a batch, and update the metrics.
 
         Returns:

@@ -1,7 +1,7 @@
 """LightningModule for training and evaluation. Checkpoints omit the frozen backbone."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import NoneType
 from typing import Any
@@ -17,7 +17,7 @@ from clipseg_pl.convert.loading import start_from
 from clipseg_pl.models.backbone import Backbone
 from clipseg_pl.models.clipseg import CLIPSeg, DecoderFactory
 from clipseg_pl.models.decoder import FiLMDecoder
-from clipseg_pl.protocols.base import TEXT_WEIGHT, Predictions, PromptType, Protocol
+from clipseg_pl.protocols.base import TEXT_WEIGHT, Predictions, PromptType, Protocol, Segment
 from clipseg_pl.protocols.overlap import Report
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.sample import Batch, Classes
@@ -204,15 +204,10 @@ class CLIPSegModule(LightningModule):
             For each prompt type, (K, 1, H, W) logits and the (P,) bool mask that selects these K of
             the P prompts.
         """
-        segment = self._segmenter(batch)
-        predictions: dict[str, tuple[Tensor, Tensor]] = {}
-        for prompt_type in self.protocol.prompt_types:
-            selected = self.protocol.selected(prompt_type, batch)
-            predictions[prompt_type] = segment(prompt_type, selected), selected
-        return predictions
+        return self.protocol.predict(batch, self._segmenter(batch))
 
-    def _segmenter(self, batch: Batch) -> Callable[[PromptType, Tensor], Tensor]:
-        """Encode the images of a batch once, and return the `segment` of `Protocol.evaluate`.
+    def _segmenter(self, batch: Batch) -> Segment:
+        """Encode the images of a batch once, and return a function that segments them.
 
         The prompts are also embedded only once for each prompt type.
         """

@@ -337,7 +337,7 @@ class LabelMapDataset(Dataset[Sample]):
 
     def __init__(self, maps: LabelMaps, form: str, image_size: int) -> None:
         """Prepare the prompts."""
-        self.maps, self.resize, self.skipped = maps, PairedResize(image_size).resize, maps.skipped
+        self.maps, self.resize = maps, PairedResize(image_size).resize
         phrasings = maps.classes.info.phrasings
         pairs = [(number, phrase) for number, words in enumerate(phrasings) for phrase in words]
         self._names = unique_names(slug(phrase) for _, phrase in pairs)

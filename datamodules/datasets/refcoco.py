@@ -55,6 +55,7 @@ SOURCES: dict[Name, str] = {
 _PHOTOS = ("COCO2014/train2014", "images/mscoco/images/train2014")
 _COLUMNS = ["image_id", "file_name", "samples"]
 _NO_CATEGORY = -1
+_NO_TARGET = -1  # as annotation of a sentence in gRefCOCO
 
 _NO_ANNOTATION = "whose annotation is missing in instances.json"
 _NO_PHOTO = "whose photo is missing in instances.json"
@@ -107,10 +108,9 @@ class RefCOCO(PhraseTable):
         COCO2014/train2014/COCO_train2014_000000581857.jpg ...
         images/mscoco/images/train2014/     (if COCO2014/train2014 does not exist)
 
-    The photo of a ref is looked up in `instances.json`; the `file_name` of a ref
-    is not the name of the photo's file. A ref is
-    skipped, with a warning, if its annotation or the entry of its photo is missing, or if its mask
-    is empty; in gRefCOCO also if one of its annotations is a crowd.
+    The photo of a ref is looked up in `instances.json`; the `file_name` of a ref is not the name of
+    the photo's file. A ref is skipped, with a warning, if its annotation or the entry of its photo
+    is missing, or if its mask is empty; in gRefCOCO also if one of its annotations is a crowd.
 
     Args:
         root: folder that contains the datasets.
@@ -372,7 +372,7 @@ def _ref(entry: Mapping[str, Any]) -> _Ref:
     number, annotations, categories = (
         _integers(entry[key]) for key in ("ref_id", "ann_id", "category_id")
     )
-    if annotations == (_NO_CATEGORY,):
+    if annotations == (_NO_TARGET,):
         annotations, categories = (), ()
     return _Ref(
         str(number[0]),

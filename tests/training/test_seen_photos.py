@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clipseg_pl.convert.slim_checkpoint import slim
+from clipseg_pl.protocols.general_referring import GeneralReferringProtocol
 from clipseg_pl.protocols.generalised import GROUPS, GeneralisedProtocol
 from clipseg_pl.protocols.one_shot import OneShotProtocol
 from clipseg_pl.protocols.own_data import OwnDataProtocol
@@ -119,6 +120,7 @@ PROTOCOLS = {
     "one-shot": lambda: OneShotProtocol(3),
     "generalised": GeneralisedProtocol,
     "zero-shot": lambda: ZeroShotProtocol(num_classes=3),
+    "RefCOCO": GeneralReferringProtocol,
 }
 
 

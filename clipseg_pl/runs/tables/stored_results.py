@@ -144,7 +144,11 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - JSON
 _IGNORED_KEYS = {"root", "num_workers", "text_cache", "allow_seen"}
 _CALLBACKS = ("WeightEMA", "EarlyStopping")  # those that change the weights
 _TRAINER = (
-    *("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val"),
+    "max_steps",
+    "max_epochs",
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
     "devices",
 )
 
