@@ -71,6 +71,11 @@ def test_equal_runs_of_several_tables_are_listed_once(toy):
     assert len({training.name for training in trainings}) == len(set(trainings))
 
 
+def test_first_seed_of_all_rows_comes_first(toy):
+    seeds = [dict(e.training.settings).get("seed_everything", 0) for e in toy.evaluations()]
+    assert seeds == sorted(seeds) and set(seeds) == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("world", "rate", "ending"), [("toy", 0.001, ""), ("paper", 0.0003, "+lr=0.0003")]
 )

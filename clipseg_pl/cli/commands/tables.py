@@ -24,9 +24,10 @@ def main(args: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m clipseg_pl tables",
         description="Run the trainings and evaluations of the paper's tables that have no valid "
-        "result yet, one after the other, and write RESULTS.md and plots. Start an interrupted "
-        "command again to resume it. A stored result is valid while its config, data and "
-        "weights are unchanged. Runs shared by several tables run once.",
+        "result yet, one after the other (the first seed of all rows first), and write RESULTS.md "
+        "and plots. Start an interrupted command again to resume it. A stored result is valid "
+        "while its config, data and weights are unchanged. Runs shared by several tables run "
+        "once.",
         epilog="example:\n  python -m clipseg_pl tables --world toy --only T9",
         formatter_class=HelpFormatter,
     )
@@ -34,7 +35,7 @@ def main(args: list[str]) -> None:
         "--world",
         choices=(TOY, "paper"),
         required=True,
-        help="data to run on (required). toy: generated datasets, several hours on 2 CPU cores; "
+        help="data to run on (required). toy: generated datasets, about ten hours on 2 CPU cores; "
         "paper: the real datasets in data/",
     )
     parser.add_argument(

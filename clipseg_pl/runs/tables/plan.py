@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -157,17 +158,17 @@ class Plan:
     claims: tuple[Claim, ...]
 
     def evaluations(self, only: Sequence[str] = ()) -> list[Evaluation]:
-        """Return each evaluation once, grouped by training.
+        """Return each evaluation once, grouped by training, the first seed of all rows first.
 
         Args:
             only: keys of tables; all tables if empty.
         """
+        tables = (table for table in self.tables if not only or table.key in only)
+        rows = (row.seeds for table in tables for row in table.rows)
         wanted = (
             evaluation
-            for table in self.tables
-            if not only or table.key in only
-            for row in table.rows
-            for seed in row.seeds
+            for seeds in zip_longest(*rows, fillvalue=())
+            for seed in seeds
             for fold in seed
             for evaluation in fold
         )
