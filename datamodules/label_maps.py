@@ -65,6 +65,8 @@ class LabelMapsDataModule(BaseDataModule):
         val_split: name of the split for `validate`, `test` and `predict`.
         phrases_per_image: maximum number of classes of a photo per training sample; the photo is
             encoded once for all of them.
+        without_photos_of: names of benchmarks on COCO photos, whose evaluated photos are left out
+            of training; see docs/evaluate.md (photos seen in training).
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class LabelMapsDataModule(BaseDataModule):
         train_split: str = "train",
         val_split: str = "val",
         phrases_per_image: int = 1,
+        without_photos_of: list[str] | None = None,
     ) -> None:
         """Store the settings.
 
@@ -94,7 +97,7 @@ class LabelMapsDataModule(BaseDataModule):
             ValueError: if a number is below its minimum, or `label_suffix` is empty.
         """
         super().__init__(
-            root, image_size, batch_size, num_workers, seed, phrases_per_image=phrases_per_image
+            root, image_size, batch_size, num_workers, seed, without_photos_of, phrases_per_image
         )
         if not label_suffix:
             raise ValueError("label_suffix must not be empty: set it to the ending, such as .png")
@@ -114,7 +117,7 @@ class LabelMapsDataModule(BaseDataModule):
             form = self.prompting.evaluation_form
             return LabelMapDataset(maps, form, self.image_size)
         return PromptedDataset(
-            LabelMapTasks(maps),
+            self.leave_out_photos(LabelMapTasks(maps)),
             self.prompting,
             self.image_size,
             train=True,

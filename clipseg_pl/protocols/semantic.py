@@ -63,7 +63,8 @@ class SemanticProtocol(Protocol):
         """Classify the pixels of a batch, and update the metrics.
 
         Returns:
-            An empty mapping, since the logits of all prompts are never in memory together.
+            "text" -> (B, 1, H, W) int16 class ids of the pixels, at the sizes of the label maps,
+            and (B,) ones. The logits of all prompts are never in memory together.
 
         Raises:
             ValueError: if the batch has no label maps.
@@ -88,23 +89,29 @@ class SemanticProtocol(Protocol):
                 higher = score[0, 0] > highest[image]
                 winner[image].masked_fill_(higher, classes[prompt])
                 torch.maximum(highest[image], score[0, 0], out=highest[image])
-        pixels = max(1, _COUNTED // self.confusion.num_classes**2)
-        for predicted, labels in zip(winner, batch["label_map"][:, 0], strict=True):
-            target = labels[: predicted.shape[0], : predicted.shape[1]]
-            pairs = zip(
-                torch.split(predicted.flatten(), pixels),
-                torch.split(target.flatten(), pixels),
-                strict=True,
-            )
-            for pair in pairs:
-                self.confusion.update(*pair)
-        return {}
+        predicted = torch.zeros_like(batch["label_map"])
+        for padded, ids in zip(predicted[:, 0], winner, strict=True):
+            padded[: ids.shape[0], : ids.shape[1]] = ids
+        predictions = {"text": (predicted, torch.ones(len(sizes), dtype=torch.bool, device=device))}
+        self.update_images(predictions, batch, predictions["text"][1])
+        return predictions
 
     def update(
         self, prompt_type: PromptType, logits: Tensor, batch: Batch, selected: Tensor
     ) -> None:
         """Update the metrics with the (P, 1, H, W) logits of all prompts."""
         self.evaluate(batch, lambda _, chunk: logits[chunk])
+
+    def update_images(self, predictions: Predictions, batch: Batch, keep: Tensor) -> None:
+        """Update the metrics with some images of a batch."""
+        pixels = max(1, _COUNTED // self.confusion.num_classes**2)
+        predicted, labels = predictions["text"][0][keep], batch["label_map"][keep]
+        for pair in zip(
+            torch.split(predicted.flatten(), pixels),
+            torch.split(labels.flatten(), pixels),
+            strict=True,
+        ):
+            self.confusion.update(*pair)
 
     def _background(self) -> int | None:
         """Return the id of the class without a prompt; None if every class has one."""

@@ -10,6 +10,8 @@ import numpy as np
 
 from datamodules.datasets import coco_20i, refcoco
 from datamodules.datasets.class_words import AuthorsRule, WholeWords, class_words
+from datamodules.datasets.coco_photos import coco_ids
+from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.lvis import LVIS
 from datamodules.datasets.pascal_5i import fold_classes, unseen_classes
 from datamodules.datasets.phrase_table import Rows
@@ -101,9 +103,17 @@ def _lvis_photos(root: Path) -> Rows:
     return lvis.coco_ids(lvis.images)
 
 
+def _coco_stuff_photos(root: Path) -> Rows:
+    folder = root / "coco-stuff" / "images" / "val2017"
+    if not folder.is_dir():
+        raise DatasetNotFoundError(f"COCO-Stuff not found: no {folder} (docs/label_maps.md)")
+    return coco_ids(file.name for file in folder.iterdir())
+
+
 EVALUATED_PHOTOS: dict[str, Callable[[Path], Iterable[int]]] = {
     "coco_20i": coco_20i.evaluated_photos,
     "lvis": _lvis_photos,
+    "coco_stuff_171": _coco_stuff_photos,
     **{name: partial(refcoco.evaluated_photos, name) for name in refcoco.PARTITIONS},
 }
 """benchmark on COCO photos -> function that takes the root of the datasets and returns the COCO ids

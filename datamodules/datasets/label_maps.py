@@ -338,6 +338,7 @@ class LabelMapDataset(Dataset[Sample]):
     def __init__(self, maps: LabelMaps, form: str, image_size: int) -> None:
         """Prepare the prompts."""
         self.maps, self.resize = maps, PairedResize(image_size).resize
+        self.coco_ids = coco_ids(maps.files.photos)
         phrasings = maps.classes.info.phrasings
         pairs = [(number, phrase) for number, words in enumerate(phrasings) for phrase in words]
         self._names = unique_names(slug(phrase) for _, phrase in pairs)

@@ -195,6 +195,29 @@ def test_label_maps_of_another_size_are_counted(tmp_path):
         validation(tmp_path)
 
 
+def test_photos_of_benchmarks_are_left_out_by_the_ids_in_their_names(tmp_path):
+    photos = tmp_path / "coco-stuff" / "images" / "val2017"
+    photos.mkdir(parents=True)
+    (photos / "000000000042.jpg").touch()
+    for split in ("train", "val"):
+        write(tmp_path, [labels_of(1, 2), labels_of(1, 7), labels_of(2)], split)
+        for kind, ending in (("images", "jpg"), ("labels", "png")):
+            folder = tmp_path / "own" / kind / split
+            (folder / f"a.{ending}").rename(folder / f"COCO_val2014_000000000042.{ending}")
+    every, kept = (
+        data_of(tmp_path, without_photos_of=names) for names in (None, ["coco_stuff_171"])
+    )
+    for data in (every, kept):
+        data.setup("fit")
+    assert every.coco_ids("train").tolist() == [42, 42, -1, -1, -1]
+    assert kept.coco_ids("train") is None and kept.photos_left_out == 1
+    assert kept.coco_ids("val").tolist() == [42, -1, -1]
+    data = data_of(tmp_path / "own", images="images/{split}", labels="labels/{split}",
+                   without_photos_of=["coco_stuff_171"])  # fmt: skip
+    with pytest.raises(DatasetNotFoundError, match=r"COCO-Stuff not found: no .*val2017"):
+        data.setup("fit")
+
+
 def test_label_maps_without_photos_are_counted(tmp_path):
     write(tmp_path, [labels_of(1), labels_of(2)])
     (tmp_path / "own/images/val/b.jpg").unlink()

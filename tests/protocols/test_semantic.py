@@ -9,6 +9,7 @@ from clipseg_pl.protocols import semantic
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.protocols.semantic import SemanticProtocol
 from clipseg_pl.sample import Classes, collate
+from clipseg_pl.training.seen_photos import SeenPhotos
 
 SIDE = 8
 IGNORED = -1
@@ -163,13 +164,32 @@ def test_chunks_of_any_size_give_the_same_counts(monkeypatch):
             sizes.append(int(selected.sum()))
             return flat.flatten(0, 1)[:, None][selected]
 
-        assert protocol.evaluate(batch, segment) == {}
+        predicted, every = protocol.evaluate(batch, segment)["text"]
+        assert predicted.shape == batch["label_map"].shape and every.all()
         counts.append(protocol.confusion.compute())
         assert max(sizes) == min(at_once, 14) and sum(sizes) == 14
         sizes.clear()
     assert all(torch.equal(counts[0], other) for other in counts[1:])
     protocol.reset()
     assert not protocol.confusion.compute().any()
+
+
+def test_metrics_without_seen_photos_are_those_of_the_other_photos():
+    rng = np.random.default_rng(2)
+    classes, ids, _, logits = random_case(rng, [1, 2, 1], background=True)
+    labels = [rng.integers(-1, 3, size) for size in ((7, 12), (10, 5))]
+    made = [sample(one, ids) | {"coco_id": 3 + place} for place, one in enumerate(labels)]
+    flat = torch.from_numpy(logits).flatten(0, 1)[:, None]
+    protocol, alone = SemanticProtocol(), SemanticProtocol()
+    protocol.classes = alone.classes = classes
+    found = SeenPhotos(protocol, np.array([3, 4]), torch.tensor([3]), 2)
+    batch = collate(made)
+    found.update(batch, protocol.evaluate(batch, lambda _, selected: flat[selected]))
+    found.compute("val", None, None, {})
+    alone.update("text", flat[len(ids) :], collate(made[1:]), torch.ones(len(ids)))
+    expected = {f"val/{name}": value for name, value in alone.compute(None).items()}
+    assert found.numbers == pytest.approx(expected) and found.numbers["val/text/pixels"] > 30
+    assert str(found) == "1 of 2 evaluated COCO photos were trained on"
 
 
 def test_threshold_itself_does_not_claim_a_pixel():

@@ -285,4 +285,4 @@ def test_unknown_benchmark_is_an_error(miniature, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(*arguments("fit", miniature, tmp_path, option))
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "unknown benchmark voc2012; choose from coco_20i, lvis, refcoco" in message
+    assert "unknown benchmark voc2012; choose from coco_20i, lvis, coco_stuff_171" in message
