@@ -1,20 +1,18 @@
-"""Measure the claims about the toy world over several seeds.
+"""Measure on the toy world, over several seeds, which prompts a decoder follows.
 
-    python experiments/toy_claims.py --runs runs/toy_claims
+    python -m clipseg_pl tables --world toy --only T7
+    python experiments/toy_claims.py
 
-Trains three models per seed with the settings of `experiments/toy.yaml`: the model of the README's
-first command, the same model with an untrained CLIP, and the same model without phrases about fold
-0 (five of Pascal VOC's twenty classes). Finished runs are reused, even if another version of the
-code made them: use a new folder after a change of the toy world. The metrics are written to
-experiments/results/toy_claims.json, with commit and config hash of each run.
+The first command trains the models: CLIPSeg (PC+), and CLIPSeg (PC+) without phrases about fold 0
+(five of Pascal VOC's twenty classes). The metrics are written to
+experiments/results/toy_claims.json, with commit and config hash of each training.
 """
 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +31,15 @@ from clipseg_pl.metrics.functional import (
     iou_foreground,
     paper_average_precision,
 )
+from clipseg_pl.runs.run import newest_results
 from clipseg_pl.training.callbacks.results import provenance
 from datamodules.toy.language.words import NAMES, kind_name, properties_of
 from datamodules.toy.scenes.kinds import PASCAL_KINDS, UNNAMED_KINDS
 from datamodules.toy.scenes.scene import Scene, Thing, draw_scene
 
 HERE = Path(__file__).parent
-OVERLAYS = {
-    "toy": [],
-    "untrained": ["ablations/no_clip_pretraining.yaml"],
-    "without_fold_0": ["data/without_fold_0.yaml"],
-}
+MODELS = {"toy": "pc_plus", "without_fold_0": "pc_plus+without_fold_0"}
+"""model -> name of its training in the tables"""
 FOLD_0 = PASCAL_KINDS[:5]
 PROMPTS = {
     "sit on": "something to sit on",
@@ -65,24 +61,17 @@ Mask = npt.NDArray[np.bool_]
 Probability = npt.NDArray[np.float32]
 
 
-def fit(name: str, seed: int, runs: Path) -> Path:
-    """Train one model unless it has finished before; return the folder of the run."""
-    folder = runs / f"{name}-{seed}"
-    if not list(folder.glob("results/fit-*.json")):
-        configs = ["pc_plus.yaml", *OVERLAYS[name], "toy.yaml"]
-        command = [sys.executable, "-m", "clipseg_pl", "fit"]
-        command += [f"--config={HERE / config}" for config in configs]
-        command += [f"--seed_everything={seed}", f"--trainer.default_root_dir={folder}"]
-        print(" ".join(command), flush=True)
-        subprocess.run(command, check=True)
-    return folder
+def find_run(runs: Path, name: str, seed: int) -> Path:
+    """Return the folder of a training; the newest one if the training was repeated.
 
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """Return the content of the newest results file of a `fit` run."""
-    file = max(folder.glob("results/fit-*.json"), key=lambda file: file.stat().st_mtime)
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
+    Raises:
+        SystemExit: if it is missing.
+    """
+    training = f"{MODELS[name]}+seed={seed}" if seed else MODELS[name]
+    found = list(runs.glob(f"{training}-*/checkpoints/last.ckpt"))
+    if not found:
+        sys.exit(f"no training {training} in {runs}: run the `tables` command first (see --help)")
+    return max(found, key=lambda file: file.stat().st_mtime).parents[1]
 
 
 class Tally:
@@ -178,26 +167,18 @@ def _name(thing: Thing) -> str:
     return NAMES[thing.variant][0]
 
 
-def measure(seed: int, runs: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
-    """Train the models of one seed and return all metrics."""
-    folders = {name: fit(name, seed, runs) for name in OVERLAYS}
+def measure(folders: Mapping[str, Path], scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Return all metrics of the models of one seed."""
     models = {
         name: Segmenter.from_pretrained(folder / "checkpoints" / "last.ckpt")
         for name, folder in folders.items()
-        if name != "untrained"
     }
-    metrics = [f"text/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
-    metrics += [f"visual/{name}" for name in ("miou@0.3", "miou@best", "ap", "ap_exact")]
-    figures: dict[str, Any] = {}
-    for name, folder in folders.items():
-        result = outcome(folder)
-        figures[name] = {key: round(result["metrics"][f"val/{key}"], 4) for key in metrics}
-        figures[name]["seconds"] = result["seconds"]
-    figures["listening"] = prompt_sensitivity(models["toy"], scenes)
-    figures["kinds, fold 0 named in training"] = kinds(models["toy"], scenes)
-    figures["kinds, fold 0 never named"] = kinds(models["without_fold_0"], scenes)
-    figures["properties"] = properties(models["toy"], scenes)
-    return figures
+    return {
+        "listening": prompt_sensitivity(models["toy"], scenes),
+        "kinds, fold 0 named in training": kinds(models["toy"], scenes),
+        "kinds, fold 0 never named": kinds(models["without_fold_0"], scenes),
+        "properties": properties(models["toy"], scenes),
+    }
 
 
 def summary(figures: Sequence[Any]) -> Any:  # noqa: ANN401 - the shape of the figures
@@ -212,22 +193,27 @@ def summary(figures: Sequence[Any]) -> Any:  # noqa: ANN401 - the shape of the f
 
 
 def main() -> None:
-    """Parse the command line, train and measure the models, and write the metrics."""
+    """Parse the command line, measure the models, and write the metrics."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the training runs")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/tables/toy"), help="folder of the trainings"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--scenes", type=int, default=200, help="number of held-out scenes")
     args = parser.parse_args()
     scenes = [
         draw_scene(np.random.default_rng((_SEED, index)), 128) for index in range(args.scenes)
     ]
-    seeds = {str(seed): measure(seed, args.runs, scenes) for seed in args.seeds}
-    results = {
-        f"{name}-{seed}": outcome(args.runs / f"{name}-{seed}")
-        for seed in args.seeds
-        for name in OVERLAYS
+    folders = {
+        seed: {name: find_run(args.runs, name, seed) for name in MODELS} for seed in args.seeds
+    }
+    seeds = {str(seed): measure(found, scenes) for seed, found in folders.items()}
+    fits = {
+        f"{name}-{seed}": newest_results(folder, "fit")
+        for seed, found in folders.items()
+        for name, folder in found.items()
     }
     content = {
         "command": " ".join(["python", "experiments/toy_claims.py", *sys.argv[1:]]),
@@ -235,9 +221,10 @@ def main() -> None:
         "things_per_scene": statistics.fmean(len(scene.things) for scene in scenes),
         "over_seeds": summary(list(seeds.values())),
         "seeds": seeds,
-        "fits": {
+        "trainings": {
             name: {key: result[key] for key in ("commit", "dirty", "config_hash", "step")}
-            for name, result in results.items()
+            for name, result in fits.items()
+            if result
         },
         **provenance(),
     }

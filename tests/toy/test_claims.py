@@ -1,6 +1,5 @@
 """Measurements of experiments/toy_claims.py, on models with known predictions."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -97,32 +96,24 @@ def test_summary_has_mean_minimum_and_maximum():
     assert found == {"a": {"b": {"mean": 3.0, "min": 1.0, "max": 6.0}}}
 
 
-def test_measure_collects_metrics_of_runs_and_scenes(scenes, tmp_path, monkeypatch):
-    metrics = ("miou@0.3", "miou@best", "ap", "ap_exact")
+def test_models_are_found_by_the_name_and_seed_of_their_training(scenes, tmp_path, monkeypatch):
+    names = ["pc_plus-a1", "pc_plus+seed=4-b2", "pc_plus+without_fold_0-c3", "pc_plus+dim_16-d4"]
+    for name in names:
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints" / "last.ckpt").touch()
+    assert toy_claims.find_run(tmp_path, "toy", 0).name == names[0]
+    assert toy_claims.find_run(tmp_path, "toy", 4).name == names[1]
+    folders = {name: toy_claims.find_run(tmp_path, name, 0) for name in toy_claims.MODELS}
     loaded = []
 
-    def fit(name, seed, runs):
-        folder = runs / f"{name}-{seed}"
-        (folder / "results").mkdir(parents=True)
-        numbers = {
-            f"val/{prompt_type}/{m}": len(name)
-            for prompt_type in ("text", "visual")
-            for m in metrics
-        }
-        content = {"metrics": numbers, "seconds": 7.0}
-        (folder / "results" / "fit-x.json").write_text(json.dumps(content))
-        return folder
-
     def from_pretrained(file):
-        loaded.append(file)
+        loaded.append(file.parents[1].name)
         return model(scenes, own_phrase)
 
-    monkeypatch.setattr(toy_claims, "fit", fit)
     monkeypatch.setattr(toy_claims, "Segmenter", SimpleNamespace(from_pretrained=from_pretrained))
-    found = toy_claims.measure(4, tmp_path, scenes)
-    assert loaded == [tmp_path / f"{n}-4/checkpoints/last.ckpt" for n in ("toy", "without_fold_0")]
-    assert found["untrained"] == {f"{p}/{m}": 9 for p in ("text", "visual") for m in metrics} | {
-        "seconds": 7.0
-    }
+    found = toy_claims.measure(folders, scenes)
+    assert loaded == [names[0], names[2]]
     assert found["listening"]["own phrase"]["miou@0.3"] > 0.97
-    assert toy_claims.kinds(from_pretrained(None), [])["fold 0"] == {"prompts": 0}
+    assert toy_claims.kinds(model(scenes, own_phrase), [])["fold 0"] == {"prompts": 0}
+    with pytest.raises(SystemExit, match=r"no training pc_plus\+without_fold_0\+seed=4 in"):
+        toy_claims.find_run(tmp_path, "without_fold_0", 4)
