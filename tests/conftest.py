@@ -16,13 +16,8 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from clipseg_pl.models.clip_backbone import CLIPBackbone
 from clipseg_pl.models.decoder import FiLMDecoder
-from datamodules.toy.writers.coco import coco_request
+from datamodules.toy.world import DATASETS
 from datamodules.toy.writers.folder import build_folders
-from datamodules.toy.writers.label_maps import label_maps_request
-from datamodules.toy.writers.lvis import lvis_request
-from datamodules.toy.writers.own import own_request
-from datamodules.toy.writers.refcoco import refcoco_request
-from datamodules.toy.writers.voc import voc_request
 from tests.command import arguments, run
 from tests.http_server import HTTPServer
 from tests.hub import hub, hub_clipseg  # noqa: F401 - fixtures
@@ -81,14 +76,14 @@ def miniature(tmp_path_factory) -> Path:
     """Root folder of a miniature PhraseCut and toy versions of the other datasets.
 
     PhraseCut has 12 photos with 36 tasks for training and 5 photos each in val and test. The other
-    datasets have 40 images per split, and the custom dataset has 20 images.
+    datasets have 40 images per split. There are no walls.
     """
     root = tmp_path_factory.mktemp("miniature")
     write_miniature(root, {"train": 12, "val": 5, "test": 5, "miniv": 2})
-    for request in (voc_request, coco_request, lvis_request, label_maps_request):
-        build_folders(root, request({"train": 40, "val": 40}, 0), progress=False)
-    build_folders(root, refcoco_request({"train": 40}, 0), progress=False)
-    build_folders(root, own_request({"all": 20}, 0), progress=False)
+    for name, dataset in DATASETS.items():
+        if name not in ("PhraseCut", "walls"):
+            request = dataset.request(dict.fromkeys(dataset.scenes, 40), 0)
+            build_folders(root, request, progress=False)
     return root
 
 

@@ -24,7 +24,7 @@ from datamodules.datasets.phrasecut_build import (
     SOURCE,
     describe_skipped,
     photos_that_differ,
-    read_sizes,
+    read_image_table,
     usable_tasks,
 )
 from datamodules.toy.writers.folder import MANIFEST
@@ -78,7 +78,7 @@ def _check_files(files: Mapping[str, Files], toy: bool, every: bool) -> Iterator
     """Yield a finding for each split and for the total of the splits."""
     _, table, images = next(iter(files.values()))
     try:
-        sizes = read_sizes(table)
+        sizes, _ = read_image_table(table)
     except ValueError as error:
         yield Finding("wrong", table.name, f"{error}; download it again from {SOURCE}")
         return

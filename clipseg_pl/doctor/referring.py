@@ -1,6 +1,6 @@
 """Check RefCOCO, RefCOCO+, RefCOCOg, gRefCOCO and RefCOCO-M."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,7 @@ _PUBLISHED: dict[tuple[Name, str | None], tuple[int, int, int]] = {
 RefCOCO-M). For RefCOCO, refer's README gives 142,209 sentences, but its splits add up to 142,210"""
 
 
-def _check(dataset: Name, root: Path, every: bool) -> Iterator[Finding]:
+def check_referring(dataset: Name, root: Path, every: bool) -> Iterator[Finding]:
     """Read all splits of a dataset of the RefCOCO family, and check its photos.
 
     Args:
@@ -83,7 +83,8 @@ def _referring_photos(table: RefCOCO, every: bool) -> Iterator[tuple[State, str]
         yield "wrong", f"{len(problems):,} of them are not usable (first: {problems[0]})"
 
 
-CHECKS: dict[str, Callable[[Path, bool], Iterator[Finding]]] = {
-    name: partial(_check, name) for name in PARTITIONS
-}
-"""name of a dataset -> function that checks it, see `_check`"""
+check_refcoco = partial(check_referring, "refcoco")
+check_refcoco_plus = partial(check_referring, "refcoco+")
+check_refcocog = partial(check_referring, "refcocog")
+check_grefcoco = partial(check_referring, "grefcoco")
+check_refcoco_m = partial(check_referring, "refcoco-m")

@@ -77,7 +77,7 @@ def build_index(tasks: Path, table: Path, images: Path) -> Path:
 
 
 def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
-    sizes = read_sizes(table)
+    sizes, coco_ids = read_image_table(table)
     skipped: defaultdict[str, list[str]] = defaultdict(list)
     kept = list(usable_tasks(tasks, sizes, skipped))
     wrong = photos_that_differ(images, {image: sizes[image] for _, image, _, _ in kept})
@@ -90,7 +90,7 @@ def _write_index(draft: Path, tasks: Path, table: Path, images: Path) -> None:
         raise ValueError(f"{tasks}: no usable task among {total}; skipped: {why}")
     with writing_to(draft.parents[1]):
         draft.mkdir()
-        _save_arrays(draft, kept, sizes, read_coco_ids(table))
+        _save_arrays(draft, kept, sizes, coco_ids)
         (draft / "skipped.json").write_text(json.dumps(skipped))
 
 
@@ -141,40 +141,35 @@ def describe_skipped(skipped: Mapping[str, Sequence[str]]) -> str:
     return reasons({reason: len(names) for reason, names in skipped.items()})
 
 
-def read_sizes(table: Path) -> dict[int, tuple[int, int]]:
-    """Read height and width of all images from the image table, by image id.
+def read_image_table(table: Path) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
+    """Read the image table.
+
+    Returns:
+        Height and width of all images, and their COCO ids, by image id. The COCO id is -1 for
+        photos that are not COCO's.
 
     Raises:
-        ValueError: if the file is not an image table.
+        ValueError: if the file is not an image table, or a COCO id is not a positive integer.
     """
     try:
         rows = json.loads(table.read_text(encoding="utf-8"))
         sizes = {row["image_id"]: (row["height"], row["width"]) for row in rows}
+        # null if the photo is not from COCO
+        given = {row["image_id"]: row.get("coco_id") or NO_ID for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{table}: not a PhraseCut image table ({error!r})") from error
+    coco_ids = dict[int, int]()
     for image, size in sizes.items():
         if not is_size(size):
             raise ValueError(f"{table}: image {image} has invalid height and width {size}")
-    return sizes
-
-
-def read_coco_ids(table: Path) -> dict[int, int]:
-    """Read COCO's ids of all images from the image table, by image id; -1 for other images.
-
-    Raises:
-        ValueError: if an id is not a positive integer.
-    """
-    found = {}
-    for row in json.loads(table.read_text(encoding="utf-8")):
-        value = row.get("coco_id") or NO_ID  # null if the photo is not from COCO
-        number = read_id(value)
+        number = read_id(given[image])
         if not isinstance(number, int) or (number < 1 and number != NO_ID):
             raise ValueError(
-                f"{table}: image {row['image_id']} has coco_id {value!r:.40}, which is neither "
-                "null nor a positive integer"
+                f"{table}: image {image} has coco_id {given[image]!r:.40}, which is neither null "
+                "nor a positive integer"
             )
-        found[row["image_id"]] = number
-    return found
+        coco_ids[image] = number
+    return sizes, coco_ids
 
 
 def photos_that_differ(images: Path, sizes: Mapping[int, tuple[int, int]]) -> dict[int, str]:

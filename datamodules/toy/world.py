@@ -3,8 +3,8 @@
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from datamodules.datasets.files import cache_folder
 from datamodules.toy.writers.coco import coco_request
@@ -19,37 +19,29 @@ from datamodules.toy.writers.walls import walls_request
 
 log = logging.getLogger(__name__)
 
-SCENES: dict[str, dict[str, int]] = {
-    "PhraseCut": {"train": 2000, "val": 200, "test": 200, "miniv": 20},
-    "VOC2012": {"train": 300, "val": 150},
-    "COCO2014": {"train": 300, "val": 200},
-    "RefCOCO": {"train": 300},  # the same photos as COCO2014's
-    "LVIS": {"train": 100, "val": 150},
-    "own": {"all": 300},
-    "walls": {"train": 120, "valid": 40, "test": 40},
-    "label_maps": {"train": 120, "val": 80},
-}
-"""dataset -> split -> number of images in the default world"""
-_MIN_IMAGES = {
-    "PhraseCut": 20,
-    "VOC2012": 40,
-    "COCO2014": 40,
-    "RefCOCO": 40,
-    "LVIS": 40,
-    "own": 40,
-    "walls": 20,
-    "label_maps": 40,
-}
-"""dataset -> minimum number of images per split; 40 show each kind of thing at least twice"""
-_Writer = Callable[[Mapping[str, int], int], Request]
-_REQUESTS: dict[str, _Writer] = {
-    "PhraseCut": phrasecut_request,
-    "VOC2012": voc_request,
-    "COCO2014": coco_request,
-    "RefCOCO": refcoco_request,
-    "LVIS": lvis_request,
-    "own": own_request,
-    "label_maps": label_maps_request,
+
+class Dataset(NamedTuple):
+    """A toy dataset."""
+
+    request: Callable[..., Request]
+    """function that takes the number of images per split and the seed"""
+    scenes: dict[str, int]
+    """split -> number of images in the default world"""
+    minimum: int = 40
+    """minimum number of images per split; 40 show each kind of thing at least twice"""
+
+
+DATASETS = {
+    "PhraseCut": Dataset(
+        phrasecut_request, {"train": 2000, "val": 200, "test": 200, "miniv": 20}, 20
+    ),
+    "VOC2012": Dataset(voc_request, {"train": 300, "val": 150}),
+    "COCO2014": Dataset(coco_request, {"train": 300, "val": 200}),
+    "RefCOCO": Dataset(refcoco_request, {"train": 300}),  # the same photos as COCO2014's
+    "LVIS": Dataset(lvis_request, {"train": 100, "val": 150}),
+    "own": Dataset(own_request, {"all": 300}),
+    "walls": Dataset(walls_request, {"train": 120, "valid": 40, "test": 40}, 20),
+    "label_maps": Dataset(label_maps_request, {"train": 120, "val": 80}),
 }
 
 
@@ -70,15 +62,25 @@ def scaled(scenes: int) -> dict[str, dict[str, int]]:
     """
     if scenes < 1:
         raise ValueError(f"scenes must be at least 1, got {scenes}")
-    share = scenes / SCENES["PhraseCut"]["train"]
+    share = scenes / DATASETS["PhraseCut"].scenes["train"]
     counts = {
         name: {
-            split: max(_MIN_IMAGES[name], round(share * count)) for split, count in splits.items()
+            split: max(dataset.minimum, round(share * count))
+            for split, count in dataset.scenes.items()
         }
-        for name, splits in SCENES.items()
+        for name, dataset in DATASETS.items()
     }
     counts["PhraseCut"]["train"] = scenes
     return counts
+
+
+def world_requests(root: Path, scenes: int, seed: int) -> list[Request]:
+    """Return the requests to build all datasets; see `write_toy_world` for the arguments."""
+    return [
+        # the config overlay of the walls contains the root
+        DATASETS[name].request(counts, seed, *((root,) if name == "walls" else ()))
+        for name, counts in scaled(scenes).items()
+    ]
 
 
 def write_toy_world(
@@ -105,8 +107,7 @@ def write_toy_world(
     """
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
-    writers: dict[str, _Writer] = {**_REQUESTS, "walls": partial(walls_request, root=root)}
-    requests = [writers[name](counts, seed) for name, counts in scaled(scenes).items()]
+    requests = world_requests(root, scenes, seed)
     # raises FileExistsError before any dataset is drawn
     complete = all([is_built(root, request) for request in requests])
     if root == toy_root() and not complete:

@@ -193,7 +193,6 @@ def test_large_table_is_loaded_into_few_python_objects(tmp_path):
 
 def test_toy_world_includes_a_custom_dataset(monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPSEG_CACHE", str(tmp_path))
-    monkeypatch.setattr("datamodules.toy.world.SCENES", {"own": {"all": 5}})
     monkeypatch.setattr("datamodules.toy.world.scaled", lambda scenes: {"own": {"all": 5}})
     data = ImageFolderDataModule("toy", **SIZE)
     data.prepare_data()

@@ -501,9 +501,8 @@ def test_real_counts_equal_an_independent_count(real, split, name):
     root, source = real
     tasks = tasks_of(source, split)
     table = RefCOCO(root, "refcoco", name)
-    assert table.skipped.keys() <= {"with an empty mask"}
-    instances = sum(len(task["ann_ids"]) for task in tasks)
-    assert len(table) + sum(table.skipped.values()) == 3 * instances
+    assert not table.skipped
+    assert len(table) == 3 * sum(len(task["ann_ids"]) for task in tasks)
     general = RefCOCO(root, "grefcoco", name)
     photos = {task["image_id"] for task in tasks}
     assert general.counts() == {
@@ -532,8 +531,7 @@ def test_real_photos_are_evaluated_end_to_end(real, benchmark, decoder_file, tmp
     content, tasks = results(tmp_path), tasks_of(source, "val")
     counted = content["metrics"]["val/text/prompts"]
     if benchmark == "refcoco":
-        skipped = sum(content["dataset_skipped"].get("val", {}).values())
-        assert counted + skipped == 3 * sum(len(task["ann_ids"]) for task in tasks)
+        assert counted == 3 * sum(len(task["ann_ids"]) for task in tasks)
     else:
         assert (counted, content["metrics"]["val/text/no_target_prompts"]) == (
             2 * len(tasks),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from clipseg_pl.cli.commands import sweep
 from clipseg_pl.cli.resolve import resolve
-from clipseg_pl.doctor.referring import CHECKS
+from datamodules.datasets.refcoco import PARTITIONS
 from tests.command import arguments, run
 from tests.docs.commands import ROOT, commands, run_command
 from tests.hub import WRITE
@@ -78,7 +78,7 @@ def test_sweeps_page_lists_the_runs_of_a_sweep(monkeypatch, capsys):
 
 def test_referring_page_has_valid_commands():
     check, *page = commands(ROOT / "docs" / "referring.md")
-    assert check[0] == "doctor" and set(CHECKS) <= set(check)
+    assert check[0] == "doctor" and set(PARTITIONS) <= set(check)
     assert [args[0] for args in page] == ["validate", "validate", "fit"]
     datasets = {resolve(args)["data"]["init_args"]["dataset"] for args in page}
     assert datasets == {"refcoco"}

@@ -50,7 +50,7 @@ def test_without_names_everything_is_checked_and_nothing_required(
     shutil.copytree(trained, tmp_path / "runs" / "mine")
     doctor.main([])
     out = capsys.readouterr().out
-    for title in (*doctor._PLACES, "checkpoint toy", "checkpoint runs/mine/checkpoints/best.ckpt"):
+    for title in (*doctor._CHECKS, "checkpoint toy", "checkpoint runs/mine/checkpoints/best.ckpt"):
         assert f"{title}" in out
     assert ("missing", "VGPhraseCut_v0") in states(out) and ("ok", "loading") in states(out)
     assert "total: " in out and "nothing is required" in out

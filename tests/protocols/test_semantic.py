@@ -1,5 +1,7 @@
 """Semantic segmentation: metrics equal plain loops, and do not depend on chunks."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from clipseg_pl.sample import Classes, collate
 from clipseg_pl.training.seen_photos import SeenPhotos
 
 SIDE = 8
+SMALL = 4, 5
 IGNORED = -1
 
 
@@ -30,10 +33,11 @@ def plain_metrics(pairs, classes):
         if labelled:
             accuracies.append(both / labelled)
     return {
-        "text/miou": sum(ious.values()) / len(ious),
+        "text/miou": sum(ious.values()) / max(1, len(ious)),
         "text/fwiou": weighted,
-        "text/pixel_accuracy": sum(label == guess for label, guess in counted) / len(counted),
-        "text/mean_accuracy": sum(accuracies) / len(accuracies),
+        "text/pixel_accuracy": sum(label == guess for label, guess in counted)
+        / max(1, len(counted)),
+        "text/mean_accuracy": sum(accuracies) / max(1, len(accuracies)),
         "text/pixels": len(counted),
     }, ious
 
@@ -89,28 +93,54 @@ def guess_of(scores, ids, background, threshold):
     return best
 
 
-@pytest.mark.parametrize("background", [False, True])
-@pytest.mark.parametrize("seed", range(40))
-def test_metrics_equal_plain_loops(seed, background):
-    rng = np.random.default_rng(seed)
-    names = rng.integers(1, 4, rng.integers(2, 6)).tolist()
-    classes, ids, labels, logits = random_case(rng, names, background)
-    protocol = SemanticProtocol(0.45)
-    protocol.classes = classes
-    batch = collate([sample(one, ids) for one in labels])
-    flat = torch.from_numpy(logits).flatten(0, 1)[:, None]
-    protocol.update("text", flat, batch, torch.ones(len(flat), dtype=torch.bool))
-    probability = torch.from_numpy(logits).sigmoid().numpy()
-    pairs = [
-        (int(labels[photo, y, x]), guess_of(probability[photo, :, y, x], ids, background, 0.45))
-        for photo in range(2)
-        for y in range(SIDE)
-        for x in range(SIDE)
-    ]
-    expected, ious = plain_metrics(pairs, len(names))
-    assert protocol.compute(None) == pytest.approx(expected, abs=1e-12)
-    by_class = protocol.report(None)["text: iou by class"]
-    assert by_class == pytest.approx({str(number): iou for number, iou in ious.items()})
+def distinct_logits(rng, prompts):
+    """Return logits of a photo, (1, prompts, *SMALL), all different within a pixel.
+
+    They are not close to each other or to the threshold, because torch's sigmoid of a number
+    depends on the position in a tensor.
+    """
+    place = rng.random((1, 40, *SMALL)).argsort(1)[:, :prompts]
+    return (place / 10 - 2.57).astype(np.float32)
+
+
+def test_metrics_equal_plain_loops_on_2000_random_sets():
+    protocols, kinds = {}, Counter()
+    for seed in range(2000):
+        rng = np.random.default_rng(seed)
+        background = bool(rng.random() < 0.5)
+        names = rng.integers(1, 3, rng.integers(2, 7)).tolist()
+        classes, ids, labels, _ = random_case(rng, names, background)
+        absent, hidden = rng.integers(len(names), size=2)
+        labels = labels[:1, : SMALL[0], : SMALL[1]]
+        labels[labels == absent] = IGNORED
+        logits = distinct_logits(rng, len(ids))
+        logits[:, np.equal(ids, hidden)] -= 5  # all below the other prompts and the threshold
+        if rng.random() < 0.2:
+            logits -= 5
+        if rng.random() < 0.05:
+            labels[:] = IGNORED
+        # the names of a class do not matter, only whether it has any
+        key = len(names), background
+        if key not in protocols:
+            protocols[key] = SemanticProtocol(0.45)
+            protocols[key].classes = classes
+        protocol = protocols[key]
+        protocol.reset()
+        batch = collate([sample(one, ids) for one in labels])
+        flat = torch.from_numpy(logits).flatten(0, 1)[:, None]
+        protocol.update("text", flat, batch, torch.ones(len(flat), dtype=torch.bool))
+        scores = torch.from_numpy(logits).sigmoid().movedim(1, 3).flatten(0, 2).tolist()
+        guesses = [guess_of(pixel, ids, background, 0.45) for pixel in scores]
+        pairs = list(zip(labels.ravel().tolist(), guesses, strict=True))
+        expected, ious = plain_metrics(pairs, len(names))
+        assert protocol.compute(None) == pytest.approx(expected, abs=1e-12), seed
+        by_class = protocol.report(None)["text: iou by class"]
+        assert by_class == pytest.approx({str(number): iou for number, iou in ious.items()}), seed
+        kinds["class that is not labelled"] += absent in guesses
+        kinds["class that is not predicted"] += hidden not in guesses and hidden in labels
+        kinds["only background predicted"] += set(guesses) == {0} and background
+        kinds["no pixel labelled"] += not expected["text/pixels"]
+    assert min(kinds.values()) > 40, kinds
     assert protocol.monitor in expected and protocol.best_threshold() is None
 
 

@@ -6,7 +6,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.weights.places import TOY, default_checkpoint
@@ -16,28 +17,37 @@ if TYPE_CHECKING:
     from datamodules.image_folder import ImageFolderDataModule
     from datamodules.label_maps import LabelMapsDataModule
 
-_PLACES = {
-    "phrasecut": "PhraseCut (training, Tables 3 and 9)",
-    "voc2012": "Pascal VOC 2012 (generalised zero-shot, Table 4)",
-    "pascal_5i": "Pascal-5i with PFENet's photos (Tables 5 and 7)",
-    "pascal_5i_hsnet": "Pascal-5i with HSNet's episodes",
-    "coco_20i": "COCO-20i (Table 6)",
-    "refcoco": "RefCOCO",
-    "refcoco+": "RefCOCO+",
-    "refcocog": "RefCOCOg",
-    "grefcoco": "gRefCOCO",
-    "refcoco-m": "RefCOCO-M",
-    "lvis": "LVIS (Tables 2 and 8)",
-    "clip": "CLIP weights",
-    "vit": "ViT weights (baseline ViTSeg only)",
-    "cache": "cached indexes and toy world",
-    "devices": "hardware used by default",
-    "versions": "library versions required by pyproject.toml",
+
+class _Check(NamedTuple):
+    title: str
+    function: str
+    """in clipseg_pl.doctor"""
+    reads_root: bool = True
+
+
+_CHECKS = {
+    "phrasecut": _Check("PhraseCut (training, Tables 3 and 9)", "phrasecut:check_phrasecut"),
+    "voc2012": _Check("Pascal VOC 2012 (generalised zero-shot, Table 4)", "datasets:check_voc2012"),
+    "pascal_5i": _Check(
+        "Pascal-5i with PFENet's photos (Tables 5 and 7)", "datasets:check_pascal_5i"
+    ),
+    "pascal_5i_hsnet": _Check("Pascal-5i with HSNet's episodes", "datasets:check_pascal_5i_hsnet"),
+    "coco_20i": _Check("COCO-20i (Table 6)", "datasets:check_coco_20i"),
+    "refcoco": _Check("RefCOCO", "referring:check_refcoco"),
+    "refcoco+": _Check("RefCOCO+", "referring:check_refcoco_plus"),
+    "refcocog": _Check("RefCOCOg", "referring:check_refcocog"),
+    "grefcoco": _Check("gRefCOCO", "referring:check_grefcoco"),
+    "refcoco-m": _Check("RefCOCO-M", "referring:check_refcoco_m"),
+    "lvis": _Check("LVIS (Tables 2 and 8)", "datasets:check_lvis"),
+    "clip": _Check("CLIP weights", "weights:check_clip", False),
+    "vit": _Check("ViT weights (baseline ViTSeg only)", "weights:check_vit", False),
+    "cache": _Check("cached indexes and toy world", "machine:check_cache", False),
+    "devices": _Check("hardware used by default", "machine:check_devices", False),
+    "versions": _Check(
+        "library versions required by pyproject.toml", "machine:check_versions", False
+    ),
 }
-_DATASETS = (
-    *("phrasecut", "voc2012", "pascal_5i", "pascal_5i_hsnet", "coco_20i", "lvis"),
-    *("refcoco", "refcoco+", "refcocog", "grefcoco", "refcoco-m"),
-)
+"""name -> what `doctor` checks, in this order"""
 _COLOURS = {"ok": "green", "note": "cyan", "missing": "yellow", "wrong": "red"}
 _BEST = "*/checkpoints/best.ckpt"
 _RECENT = 5  # number of newest runs to check if no item is named
@@ -67,7 +77,7 @@ def main(args: list[str]) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"item to check; one or more of {', '.join(_PLACES)}, or a config overlay (.yaml) "
+        help=f"item to check; one or more of {', '.join(_CHECKS)}, or a config overlay (.yaml) "
         "whose section `data` describes your own data or label maps",
     )
     parser.add_argument(
@@ -93,9 +103,9 @@ def main(args: list[str]) -> None:
         "your own data (default: a sample of 200 per list)",
     )
     options = parser.parse_args(args)
-    unknown = [name for name in options.names if name not in _PLACES and not _is_overlay(name)]
+    unknown = [name for name in options.names if name not in _CHECKS and not _is_overlay(name)]
     if unknown:
-        choices = f"{', '.join(_PLACES)}, or the YAML file of a config overlay"
+        choices = f"{', '.join(_CHECKS)}, or the YAML file of a config overlay"
         parser.error(f"unknown name: {', '.join(unknown)}; choose from {choices}")
     unusable = _examine(options)
     if unusable:
@@ -109,46 +119,23 @@ def _is_overlay(name: str) -> bool:
 def _examine(options: argparse.Namespace) -> list[str]:
     """Print all findings; return the named items that are missing or unusable."""
     # deferred so that --help does not import torch
-    from clipseg_pl.doctor import referring
     from clipseg_pl.doctor.checkpoints import check_checkpoint
-    from clipseg_pl.doctor.datasets import (
-        check_coco_20i,
-        check_lvis,
-        check_pascal_5i,
-        check_pascal_5i_hsnet,
-        check_voc2012,
-    )
-    from clipseg_pl.doctor.machine import check_cache, check_devices, check_versions
-    from clipseg_pl.doctor.phrasecut import check_phrasecut
-    from clipseg_pl.doctor.weights import check_clip, check_vit
     from datamodules.toy.world import toy_root
 
-    checks = {
-        "phrasecut": check_phrasecut,
-        "voc2012": check_voc2012,
-        "pascal_5i": check_pascal_5i,
-        "pascal_5i_hsnet": check_pascal_5i_hsnet,
-        "coco_20i": check_coco_20i,
-        **referring.CHECKS,
-        "lvis": check_lvis,
-        "clip": check_clip,
-        "vit": check_vit,
-        "cache": check_cache,
-        "devices": check_devices,
-        "versions": check_versions,
-    }
     root = toy_root() if options.root == TOY else Path(options.root).expanduser()
     if options.root == TOY and not root.is_dir():
         sys.exit(f"clipseg_pl: no toy world in {root}; run python -m clipseg_pl toy --root {root}")
     named = bool(options.names or options.checkpoint)
     states = dict[str, Counter[str]]()
-    for name in dict.fromkeys(options.names) if named else _PLACES:
+    for name in dict.fromkeys(options.names) if named else _CHECKS:
         if _is_overlay(name):
             found = _check_overlay(Path(name), options.root, options.all)
             states[name] = _report(f"data of {name}", found)
             continue
-        where = f" in {root}" if name in _DATASETS else ""
-        states[name] = _report(f"{name}: {_PLACES[name]}{where}", checks[name](root, options.all))
+        title, function, reads_root = _CHECKS[name]
+        check = resolve_name(f"clipseg_pl.doctor.{function}")
+        where = f" in {root}" if reads_root else ""
+        states[name] = _report(f"{name}: {title}{where}", check(root, options.all))
     runs = sorted(Path("runs").glob(_BEST), key=lambda file: file.stat().st_mtime)
     usual = dict.fromkeys([default_checkpoint(), TOY, *map(str, runs[-_RECENT:])])
     for name in options.checkpoint if named else usual:
