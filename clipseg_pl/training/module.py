@@ -1,6 +1,5 @@
 """LightningModule for training and evaluation. Checkpoints omit the frozen backbone."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import NoneType
@@ -72,11 +71,11 @@ class CLIPSegModule(LightningModule):
     ) -> None:
         """Build the model and store its configuration as plain values."""
         super().__init__()
-        with warnings.catch_warnings():
-            # the command line passes plain values; `on_save_checkpoint` drops modules passed in
-            # Python
-            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")
-            self.save_hyperparameters(ignore=["protocol", "init_decoder", "compile"])
+        self.save_hyperparameters(
+            ignore=["backbone", "loss", "protocol", "init_decoder", "compile"]
+        )
+        if "_instantiator" in self.hparams:  # from the command line or a checkpoint: plain values
+            self.save_hyperparameters("backbone", "loss")  # would copy the weights otherwise
         self.model = CLIPSeg(backbone, decoder, unfreeze_blocks)
         self._excluded_before: Sequence[str] | None = None
         self._trained_ids: Tensor | None = torch.empty(0, dtype=torch.long)

@@ -53,6 +53,10 @@ def first_batch(data):
     return next(iter(data.val_dataloader()))
 
 
+def test_settings_contain_no_copy_of_the_weights(module):
+    assert not any(isinstance(value, torch.nn.Module) for value in module.hparams.values())
+
+
 def test_loss_is_the_mean_over_valid_pixels(module, data):
     batch = first_batch(data)
     logits = torch.randn(batch["query_mask"].shape)
