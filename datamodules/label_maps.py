@@ -138,7 +138,7 @@ class LabelMapsDataModule(BaseDataModule):
             classes = LabelClasses(names, self.ignore, self.background, self.background_prompt)
             maps = LabelMaps(self._files(name), classes)
             self.listed[name] = f"{maps.files.labels} has {len(maps)} label maps"
-            self.skipped[name] = maps.skipped
+            self.skipped[name] = dict(maps.skipped)
             if maps.absent:
                 more = "" if len(maps.absent) <= _NAMED else ", ..."
                 log.warning(

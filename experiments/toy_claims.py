@@ -38,7 +38,7 @@ from datamodules.toy.scenes.kinds import PASCAL_KINDS, UNNAMED_KINDS
 from datamodules.toy.scenes.scene import Scene, Thing, draw_scene
 
 HERE = Path(__file__).parent
-MODELS = {"toy": "pc_plus", "without_fold_0": "pc_plus+without_fold_0"}
+MODELS = {"pc_plus": "pc_plus", "without_fold_0": "pc_plus+without_fold_0"}
 """model -> name of its training in the tables"""
 FOLD_0 = PASCAL_KINDS[:5]
 PROMPTS = {
@@ -62,16 +62,19 @@ Probability = npt.NDArray[np.float32]
 
 
 def find_run(runs: Path, name: str, seed: int) -> Path:
-    """Return the folder of a training; the newest one if the training was repeated.
+    """Return the folder of a finished training.
 
     Raises:
-        SystemExit: if it is missing.
+        SystemExit: if there is none, or several with different configs.
     """
     training = f"{MODELS[name]}+seed={seed}" if seed else MODELS[name]
-    found = list(runs.glob(f"{training}-*/checkpoints/last.ckpt"))
-    if not found:
-        sys.exit(f"no training {training} in {runs}: run the `tables` command first (see --help)")
-    return max(found, key=lambda file: file.stat().st_mtime).parents[1]
+    found = [folder for folder in runs.glob(f"{training}-*") if newest_results(folder, "fit")]
+    if len(found) != 1:
+        sys.exit(
+            f"{runs} contains {len(found)} finished trainings {training} instead of one: run the "
+            "`tables` command first (see --help), or remove the outdated ones"
+        )
+    return found[0]
 
 
 class Tally:
@@ -174,10 +177,10 @@ def measure(folders: Mapping[str, Path], scenes: Sequence[Scene]) -> dict[str, A
         for name, folder in folders.items()
     }
     return {
-        "listening": prompt_sensitivity(models["toy"], scenes),
-        "kinds, fold 0 named in training": kinds(models["toy"], scenes),
+        "prompt sensitivity": prompt_sensitivity(models["pc_plus"], scenes),
+        "kinds, fold 0 named in training": kinds(models["pc_plus"], scenes),
         "kinds, fold 0 never named": kinds(models["without_fold_0"], scenes),
-        "properties": properties(models["toy"], scenes),
+        "properties": properties(models["pc_plus"], scenes),
     }
 
 
@@ -224,7 +227,7 @@ def main() -> None:
         "trainings": {
             name: {key: result[key] for key in ("commit", "dirty", "config_hash", "step")}
             for name, result in fits.items()
-            if result
+            if result  # always; `find_run` has checked it
         },
         **provenance(),
     }

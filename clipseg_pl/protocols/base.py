@@ -20,7 +20,7 @@ TEXT_WEIGHT: dict[PromptType, tuple[float, float]] = {
 """minimum and maximum weight of the text for each prompt type; `mix_weight` is clamped to them"""
 Predictions = Mapping[str, tuple[Tensor, Tensor]]
 """prompt type -> (K, 1, H, W) logits, and the (P,) bool mask that selects these K of P prompts;
-`SemanticProtocol` returns class ids instead of logits"""
+class ids of the B images and (B,) bool from `SemanticProtocol`"""
 Segment = Callable[[PromptType, Tensor], Tensor]
 """function that takes a prompt type and a (P,) bool mask, and returns the (K, 1, H, W) logits of
 the K selected prompts of a batch"""

@@ -14,8 +14,8 @@ from clipseg_pl.sample import NO_CLASS, Batch, Classes
 _AT_ONCE = 8
 """number of prompts that are decoded together"""
 _COUNTED = 1 << 26
-"""pixels that are counted together times the number of cells of the confusion matrix. Torchmetrics
-allocates as many numbers in deterministic mode"""
+"""limit on the pixels that are counted together times the cells of the confusion matrix, since
+torchmetrics allocates that many numbers in deterministic mode"""
 
 
 class SemanticProtocol(Protocol):
@@ -64,7 +64,7 @@ class SemanticProtocol(Protocol):
 
         Returns:
             "text" -> (B, 1, H, W) int16 class ids of the pixels, at the sizes of the label maps,
-            and (B,) ones. The logits of all prompts are never in memory together.
+            and (B,) bool, true. The logits of all prompts are never in memory together.
 
         Raises:
             ValueError: if the batch has no label maps.
@@ -78,7 +78,8 @@ class SemanticProtocol(Protocol):
         unclaimed = self._background()
         start = -1.0 if unclaimed is None else self.background_threshold
         highest = [torch.full(size, start, device=device) for size in sizes]
-        winner = [torch.full_like(score, unclaimed or 0, dtype=torch.int16) for score in highest]
+        predicted = torch.full_like(batch["label_map"], unclaimed or 0)
+        winner = [ids[:h, :w] for ids, (h, w) in zip(predicted[:, 0], sizes, strict=True)]
         owners, classes = batch["query_index"].tolist(), batch["class_id"].tolist()
         prompts = torch.arange(len(owners), device=device)
         for chunk in torch.split(prompts, _AT_ONCE):
@@ -89,11 +90,9 @@ class SemanticProtocol(Protocol):
                 higher = score[0, 0] > highest[image]
                 winner[image].masked_fill_(higher, classes[prompt])
                 torch.maximum(highest[image], score[0, 0], out=highest[image])
-        predicted = torch.zeros_like(batch["label_map"])
-        for padded, ids in zip(predicted[:, 0], winner, strict=True):
-            padded[: ids.shape[0], : ids.shape[1]] = ids
-        predictions = {"text": (predicted, torch.ones(len(sizes), dtype=torch.bool, device=device))}
-        self.update_images(predictions, batch, predictions["text"][1])
+        every = torch.ones(len(sizes), dtype=torch.bool, device=device)
+        predictions = {"text": (predicted, every)}
+        self.update_images(predictions, batch, every)
         return predictions
 
     def update(

@@ -74,8 +74,9 @@ class CLIPSegModule(LightningModule):
         self.save_hyperparameters(
             ignore=["backbone", "loss", "protocol", "init_decoder", "compile"]
         )
-        if "_instantiator" in self.hparams:  # from the command line or a checkpoint: plain values
-            self.save_hyperparameters("backbone", "loss")  # would copy the weights otherwise
+        # the command line passes plain values; saving objects passed in Python would copy weights
+        if "_instantiator" in self.hparams:
+            self.save_hyperparameters("backbone", "loss")
         self.model = CLIPSeg(backbone, decoder, unfreeze_blocks)
         self._excluded_before: Sequence[str] | None = None
         self._trained_ids: Tensor | None = torch.empty(0, dtype=torch.long)

@@ -35,12 +35,13 @@ class SeenPhotos:
         """how many of these the weights were trained on; None if unknown"""
         self.numbers: dict[str, float] = {}
         """metrics without the seen photos; empty if no photo, or every photo, was seen"""
-        self._trained, self._protocol = trained, None
+        self._trained, self._protocol, self._differs = trained, None, False
         if trained is not None:
             self.seen = int(np.isin(photos, trained).sum())
-            seen = np.isin(ids, trained)  # of the split, hence the same on all processes
-            if seen.any() and not seen.all():
+            seen = np.isin(ids, trained)
+            if _mixed(seen):  # of the whole split, hence the same on all processes
                 self._protocol = copy.deepcopy(protocol)
+            self._differs = _mixed(seen[:samples])
 
     def update(self, batch: Batch, predictions: Predictions) -> None:
         """Add the photos of a batch that were not seen."""
@@ -68,7 +69,8 @@ class SeenPhotos:
         if self._protocol is not None:
             self._protocol.class_thresholds = class_thresholds
             numbers = self._protocol.compute(threshold, cut)
-            self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
+            if self._differs:
+                self.numbers = {f"{stage}/{name}": value for name, value in numbers.items()}
 
     def content(self) -> dict[str, Any]:
         """Return counts and metrics as plain values, for the results file."""
@@ -82,6 +84,10 @@ class SeenPhotos:
                 "trained on: the weights do not store the ids of their training photos"
             )
         return f"{self.seen:,} of {self.evaluated:,} evaluated COCO photos were trained on"
+
+
+def _mixed(seen: npt.NDArray[np.bool_]) -> bool:
+    return bool(seen.any() and not seen.all())
 
 
 def add_ids(trained: Tensor, ids: Ids | None) -> Tensor:

@@ -105,9 +105,10 @@ def _lvis_photos(root: Path) -> Rows:
 
 def _coco_stuff_photos(root: Path) -> Rows:
     folder = root / "coco-stuff" / "images" / "val2017"
-    if not folder.is_dir():
-        raise DatasetNotFoundError(f"COCO-Stuff not found: no {folder} (docs/label_maps.md)")
-    return coco_ids(file.name for file in folder.iterdir())
+    ids = coco_ids(file.name for file in folder.glob("*"))
+    if not (ids >= 0).any():
+        raise DatasetNotFoundError(f"COCO-Stuff not found: no photos in {folder}")
+    return ids
 
 
 EVALUATED_PHOTOS: dict[str, Callable[[Path], Iterable[int]]] = {

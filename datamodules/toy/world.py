@@ -24,7 +24,7 @@ class Dataset(NamedTuple):
     """A toy dataset."""
 
     request: Callable[..., Request]
-    """function that takes the number of images per split and the seed"""
+    """function that takes the number of images per split, the seed and, for the walls, the root"""
     scenes: dict[str, int]
     """split -> number of images in the default world"""
     minimum: int = 40

@@ -22,7 +22,7 @@ from datamodules.datasets.prompted import Prompting
 from datamodules.label_maps import LabelMapsDataModule
 from datamodules.toy.scenes.scene import Scene
 from datamodules.toy.writers.label_maps import draw_labelled, paint_values, values_of
-from tests.command import EXPERIMENTS
+from tests.command import EXPERIMENTS, arguments, results, run
 
 SIZE = {"image_size": 32, "batch_size": 4, "num_workers": 0}
 NAMES = {1: ["flood water", "water"], 2: "Road", 7: "road_sign"}
@@ -214,7 +214,7 @@ def test_photos_of_benchmarks_are_left_out_by_the_ids_in_their_names(tmp_path):
     assert kept.coco_ids("val").tolist() == [42, -1, -1]
     data = data_of(tmp_path / "own", images="images/{split}", labels="labels/{split}",
                    without_photos_of=["coco_stuff_171"])  # fmt: skip
-    with pytest.raises(DatasetNotFoundError, match=r"COCO-Stuff not found: no .*val2017"):
+    with pytest.raises(DatasetNotFoundError, match=r"COCO-Stuff not found: no photos in .*val2017"):
         data.setup("fit")
 
 
@@ -407,6 +407,23 @@ def test_bad_pascal_context_raises(tmp_path):
         setup(images=5)
     with pytest.raises(ValueError, match="annotation None: segmentation is neither"):
         setup(annos_segmentation=[{"image_id": 1, "category_id": 2, "segmentation": {}}])
+
+
+def test_command_line_trains_and_evaluates_label_maps(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, [labels_of(1, 2), labels_of(1, 7)], split)
+    settings = {
+        "images": "own/images/{split}",
+        "labels": "own/labels/{split}",
+        "train_split": "train",
+        "val_split": "val",
+        "ignore": "[255]",
+        "classes": "{1: water, 2: road, 7: sign}",
+    }
+    options = [f"--data.init_args.{name}={value}" for name, value in settings.items()]
+    config = EXPERIMENTS / "data" / "label_maps.yaml"
+    run(*arguments("fit", tmp_path, tmp_path / "run", *options, configs=(config,)))
+    assert results(tmp_path / "run")["metrics"]["val/text/pixels"] == 2 * 2 * 4
 
 
 # ---- real photos

@@ -50,8 +50,9 @@ def test_without_names_everything_is_checked_and_nothing_required(
     shutil.copytree(trained, tmp_path / "runs" / "mine")
     doctor.main([])
     out = capsys.readouterr().out
-    for title in (*doctor._CHECKS, "checkpoint toy", "checkpoint runs/mine/checkpoints/best.ckpt"):
-        assert f"{title}" in out
+    titles = [f"{name}: {check.title}" for name, check in doctor._CHECKS.items()]
+    for title in (*titles, "checkpoint toy", "checkpoint runs/mine/checkpoints/best.ckpt"):
+        assert title in out
     assert ("missing", "VGPhraseCut_v0") in states(out) and ("ok", "loading") in states(out)
     assert "total: " in out and "nothing is required" in out
     assert "\x1b" not in out  # no colours in pipes

@@ -184,7 +184,7 @@ def test_chunks_of_any_size_give_the_same_counts(monkeypatch):
     rng = np.random.default_rng(1)
     classes, ids, labels, logits = random_case(rng, [1, 3, 1, 2, 1], background=True)
     batch, flat = collate([sample(one, ids) for one in labels]), torch.from_numpy(logits)
-    counts, sizes = [], []
+    counts, classified, sizes = [], [], []
     for at_once in (1, 3, 7, 1000):
         monkeypatch.setattr(semantic, "_AT_ONCE", at_once)
         protocol = SemanticProtocol()
@@ -196,10 +196,12 @@ def test_chunks_of_any_size_give_the_same_counts(monkeypatch):
 
         predicted, every = protocol.evaluate(batch, segment)["text"]
         assert predicted.shape == batch["label_map"].shape and every.all()
+        classified.append(predicted)
         counts.append(protocol.confusion.compute())
         assert max(sizes) == min(at_once, 14) and sum(sizes) == 14
         sizes.clear()
     assert all(torch.equal(counts[0], other) for other in counts[1:])
+    assert all(torch.equal(classified[0], other) for other in classified[1:])
     protocol.reset()
     assert not protocol.confusion.compute().any()
 

@@ -99,10 +99,11 @@ def test_summary_has_mean_minimum_and_maximum():
 def test_models_are_found_by_the_name_and_seed_of_their_training(scenes, tmp_path, monkeypatch):
     names = ["pc_plus-a1", "pc_plus+seed=4-b2", "pc_plus+without_fold_0-c3", "pc_plus+dim_16-d4"]
     for name in names:
-        (tmp_path / name / "checkpoints").mkdir(parents=True)
-        (tmp_path / name / "checkpoints" / "last.ckpt").touch()
-    assert toy_claims.find_run(tmp_path, "toy", 0).name == names[0]
-    assert toy_claims.find_run(tmp_path, "toy", 4).name == names[1]
+        (tmp_path / name / "results").mkdir(parents=True)
+        (tmp_path / name / "results" / "fit-x.json").write_text('{"step": 1400}')
+    (tmp_path / "pc_plus+without_fold_0+seed=4-e5").mkdir()  # not finished
+    assert toy_claims.find_run(tmp_path, "pc_plus", 0).name == names[0]
+    assert toy_claims.find_run(tmp_path, "pc_plus", 4).name == names[1]
     folders = {name: toy_claims.find_run(tmp_path, name, 0) for name in toy_claims.MODELS}
     loaded = []
 
@@ -113,7 +114,11 @@ def test_models_are_found_by_the_name_and_seed_of_their_training(scenes, tmp_pat
     monkeypatch.setattr(toy_claims, "Segmenter", SimpleNamespace(from_pretrained=from_pretrained))
     found = toy_claims.measure(folders, scenes)
     assert loaded == [names[0], names[2]]
-    assert found["listening"]["own phrase"]["miou@0.3"] > 0.97
+    assert found["prompt sensitivity"]["own phrase"]["miou@0.3"] > 0.97
     assert toy_claims.kinds(model(scenes, own_phrase), [])["fold 0"] == {"prompts": 0}
-    with pytest.raises(SystemExit, match=r"no training pc_plus\+without_fold_0\+seed=4 in"):
+    with pytest.raises(SystemExit, match=r"0 finished trainings pc_plus\+without_fold_0\+seed=4 "):
         toy_claims.find_run(tmp_path, "without_fold_0", 4)
+    (tmp_path / names[0]).rename(tmp_path / "pc_plus-f6")
+    (tmp_path / names[3]).rename(tmp_path / "pc_plus-g7")
+    with pytest.raises(SystemExit, match="2 finished trainings pc_plus instead of one"):
+        toy_claims.find_run(tmp_path, "pc_plus", 0)

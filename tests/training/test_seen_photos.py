@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -162,6 +163,14 @@ def test_metrics_are_not_repeated_if_all_or_no_photos_were_seen(trained, seen):
     found = SeenPhotos(ReferringProtocol(), ids, stored, 4)
     found.compute("val", None, None, {})
     assert found.content() == {"evaluated": 3, "seen": seen, "metrics_without": {}}
+
+
+@pytest.mark.parametrize(("trained", "seen"), [([1], 2), ([4], 0)])
+def test_photos_after_the_limit_do_not_count(trained, seen):
+    ids = np.array([1, 1, 2, 3, 4])
+    found = SeenPhotos(ReferringProtocol(), ids, torch.tensor(trained), 2)
+    found.compute("val", None, None, {})
+    assert found.content() == {"evaluated": 1, "seen": min(seen, 1), "metrics_without": {}}
 
 
 def test_thousands_are_grouped_and_photos_that_are_not_evaluated_are_not_counted():

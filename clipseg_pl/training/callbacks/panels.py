@@ -27,7 +27,7 @@ _TINT = np.array((255, 32, 32), np.float32)
 
 
 class Panels(Callback):
-    """Draws up to 8 prompts of the first batch of every evaluation.
+    """Draws up to 8 prompts of the first batch of every evaluation, except those of label maps.
 
     Panels are also sent to loggers that accept images.
 
@@ -50,6 +50,8 @@ class Panels(Callback):
     ) -> None:
         """Draw the first batch."""
         if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if "label_map" in batch:  # the outputs are classes, not masks of prompts
             return
         assert isinstance(pl_module, CLIPSegModule)
         for prompt_type, (logits, selected) in outputs.items():
