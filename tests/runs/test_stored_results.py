@@ -46,6 +46,11 @@ def test_row_is_missing_if_one_run_is_missing(results):
     assert results.figures(row((evaluation(0), evaluation(2)))) == "missing"
 
 
+def test_seeds_without_results_are_left_out(results):
+    one = row((evaluation(2), evaluation(0)), (evaluation(0), evaluation(1)), (evaluation(2),))
+    assert results.figures(one) == {"mIoU": [37.5]}
+
+
 def test_results_with_another_digest_are_stale(results, tmp_path):
     later = StoredResults(
         results.folder, lambda run: "other" if run.training.name == "t1" else "same"

@@ -17,7 +17,8 @@ edit it. The command also runs every experiment without a result.
 - [tables.yaml](tables.yaml) lists the runs behind each table. [results](results) contains their
   metrics with versions, commit and run time.
 - All figures are percentages. Benchmarks with folds report the mean over the four folds. Rows with
-  several seeds show the mean, followed by the minimum and maximum in parentheses.
+  several seeds show the mean, followed by the minimum and maximum in parentheses. Seeds that have
+  not been run yet are left out.
 - "AP" is the paper's average precision. It leaves out the ends of the precision-recall curve beyond
   the first and the last threshold, and is therefore low for models that rarely predict high
   probabilities. "exact AP" is the standard average precision

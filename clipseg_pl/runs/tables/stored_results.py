@@ -70,15 +70,18 @@ class StoredResults:
 
         Returns:
             A list for each column title, with one number per seed: the mean over the folds, in
-            percent. If not all results of the row are valid, "missing" or "stale".
+            percent. Seeds without all results are left out. If there are only such seeds,
+            "missing" or "stale".
         """
-        runs = [run for seed in row.seeds for fold in seed for run in fold]
-        states = {self.state(run) for run in runs}
-        if states != {"valid"}:
-            return "missing" if "missing" in states else "stale"
+        states = [{self.state(run) for fold in seed for run in fold} for seed in row.seeds]
+        finished = [
+            seed for seed, of_seed in zip(row.seeds, states, strict=True) if of_seed == {"valid"}
+        ]
+        if not finished:
+            return "missing" if any("missing" in of_seed for of_seed in states) else "stale"
         try:
             return {
-                title: [self._mean(seed, metric) for seed in row.seeds]
+                title: [self._mean(seed, metric) for seed in finished]
                 for title, metric in row.columns.items()
             }
         except KeyError:  # stored before the metric existed
