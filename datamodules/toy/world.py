@@ -74,15 +74,6 @@ def scaled(scenes: int) -> dict[str, dict[str, int]]:
     return counts
 
 
-def world_requests(root: Path, scenes: int, seed: int) -> list[Request]:
-    """Return the requests to build all datasets; see `write_toy_world` for the arguments."""
-    return [
-        # the config overlay of the walls contains the root
-        DATASETS[name].request(counts, seed, *((root,) if name == "walls" else ()))
-        for name, counts in scaled(scenes).items()
-    ]
-
-
 def write_toy_world(
     root: Path, scenes: int = 2000, seed: int = 0, progress: bool = True
 ) -> Mapping[Path, int]:
@@ -107,7 +98,11 @@ def write_toy_world(
     """
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
-    requests = world_requests(root, scenes, seed)
+    requests = [
+        # the config overlay of the walls contains the root
+        DATASETS[name].request(counts, seed, *((root,) if name == "walls" else ()))
+        for name, counts in scaled(scenes).items()
+    ]
     # raises FileExistsError before any dataset is drawn
     complete = all([is_built(root, request) for request in requests])
     if root == toy_root() and not complete:

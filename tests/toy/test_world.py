@@ -2,36 +2,48 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
 from clipseg_pl.cli.commands import toy
 from datamodules.phrasecut import PhraseCutDataModule
-from datamodules.toy.world import DATASETS, scaled, toy_root, world_requests, write_toy_world
+from datamodules.toy.world import DATASETS, scaled, toy_root, write_toy_world
 from datamodules.toy.writers.folder import MANIFEST, WORLD, build_folders
 from datamodules.toy.writers.lvis import lvis_request
 from datamodules.toy.writers.phrasecut import draw_phrasecut
 
-REQUESTS = world_requests(Path(), 3, 0)
-PARTS = {part for request in REQUESTS for part in request.parts}
-REFERRING = {part for part in PARTS if "ref" in part}
+SMALL = {
+    **{"PhraseCut": 2, "VOC2012": 1, "COCO2014": 1, "RefCOCO": 1, "LVIS": 1, "own": 1, "walls": 2},
+    "label_maps": 1,
+}
+REFERRING = {"refcoco", "refcoco+", "refcocog", "grefcoco", "refcoco-m"}
+PARTS = {
+    *("VGPhraseCut_v0", "VOC2012", "lists", "COCO2014", "splits", "LVIS", "own", "walls"),
+    *("ADEChallengeData2016", "coco-stuff", "cityscapes", "VOCdevkit"),
+    *REFERRING,
+}
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Allow worlds with two images per split."""
-    small = {name: dataset._replace(minimum=2) for name, dataset in DATASETS.items()}
+    """Allow worlds with one or two images per split."""
+    small = {name: dataset._replace(minimum=SMALL[name]) for name, dataset in DATASETS.items()}
     monkeypatch.setattr("datamodules.toy.world.DATASETS", small)
 
 
 def test_scaled_counts_are_in_proportion_with_a_minimum():
     assert scaled(2000) == {name: dataset.scenes for name, dataset in DATASETS.items()}
     assert scaled(4000)["COCO2014"] == {"train": 600, "val": 400}
-    least = scaled(1)
-    assert least["PhraseCut"] == {"train": 1, "val": 20, "test": 20, "miniv": 20}
-    assert least["COCO2014"] == {"train": 40, "val": 40}
-    assert least["walls"] == {"train": 20, "valid": 20, "test": 20}
+    assert scaled(1) == {
+        "PhraseCut": {"train": 1, "val": 20, "test": 20, "miniv": 20},
+        "VOC2012": {"train": 40, "val": 40},
+        "COCO2014": {"train": 40, "val": 40},
+        "RefCOCO": {"train": 40},
+        "LVIS": {"train": 40, "val": 40},
+        "own": {"all": 40},
+        "walls": {"train": 20, "valid": 20, "test": 20},
+        "label_maps": {"train": 40, "val": 40},
+    }
     for scenes in (1, 500, 1999, 2000, 4000):  # RefCOCO is about the photos of COCO2014
         assert scaled(scenes)["RefCOCO"]["train"] == scaled(scenes)["COCO2014"]["train"]
     with pytest.raises(ValueError, match="at least 1, got 0"):
@@ -45,9 +57,16 @@ def test_cache_folder_has_the_version_in_its_name():
 def test_write_toy_world_writes_all_datasets_once(tmp_path, small):
     written = write_toy_world(tmp_path, scenes=3, seed=5, progress=False)
     assert {path.name for path in tmp_path.glob("[!.]*")} == PARTS
-    assert {path.name for path in written} == {request.parts[-1] for request in REQUESTS}
-    assert written[tmp_path / "VGPhraseCut_v0"] == 3 + 3 * 2
-    assert written[tmp_path / "COCO2014"] == 2 * 2
+    assert {path.name: count for path, count in written.items()} == {
+        "VGPhraseCut_v0": 9,
+        "VOC2012": 2,
+        "COCO2014": 2,
+        "refcoco": 1,
+        "LVIS": 2,
+        "own": 1,
+        "walls": 6,
+        "ADEChallengeData2016": 2,
+    }
     for folder, count in written.items():
         assert len(list(folder.rglob("*.jpg"))) == count or folder.name == "refcoco"
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -70,8 +89,8 @@ def test_toy_command_writes_and_prints_the_next_command(tmp_path, small, capsys)
     toy.main(["--root", str(root), "--scenes", "2", "--seed", "4"])
     out = capsys.readouterr().out
     assert {path.name for path in root.glob("[!.]*")} == PARTS
-    for request in REQUESTS:
-        assert f"{root / request.parts[-1]}: " in out
+    for name in ("VGPhraseCut_v0", "VOC2012", "COCO2014", "LVIS", "own", "walls"):
+        assert f"{root / name}: " in out
     assert f"--data.init_args.root '{root}'" in out.splitlines()[-1]
 
 
