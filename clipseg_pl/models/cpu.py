@@ -18,6 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 _OPS = torch.ops.mkldnn
 _ONEDNN = hasattr(_OPS, "_linear_pointwise")  # not in every build of torch
+_AMX = torch.cpu._is_amx_tile_supported()
 _PLAIN = (nn.Linear, NonDynamicallyQuantizableLinear)  # nn.MultiheadAttention has the latter
 
 _Layouts = dict[torch.dtype, tuple[object, Tensor]]
@@ -117,8 +118,8 @@ def attend(
 ) -> Tensor:
     """Compute `F.scaled_dot_product_attention`, unfused if that is faster.
 
-    On CPUs, torch's fused kernel does not support dropout, and in bfloat16 it is slower than
-    separate operations.
+    On CPUs, torch's fused kernel does not support dropout. In bfloat16, it is slower than separate
+    operations, unless the CPU has AMX and no gradient is needed.
 
     Args:
         query: (B, heads, queries, width / heads).
@@ -131,7 +132,8 @@ def attend(
         (B, heads, queries, width / heads).
     """
     drops = dropout is not None and dropout.training and dropout.p > 0
-    if query.is_cpu and not causal and (drops or query.dtype == torch.bfloat16):
+    slow = query.dtype == torch.bfloat16 and (torch.is_grad_enabled() or not _AMX)
+    if query.is_cpu and not causal and (drops or slow):
         weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
         weights = weights if dropout is None else dropout(weights)
         attended: Tensor = weights @ value

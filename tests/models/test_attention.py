@@ -5,6 +5,7 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
+from clipseg_pl.models import cpu
 from clipseg_pl.models.attention import EncoderLayer, run_block, self_attention
 from clipseg_pl.models.cpu import Dropout
 
@@ -99,18 +100,23 @@ def test_dropout_falls_back_to_torch_if_its_probability_rounds_to_0_or_1(probabi
     assert own_layer(probability)(tokens).isfinite().all()
 
 
+@pytest.mark.parametrize("amx", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_unfused_attention_equals_fused_attention(dtype):
+def test_attention_equals_torchs_in_training_and_inference(dtype, amx, monkeypatch):
+    monkeypatch.setattr(cpu, "_AMX", amx)
     attention, tokens = (
         nn.MultiheadAttention(16, 4, batch_first=True).to(dtype),
         torch.randn(3, 7, 16),
     )
     inactive = Dropout(0.5).eval()
-    unfused = self_attention(attention, tokens.to(dtype), False, inactive).float()
-    fused = attention.float().eval()(tokens, tokens, tokens, need_weights=False)[0]
-    torch.testing.assert_close(
-        unfused, fused, rtol=0.05, atol=0.02 if dtype != torch.float32 else 1e-6
-    )
+    with torch.no_grad():
+        inference = self_attention(attention, tokens.to(dtype), False, inactive).float()
+    training = self_attention(attention, tokens.to(dtype), False, inactive).float()
+    expected = attention.float().eval()(tokens, tokens, tokens, need_weights=False)[0]
+    for computed in (training, inference):
+        torch.testing.assert_close(
+            computed, expected, rtol=0.05, atol=0.02 if dtype != torch.float32 else 1e-6
+        )
 
 
 def test_attention_dropout_keeps_the_mean():
