@@ -327,7 +327,7 @@ class LabelMapDataset(Dataset[Sample]):
     """Samples for evaluation, one per photo, indexed by (epoch, photo); the epoch is ignored.
 
     A sample has a prompt for each phrasing of each class. Their target is the label map, at the
-    size of its file. The photo is squashed to a square, as for the other benchmarks.
+    size of its file. The photo is squashed to a square.
 
     Args:
         maps: photos and label maps.

@@ -20,8 +20,8 @@ edit it. The command also runs every experiment without a result.
   several seeds show the mean, followed by the minimum and maximum in parentheses. Seeds that have
   not been run yet are left out.
 - "AP" is the paper's average precision. It leaves out the ends of the precision-recall curve beyond
-  the first and the last threshold, and is therefore low for models that rarely predict high
-  probabilities. "exact AP" is the standard average precision
+  the thresholds 0.98 and 0.02, and is therefore low for models with a high recall at 0.98, which
+  often predict high probabilities. "exact AP" is the standard average precision
   ([average-precision](../docs/deviations.md#average-precision)).
 """
 
@@ -81,6 +81,10 @@ def _printed(row: Row, title: str, decimals: int) -> str:
 
 def _claims(plan: Plan, results: StoredResults) -> Iterator[str]:
     yield "### Claims\n"
+    yield (
+        "A claim is confirmed if it holds for every combination of seeds of the two rows. "
+        '"(one seed)" marks claims about a row with one seed only.\n'
+    )
     yield "| claim | expected to be higher | expected to be lower | confirmed |"
     yield "|---|---|---|---|"
     for claim in plan.claims:
@@ -140,6 +144,6 @@ def _cost(plan: Plan, results: StoredResults) -> Iterator[str]:
     devices = sorted({str(result["device"]) for _, result in content})
     yield (
         f"Done: {len(done)} of {len(evaluations)} evaluations and {len(trainings)} trainings"
-        + (f", {seconds / 3600:.1f} hours on {', '.join(devices)}." if done else ".")
+        + (f", {seconds / 3600:.1f} hours in total on {', '.join(devices)}." if done else ".")
     )
     yield ""
