@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clipseg_pl.images import RGB, UnreadableImageError, image_size, open_image, read_image
+from clipseg_pl.images import (
+    RGB,
+    UnreadableImageError,
+    image_size,
+    open_image,
+    read_image,
+    stored_values,
+)
 from clipseg_pl.prompts.masks import exif_note
 from datamodules.datasets.files import require, stays_below
 
@@ -70,7 +77,7 @@ class LabelledPhotos:
         """
         file = self.label_file(name)
         with open_image(file, "label map") as image:
-            mode, labels = image.mode, np.array(image)
+            mode, labels = image.mode, stored_values(image, file)
         if mode not in ("L", "P"):
             raise UnreadableImageError(f"{file}: has mode {mode}, not L or P")
         return labels

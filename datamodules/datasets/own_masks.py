@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipseg_pl.images import UnreadableImageError, open_image
+from clipseg_pl.images import UnreadableImageError, open_image, stored_values
 from clipseg_pl.prompts.masks import exif_note, load_mask
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import Sizes, in_threads, photo_sizes, reject_missing
@@ -17,7 +17,7 @@ from datamodules.datasets.phrase_table import Rows, Strings
 
 NO_LABEL = -1
 """stands for the label of rows without one, whose mask is everything marked in the file"""
-_VERSION = 5
+_VERSION = 6
 """version of the cached results of `check_files`; increase it when the results change"""
 
 
@@ -144,10 +144,11 @@ def read_label_map(file: Path) -> npt.NDArray[Any]:
     """Read a label map, (H, W) of integers: the stored values, indices if it has a palette.
 
     Raises:
-        UnreadableImageError: if the file is unreadable, a colour image or a JPEG.
+        UnreadableImageError: if the file is unreadable, a colour image or a JPEG, or if a value is
+            negative or not an integer.
     """
     with open_image(file) as image:
-        form, values = image.format, np.asarray(image)
+        form, values = image.format, stored_values(image, file)
     if form == "JPEG":
         raise UnreadableImageError(
             f"{file}: label maps cannot be JPEGs, whose compression changes labels; use PNG"
@@ -156,6 +157,8 @@ def read_label_map(file: Path) -> npt.NDArray[Any]:
         raise UnreadableImageError(
             f"{file}: label maps must have one channel (mode L or P), not colours"
         )
+    if values.dtype.kind == "f" or values.min() < 0:
+        raise UnreadableImageError(f"{file}: label maps must have integers of 0 or more")
     return values
 
 

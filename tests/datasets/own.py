@@ -2,6 +2,8 @@
 
 import csv
 import json
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,6 +37,20 @@ def write_turned(file: Path, size: tuple[int, int] = SIZE) -> None:
 def write_mask(file: Path, values: np.ndarray) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values.astype(np.uint8) * 255 if values.dtype == bool else values).save(file)
+
+
+def write_grey_png(file: Path, values: np.ndarray, depth: int) -> None:
+    """Write a greyscale PNG with 1, 2, 4 or 8 bits per pixel, which PIL cannot write."""
+    bits = (values[..., None] >> np.arange(depth)[::-1]) & 1
+    packed = np.packbits(bits.reshape(len(values), -1).astype(np.uint8), axis=1)
+    lines = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], depth, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    content = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
 
 
 def write_csv(file: Path, rows: Sequence[Mapping[str, object]]) -> Path:

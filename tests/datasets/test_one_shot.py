@@ -10,7 +10,7 @@ from clipseg_pl.prompts.visual import VisualPrompt
 from datamodules.datasets.episodes import Episode
 from datamodules.datasets.labelled import LabelledPhotos
 from datamodules.datasets.one_shot import OneShotDataset, letterbox
-from tests.datasets.own import write_turned
+from tests.datasets.own import write_grey_png, write_turned
 
 PLAIN = VisualPrompt(blur=0, background=1, context=None)
 PROMPTS = ["a cat", "a dog"]
@@ -144,6 +144,12 @@ def test_label_map_of_another_size_than_its_photo_raises(photos, tmp_path):
     write_turned(tmp_path / "p0.jpg", (40, 60))
     with pytest.raises(UnreadableImageError, match=r"p0\.jpg is stored as 60 x 40 .* to 40 x 60"):
         photos.labels("p0")
+
+
+def test_grey_maps_of_few_bits_are_read_as_stored(photos, tmp_path):
+    values = np.arange(4)[None].repeat(3, 0)
+    write_grey_png(tmp_path / "grey.png", values, 2)
+    assert np.array_equal(photos.labels_unchecked("grey"), values)
 
 
 def test_palette_maps_are_read_as_indices(photos):

@@ -11,12 +11,14 @@ from clipseg_pl.prompts.masks import load_mask
 from datamodules.datasets import own_masks
 from datamodules.datasets.files import DatasetNotFoundError
 from datamodules.datasets.image_folder import ImageFolder
+from datamodules.datasets.own_masks import read_label_map
 from datamodules.datasets.table_files import read_table
 from tests.datasets.own import (
     BAR,
     SIZE,
     SQUARE,
     write_csv,
+    write_grey_png,
     write_jsonl,
     write_mask,
     write_photo,
@@ -349,6 +351,13 @@ def test_size_mismatch_by_exif_orientation_of_a_mask_is_explained(folder):
         ValueError, match=r"bar.png is stored as 32 x 24 pixels .*turns it to 24 x 3"
     ):
         read(write_csv(folder / "table.csv", ROWS))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_values_of_grey_pngs_are_read_as_stored(tmp_path, depth):
+    values = np.random.default_rng(0).integers(0, 2**depth, (5, 7))
+    write_grey_png(tmp_path / "grey.png", values, depth)
+    assert np.array_equal(read_label_map(tmp_path / "grey.png"), values)
 
 
 @pytest.mark.parametrize(
