@@ -65,14 +65,14 @@ def check_referring(dataset: Name, root: Path, every: bool) -> Iterator[Finding]
         )
         if table.skipped:
             compared = "note", f"{compared[1]}, skipped {reasons(table.skipped)}"
-        yield combine(subject, [compared, *_referring_photos(table, every)])
+        yield combine(subject, [compared, *_referring_photos(table, dataset, every)])
 
 
-def _referring_photos(table: RefCOCO, every: bool) -> Iterator[tuple[State, str]]:
+def _referring_photos(table: RefCOCO, dataset: Name, every: bool) -> Iterator[tuple[State, str]]:
     """Check that photos are readable and have the annotated size."""
     photos, problems = table.by_photo(), list[str]()
     opened = subsample(photos, every)
-    with show_status(f"reading photos of {table.file.parent.name}"):
+    with show_status(f"reading photos of {dataset}"):
         for tasks in opened:
             try:
                 table.image(int(tasks[0]))

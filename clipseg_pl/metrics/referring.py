@@ -67,14 +67,15 @@ class ReferringTotals(NamedTuple):
         """Return gIoU, cIoU, N-acc and T-acc of all expressions, (T,) float64 each.
 
         An expression is called without target if its mask is empty at the threshold, or if its
-        presence score is below the cut.
+        presence score is below the cut. As in GRES, an expression with a target that is called
+        without target has no intersection, but its predicted pixels count in the union.
 
         Args:
             cut: absent cut, 0 to 1, rounded to the nearest presence level; 0 for none.
         """
         having, without, first = self.having, self.without, round(cut * PRESENCE_LEVELS)
         kept = self.predicted[:, first:].sum(1)  # (2, T)
-        recognised, false = without - kept[0], self.false[:, first:].sum((0, 1))
+        recognised, false = without - kept[0], self.false[0, first:].sum(0) + self.false[1].sum(0)
         return {
             "giou": (self.iou[first:].sum(0) + recognised) / max(1, having + without),
             "ciou": self.hit[first:].sum(0).double() / (self.target + false).clamp(min=1),

@@ -66,6 +66,13 @@ class Protocol(nn.Module, ABC):
         supported = has_support(batch)
         return supported if prompt_type == "visual" else torch.ones_like(supported)
 
+    def predicted(self, prompt_type: PromptType, batch: Batch) -> Tensor:
+        """Return (P,) bool, true for the prompts that `predict` writes masks of.
+
+        Sampled negatives are left out.
+        """
+        return self.selected(prompt_type, batch) & ~batch["negative"]
+
     def predict(self, batch: Batch, segment: Segment) -> Predictions:
         """Segment a batch with every prompt type, without updating the metrics.
 

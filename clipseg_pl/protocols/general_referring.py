@@ -49,6 +49,10 @@ class GeneralReferringProtocol(Protocol):
         super().__init__(prompt_types)
         self.counts = nn.ModuleDict({name: ReferringCounts() for name in prompt_types})
 
+    def predicted(self, prompt_type: PromptType, batch: Batch) -> Tensor:
+        """Return the prompts that `predict` writes masks of: also those without a target."""
+        return self.selected(prompt_type, batch)
+
     def update(
         self, prompt_type: PromptType, logits: Tensor, batch: Batch, selected: Tensor
     ) -> None:

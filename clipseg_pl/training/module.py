@@ -185,7 +185,7 @@ class CLIPSegModule(LightningModule):
     test_step = validation_step
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor] | None:
-        """Segment a batch with the protocol's first prompt type, without negatives.
+        """Segment a batch with the protocol's first prompt type, see `Protocol.predicted`.
 
         Returns:
             (K, 1, H, W) probabilities and the (P,) bool mask that selects these K of the P prompts;
@@ -194,7 +194,7 @@ class CLIPSegModule(LightningModule):
         if not batch["phrase"]:
             return None
         prompt_type = self.protocol.prompt_types[0]
-        named = self.protocol.selected(prompt_type, batch) & ~batch["negative"]
+        named = self.protocol.predicted(prompt_type, batch)
         return self._segmenter(batch)(prompt_type, named).float().sigmoid(), named
 
     def segment(self, batch: Batch) -> Predictions:

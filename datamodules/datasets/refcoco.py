@@ -322,8 +322,7 @@ def find_files(root: Path, dataset: Name, split_by: str | None) -> tuple[Path, P
         )
     folder = root / dataset
     if known:
-        prefix, suffix = ("grefs", "json") if dataset == "grefcoco" else ("refs", "p")
-        file = folder / f"{prefix}({split_by or known[0]}).{suffix}"
+        file = _refs_file(folder, dataset, split_by or known[0])
         parts = {name: (folder / name).is_file() for name in (file.name, "instances.json")}
     else:
         tables = [*folder.rglob("*.parquet"), *folder.rglob("*.jsonl")]
@@ -333,6 +332,11 @@ def find_files(root: Path, dataset: Name, split_by: str | None) -> tuple[Path, P
     parts[f"../{_PHOTOS[0]} (or ../{_PHOTOS[1]})"] = bool(folders)
     require(dataset, folder, parts, SOURCES[dataset])
     return file, folders[0]
+
+
+def _refs_file(folder: Path, dataset: Name, partition: str) -> Path:
+    prefix, suffix = ("grefs", "json") if dataset == "grefcoco" else ("refs", "p")
+    return folder / f"{prefix}({partition}).{suffix}"
 
 
 def evaluated_photos(dataset: Name, root: Path) -> set[int]:
@@ -346,7 +350,8 @@ def evaluated_photos(dataset: Name, root: Path) -> set[int]:
     if dataset == "refcoco-m":
         refs, _ = _read_moondream(folder, Counter())
     else:
-        refs = [ref for file in sorted(folder.glob("*refs(*).*")) for ref in _read_refs(file)]
+        files = (_refs_file(folder, dataset, partition) for partition in PARTITIONS[dataset])
+        refs = [ref for file in files if file.is_file() for ref in _read_refs(file)]
     require(dataset, folder, {"refs": bool(refs)}, SOURCES[dataset])
     return {ref.image for ref in refs if ref.split != "train"}
 
@@ -420,7 +425,9 @@ def _join(
 
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_hook=compact)
-        annotations = by_id(filter(None, content["annotations"]), "annotations")
+        # a dictionary has no segmentation; if a sentence is about it, it counts as missing
+        kept = (entry for entry in content["annotations"] if entry and not isinstance(entry, dict))
+        annotations = by_id(kept, "annotations")
         used = {ref.image for ref in refs}
         photos = by_id(
             (
@@ -438,7 +445,7 @@ def _join(
             reason = _reason(ref, photos, found, without_crowds)
             if reason is None:
                 photo = photos[ref.image]
-                mask = _union(ref.annotations, found, photo)
+                mask = _union(ref.annotations, found, photo, without_crowds)
                 if ref.annotations and not coco_mask.area(mask):
                     reason = EMPTY
                 else:
@@ -464,18 +471,22 @@ def _reason(
     known = [annotation for annotation in annotations if annotation is not None]
     if any(annotation.image != ref.image for annotation in known):
         return _OTHER_PHOTO
-    return _CROWD if without_crowds and any(annotation.crowd for annotation in known) else None
+    crowds = without_crowds and known and all(annotation.crowd for annotation in known)
+    return _CROWD if crowds else None
 
 
 def _union(
-    numbers: Sequence[int], annotations: Sequence[_Annotation | None], photo: _Photo
+    numbers: Sequence[int],
+    annotations: Sequence[_Annotation | None],
+    photo: _Photo,
+    without_crowds: bool,
 ) -> Encoded:
     """Return the union of the masks of a ref; an empty mask if it has no annotation."""
     height, width = photo.height, photo.width
     parts = [
         part
         for number, annotation in zip(numbers, annotations, strict=True)
-        if annotation is not None
+        if annotation is not None and not (without_crowds and annotation.crowd)
         for part in encode(annotation.segmentation, height, width, f"annotation {number}")
     ]
     nothing = {"size": [height, width], "counts": [height * width]}
@@ -500,7 +511,7 @@ def _read_moondream(folder: Path, skipped: Counter[str]) -> tuple[list[_Ref], li
         ValueError: if a row is malformed, or pyarrow is missing.
     """
     targets, refs, number = list[_Target](), list[_Ref](), 0
-    rows = _rows(folder)
+    rows, photos = _rows(folder), dict[int, _Photo]()
     try:
         for row in rows:
             image = _integers(row["image_id"])[0]
@@ -514,6 +525,8 @@ def _read_moondream(folder: Path, skipped: Counter[str]) -> tuple[list[_Ref], li
                 ref = _Ref(name, "val", image, (number,), _NO_CATEGORY, sentences)
                 refs.append(ref)
                 photo = _photo(row["file_name"], tuple(sample["mask"]["size"]))
+                if photos.setdefault(image, photo) != photo:
+                    raise ValueError(f"{photo.name}: masks of different sizes")
                 (mask,) = encode(sample["mask"], photo.height, photo.width, f"sample {number}")
                 if coco_mask.area(mask):
                     targets.append(_Target(ref, photo, mask))

@@ -144,16 +144,19 @@ def test_targets_of_grefcoco_are_unions_or_nothing(tmp_path):
         (2, [-1], 1, [-1], "val", ["a zebra"]),
         (3, [11], 1, [1], "val", ["left man"]),
         (4, [21, 22], 2, [1, 3], "val", ["man and cars"]),
+        (5, [22], 2, [3], "val", ["cars"]),
     ]
     data = data_of(write(tmp_path, refs, dataset="grefcoco"), dataset="grefcoco")
-    (sample,) = [data.datasets["val"][0, 0]]
+    sample, other = (data.datasets["val"][0, number] for number in range(2))
     both, zebra, left = sample["prompts"]
     union = area(*LEFT) | area(*RIGHT) | area(*SMALL)
     assert np.array_equal(both["query_mask"][0].numpy(), union)
     assert zebra["negative"] and not zebra["query_mask"].any() and not both["negative"]
     assert np.array_equal(left["query_mask"][0].numpy(), area(*LEFT))
+    (man_and_cars,) = other["prompts"]  # the crowd is left out, as in GRES
+    assert np.array_equal(man_and_cars["query_mask"][0].numpy(), area(*LEFT))
     assert data.skipped["val"] == {"about a crowd": 1}
-    assert data.summary()["val"] == {"photos": 1, "sentences": 3, "without a target": 1}
+    assert data.summary()["val"] == {"photos": 2, "sentences": 4, "without a target": 1}
 
 
 def test_photos_of_coco_2014_come_first(tmp_path):
@@ -365,6 +368,7 @@ def test_evaluated_photos_are_those_of_all_partitions_without_the_training_split
     write(tmp_path)
     google = [ref(1, 11, 1, 1, "test", ["left man"]), ref(2, 21, 2, 1, "train", ["left man"])]
     (tmp_path / "refcoco/refs(google).p").write_bytes(pickle.dumps(google, 2))
+    (tmp_path / "refcoco/._refs(unc).p").write_bytes(b"a file of macOS")
     shutil.rmtree(tmp_path / "images")  # the annotations are enough
     assert photos_of(["refcoco"], tmp_path).tolist() == [1, 3]
     write_moondream(tmp_path, moondream_row() | {"image_id": 2})
@@ -429,6 +433,25 @@ def test_malformed_instances_raise(tmp_path, change, message):
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"instances\.json: invalid COCO annotations .*{message}"):
         data_of(tmp_path)
+
+
+def test_annotations_without_a_segmentation_are_missing(tmp_path):
+    write(tmp_path)
+    file = tmp_path / "refcoco/instances.json"
+    content = json.loads(file.read_text())
+    del content["annotations"][4]["segmentation"]  # of the only sentence of the split
+    content["annotations"].append({"id": 99, "image_id": 1, "category_id": 1})  # of none
+    file.write_text(json.dumps(content))
+    assert len(data_of(tmp_path, val_split="train").datasets["val"]) == 2
+    with pytest.raises(ValueError, match="skipped: 1 whose annotation is missing"):
+        data_of(tmp_path)
+
+
+def test_masks_of_different_sizes_in_one_photo_raise(tmp_path):
+    row, other = moondream_row(), moondream_row(mask={"counts": [6], "size": [2, 3]})
+    row["samples"] += other["samples"]
+    with pytest.raises(ValueError, match=r"jpg: masks of different sizes"):
+        data_of(write_moondream(tmp_path, row), dataset="refcoco-m")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from clipseg_pl.metrics import presence, referring
 from clipseg_pl.metrics.functional import histograms
 from clipseg_pl.metrics.referring import ReferringCounts
 from clipseg_pl.protocols.general_referring import GeneralReferringProtocol
+from clipseg_pl.protocols.referring import ReferringProtocol
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")  # without sentences
 LEVELS = 50
@@ -32,7 +33,7 @@ def loops(items, threshold, cut=None):
     intersections = unions = general_intersections = general_unions = 0
     ious, general_ious, recognised, answered = [], [], [], []
     for item in items:
-        intersection = union = predicted = area = 0
+        intersection = union = predicted = 0
         for p, t, v in zip(
             item.probability.ravel(), item.target.ravel(), item.valid.ravel(), strict=True
         ):
@@ -40,7 +41,6 @@ def loops(items, threshold, cut=None):
                 intersection += int(p > np.float32(threshold) and t)
                 union += int(p > np.float32(threshold) or t)
                 predicted += int(p > np.float32(threshold))
-                area += int(t)
         called_absent = predicted == 0 or (cut is not None and item.score < cut)
         if item.has_target:
             iou = intersection / union if union else 0.0
@@ -49,7 +49,7 @@ def loops(items, threshold, cut=None):
             answered.append(not called_absent)
             general_ious.append(0.0 if called_absent else iou)
             general_intersections += 0 if called_absent else intersection
-            general_unions += area if called_absent else union
+            general_unions += union
         else:
             recognised.append(called_absent)
             general_ious.append(1.0 if called_absent else 0.0)
@@ -180,6 +180,34 @@ def test_metrics_of_three_sentences_by_hand():
     assert found["text/oiou@stored"] == found["text/oiou@0.5"]
     assert found["text/prompts"] == 3 and found["text/no_target_prompts"] == 1
     assert found["text/presence_auc"] == 0.5 and protocol.monitor in found
+
+
+def test_union_contains_the_pixels_of_a_missed_target():
+    """As in GRES, the cut removes only the intersection of a sentence with a target."""
+    rows = [
+        ([0.9, 0.9, 0.1, 0.1], [1, 0, 0, 1], True),
+        ([0.1, 0.6, 0.6, 0.1], [1, 1, 0, 0], True),  # its presence score is below the cut
+        ([0.1, 0.1, 0.1, 0.1], [0, 0, 0, 0], False),
+    ]
+    protocol = GeneralReferringProtocol()
+    update(
+        protocol,
+        [
+            Item(np.array([p], np.float32), np.array([t], np.bool_), np.ones((1, 4), np.bool_), has)
+            for p, t, has in rows
+        ],
+    )
+    found = protocol.compute(0.5, 0.7)
+    assert found["text/ciou@0.5"] == pytest.approx(2 / 6)
+    assert found["text/ciou@stored"] == pytest.approx(1 / 6)
+    assert found["text/giou@stored"] == pytest.approx((1 / 3 + 0 + 1) / 3)
+    assert found["text/t_acc@stored"] == 0.5
+
+
+def test_masks_are_written_of_sentences_without_a_target():
+    batch = {**batch_of(hand_made()), "prompt_index": torch.empty(0, dtype=torch.long)}
+    assert GeneralReferringProtocol().predicted("text", batch).tolist() == [True, True, True]
+    assert ReferringProtocol().predicted("text", batch).tolist() == [True, False, True]
 
 
 def test_sets_with_targets_only_have_no_generalised_metrics():
