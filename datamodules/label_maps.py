@@ -62,7 +62,7 @@ class LabelMapsDataModule(BaseDataModule):
             pixels whose probability is at or below `SemanticProtocol.background_threshold` for
             every prompt.
         train_split: name of the training split.
-        val_split: name of the split for `validate`, `test` and `predict`.
+        val_split: name of the split for `validate` and `test`.
         phrases_per_image: maximum number of classes of a photo per training sample; the photo is
             encoded once for all of them.
         without_photos_of: names of benchmarks on COCO photos, whose evaluated photos are left out
@@ -108,6 +108,19 @@ class LabelMapsDataModule(BaseDataModule):
         self.ignore, self.background, self.background_prompt = ignore, background, background_prompt
         self.train_split, self.val_split = train_split, val_split
         self._maps: dict[str, LabelMaps] = {}
+
+    def setup(self, stage: str) -> None:
+        """Build the datasets of a stage, see `BaseDataModule.setup`.
+
+        Raises:
+            ValueError: also if the stage is "predict".
+        """
+        if stage == "predict":
+            raise ValueError(
+                "predict writes a mask per phrase, not label maps: use "
+                "`python -m clipseg_pl segment` with --argmax"
+            )
+        super().setup(stage)
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""

@@ -67,7 +67,7 @@ class SemanticProtocol(Protocol):
             and (B,) bool, true. The logits of all prompts are never in memory together.
 
         Raises:
-            ValueError: if the batch has no label maps.
+            ValueError: if the batch has no label maps, or a logit is NaN.
         """
         if "label_map" not in batch:
             raise ValueError(
@@ -84,6 +84,8 @@ class SemanticProtocol(Protocol):
         prompts = torch.arange(len(owners), device=device)
         for chunk in torch.split(prompts, _AT_ONCE):
             probability = segment("text", torch.isin(prompts, chunk)).float().sigmoid()
+            if probability.isnan().any():
+                raise ValueError("probabilities must be in [0, 1], not NaN")
             for row, prompt in zip(probability, chunk.tolist(), strict=True):
                 image = owners[prompt]
                 score = F.interpolate(row[None], sizes[image], mode="bilinear", antialias=True)

@@ -52,15 +52,17 @@ def reject_weights(module: LightningModule) -> None:
 
 
 def reject_empty_evaluation(numbers: Mapping[str, float], prompt_types: Sequence[str]) -> None:
-    """Raise if an evaluation has seen no prompt, because its metrics would be meaningless.
+    """Raise if an evaluation has seen no prompt or no pixel: its metrics would be meaningless.
 
     Args:
         numbers: metrics of the protocol by name.
         prompt_types: prompt types of the protocol.
 
     Raises:
-        ValueError: if no prompt of any type was evaluated.
+        ValueError: if no prompt of any type was evaluated, or if all pixels are ignored.
     """
+    if numbers.get("text/pixels") == 0:
+        raise ValueError("nothing to evaluate: all pixels of the label maps are ignored")
     prompts = [value for name, value in numbers.items() if name.endswith("/prompts")]
     if prompts and not any(prompts):
         raise ValueError(

@@ -133,7 +133,8 @@ class LabelClasses:
             raise ValueError("ignore and background are both `unnamed`: list the values of one")
         phrasings: dict[str, tuple[str, ...]] = {}
         if background is not None:
-            phrasings[BACKGROUND] = () if background_prompt is None else (background_prompt,)
+            prompts = () if background_prompt is None else (class_phrase(background_prompt),)
+            phrasings[BACKGROUND] = prompts
         for first, *others in names.values():
             words = tuple(dict.fromkeys(map(class_phrase, (first, *others))))
             if phrasings.setdefault(first, words) != words:
@@ -144,6 +145,8 @@ class LabelClasses:
         owner: dict[str, str] = {}
         for name, words in phrasings.items():
             for phrase in words:
+                if not phrase:
+                    raise ValueError(f"classes: {name!r} has a name without words")
                 if owner.setdefault(phrase, name) != name:
                     raise ValueError(
                         f"classes: {phrase!r} is a name of both {owner[phrase]!r} and {name!r}"
@@ -384,6 +387,8 @@ class LabelMapDataset(Dataset[Sample]):
 class LabelMapTasks(PhraseTable):
     """Tasks for training: one for each class in each label map.
 
+    Label maps with a background without a prompt, and nothing else, are photos without annotations.
+
     Args:
         maps: photos and label maps.
     """
@@ -393,9 +398,13 @@ class LabelMapTasks(PhraseTable):
         phrasings = maps.classes.info.phrasings
         asked = np.array([bool(words) for words in phrasings])
         self.maps = maps
-        self.pairs = maps.present[asked[maps.present[:, 1]]]
-        used, phrase = np.unique(self.pairs[:, 1], return_inverse=True)
+        pairs = maps.present[asked[maps.present[:, 1]]]
+        used, phrase = np.unique(pairs[:, 1], return_inverse=True)
         self._phrasings = [tuple(phrasings[number]) for number in used.tolist()]
+        clean = np.setdiff1d(maps.present[:, 0], pairs[:, 0])
+        phrase = np.append(phrase, np.full_like(clean, -1))
+        nothing = np.full_like(clean, len(phrasings))  # the id of no class
+        self.pairs = np.concatenate([pairs, np.column_stack([clean, nothing])])
         ids = coco_ids(maps.files.photos)[self.pairs[:, 0]]
         super().__init__([words[0] for words in self._phrasings], phrase, self.pairs[:, 0], ids)
         photos = [slug(str(Path(name).with_suffix(""))) for name in maps.files.photos]

@@ -147,6 +147,9 @@ def test_unknown_dataset_or_file_of_names_raises(tmp_path):
         ({1: ["a", "b"], 2: ["a", "c"]}, [255], None, None, "two values are named 'a'"),
         ({1: ["a", "b"], 2: ["c", "B"]}, [255], None, None, "'b' is a name of both 'a' and 'c'"),
         ({1: "background"}, [255], [0], None, "two values are named 'background'"),
+        ({1: "road"}, [255], [0], "Road", "'road' is a name of both 'background' and 'road'"),
+        ({1: "road"}, [255], [0], "", "'background' has a name without words"),
+        ({1: ["road", "_"]}, [255], None, None, "'road' has a name without words"),
     ],
 )
 def test_contradicting_settings_raise(names, ignore, background, prompt, message):
@@ -187,6 +190,19 @@ def test_colour_label_maps_are_counted(tmp_path):
     write(tmp_path, [labels_of(1), *(np.zeros((4, 4, 3), np.uint8),) * 2])
     with pytest.raises(UnreadableImageError, match=r"2 of 3 masks .* first: .*b.png: label maps"):
         validation(tmp_path)
+
+
+def test_label_maps_with_fractions_or_negative_values_raise(tmp_path):
+    for values in (np.array([[1, 2.6]], np.float32), np.array([[1, -1]], np.int32)):
+        write(tmp_path, [labels_of(1)])
+        Image.fromarray(values).save(tmp_path / "own/labels/val/a.png", "TIFF")
+        with pytest.raises(UnreadableImageError, match=r"a.png: label maps must have integers of"):
+            validation(tmp_path)
+
+
+def test_predict_raises(tmp_path):
+    with pytest.raises(ValueError, match=r"predict writes a mask per phrase, .* with --argmax"):
+        data_of(tmp_path).setup("predict")
 
 
 def test_label_maps_of_another_size_are_counted(tmp_path):
@@ -338,6 +354,27 @@ def test_training_prompts_for_present_classes_and_negatives_are_absent(tmp_path)
     assert seen == set(words)
 
 
+def test_photos_of_background_alone_are_trained_with_negatives(tmp_path):
+    maps = [labels_of(0, 0, 255), labels_of(1, 0), labels_of(255, 255), labels_of(2, 7)]
+    write(tmp_path, maps, split="train")
+    write(tmp_path, maps)
+    data = data_of(tmp_path, background=[0])
+    data.setup("fit")
+    train = data.datasets["train"]
+    source = train.source
+    assert source.pairs[:, 0].tolist() == [1, 3, 3, 0]  # nothing is known about the third photo
+    (clean,) = source.without_annotations().tolist()
+    assert source.phrase(clean) == -1 and source.possible_phrases(clean).tolist() == []
+    assert not source.mask(clean).any()
+    assert np.array_equal(source.valid(clean), maps[0] != 255)
+    phrases = set()
+    for epoch in range(20):
+        (prompt,) = train[epoch, clean]["prompts"]
+        assert prompt["negative"] and not prompt["query_mask"].any()
+        phrases.add(prompt["phrase"])
+    assert phrases == {"flood water", "water", "road", "road sign"}
+
+
 # ---- the benchmarks on the toy world
 
 
@@ -398,8 +435,17 @@ def test_bad_pascal_context_raises(tmp_path):
     def setup(stage="validate", **changes):
         context(tmp_path, **changes).setup(stage)
 
-    with pytest.raises(ValueError, match="no photo of the split 'train'; splits: val"):
+    with pytest.raises(DatasetNotFoundError, match="no photo of the split 'train'; splits: val"):
         setup("fit")
+    for category in (70000, -1, 0, 2.7, None):
+        with pytest.raises(ValueError, match=rf"annotation None: {category} is not a category"):
+            setup(annos_segmentation=[{"image_id": 1, "category_id": category}])
+    photo = {"file_name": "a/x.jpg", "phase": "val", "height": 4, "width": 6}
+    with pytest.raises(ValueError, match="two photos are named x"):
+        setup(
+            images=[{**photo, "image_id": 1}, {**photo, "image_id": 2, "file_name": "b/x.jpg"}],
+            annos_segmentation=[],
+        )
     with pytest.raises(ValueError, match="2 annotations are of photos that it does not list"):
         photo = {"image_id": 5, "file_name": "a.jpg", "phase": "val", "height": 4, "width": 6}
         setup(images=[photo])

@@ -1,5 +1,6 @@
 """`doctor` checks the label maps of a config overlay."""
 
+import json
 import shutil
 
 import pytest
@@ -44,6 +45,22 @@ def test_published_number_is_compared_and_training_data_are_optional(root, capsy
     assert state == "note" and message.startswith("40 photos (published: 2,000 photos); ")
     state, message = found["training"]
     assert state == "note" and message.startswith("not found; only training needs it (the training")
+
+
+def test_training_photos_of_pascal_context_are_optional(miniature, tmp_path, capsys):
+    folder = tmp_path / "VOCdevkit"
+    shutil.copytree(miniature / "VOCdevkit", folder)
+    file = folder / "VOC2010" / "trainval_merged.json"
+    content = json.loads(file.read_text())
+    content["images"] = [image for image in content["images"] if image["phase"] == "val"]
+    kept = {image["image_id"] for image in content["images"]}
+    content["annos_segmentation"] = [
+        one for one in content["annos_segmentation"] if one["image_id"] in kept
+    ]
+    file.write_text(json.dumps(content))
+    found, status = check(tmp_path, capsys, ADE.with_name("pascal_context_59.yaml"))
+    assert status == 0 and found["val"][0] == "ok" and found["train"][0] == "note"
+    assert "no photo of the split 'train'; splits: val" in found["train"][1]
 
 
 def test_unusable_label_maps_are_wrong_and_missing_ones_are_missing(root, capsys, tmp_path):

@@ -11,6 +11,7 @@ from clipseg_pl.protocols import semantic
 from clipseg_pl.protocols.referring import ReferringProtocol
 from clipseg_pl.protocols.semantic import SemanticProtocol
 from clipseg_pl.sample import Classes, collate
+from clipseg_pl.training.faults import reject_empty_evaluation
 from clipseg_pl.training.seen_photos import SeenPhotos
 
 SIDE = 8
@@ -232,9 +233,28 @@ def test_threshold_itself_does_not_claim_a_pixel():
     assert protocol.compute(None)["text/pixel_accuracy"] == 1
 
 
+def test_probabilities_that_are_not_numbers_raise():
+    protocol = SemanticProtocol()
+    protocol.classes = Classes(("dog", "cat"), phrasings=(("dog",), ("cat",)))
+    batch = collate([sample(np.zeros((SIDE, SIDE), int), [0, 1])])
+    logits = torch.zeros(2, 1, SIDE, SIDE)
+    logits[1, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"probabilities must be in \[0, 1\], not NaN"):
+        protocol.update("text", logits, batch, torch.ones(2))
+
+
 def test_metrics_without_pixels_are_zero():
     numbers = semantic_metrics(torch.zeros(3, 3, dtype=torch.long))
     assert set(numbers.values()) == {0.0}
+
+
+def test_evaluation_of_ignored_pixels_alone_raises():
+    protocol = SemanticProtocol()
+    protocol.classes = Classes(("dog", "cat"), phrasings=(("dog",), ("cat",)))
+    batch = collate([sample(np.full((SIDE, SIDE), IGNORED), [0, 1])])
+    protocol.update("text", torch.zeros(2, 1, SIDE, SIDE), batch, torch.ones(2))
+    with pytest.raises(ValueError, match="all pixels of the label maps are ignored"):
+        reject_empty_evaluation(protocol.compute(None), protocol.prompt_types)
 
 
 def test_protocols_reject_each_others_data():
