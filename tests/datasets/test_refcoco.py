@@ -545,15 +545,15 @@ def test_real_targets_equal_those_of_phrasecut(real):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("benchmark", ["refcoco", "grefcoco"])
-def test_real_photos_are_evaluated_end_to_end(real, benchmark, decoder_file, tmp_path):
+@pytest.mark.parametrize("dataset", ["refcoco", "grefcoco"])
+def test_real_photos_are_evaluated_end_to_end(real, dataset, decoder_file, tmp_path):
     root, source = real
-    overlay = EXPERIMENTS / "benchmarks" / f"{benchmark}.yaml"
+    overlay = EXPERIMENTS / "benchmarks" / f"{dataset}.yaml"
     weights = f"--model.init_decoder={decoder_file}"
     run(*arguments("validate", root, tmp_path, weights, configs=(overlay,)))
     content, tasks = results(tmp_path), tasks_of(source, "val")
     counted = content["metrics"]["val/text/prompts"]
-    if benchmark == "refcoco":
+    if dataset == "refcoco":
         assert counted == 3 * sum(len(task["ann_ids"]) for task in tasks)
     else:
         assert (counted, content["metrics"]["val/text/no_target_prompts"]) == (
