@@ -84,19 +84,6 @@ def open_image(file: File, what: str = "photo") -> Iterator[Image.Image]:
         raise UnreadableImageError(f"{name}: {str(error) or 'not enough memory'}") from error
 
 
-def stored_values(image: Image.Image, file: Path) -> npt.NDArray[Any]:
-    """Return the pixels of an image as stored in its file.
-
-    PIL scales the greys of a PNG with 2 or 4 bits to 0..255. This function undoes the scaling.
-    """
-    values = np.array(image)
-    if image.format == "PNG" and image.mode == "L":
-        with file.open("rb") as opened:
-            depth = opened.read(25)[24]  # the bit depth in the header chunk
-        values //= 255 // (2**depth - 1)
-    return values
-
-
 def name_of(picture: Picture) -> str:
     """Return the path, the URL or the name of a file object; empty for anything else."""
     name = picture if isinstance(picture, str | PathLike) else getattr(picture, "name", "")

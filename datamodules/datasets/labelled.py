@@ -6,16 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from clipseg_pl.images import (
-    RGB,
-    UnreadableImageError,
-    image_size,
-    open_image,
-    read_image,
-    stored_values,
-)
+from clipseg_pl.images import RGB, UnreadableImageError, image_size, open_image, read_image
 from clipseg_pl.prompts.masks import exif_note
 from datamodules.datasets.files import require, stays_below
+from datamodules.datasets.own_masks import stored_values
 
 Labels = npt.NDArray[np.uint8]
 

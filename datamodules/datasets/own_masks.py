@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from clipseg_pl.images import UnreadableImageError, open_image, stored_values
+from clipseg_pl.images import UnreadableImageError, open_image
 from clipseg_pl.prompts.masks import exif_note, load_mask
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.annotations import Sizes, in_threads, photo_sizes, reject_missing
@@ -138,6 +139,19 @@ def check_files(
             return found["sizes"], found["covers"], found["stored"]
     except Exception as error:  # numpy and zipfile raise many types of errors
         raise ValueError(f"{checked}: damaged cache file ({error}); delete it") from error
+
+
+def stored_values(image: Image.Image, file: Path) -> npt.NDArray[Any]:
+    """Return the pixels of an image as stored in its file.
+
+    PIL scales the greys of a PNG with 2 or 4 bits to 0..255. This function undoes the scaling.
+    """
+    values = np.array(image)
+    if image.format == "PNG" and image.mode == "L":
+        with file.open("rb") as opened:
+            depth = opened.read(25)[24]  # the bit depth in the header chunk
+        values //= 255 // (2**depth - 1)
+    return values
 
 
 def read_label_map(file: Path) -> npt.NDArray[Any]:

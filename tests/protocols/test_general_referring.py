@@ -150,6 +150,13 @@ def test_metrics_equal_loops_on_2000_random_sets(seeds, coarse):
     assert min(kinds.values()) > len(seeds) / 10, kinds
 
 
+def items_of(rows):
+    return [
+        Item(np.array([p], np.float32), np.array([t], np.bool_), np.ones((1, 4), np.bool_), has)
+        for p, t, has in rows
+    ]
+
+
 def hand_made():
     """Three sentences on 1 x 4 pixels: found in part, without target, not found."""
     rows = [
@@ -157,10 +164,7 @@ def hand_made():
         ([0.1, 0.6, 0.6, 0.6], [0, 0, 0, 0], False),
         ([0.2, 0.2, 0.2, 0.2], [1, 1, 0, 0], True),
     ]
-    return [
-        Item(np.array([p], np.float32), np.array([t], np.bool_), np.ones((1, 4), np.bool_), has)
-        for p, t, has in rows
-    ]
+    return items_of(rows)
 
 
 def test_metrics_of_three_sentences_by_hand():
@@ -190,13 +194,7 @@ def test_union_contains_the_pixels_of_a_missed_target():
         ([0.1, 0.1, 0.1, 0.1], [0, 0, 0, 0], False),
     ]
     protocol = GeneralReferringProtocol()
-    update(
-        protocol,
-        [
-            Item(np.array([p], np.float32), np.array([t], np.bool_), np.ones((1, 4), np.bool_), has)
-            for p, t, has in rows
-        ],
-    )
+    update(protocol, items_of(rows))
     found = protocol.compute(0.5, 0.7)
     assert found["text/ciou@0.5"] == pytest.approx(2 / 6)
     assert found["text/ciou@stored"] == pytest.approx(1 / 6)
