@@ -22,6 +22,7 @@ from datamodules.datasets.phrase_table import PhraseTable, Rows
 from datamodules.samplers import EvaluationSampler, Key, TrainingSampler
 from datamodules.toy.world import toy_root, write_toy_world
 
+NOT_WHOLE = "predict needs whole photos, but this benchmark crops or pads them"
 _Table = TypeVar("_Table", bound=PhraseTable)
 
 
@@ -86,8 +87,8 @@ class BaseDataModule(LightningDataModule):
         """classes or words that models must not be trained on if evaluated here, see `excluded`"""
         self.classes = Classes()
         """names of the class ids in the samples"""
-        self.whole_photos = True
-        """whether query images are whole photos, so that masks can be resized to the photo"""
+        self.no_predict = ""
+        """why `predict` cannot write masks of the photos; empty if it can"""
 
     @property
     def excluded(self) -> list[str]:
@@ -107,11 +108,11 @@ class BaseDataModule(LightningDataModule):
         """Build the datasets of a stage ("fit", "validate", "test" or "predict").
 
         Raises:
-            ValueError: if the stage is "predict" and the query images are not whole photos, or if a
-                split has no usable sample.
+            ValueError: if the stage is "predict" and `no_predict` is set, or if a split has no
+                usable sample.
         """
-        if stage == "predict" and not self.whole_photos:
-            raise ValueError("predict needs whole photos, but this benchmark crops or pads them")
+        if stage == "predict" and self.no_predict:
+            raise ValueError(self.no_predict)
         if self.toy:
             write_toy_world(self.root)
         splits: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}

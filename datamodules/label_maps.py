@@ -108,19 +108,10 @@ class LabelMapsDataModule(BaseDataModule):
         self.ignore, self.background, self.background_prompt = ignore, background, background_prompt
         self.train_split, self.val_split = train_split, val_split
         self._maps: dict[str, LabelMaps] = {}
-
-    def setup(self, stage: str) -> None:
-        """Build the datasets of a stage, see `BaseDataModule.setup`.
-
-        Raises:
-            ValueError: also if the stage is "predict".
-        """
-        if stage == "predict":
-            raise ValueError(
-                "predict writes a mask per phrase, not label maps: use "
-                "`python -m clipseg_pl segment` with --argmax"
-            )
-        super().setup(stage)
+        self.no_predict = (
+            "predict writes a mask per phrase, not label maps: use "
+            "`python -m clipseg_pl segment` with --argmax"
+        )
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""

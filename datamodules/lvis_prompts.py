@@ -3,7 +3,7 @@
 from torch.utils.data import Dataset
 
 from clipseg_pl.sample import Sample
-from datamodules.base import BaseDataModule, Split
+from datamodules.base import NOT_WHOLE, BaseDataModule, Split
 from datamodules.datasets.exclusion import AFFORDANCE_WORDS
 from datamodules.datasets.lvis import LVIS
 from datamodules.datasets.lvis_prompts import GeneralisedPrompts
@@ -35,7 +35,7 @@ class LVISPromptsDataModule(BaseDataModule):
         """Store the settings."""
         super().__init__(root, image_size, batch_size, num_workers, seed)
         self.held_out = () if allow_seen else AFFORDANCE_WORDS
-        self.whole_photos = False
+        self.no_predict = NOT_WHOLE
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Read the annotations. Only evaluation is supported.

@@ -6,7 +6,7 @@ from torch.utils.data import Dataset
 
 from clipseg_pl.prompts.visual import VisualPrompt
 from clipseg_pl.sample import Classes, Sample
-from datamodules.base import BaseDataModule, Split
+from datamodules.base import NOT_WHOLE, BaseDataModule, Split
 from datamodules.datasets.episodes import hsnet_pascal_episodes
 from datamodules.datasets.labelled import open_voc
 from datamodules.datasets.one_shot import OneShotDataset
@@ -70,7 +70,7 @@ class Pascal5iDataModule(BaseDataModule):
         self.visual_prompt = visual_prompt
         self.held_out = () if allow_seen else fold_classes(fold)
         self.classes = Classes(VOC_CLASSES)
-        self.whole_photos = episodes == "hsnet"
+        self.no_predict = "" if episodes == "hsnet" else NOT_WHOLE
 
     def build(self, split: Split) -> Dataset[Sample]:
         """Sample the episodes. Only evaluation is supported.

@@ -7,7 +7,8 @@ from torch.utils.data import Dataset
 from clipseg_pl.sample import Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.prompted import PromptedDataset, Prompting
-from datamodules.datasets.refcoco import MaskSize, Name, RefCOCO, RefCOCOPhotos
+from datamodules.datasets.refcoco import MaskSize, RefCOCO, RefCOCOPhotos
+from datamodules.datasets.refcoco_files import Name
 
 _DEFAULT_PROMPTING = Prompting(negative_prob=0.0, supports=False, prefixes="plain")
 

@@ -16,7 +16,8 @@ from clipseg_pl.doctor.findings import (
 )
 from datamodules.datasets.annotations import reasons
 from datamodules.datasets.files import DatasetNotFoundError
-from datamodules.datasets.refcoco import PARTITIONS, SOURCES, Name, RefCOCO
+from datamodules.datasets.refcoco import RefCOCO
+from datamodules.datasets.refcoco_files import PARTITIONS, SOURCES, Name
 from datamodules.toy.writers.folder import MANIFEST
 
 _PUBLISHED: dict[tuple[Name, str | None], tuple[int, int, int]] = {

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from datamodules.datasets import coco_20i, refcoco
+from datamodules.datasets import coco_20i, refcoco_files
 from datamodules.datasets.class_words import AuthorsRule, WholeWords, class_words
 from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.files import DatasetNotFoundError
@@ -115,7 +115,7 @@ EVALUATED_PHOTOS: dict[str, Callable[[Path], Iterable[int]]] = {
     "coco_20i": coco_20i.evaluated_photos,
     "lvis": _lvis_photos,
     "coco_stuff_171": _coco_stuff_photos,
-    **{name: partial(refcoco.evaluated_photos, name) for name in refcoco.PARTITIONS},
+    **{name: partial(refcoco_files.evaluated_photos, name) for name in refcoco_files.PARTITIONS},
 }
 """benchmark on COCO photos -> function that takes the root of the datasets and returns the COCO ids
 of the photos in all of its evaluated splits"""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from clipseg_pl.cli.commands import sweep
 from clipseg_pl.cli.resolve import resolve
-from datamodules.datasets.refcoco import PARTITIONS
+from datamodules.datasets.refcoco_files import PARTITIONS
 from tests.command import arguments, run
 from tests.docs.commands import ROOT, commands, run_command
 from tests.hub import WRITE

@@ -9,7 +9,7 @@ from PIL import Image
 
 from clipseg_pl.cli.commands.doctor import _CHECKS
 from clipseg_pl.doctor import referring
-from datamodules.datasets.refcoco import PARTITIONS
+from datamodules.datasets.refcoco_files import PARTITIONS
 
 
 @pytest.fixture

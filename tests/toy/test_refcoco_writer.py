@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.datasets.refcoco import PARTITIONS, RefCOCO
+from datamodules.datasets.refcoco import RefCOCO
+from datamodules.datasets.refcoco_files import PARTITIONS
 from datamodules.toy.language.captions import names_of
 from datamodules.toy.language.sentences import place_of
 from datamodules.toy.writers.coco import draw_coco
