@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from clipseg_pl.cli.commands import tables
 from clipseg_pl.prompts.visual import TABLE_2
@@ -152,8 +153,8 @@ def test_table_2_runs_the_alignment_command_once(listed, monkeypatch):
     started = []
 
     def launch(options):
-        started.append(options[:2])
-        out = Path(options[2].partition("=")[2])
+        started.append(options[:-1])
+        out = Path(options[-1].partition("=")[2])
         out.parent.mkdir(parents=True, exist_ok=True)
         rows = {*TABLE_2, *MASKINGS, LARGE}
         keys = ("dataset_sizes", "dataset_skipped", "commit", "dirty", "versions", "device")
@@ -164,7 +165,11 @@ def test_table_2_runs_the_alignment_command_once(listed, monkeypatch):
     monkeypatch.setattr(tables, "launch", launch)
     fill(listed)
     fill(listed)
-    assert started == [["alignment", "--root=toy"]]
+    world = yaml.safe_load(listed.with_name("toy.yaml").read_text())
+    name = world["model"]["backbone"]["init_args"]["name"]
+    assert started == [
+        ["alignment", "--root=toy", f"--backbone={name}", "--tag=openai", "--seed=0"]
+    ]
     assert "| crop | 12.35 | 13.60 |" in listed.with_name("RESULTS.md").read_text()
 
 
@@ -174,6 +179,79 @@ def test_failed_run_is_listed_and_others_continue(listed, launched, capsys):
         fill(listed)
     assert "| small | not run |" in listed.with_name("RESULTS.md").read_text()
     assert (listed.parent / "results" / "toy" / "pc_plus.json").exists()
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Names of the pretended runs, which end at once; a function to call during each of them."""
+    started, hook = [], []
+
+    def launch(options):
+        (folder,) = (Path(o.partition("=")[2]) for o in options if "default_root_dir" in o)
+        started.append(f"{options[0]} {folder.name}")
+        keys = ("dataset_sizes", "dataset_skipped", "commit", "dirty", "versions", "device")
+        content = {"metrics": {"val/text/miou@best": 0.5}, "seconds": 1, **dict.fromkeys(keys)}
+        trainer = {"max_steps": 3, "max_epochs": None}
+        file = folder / "results" / f"{options[0]}-x.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content | {"step": 3, "config": {"trainer": trainer}}))
+        last = folder / "checkpoints" / "last.ckpt"
+        last.parent.mkdir(exist_ok=True)
+        last.touch()
+        for call in hook:
+            call()
+        return True
+
+    for module in (tables, runs):
+        monkeypatch.setattr(module, "launch", launch)
+    return started, hook
+
+
+def test_training_of_another_command_is_left_for_the_end(listed, pretended, capsys):
+    started, hook = pretended
+    folder = listed.parents[1] / "runs" / "toy"
+    folder.mkdir(parents=True)
+    lock = FileLock(folder / ".pc_plus.lock")
+    lock.acquire()
+    hook.append(lock.release)  # the other command ends its training during our first run
+    fill(listed)
+    assert [line.split("-")[0] for line in started] == [
+        "fit pc_plus+dim_16",
+        "validate phrasecut_text+val_split=val",
+        "fit pc_plus",
+        "validate phrasecut_text",
+    ]
+    assert "another command runs this training" in capsys.readouterr().out
+
+
+def test_evaluation_of_another_command_is_not_repeated(listed, pretended):
+    started, hook = pretended
+    fill(listed)
+    other, own = (listed.parent / "results" / "toy" / f"pc_plus{x}.json" for x in ("", "+dim_16"))
+    content = other.read_text()
+    other.unlink()
+    own.unlink()
+    started.clear()
+    lock = FileLock(listed.parents[1] / "runs" / "toy" / ".pc_plus.lock")
+    lock.acquire()
+    hook += [lambda: other.write_text(content), lock.release]
+    fill(listed)
+    assert started == ["validate phrasecut_text+val_split=val"]
+
+
+def test_result_of_a_config_that_changed_during_the_run_is_not_stored(listed, pretended, capsys):
+    _, hook = pretended
+    world = listed.with_name("toy.yaml")
+    changed = world.read_text().replace("max_steps: 3", "max_steps: 2")
+    hook.append(lambda: world.write_text(changed))
+    with pytest.raises(
+        SystemExit, match=r"2 runs failed: pc_plus, phrasecut_text, pc_plus\+dim_16"
+    ):
+        fill(listed)
+    assert (
+        "a config of pc_plus, phrasecut_text has changed during the run" in capsys.readouterr().err
+    )
+    assert not (listed.parent / "results" / "toy" / "pc_plus.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@ def test_every_plot_with_results_is_drawn(results, tmp_path):
         assert {(213, 94, 0), (0, 114, 178)} <= colours, file  # text, visual prompt
 
 
-def test_no_plot_is_drawn_without_results(results, tmp_path):
+def test_no_plot_is_drawn_or_kept_without_results(results, tmp_path):
     results.figures, results.state = (lambda row: "missing"), (lambda evaluation: "missing")
-    assert draw_plots(PLAN, results, tmp_path / "new") == []
-    assert not (tmp_path / "new").exists()
+    (tmp_path / "ablation.png").touch()
+    (tmp_path / "own.png").touch()
+    assert draw_plots(PLAN, results, tmp_path) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["own.png"]

@@ -9,7 +9,7 @@ import yaml
 from clipseg_pl.cli.resolve import resolve
 from clipseg_pl.prompts.visual import TABLE_2
 from clipseg_pl.protocols.alignment import LARGE, MASKINGS
-from clipseg_pl.runs.tables.plan import ALIGNMENT, WORLDS
+from clipseg_pl.runs.tables.plan import WORLDS, alignment
 from clipseg_pl.runs.tables.read import read_plan
 from tests.command import EXPERIMENTS
 
@@ -26,12 +26,6 @@ def toy():
     return read_plan(FILE, "toy")
 
 
-def find_row(plan, key, name):
-    (table,) = (table for table in plan.tables if table.key == key)
-    (row,) = (row for row in table.rows if row.name == name)
-    return row
-
-
 def test_config_files_of_all_runs_exist(plan):
     for evaluation in plan.evaluations():
         for config in (*evaluation.configs, *evaluation.training.configs):
@@ -42,7 +36,7 @@ def test_config_files_of_all_runs_exist(plan):
 def test_command_line_accepts_every_kind_of_run(toy, monkeypatch):
     """Resolves one run per combination of overlays and keys, whatever their values."""
     monkeypatch.setattr(sys, "argv", ["clipseg_pl"])
-    evaluations = [e for e in toy.evaluations() if e != ALIGNMENT]
+    evaluations = [e for e in toy.evaluations() if e.training.configs]
     runs = {*evaluations, *(evaluation.training for evaluation in evaluations)}
     kinds = {
         (
@@ -59,9 +53,9 @@ def test_command_line_accepts_every_kind_of_run(toy, monkeypatch):
 
 
 def test_equal_runs_of_several_tables_are_listed_once(toy):
-    plain = find_row(toy, "T9", "CLIPSeg (PC+)")
+    plain = toy.row("T9", "CLIPSeg (PC+)")
     assert [[len(fold) for fold in seed] for seed in plain.seeds] == [[2], [2], [2]]
-    assert plain.seeds[0][0][0] == find_row(toy, "T3", "CLIPSeg (PC+)").seeds[0][0][0]
+    assert plain.seeds[0][0][0] == toy.row("T3", "CLIPSeg (PC+)").seeds[0][0][0]
     assert plain.seeds[1][0][0].training.name == "pc_plus+seed=1"
     evaluations = toy.evaluations()
     assert len(set(evaluations)) == len(evaluations)
@@ -80,7 +74,7 @@ def test_first_seed_of_all_rows_comes_first(toy):
     ("world", "rate", "ending"), [("toy", 0.001, ""), ("paper", 0.0003, "+lr=0.0003")]
 )
 def test_settings_of_the_world_replace_those_of_a_row(world, rate, ending):
-    row = find_row(read_plan(FILE, world), "T9", "no CLIP pre-training")
+    row = read_plan(FILE, world).row("T9", "no CLIP pre-training")
     training = row.seeds[0][0][0].training
     assert training.name == f"pc_plus+no_clip_pretraining{ending}"
     options = training.arguments(EXPERIMENTS)
@@ -88,11 +82,11 @@ def test_settings_of_the_world_replace_those_of_a_row(world, rate, ending):
 
 
 def test_fold_placeholders_are_filled_in(toy):
-    (seed,) = find_row(toy, "T6", "CLIPSeg (COCO+N)").seeds
+    (seed,) = toy.row("T6", "CLIPSeg (COCO+N)").seeds
     for fold, (evaluation,) in enumerate(seed):
         assert dict(evaluation.settings) == {"data.init_args.fold": fold}
         assert dict(evaluation.training.settings)["data.init_args.fold"] == fold
-    seed, *more = find_row(toy, "T5", "CLIPSeg (PC+)").seeds
+    seed, *more = toy.row("T5", "CLIPSeg (PC+)").seeds
     assert len(more) == 2  # the row has its own number of seeds
     names = [evaluation.training.configs[1] for (evaluation,) in seed]
     assert names == [f"data/without_fold_{fold}.yaml" for fold in range(4)]
@@ -105,9 +99,9 @@ def test_rows_of_one_world_are_left_out_of_the_other(toy):
 
 def test_figures_of_the_paper_are_assigned_to_columns(plan):
     figures = {"mIoU": 43.4, "IoU_FG": 54.7, "AP": 76.7}
-    assert find_row(plan, "T3", "CLIPSeg (PC+)").paper == figures
-    assert "visual AP" not in find_row(plan, "T9", "no CLIP pre-training").paper
-    assert find_row(plan, "T5", "ViTSeg (PC+)").columns["mIoU"] == "visual/miou@0.2"
+    assert plan.row("T3", "CLIPSeg (PC+)").paper == figures
+    assert "visual AP" not in plan.row("T9", "no CLIP pre-training").paper
+    assert plan.row("T5", "ViTSeg (PC+)").columns["mIoU"] == "visual/miou@0.2"
     for table in plan.tables:
         for row in table.rows:
             assert list(row.columns) == table.columns and row.paper.keys() <= row.columns.keys()
@@ -116,7 +110,7 @@ def test_figures_of_the_paper_are_assigned_to_columns(plan):
 def test_claims_compare_existing_rows(plan):
     for claim in plan.claims:
         for key, name, column in (claim.left, claim.right):
-            assert column in find_row(plan, key, name).columns
+            assert column in plan.row(key, name).columns
 
 
 def changed_claim(tmp_path, **values):
@@ -146,6 +140,9 @@ def test_reason_for_a_failing_claim_belongs_to_a_world(tmp_path, world, expected
         ({"wy": {}}, "claim 'CLIP .*': unknown key wy; expected left, right, says, share, why"),
         ({"left": None}, "claim 'CLIP .*': missing key left"),
         ({"says": None}, "claim '': missing key says"),
+        ({"why": {"tyo": ""}}, "why of claim 'CLIP .*': unknown key tyo; expected paper, toy"),
+        ({"left": ["T9", "all", "mIoU"]}, "no row 'all' in table T9"),
+        ({"left": ["T2", "crop", "mIoU"]}, "claim 'CLIP .*': 'crop' in T2 has no column mIoU"),
     ],
 )
 def test_invalid_claim_raises(tmp_path, values, message):
@@ -156,7 +153,8 @@ def test_invalid_claim_raises(tmp_path, values, message):
 def test_every_alignment_result_has_a_row(toy):
     (table,) = (table for table in toy.tables if table.key == "T2")
     assert {row.name for row in table.rows} == {*TABLE_2, *MASKINGS, LARGE}
-    assert {row.seeds[0][0][0] for row in table.rows} == {ALIGNMENT}
+    seeds = tuple(((alignment(seed),),) for seed in range(3))
+    assert {row.seeds for row in table.rows} == {seeds}
 
 
 @pytest.mark.parametrize(
@@ -171,6 +169,15 @@ def test_every_alignment_result_has_a_row(toy):
         (("columns",), None, "table T3: missing key columns"),
         (("rows", "CLIPSeg (PC)", "training"), None, r"row 'CLIPSeg \(PC\)': missing key training"),
         (("rows", "CLIPSeg (PC)", "paper"), [1] * 6, "paper lists 6 numbers for 5 columns"),
+        (("title",), None, "table T3: missing key title"),
+        (("seeds",), {"tyo": 3}, "seeds of table T3: unknown key tyo; expected paper, toy"),
+        (("rows", "CLIPSeg (PC)", "seeds"), {"tyo": 3}, r"seeds of row .*: unknown key tyo"),
+        (("rows", "CLIPSeg (PC)", "world"), "tyo", r"row .*: world must be one of toy, paper"),
+        (
+            ("rows", "CLIPSeg (PC)", "columns"),
+            {"miou": "text/miou@0.1"},
+            r"columns of row 'CLIPSeg \(PC\)': unknown key miou; expected AP, IoU_FG",
+        ),
     ],
 )
 def test_invalid_entry_raises(tmp_path, path, value, message):
@@ -185,6 +192,33 @@ def test_invalid_entry_raises(tmp_path, path, value, message):
     (tmp_path / "tables.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match=message):
         read_plan(tmp_path / "tables.yaml", "toy")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (("tables", "T2", "column"), "table T2: unknown key column"),
+        (("worlds", "toy", "training_setings"), "world toy: unknown key training_setings"),
+    ],
+)
+def test_unknown_key_of_table_2_or_a_world_raises(tmp_path, path, message):
+    content = yaml.safe_load(FILE.read_text())
+    content[path[0]][path[1]][path[2]] = {}
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=message):
+        read_plan(tmp_path / "tables.yaml", "toy")
+
+
+def test_table_without_rows_in_a_world_is_left_out_of_it(tmp_path):
+    content = yaml.safe_load(FILE.read_text())
+    for row in content["tables"]["F5"]["rows"].values():
+        row["world"] = "toy"
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump(content))
+    keys = {
+        world: {table.key for table in read_plan(tmp_path / "tables.yaml", world).tables}
+        for world in WORLDS
+    }
+    assert keys["toy"] - keys["paper"] == {"F5"}
 
 
 def test_benchmarks_of_a_row_replace_those_of_its_table(tmp_path):

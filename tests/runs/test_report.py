@@ -17,6 +17,7 @@ def plan():
         Row("other", COLUMNS, {}, ()),
         Row("old", COLUMNS, {}, ()),
         Row("near", COLUMNS, {}, ()),
+        Row("new", COLUMNS, {}, ()),
     )
     claims = (
         Claim("First claim", ("T9", "ours", "mIoU"), ("T9", "theirs", "mIoU"), why="not used"),
@@ -33,6 +34,7 @@ FIGURES = {
     "theirs": {"mIoU": [10.0, 12.0], "AP": [5.0, 5.0]},
     "other": "missing",
     "old": "stale",
+    "new": "incomplete",
     "near": {"mIoU": [30.0], "AP": [50.5]},
 }
 
@@ -52,6 +54,7 @@ def test_tables_show_our_figures_next_to_the_papers(results):
     assert "| theirs | 11.0 (10.0 to 12.0) | 5.0 (5.0 to 5.0) | 13.1 | 12.6 |" in lines
     assert "| other | not run |  |  |  |" in lines
     assert "| old | stale: run again |  |  |  |" in lines
+    assert "| new | a metric is missing |  |  |  |" in lines
     assert "![precision recall](results/toy/precision_recall.png)" in lines
     assert "Note on the world." in lines and "Note on the table." in lines
     assert "`--only T9`" in lines
@@ -77,7 +80,8 @@ def test_claims_show_both_figures(results):
         ([2, 5], [1, 3], 1, "on average, not for every seed"),
         ([1, 2], [3, 4], 1, "no"),
         ([2, 3], [3, 4], 0.4, "yes"),
-        ([2], [2], 1, "no"),
+        ([2], [2], 1, "no (one seed)"),
+        ([2, 3], [3, 4], 1, "no"),
         ([], [2], 1, "not run"),
     ],
 )

@@ -57,6 +57,7 @@ def test_results_with_another_digest_are_stale(results, tmp_path):
     )
     assert later.state(evaluation(0)) == "valid" and later.state(evaluation(1)) == "stale"
     assert later.figures(row((evaluation(0), evaluation(1)))) == "stale"
+    assert later.figures(row((evaluation(1),), (evaluation(2),))) == "stale"
 
 
 def test_stored_result_contains_digest_time_and_rounded_metrics(results):
@@ -66,10 +67,10 @@ def test_stored_result_contains_digest_time_and_rounded_metrics(results):
     assert stored["report"] == {"a": {"b": 0.12346}}
 
 
-def test_results_without_a_newer_metric_are_stale(results):
+def test_results_without_a_newer_metric_are_incomplete(results):
     both = row((evaluation(0), evaluation(1)))
     results.add(evaluation(1), {**content(0.5), "metrics": {"val/text/prompts": 3}})
-    assert results.figures(both) == "stale"
+    assert results.figures(both) == "incomplete"
 
 
 def test_columns_may_come_from_several_benchmarks_of_a_fold(results):

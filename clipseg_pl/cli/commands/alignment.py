@@ -79,7 +79,8 @@ def main(args: list[str]) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="random seed for the choice of objects and crops, at least 0 (default: 0)",
+        help="random seed for the choice of objects and crops, and for the images of 'toy', at "
+        "least 0 (default: 0)",
     )
     parser.add_argument(
         "--out",
@@ -121,9 +122,10 @@ def _run(options: argparse.Namespace) -> None:
     name = options.backbone or (TOY_CLIP if toy else _PAPER_BACKBONE)
     backbone = CLIPBackbone(name, options.tag)
     backbone.to("cuda" if torch.cuda.is_available() else "cpu")
-    root = toy_root() / "alignment" if toy else Path(options.root).expanduser()
+    root = Path(options.root).expanduser()
     if toy:
-        build_folders(root, lvis_request(TOY_SCENES, 0), progress=True)
+        root = toy_root() / f"alignment_{options.seed}"
+        build_folders(root, lvis_request(TOY_SCENES, options.seed), progress=True)
     source, skipped = LVIS(root), Counter[str]()
     pairs = _choose(source, options.samples, options.seed, skipped)
     side = image_sizes(backbone)[1]

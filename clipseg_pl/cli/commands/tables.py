@@ -4,19 +4,18 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from clipseg_pl.atomic import check_folders
+from filelock import FileLock, Timeout
+
+from clipseg_pl.atomic import check_folders, write_text
 from clipseg_pl.cli.commands import HelpFormatter
 from clipseg_pl.runs.run import Run, launch, newest_results
+from clipseg_pl.runs.tables.plan import WORLDS, Evaluation, Plan, Training
 from clipseg_pl.weights.places import TOY
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from clipseg_pl.runs.tables.plan import Evaluation, Plan, Training
 
 
 def main(args: list[str]) -> None:
@@ -25,15 +24,16 @@ def main(args: list[str]) -> None:
         prog="python -m clipseg_pl tables",
         description="Run the trainings and evaluations of the paper's tables that have no valid "
         "result yet, one after the other (the first seed of all rows first), and write RESULTS.md "
-        "and plots. Start an interrupted command again to resume it. A stored result is valid "
-        "while its config, data and weights are unchanged. Runs shared by several tables run "
-        "once.",
+        "and plots. Start an interrupted command again to resume it. Start the command twice at "
+        "the same time to run two trainings at once. A stored result is valid while its config, "
+        "the version of the toy world and custom weights are unchanged; other changes of data "
+        "and code are not noticed. Runs shared by several tables run once.",
         epilog="example:\n  python -m clipseg_pl tables --world toy --only T9",
         formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--world",
-        choices=(TOY, "paper"),
+        choices=WORLDS,
         required=True,
         help="data to run on (required). toy: generated datasets, about twelve hours on 2 CPU "
         "cores; paper: the real datasets in data/",
@@ -82,7 +82,6 @@ class _Tables:
     """Runs and results of the tables of one world."""
 
     def __init__(self, file: Path, world: str, runs: Path) -> None:
-        from clipseg_pl.runs.tables.plan import WORLDS
         from clipseg_pl.runs.tables.read import read_plan
         from clipseg_pl.runs.tables.stored_results import StoredResults
 
@@ -112,29 +111,40 @@ class _Tables:
         if not dry_run:
             check_folders([self.runs, self.folder])
         for evaluation in missing:
-            self.results.digest(evaluation)  # cached now: files may be edited during the runs
-        failed, started = [], time.monotonic()
-        for number, training in enumerate(trainings):
+            self.results.digest(evaluation)  # cached: compared with the digests after the run
+        failed, started, queue = [], time.monotonic(), list(trainings)
+        for number, training in enumerate(queue):
             pending = [evaluation for evaluation in missing if evaluation.training == training]
             stale = sum(states[evaluation] == "stale" for evaluation in pending)
-            line = f"{number + 1} of {len(trainings)}: {training.name}"
+            line = f"{number + 1} of {len(queue)}: {training.name}"
             line += f", {len(pending)} evaluations" + (f" ({stale} stale)" if stale else "")
             if number and not dry_run:
-                left = (time.monotonic() - started) / number * (len(trainings) - number)
+                left = (time.monotonic() - started) / number * (len(queue) - number)
                 line += f"; about {left / 60:.0f} minutes left"
             print(line, flush=True)
-            if not dry_run:
-                failed += self._run(training, pending)
-                self._write()
+            if dry_run:
+                continue
+            self.runs.mkdir(parents=True, exist_ok=True)
+            try:  # only the last ones wait for another command that runs the same training
+                with FileLock(
+                    self.runs / f".{training.name}.lock", blocking=number >= len(trainings)
+                ):
+                    failed += self._run(training, pending)
+                    self._write()
+            except Timeout:
+                print("another command runs this training; continuing with the next", flush=True)
+                queue.append(training)
         if not (dry_run and only):  # RESULTS.md needs the configs of all tables: slow
             self._write()
         return failed
 
-    def _run(self, training: "Training", evaluations: "list[Evaluation]") -> list[str]:
-        from clipseg_pl.runs.tables.plan import ALIGNMENT
-
-        if evaluations == [ALIGNMENT]:
-            return self._run_alignment()
+    def _run(self, training: Training, evaluations: list[Evaluation]) -> list[str]:
+        """Run a training and those of its evaluations that have no valid result by now."""
+        evaluations = [e for e in evaluations if self.results.state(e) != "valid"]
+        if not evaluations:
+            return []
+        if not training.configs:
+            return self._run_alignment(evaluations[0])
         run = self._plan_training(training)
         if not (run and run.finish()):
             return [training.name]
@@ -152,12 +162,26 @@ class _Tables:
             if launch([*arguments, f"--trainer.default_root_dir={place}"]):
                 content = newest_results(place, "validate")
                 assert content is not None  # validate has just written it
-                self.results.add(evaluation, content, _seconds(folder))
+                failed += self._store(evaluation, content, _seconds(folder))
             else:
                 failed.append(f"{training.name}, {evaluation.name}")
         return failed
 
-    def _plan_training(self, training: "Training") -> Run | None:
+    def _store(
+        self,
+        evaluation: Evaluation,
+        content: Mapping[str, Any],
+        training_seconds: float | None = None,
+    ) -> list[str]:
+        """Store a result, unless a config was edited during the run, which then has failed."""
+        if self._digest_in(self.plan)(evaluation) == self.results.digest(evaluation):
+            self.results.add(evaluation, content, training_seconds)
+            return []
+        name = f"{evaluation.training.name}, {evaluation.name}"
+        print(f"clipseg_pl: a config of {name} has changed during the run", file=sys.stderr)
+        return [name]
+
+    def _plan_training(self, training: Training) -> Run | None:
         """Create a run whose folder name contains its digest; None if its config is invalid."""
         from clipseg_pl.cli.resolve import resolve
         from clipseg_pl.runs.tables.stored_results import training_digest
@@ -171,22 +195,30 @@ class _Tables:
         digest = training_digest(config, _world_version(self.plan))
         return Run(arguments, self.runs / f"{training.name}-{digest[:8]}", config)
 
-    def _run_alignment(self) -> list[str]:
-        from clipseg_pl.runs.tables.plan import ALIGNMENT
-
-        out = self.runs / "alignment.json"
+    def _run_alignment(self, evaluation: Evaluation) -> list[str]:
+        out = self.runs / f"{evaluation.training.name}.json"
         out.unlink(missing_ok=True)
-        root = TOY if self.plan.world.name == TOY else "data"
-        if not launch(["alignment", f"--root={root}", f"--out={out}"]):
-            return [ALIGNMENT.name]
-        content = json.loads(out.read_text())
-        self.results.add(ALIGNMENT, content)
-        return []
+        clip = self._base(self.plan)["model"]["backbone"]["init_args"]
+        options = {
+            "root": TOY if self.plan.world.name == TOY else "data",
+            "backbone": clip["name"],
+            "tag": clip["tag"],
+            "seed": dict(evaluation.training.settings)["seed_everything"],
+            "out": out,
+        }
+        if not launch(["alignment", *(f"--{key}={value}" for key, value in options.items())]):
+            return [evaluation.training.name]
+        return self._store(evaluation, json.loads(out.read_text()))
 
-    def _digest_in(self, plan: "Plan") -> "Callable[[Evaluation], str]":
+    def _base(self, plan: Plan) -> dict[str, Any]:
+        """Return the resolved config of the base experiment."""
+        from clipseg_pl.cli.resolve import resolve
+
+        return resolve(Training("", plan.world.configs([]), ()).arguments(self.folder))
+
+    def _digest_in(self, plan: Plan) -> Callable[[Evaluation], str]:
         from clipseg_pl.cli.commands.alignment import TOY_SCENES
         from clipseg_pl.cli.resolve import resolve
-        from clipseg_pl.runs.tables.plan import ALIGNMENT
         from clipseg_pl.runs.tables.stored_results import (
             backbone_digest,
             evaluation_digest,
@@ -196,15 +228,13 @@ class _Tables:
         world = _world_version(plan)
 
         @cache
-        def digest_training(training: "Training") -> str:
+        def digest_training(training: Training) -> str:
             return training_digest(resolve(training.arguments(self.folder)), world)
 
-        def digest(evaluation: "Evaluation") -> str:
+        def digest(evaluation: Evaluation) -> str:
             try:
-                if evaluation == ALIGNMENT:  # uses the backbone of the base experiment
-                    files = (self.folder / name for name in plan.world.configs([]))
-                    base = resolve(["fit", *(f"--config={file}" for file in files)])
-                    return backbone_digest(base, f"{world}, {TOY_SCENES}")
+                if not evaluation.training.configs:  # uses the backbone of the base experiment
+                    return backbone_digest(self._base(plan), f"{world}, {TOY_SCENES}")
                 trained = digest_training(evaluation.training)
                 config = resolve(evaluation.arguments(self.folder))
             except ValueError as error:  # no stored result can match an invalid config
@@ -220,10 +250,10 @@ class _Tables:
         from clipseg_pl.runs.tables.report import results_page
 
         draw_plots(self.plan, self.results, self.results.folder)
-        (self.folder / "RESULTS.md").write_text(results_page(self.pages))
+        write_text(self.folder / "RESULTS.md", results_page(self.pages))
 
 
-def _world_version(plan: "Plan") -> str:
+def _world_version(plan: Plan) -> str:
     from datamodules.toy.writers.folder import WORLD
 
     return f"toy world {WORLD}" if plan.world.name == TOY else "published"

@@ -102,8 +102,10 @@ class Row:
     seeds: tuple[Seed, ...]
 
 
-ALIGNMENT = Evaluation("alignment", Training("alignment", (), ()), (), ())
-"""the experiment on CLIP alone (Table 2), without a training"""
+def alignment(seed: int) -> Evaluation:
+    """Return the experiment on CLIP alone (Table 2); its training has no configs and is not run."""
+    name = f"alignment+seed={seed}" if seed else "alignment"
+    return Evaluation("alignment", Training(name, (), (("seed_everything", seed),)), (), ())
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,18 @@ class Plan:
     world: World
     tables: tuple[Table, ...]
     claims: tuple[Claim, ...]
+
+    def row(self, key: str, name: str) -> Row:
+        """Return a row by the key of its table and its name.
+
+        Raises:
+            ValueError: if there is no such row.
+        """
+        for table in self.tables:
+            for row in table.rows:
+                if (table.key, row.name) == (key, name):
+                    return row
+        raise ValueError(f"no row {name!r} in table {key}")
 
     def evaluations(self, only: Sequence[str] = ()) -> list[Evaluation]:
         """Return each evaluation once, grouped by training, the first seed of all rows first.

@@ -37,7 +37,9 @@ def draw_plots(plan: Plan, results: StoredResults, folder: Path) -> list[Path]:
     }
     written = []
     for name, figure in drawn.items():
-        if figure is not None:
+        if figure is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
             folder.mkdir(parents=True, exist_ok=True)
             figure.tight_layout()
             figure.savefig(folder / name, dpi=110, metadata={"Software": None})

@@ -8,7 +8,7 @@ import yaml
 
 from clipseg_pl.protocols.alignment import LARGE, MASKINGS, PAPER
 from clipseg_pl.runs.tables.plan import (
-    ALIGNMENT,
+    WORLDS,
     Claim,
     Evaluation,
     Plan,
@@ -17,9 +17,12 @@ from clipseg_pl.runs.tables.plan import (
     Table,
     Training,
     World,
+    alignment,
 )
 
+_WORLD_KEYS = {"title", "overlay", "training_settings", "notes"}
 _TABLE_KEYS = {"title", "notes", "benchmarks", "columns", "folds", "seeds", "settings", "rows"}
+_ALIGNMENT_KEYS = {"title", "notes", "alignment", "columns", "seeds"}
 _ROW_KEYS = {
     "training", "training_settings", "settings", "benchmarks", "evaluation", "columns", "paper",
     "world", "seeds",
@@ -35,41 +38,55 @@ def read_plan(file: Path, world: str) -> Plan:
         world: one of `WORLDS`.
 
     Raises:
-        ValueError: if a table, row or claim has an unknown key or lacks a required key.
+        ValueError: if a world, table, row or claim has an unknown key or lacks a required key, or
+            refers to an unknown world, row or column.
     """
     content = yaml.safe_load(file.read_text())
     entry = content["worlds"][world]
+    _check_keys(f"world {world}", entry, _WORLD_KEYS, required=("title",))
     settings = _settings(entry.get("training_settings"))
     notes = entry.get("notes", "")
     chosen = World(world, entry["title"], entry.get("overlay"), settings, notes)
-    claims = (_claim(entry, world) for entry in content["claims"])
-    tables = (_table(key, table, chosen) for key, table in content["tables"].items())
-    return Plan(chosen, tuple(tables), tuple(claims))
+    claims = tuple(_claim(entry, world) for entry in content["claims"])
+    tables = [_table(key, table, chosen) for key, table in content["tables"].items()]
+    plan = Plan(chosen, tuple(table for table in tables if table.rows), claims)
+    for claim in claims:
+        for key, name, column in (claim.left, claim.right):
+            if column not in plan.row(key, name).columns:
+                raise ValueError(f"claim {claim.text!r}: {name!r} in {key} has no column {column}")
+    return plan
 
 
 def _table(key: str, entry: Mapping[str, Any], world: World) -> Table:
-    title, notes = entry["title"], entry.get("notes", "")
+    subject, notes = f"table {key}", entry.get("notes", "")
+    _check_keys(f"seeds of {subject}", entry.get("seeds", {}), {*WORLDS})
     if entry.get("alignment"):
-        return Table(key, title, notes, _alignment_rows(entry["columns"]), decimals=2)
-    _check_keys(f"table {key}", entry, _TABLE_KEYS, required=("benchmarks", "columns", "rows"))
+        _check_keys(subject, entry, _ALIGNMENT_KEYS, required=("title", "columns"))
+        seeds = entry.get("seeds", {}).get(world.name, 1)
+        return Table(key, entry["title"], notes, _alignment_rows(entry["columns"], seeds), 2)
+    _check_keys(subject, entry, _TABLE_KEYS, required=("title", "benchmarks", "columns", "rows"))
+    for name, row in entry["rows"].items():
+        if row.get("world", world.name) not in WORLDS:
+            raise ValueError(f"row {name!r}: world must be one of {', '.join(WORLDS)}")
     rows = (
         _row(name, row, entry, world)
         for name, row in entry["rows"].items()
         if row.get("world", world.name) == world.name
     )
-    return Table(key, title, notes, tuple(rows))
+    return Table(key, entry["title"], notes, tuple(rows))
 
 
 def _claim(entry: Mapping[str, Any], world: str) -> Claim:
     subject = f"claim {entry.get('says', '')!r}"
     _check_keys(subject, entry, _CLAIM_KEYS, required=("says", "left", "right"))
     left, right = tuple(entry["left"]), tuple(entry["right"])
-    why = entry.get("why", {}).get(world, "")
-    return Claim(entry["says"], left, right, entry.get("share", 1.0), why)
+    why = entry.get("why", {})
+    _check_keys(f"why of {subject}", why, {*WORLDS})
+    return Claim(entry["says"], left, right, entry.get("share", 1.0), why.get(world, ""))
 
 
 def _check_keys(
-    subject: str, entry: Mapping[str, Any], known: set[str], required: Sequence[str]
+    subject: str, entry: Mapping[str, Any], known: set[str], required: Sequence[str] = ()
 ) -> None:
     if unknown := entry.keys() - known:
         expected = ", ".join(sorted(known))
@@ -80,16 +97,16 @@ def _check_keys(
         raise ValueError(f"{subject}: missing key {', '.join(missing)}")
 
 
-def _alignment_rows(columns: Mapping[str, str]) -> tuple[Row, ...]:
+def _alignment_rows(columns: Mapping[str, str], seeds: int) -> tuple[Row, ...]:
     """Return all rows of the alignment experiment, starting with those of the paper."""
-    first, seeds = next(iter(columns)), (((ALIGNMENT,),),)
+    first = next(iter(columns))
     names = dict.fromkeys([*PAPER, *MASKINGS, LARGE])
     return tuple(
         Row(
             name,
             {title: f"alignment/{name}/{column}" for title, column in columns.items()},
             {first: PAPER[name]} if name in PAPER else {},
-            seeds,
+            tuple(((alignment(seed),),) for seed in range(seeds)),
         )
         for name in names
     )
@@ -97,6 +114,8 @@ def _alignment_rows(columns: Mapping[str, str]) -> tuple[Row, ...]:
 
 def _row(name: str, row: Mapping[str, Any], table: Mapping[str, Any], world: World) -> Row:
     _check_keys(f"row {name!r}", row, _ROW_KEYS, required=("training",))
+    _check_keys(f"columns of row {name!r}", row.get("columns", {}), {*table["columns"]})
+    _check_keys(f"seeds of row {name!r}", row.get("seeds", {}), {*WORLDS})
     columns, printed = {**table["columns"], **row.get("columns", {})}, row.get("paper", [])
     if len(printed) > len(columns):
         raise ValueError(

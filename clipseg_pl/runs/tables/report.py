@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from clipseg_pl.runs.tables.plan import Claim, Plan, Row, Table
 from clipseg_pl.runs.tables.stored_results import StoredResults
 
-_MISSING = {"missing": "not run", "stale": "stale: run again"}
+_MISSING = {"missing": "not run", "stale": "stale: run again", "incomplete": "a metric is missing"}
 
 _HEAD = """\
 # Results
@@ -17,8 +17,8 @@ edit it. The command also runs every experiment without a result.
 - [tables.yaml](tables.yaml) lists the runs behind each table. [results](results) contains their
   metrics with versions, commit and run time.
 - All figures are percentages. Benchmarks with folds report the mean over the four folds. Rows with
-  several seeds show the mean, followed by the minimum and maximum in parentheses. Seeds that have
-  not been run yet are left out.
+  several seeds show the mean, followed by the minimum and maximum in parentheses. Seeds without a
+  valid result are left out.
 - "AP" is the paper's average precision. It leaves out the ends of the precision-recall curve beyond
   the thresholds 0.98 and 0.02, and is therefore low for models with a high recall at 0.98, which
   often predict high probabilities. "exact AP" is the standard average precision
@@ -32,11 +32,11 @@ def results_page(plans: Sequence[tuple[Plan, StoredResults]]) -> str:
     for plan, results in plans:
         parts.append(f"## On {plan.world.title}\n")
         parts += [f"{plan.world.notes}\n"] if plan.world.notes else []
-        if any(table.rows and _has_results(table, results) for table in plan.tables):
+        if any(_has_results(table, results) for table in plan.tables):
             parts.append("\n".join(_claims(plan, results)))
         parts += [
             f"![{file.stem.replace('_', ' ')}](results/{file.parent.name}/{file.name})\n"
-            for file in sorted((*results.folder.glob("*.png"), *results.folder.glob("*.jpg")))
+            for file in sorted(results.folder.glob("*.png"))
         ]
         parts += ["\n".join(_table(table, results)) for table in plan.tables]
         parts.append("\n".join(_cost(plan, results)))
@@ -102,32 +102,20 @@ def _claims(plan: Plan, results: StoredResults) -> Iterator[str]:
 
 def _values(plan: Plan, results: StoredResults, place: tuple[str, str, str]) -> list[float]:
     key, name, column = place
-    figures = results.figures(find_row(plan, key, name))
+    figures = results.figures(plan.row(key, name))
     return [] if isinstance(figures, str) else figures[column]
-
-
-def find_row(plan: Plan, key: str, name: str) -> Row:
-    """Return a row by the key of its table and its name.
-
-    Raises:
-        KeyError: if there is no such row.
-    """
-    for table in plan.tables:
-        for row in table.rows:
-            if (table.key, row.name) == (key, name):
-                return row
-    raise KeyError(f"no row {name!r} in {key}")
 
 
 def _verdict(claim: Claim, left: Sequence[float], right: Sequence[float]) -> str:
     """Return in words whether a claim holds for every seed, for the mean only, or not at all."""
     if not left or not right:
         return "not run"
+    seeds = "" if len(left) > 1 and len(right) > 1 else " (one seed)"
     if min(left) > claim.share * max(right):
-        return "yes" if len(left) > 1 and len(right) > 1 else "yes (one seed)"
+        return f"yes{seeds}"
     if statistics.fmean(left) > claim.share * statistics.fmean(right):
         return "on average, not for every seed"
-    return "no"
+    return f"no{seeds}"
 
 
 def _cost(plan: Plan, results: StoredResults) -> Iterator[str]:
@@ -144,6 +132,10 @@ def _cost(plan: Plan, results: StoredResults) -> Iterator[str]:
     devices = sorted({str(result["device"]) for _, result in content})
     yield (
         f"Done: {len(done)} of {len(evaluations)} evaluations and {len(trainings)} trainings"
-        + (f", {seconds / 3600:.1f} hours in total on {', '.join(devices)}." if done else ".")
+        + (
+            f", at least {seconds / 3600:.1f} hours in total on {', '.join(devices)}."
+            if done
+            else "."
+        )
     )
     yield ""

@@ -17,6 +17,7 @@ from clipseg_pl.weights.files import content_hash
 from clipseg_pl.weights.places import find_checkpoint, find_file
 
 State = Literal["valid", "stale", "missing"]
+Gap = Literal["missing", "stale", "incomplete"]
 _DIGITS = 5
 _STORED_KEYS = (
     "dataset_sizes",
@@ -65,27 +66,28 @@ class StoredResults:
         stored: dict[str, Any] = self._read(evaluation.training.name)[evaluation.name]
         return stored
 
-    def figures(self, row: Row) -> dict[str, list[float]] | State:
+    def figures(self, row: Row) -> dict[str, list[float]] | Gap:
         """Return the figures of a row.
 
         Returns:
             A list for each column title, with one number per seed: the mean over the folds, in
             percent. Seeds without all results are left out. If there are only such seeds,
-            "missing" or "stale".
+            "stale" if a result of the row is stale, otherwise "missing". "incomplete" if a
+            metric is missing in the results, for example because it was added after the runs.
         """
         states = [{self.state(run) for fold in seed for run in fold} for seed in row.seeds]
         finished = [
             seed for seed, of_seed in zip(row.seeds, states, strict=True) if of_seed == {"valid"}
         ]
         if not finished:
-            return "missing" if any("missing" in of_seed for of_seed in states) else "stale"
+            return "stale" if any("stale" in of_seed for of_seed in states) else "missing"
         try:
             return {
                 title: [self._mean(seed, metric) for seed in finished]
                 for title, metric in row.columns.items()
             }
-        except KeyError:  # stored before the metric existed
-            return "stale"
+        except KeyError:
+            return "incomplete"
 
     def add(
         self,
