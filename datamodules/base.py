@@ -82,7 +82,8 @@ class BaseDataModule(LightningDataModule):
         self.listed: dict[str, str] = {}
         """split name -> annotation file and its number of entries, for messages; set by `build`"""
         self.skipped: dict[str, dict[str, int]] = {}
-        """split name -> reason -> number of skipped annotations; filled by `build` and `setup`"""
+        """split or table -> reason -> number of skipped annotations, photos or classes; filled by
+        `build` and `setup`"""
         self.held_out: Sequence[str] = ()
         """classes or words that models must not be trained on if evaluated here, see `excluded`"""
         self.classes = Classes()
@@ -286,6 +287,7 @@ class _WithIds(Dataset[Sample]):
 
     def __init__(self, dataset: Dataset[Sample], ids: Rows) -> None:
         self.dataset, self.ids = dataset, ids
+        self.photo_name: Callable[[int], str] | None = getattr(dataset, "photo_name", None)
 
     def __getitem__(self, key: Key) -> Sample:
         return {**self.dataset[key], "coco_id": int(self.ids[key[1]])}

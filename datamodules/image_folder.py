@@ -174,6 +174,15 @@ class ImageFolderDataModule(BaseDataModule):
         self.accept_copies = False
         """whether photos may be used for both training and evaluation; `doctor` lists them"""
 
+    def setup(self, stage: str) -> None:
+        """Build the datasets of a stage, and name the classes of its evaluated split."""
+        super().setup(stage)
+        dataset = self.datasets["val" if stage in ("fit", "validate") else "test"]
+        assert isinstance(dataset, PromptedDataset)
+        phrases = range(len(dataset.source.phrases)) if dataset.class_ids else ()
+        phrasings = tuple(tuple(dataset.source.phrasings(index)) for index in phrases)
+        self.classes = Classes(tuple(own[0] for own in phrasings), phrasings=phrasings)
+
     def build(self, split: Split) -> Dataset[Sample]:
         """Build the samples of a split."""
         parts = self._parts(split)
@@ -185,7 +194,7 @@ class ImageFolderDataModule(BaseDataModule):
         augmentation = None
         if split == "train" and self.augmentation is not None:
             augmentation = Augmentation(Path(self.augmentation).expanduser(), self.image_size)
-        dataset = PromptedDataset(
+        return PromptedDataset(
             source,
             self.prompting,
             self.image_size,
@@ -197,11 +206,6 @@ class ImageFolderDataModule(BaseDataModule):
             class_ids=len(source.phrases) <= MOST_CLASSES,
             augmentation=augmentation,
         )
-        if split != "train" and dataset.class_ids:
-            phrasings = [tuple(source.phrasings(index)) for index in range(len(source.phrases))]
-            names = tuple(own[0] for own in phrasings)
-            self.classes = Classes(names, phrasings=tuple(phrasings))
-        return dataset
 
     def summary(self) -> dict[str, Any]:
         """Return the number of photos of each split and phrase.

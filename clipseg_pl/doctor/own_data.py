@@ -251,8 +251,8 @@ def _describe_copies(files: Mapping[Split, Sequence[str]]) -> Iterator[Finding]:
             yield Finding(state, "copies", f"{message}: remove one of each pair")
         sources = (set(map(_source, files[split])) - {None} for split in (first, second))
         if versions := len(set.intersection(*sources)):
-            message = f"{first} and {second} have versions of {versions:,} equal photos"
-            yield Finding("note", "versions", f"{message}, by the names of Roboflow's files")
+            message = f"photos with augmented versions in both {first} and {second}: {versions:,}"
+            yield Finding("note", "versions", f"{message} (by Roboflow's file names)")
     if not found and len(files) > 1:
         yield Finding("ok", "copies", f"no photo is in two of the splits {', '.join(files)}")
 

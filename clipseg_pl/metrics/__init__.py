@@ -1,1 +1,1 @@
-"""The metrics of the paper."""
+"""Metrics of all benchmarks."""

@@ -1,6 +1,6 @@
 """The metrics of the paper as pure functions of pixel counts.
 
-All metrics are computed from two histograms per prompt: one of the target pixels and one of the
+Most metrics are computed from two histograms per prompt: one of the target pixels and one of the
 other pixels. Bin k counts the pixels whose probability exceeds exactly k of the thresholds.
 Histograms have a constant size and can be added. A cumulative sum turns them into tp, fp, fn and tn
 at all thresholds.

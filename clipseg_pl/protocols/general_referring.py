@@ -14,6 +14,7 @@ from clipseg_pl.protocols.overlap import (
     at_thresholds,
     best,
     by_threshold,
+    threshold_to_store,
 )
 from clipseg_pl.sample import Batch
 
@@ -104,9 +105,9 @@ class GeneralReferringProtocol(Protocol):
         for prompt_type in self.prompt_types:
             self._counts(prompt_type).reset()
 
-    def best_threshold(self) -> float:
+    def best_threshold(self) -> float | None:
         """Return the threshold with the best mIoU of the first prompt type."""
-        return best(self._counts(self.prompt_types[0]).compute().curves()["miou"])
+        return threshold_to_store(self._counts(self.prompt_types[0]).compute().curves()["miou"])
 
     def best_cut(self) -> float | None:
         """Return the absent cut with the best balanced accuracy of the first prompt type.

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from clipseg_pl.protocols.base import Protocol
-from clipseg_pl.protocols.overlap import Overlaps, Report, best
+from clipseg_pl.protocols.overlap import Overlaps, Report, threshold_to_store
 from clipseg_pl.sample import Batch
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -58,6 +58,6 @@ class GeneralisedProtocol(Protocol):
         """Name of the metric that selects `best.ckpt`, the mIoU of the affordances."""
         return "text/affordances/miou@best"
 
-    def best_threshold(self) -> float:
+    def best_threshold(self) -> float | None:
         """Return the threshold with the best mIoU of the affordances."""
-        return best(self.metrics["text/affordances"].miou())
+        return threshold_to_store(self.metrics["text/affordances"].miou())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from clipseg_pl.protocols.base import PromptType, Protocol
-from clipseg_pl.protocols.overlap import Overlaps, Report, at_target_size, best
+from clipseg_pl.protocols.overlap import Overlaps, Report, at_target_size, threshold_to_store
 from clipseg_pl.sample import Batch
 
 
@@ -66,6 +66,6 @@ class OneShotProtocol(Protocol):
         """Reset all metrics."""
         self.metrics.reset()
 
-    def best_threshold(self) -> float:
+    def best_threshold(self) -> float | None:
         """Return the threshold with the best mIoU of the first prompt type."""
-        return best(self.metrics[self.prompt_types[0]].miou())
+        return threshold_to_store(self.metrics[self.prompt_types[0]].miou())

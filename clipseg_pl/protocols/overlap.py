@@ -237,6 +237,11 @@ def best(curve: Tensor) -> float:
     return round(float(THRESHOLDS[int(highest.int().argmax())]), 2)
 
 
+def threshold_to_store(curve: Tensor) -> float | None:
+    """Return the best threshold of a curve (T,); None for a curve of zeros, which has none."""
+    return best(curve) if curve.max() > 0 else None
+
+
 def at_thresholds(curves: Mapping[str, Tensor], stored_threshold: float | None) -> dict[str, float]:
     """Return the values of curves (T,) at the paper's thresholds and at the stored threshold."""
     at = {f"{threshold:g}": threshold for threshold in REPORTED_THRESHOLDS}

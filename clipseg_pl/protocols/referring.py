@@ -8,7 +8,7 @@ from clipseg_pl.metrics.functional import Histograms, histograms, presence
 from clipseg_pl.metrics.presence import Presence, best_cut, presence_metrics
 from clipseg_pl.metrics.threshold_counts import FalsePositives
 from clipseg_pl.protocols.base import PromptType, Protocol
-from clipseg_pl.protocols.overlap import Overlaps, Report, at_thresholds, best
+from clipseg_pl.protocols.overlap import Overlaps, Report, at_thresholds, threshold_to_store
 from clipseg_pl.sample import Batch
 
 
@@ -91,9 +91,9 @@ class ReferringProtocol(Protocol):
             self._absent(prompt_type).reset()
             self._presence(prompt_type).reset()
 
-    def best_threshold(self) -> float:
+    def best_threshold(self) -> float | None:
         """Return the threshold with the best mIoU of the first prompt type."""
-        return best(self.present[self.prompt_types[0]].miou())
+        return threshold_to_store(self.present[self.prompt_types[0]].miou())
 
     def best_cut(self) -> float | None:
         """Return the absent cut with the best balanced accuracy of the first prompt type.

@@ -71,8 +71,7 @@ def crop_object(source: LVIS, pair: Pair, side: int, seed: int) -> ObjectCrop:
         seed: the position depends on the seed and the object only.
 
     Raises:
-        UnreadableImageError: if the photo cannot be read.
-        ValueError: if the photo's size differs from the annotated one.
+        UnreadableImageError: if the photo is unreadable or not of the annotated size.
     """
     photo, mask = source.photo(pair.image), source.mask(pair)
     if min(mask.shape) < side:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
-from clipseg_pl.images import image_size
+from clipseg_pl.images import RGB, UnreadableImageError, image_size, read_image
 from clipseg_pl.photo_files import open_header
+from clipseg_pl.prompts.masks import exif_note
 from clipseg_pl.prompts.text import normalise_phrase
 from clipseg_pl.prompts.visual import Mask
 from datamodules.datasets.files import DatasetNotFoundError
@@ -100,6 +101,10 @@ class Annotations:
         """Return the names of all photos."""
         return [self.photos[photo] for photo in range(len(self.photos))]
 
+    def has_repeated_phrases(self) -> bool:
+        """Return whether two rows have the same photo and phrase."""
+        return len(np.unique(self.photo * len(self.phrases) + self.phrase)) < len(self.photo)
+
     def without_annotations(self) -> Rows:
         """Return the indices of the photos without rows, whose phrases are all known."""
         annotated = np.concatenate([self.photo, self.unknown[:, 0]])
@@ -118,6 +123,20 @@ class Positions(dict[str, int]):
         """Assign the next integer."""
         self[key] = len(self)
         return self[key]
+
+
+def read_annotated(file: Path, size: tuple[int, int]) -> RGB:
+    """Read a photo of the annotated height and width, (H, W, 3) uint8.
+
+    Raises:
+        UnreadableImageError: if the file is unreadable or of another size.
+    """
+    image = read_image(file)
+    found = image.shape[:2]
+    if found != size:
+        note = exif_note(found, size, file)
+        raise UnreadableImageError(f"{file}: size is {found}, annotated as {size}{note}")
+    return image
 
 
 def photo_sizes(file: Path, folder: Path, names: Sequence[str]) -> Sizes:

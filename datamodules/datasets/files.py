@@ -9,11 +9,12 @@ import os
 import pickle
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 from filelock import FileLock, Timeout
@@ -50,9 +51,8 @@ def require(name: str, folder: Path, parts: Mapping[str, bool], source: str) -> 
         found = [part for part, present in parts.items() if present]
         error = DatasetNotFoundError(
             f"{name} is missing or incomplete in {folder}: found {', '.join(found) or 'nothing'}; "
-            f"missing {', '.join(missing)}. Download it from {source} and set "
-            "--data.init_args.root (or --root of the `alignment` command) to the folder that "
-            f"contains {folder.name}"
+            f"missing {', '.join(missing)}. Download it from {source}, and check "
+            "--data.init_args.root (--root of the `alignment` command), the folder of all datasets"
         )
         error.missing, error.folder, error.source = missing, folder, source
         raise error
@@ -63,14 +63,27 @@ def read_yaml(file: Path) -> object:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not YAML; the message has one line.
+        ValueError: if it is not YAML, or a mapping has a key twice; the message has one line.
     """
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        return yaml.load(file.read_text(encoding="utf-8-sig"), _StrictLoader)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{file}: no such file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Rejects mappings with a key twice, of which PyYAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        counts = Counter(key.value for key in keys)
+        for key in keys:
+            if counts[key.value] > 1:
+                problem = f"the key {key.value!r} occurs twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def read_plain_pickle(file: Path) -> object:

@@ -98,6 +98,8 @@ def read_names(setting: Mapping[int, Any] | str, root: Path) -> dict[int, tuple[
             raise ValueError(f"{where}: value {value} has the names {names!r:.60}; {_HINT}")
         if not str(value).isdecimal():
             raise ValueError(f"{where}: {value!r:.60} is not a value of a label map; {_HINT}")
+        if int(value) in found:
+            raise ValueError(f"{where}: value {int(value)} occurs twice")
         found[int(value)] = tuple(dict.fromkeys(listed))
     return found
 
@@ -231,10 +233,10 @@ def find_label_maps(
         raise DatasetNotFoundError(f"{photo_list or labels}: no label maps (*{label_suffix})")
     photo_of = {name: f"{name}{image_suffix or '.jpg'}" for name in names}
     every = {str(file.relative_to(images)) for file in images.rglob(f"*{image_suffix}")}
+    if images == labels:
+        every -= {f"{name}{label_suffix}" for name in names}
     if not image_suffix:
         every = {name for name in every if Path(name).suffix.lower() in ENDINGS}
-        if images == labels:
-            every -= {f"{name}{label_suffix}" for name in names}
         stems = defaultdict[str, list[str]](list)
         for name in sorted(every):
             stems[str(Path(name).with_suffix(""))].append(name)

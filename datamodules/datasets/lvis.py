@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipseg_pl.images import RGB, read_image
-from clipseg_pl.prompts.masks import exif_note
+from clipseg_pl.images import RGB
 from clipseg_pl.prompts.visual import Mask
+from datamodules.datasets.annotations import read_annotated
 from datamodules.datasets.coco_json import by_id, read_id
 from datamodules.datasets.coco_masks import read_polygons
 from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.files import require, stays_below
 from datamodules.datasets.phrase_table import Rows
-from datamodules.datasets.transforms import Points, is_size, rasterise
+from datamodules.datasets.transforms import Points, Polygons, is_size, rasterise
 
 SOURCE = "https://www.lvisdataset.org/dataset (photos: https://cocodataset.org/#download, 2017)"
 _PHOTOS = ("train2017", "val2017")
@@ -63,11 +63,13 @@ class LVIS:
         self.names: dict[int, str] = {}
         """name of each category id, with underscores replaced by blanks"""
         self._images: dict[int, _Image] = {}
-        self._polygons: dict[Pair, list[Points]] = {}
+        polygons: dict[Pair, list[Points]] = {}
         for file in files:
-            self._read(file)
-        self.pairs = sorted(self._polygons)
+            self._read(file, polygons)
+        self.pairs = sorted(polygons)
         """all pairs of an image and an annotated category, sorted"""
+        self._row = {pair: row for row, pair in enumerate(self.pairs)}
+        self._polygons = Polygons.pack([polygons[pair] for pair in self.pairs])
         self._categories: defaultdict[int, list[int]] = defaultdict(list)
         for pair in self.pairs:
             self._categories[pair.image].append(pair.category)
@@ -90,12 +92,12 @@ class LVIS:
         The mask has the size of the photo. It may be empty, since some polygons cover no pixel.
         """
         image = self._images[pair.image]
-        return rasterise(self._polygons[pair], image.height, image.width)
+        return rasterise(self._polygons(self._row[pair]), image.height, image.width)
 
     def area(self, pair: Pair) -> float:
         """Return the polygon area as a fraction of the photo; overlaps count twice."""
         image, total = self._images[pair.image], 0.0
-        for polygon in self._polygons[pair]:
+        for polygon in self._polygons(self._row[pair]):
             (x, y), (next_x, next_y) = polygon.T, np.roll(polygon, -1, axis=0).T
             total += abs(float(x @ next_y - y @ next_x)) / 2  # the shoelace formula
         return total / (image.height * image.width)
@@ -125,19 +127,13 @@ class LVIS:
         """Read a photo, (H, W, 3) uint8 RGB.
 
         Raises:
-            UnreadableImageError: if the file is missing or unreadable.
-            ValueError: if the photo is not of the annotated size.
+            UnreadableImageError: if the file is missing, unreadable or not of the annotated size.
         """
-        annotated, file = self._images[image], self.photo_file(image)
-        photo = read_image(file)
-        size = annotated.height, annotated.width
-        if photo.shape[:2] != size:
-            found = f"{photo.shape[0]} x {photo.shape[1]}"
-            note = exif_note(photo.shape[:2], size, file)
-            raise ValueError(f"{file}: size is {found}, annotated as {size[0]} x {size[1]}{note}")
-        return photo
+        annotated = self._images[image]
+        return read_annotated(self.photo_file(image), (annotated.height, annotated.width))
 
-    def _read(self, file: Path) -> None:
+    def _read(self, file: Path, polygons: dict[Pair, list[Points]]) -> None:
+        """Read images and categories, and add the polygons of each pair."""
         try:
             content = json.loads(file.read_text(encoding="utf-8"), object_hook=_compact)
             names = by_id(map(_read_category, content["categories"]), "categories")
@@ -152,9 +148,9 @@ class LVIS:
             if common:
                 raise ValueError(f"image {min(common)} is also in another split")
             self._images |= images
-            for pair, polygons in content["annotations"]:
+            for pair, added in content["annotations"]:
                 self._images[pair.image], self.names[pair.category]  # unknown ids raise KeyError
-                self._polygons.setdefault(pair, []).extend(polygons)
+                polygons.setdefault(pair, []).extend(added)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{file}: invalid LVIS annotations ({error!r})") from error
 

@@ -151,8 +151,7 @@ def merge(
 ) -> Annotations:
     """Merge tables, and apply the phrasings of their classes.
 
-    A photo file in several tables becomes one photo. Its masks of the same phrase are united if
-    they come from different tables or classes.
+    A photo file in several tables becomes one photo. Its masks of the same phrase are united.
 
     Args:
         tables: at least one table.
@@ -162,9 +161,9 @@ def merge(
 
     Returns:
         One table. Photo names are relative to the common folder of all tables. A single table
-        without phrasings is returned as it is.
+        without phrasings and without masks to unite is returned as it is.
     """
-    if len(tables) == 1 and phrasings is None:
+    if len(tables) == 1 and phrasings is None and not tables[0].has_repeated_phrases():
         return tables[0]
     folder = Path(os.path.commonpath([os.path.abspath(table.folder) for table in tables]))
     photo_of, phrase_of = Positions(), Positions()
@@ -184,7 +183,7 @@ def merge(
         phrases = np.array([phrase_of[words[0]] if words else -1 for words in own], np.int64)
         rows = np.arange(len(table.photo))
         boxes = np.zeros_like(rows) if table.row_boxes is None else table.row_boxes
-        origin = np.full_like(rows, number), rows, table.phrase
+        origin = np.full_like(rows, number), rows
         parts.append([photos[table.photo], phrases[table.phrase], *origin, boxes])
         gaps.append([photos[table.unknown[:, 0]], phrases[table.unknown[:, 1]]])
         annotated.append(np.union1d(phrases[table.phrase], phrases[table.vocabulary]))
@@ -195,11 +194,12 @@ def merge(
     task, without = (pair[0] * len(phrase_of) + pair[1] for pair in (part, unknown))
     usable = ~np.isin(task, without)
     part = part[:, usable]
-    first, row = _unite(task[usable], part[2], part[4])
+    _, start, index = np.unique(task[usable], return_index=True, return_inverse=True)
+    first, row = np.unique(start[index], return_inverse=True)  # rows in the order of first parts
     order = np.argsort(row, kind="stable")
     offsets = np.cumsum([0, *np.bincount(row, minlength=len(first))])
     made_of = _Parts(part[2, order], part[3, order], offsets)
-    boxes = np.bincount(row, part[5], len(first)).astype(np.int64)
+    boxes = np.bincount(row, part[4], len(first)).astype(np.int64)
     valid = [table.valid for table in tables]
     groups, group = _groups([tables_of[photo] for photo in range(len(photo_of))])
     return Annotations(
@@ -230,23 +230,3 @@ def _groups(tables_of: Sequence[set[int]]) -> tuple[list[frozenset[int]], Rows]:
     index: dict[frozenset[int], int] = {}
     group = [index.setdefault(frozenset(tables), len(index)) for tables in tables_of]
     return list(index), np.array(group, np.int64)
-
-
-def _unite(task: Rows, table: Rows, owner: Rows) -> tuple[Rows, Rows]:
-    """Assign parts to rows. Parts of a task from several tables or classes are one row.
-
-    Args:
-        task: (parts,) photo and phrase.
-        table: (parts,) index of the table.
-        owner: (parts,) class in the table.
-
-    Returns:
-        (rows,) int64, first part of each row; and (parts,) int64, row of each part.
-    """
-    _, start, index = np.unique(task, return_index=True, return_inverse=True)
-    first = start[index]  # first part of the same task
-    other = (table != table[first]) | (owner != owner[first])
-    several = np.zeros(len(start), np.bool_)
-    np.logical_or.at(several, index, other)
-    lead = np.where(several[index], first, np.arange(len(task)))
-    return np.unique(lead, return_inverse=True)

@@ -2,20 +2,19 @@
 
 import json
 import logging
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clipseg_pl.images import RGB, UnreadableImageError, read_image
-from clipseg_pl.prompts.masks import exif_note
+from clipseg_pl.images import RGB
 from clipseg_pl.prompts.visual import Mask
+from datamodules.datasets.annotations import read_annotated
 from datamodules.datasets.files import require
 from datamodules.datasets.phrase_table import PhraseTable, Strings
 from datamodules.datasets.phrasecut_build import SOURCE, build_index, describe_skipped
-from datamodules.datasets.transforms import Points, Rasterizer, rasterise
+from datamodules.datasets.transforms import Polygons, Rasterizer, rasterise
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +72,8 @@ class PhraseCut(PhraseTable):
         """
         photo = self.index.task_image[row]
         file = self.images / f"{self.index.image_id[photo]}.jpg"
-        image = read_image(file)
-        found, size = image.shape[:2], tuple(self.index.image_size[photo].tolist())
-        if found != size:
-            note = exif_note(found, size, file)
-            raise UnreadableImageError(f"{file}: size is {found}, annotated as {size}{note}")
-        return image
+        height, width = self.index.image_size[photo].tolist()
+        return read_annotated(file, (height, width))
 
     def read_mask(self, row: int) -> Mask:
         """Return the target of a row, (H, W) bool: the union of its polygons."""
@@ -108,8 +103,7 @@ class PhraseCutIndex:
         self.task_image, self.task_phrase = load("task_image"), load("task_phrase")
         self.phrases = Strings(load("phrases"), load("phrases_offsets"))
         self.task_id = Strings(load("task_id"), load("task_id_offsets"))
-        self._points, self._point_offsets = load("points"), load("point_offsets")
-        self._polygon_offsets = load("polygon_offsets")
+        self.polygons = Polygons(load("points"), load("point_offsets"), load("polygon_offsets"))
         self.skipped: dict[str, list[str]] = json.loads((folder / "skipped.json").read_text())
 
     def __reduce__(self) -> tuple[type["PhraseCutIndex"], tuple[Path]]:
@@ -119,12 +113,6 @@ class PhraseCutIndex:
     def __len__(self) -> int:
         """Return the number of tasks."""
         return len(self.task_image)
-
-    def polygons(self, task: int) -> list[Points]:
-        """Return the polygons of all instances of a task, (points, 2) float64 each."""
-        first, last = self._polygon_offsets[task : task + 2]
-        offsets = self._point_offsets[first : last + 1]
-        return [self._points[a:b] for a, b in pairwise(offsets)]
 
 
 def find_files(root: Path, split: str) -> tuple[Path, Path, Path]:

@@ -23,7 +23,7 @@ from datamodules.datasets.files import (
     writing_to,
 )
 from datamodules.datasets.phrase_table import Strings
-from datamodules.datasets.transforms import FARTHEST, Points, covers_nothing, is_size
+from datamodules.datasets.transforms import FARTHEST, Points, Polygons, covers_nothing, is_size
 
 SOURCE = "https://github.com/ChenyunWu/PhraseCutDataset"
 VERSION = 6
@@ -215,16 +215,14 @@ def _save_arrays(
     phrases = list(dict.fromkeys(phrase for _, _, phrase, _ in kept))
     image_row = {image: row for row, image in enumerate(image_ids)}
     phrase_row = {phrase: row for row, phrase in enumerate(phrases)}
-    polygons = [polygon for task in kept for polygon in task[3]]
+    polygons = Polygons.pack([task[3] for task in kept])
     arrays: dict[str, npt.NDArray[Any]] = {
         "image_id": np.array(image_ids),
         "image_size": np.array([sizes[image] for image in image_ids]),
         "coco_id": np.array([coco_ids[image] for image in image_ids]),
         "task_image": np.array([image_row[task[1]] for task in kept]),
         "task_phrase": np.array([phrase_row[task[2]] for task in kept]),
-        "points": np.concatenate(polygons),
-        "point_offsets": _offsets([len(polygon) for polygon in polygons]),
-        "polygon_offsets": _offsets([len(task[3]) for task in kept]),
+        **vars(polygons),
     }
     for name, strings in (("phrases", phrases), ("task_id", [task[0] for task in kept])):
         packed = Strings.pack(strings)
@@ -257,7 +255,3 @@ def _read_polygons(value: object) -> list[Points] | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return polygons
-
-
-def _offsets(lengths: list[int]) -> npt.NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from clipseg_pl.images import RGB, UnreadableImageError, read_image, to_tensor
-from clipseg_pl.prompts.masks import exif_note
+from clipseg_pl.images import RGB, to_tensor
 from clipseg_pl.prompts.visual import Mask
 from clipseg_pl.sample import Prompt, Sample
 from datamodules.datasets.annotations import (
     NO_PHRASE,
     Positions,
+    read_annotated,
     reasons,
     reject_missing,
     reject_unusable,
@@ -117,14 +117,9 @@ class RefCOCO(PhraseTable):
         Raises:
             UnreadableImageError: if the file is unreadable or not of the annotated size.
         """
+        height, width = self._masks.sizes[self._target[row]].tolist()
         file = self.photos / self._names_of_photos[int(self._photo_of_row[row])]
-        image, size = read_image(file), tuple(self._masks.sizes[self._target[row]].tolist())
-        if image.shape[:2] != size:
-            note = exif_note(image.shape[:2], size, file)
-            raise UnreadableImageError(
-                f"{file}: size is {image.shape[:2]}, annotated as {size}{note}"
-            )
-        return image
+        return read_annotated(file, (height, width))
 
     def read_mask(self, row: int) -> Mask:
         """Return the target of a row, (H, W) bool: the union of its annotations."""

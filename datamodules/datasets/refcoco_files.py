@@ -67,7 +67,7 @@ class Ref(NamedTuple):
     annotations: tuple[int, ...]
     """empty for sentences without a target"""
     category: int
-    """-1 without a target, or for targets of several categories"""
+    """-1 without a target, for targets of several categories, and in RefCOCO-M"""
     sentences: tuple[tuple[str, str], ...]
     """name and text of each"""
 

@@ -34,9 +34,9 @@ def read_table(
 ) -> Annotations:
     """Read a table of phrases, and check the headers of all photos, and all masks.
 
-    The columns are `image`, `mask`, `phrase` and optionally `label`. Each row is a task; a photo
-    may have several. A row with an empty mask is skipped: the photo does not show its phrase. See
-    `OwnMasks` for how masks are read.
+    The columns are `image`, `mask`, `phrase` and optionally `label`. A photo may have several rows,
+    also with the same phrase; `merge` unites their masks. A row with an empty mask is skipped: the
+    photo does not show its phrase. See `OwnMasks` for how masks are read.
 
     Args:
         file: CSV with a header, or JSONL with one object per line (`.jsonl`).

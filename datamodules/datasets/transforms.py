@@ -1,6 +1,8 @@
 """Geometry of images and masks: rasterizing polygons, cropping, resizing."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeGuard
 
 import albumentations as A
@@ -34,6 +36,36 @@ class Square(NamedTuple):
 def is_size(sides: tuple[object, object]) -> TypeGuard[tuple[int, int]]:
     """Return whether two values from a file are a valid height and width of a photo."""
     return all(type(side) is int and side > 0 for side in sides)
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Function that takes a row and returns its polygons, in arrays that data workers share.
+
+    Args:
+        points: (total, 2) float64, x and y in pixels of the points of all polygons.
+        point_offsets: (polygons + 1,) int64, first point of each polygon.
+        polygon_offsets: (rows + 1,) int64, first polygon of each row.
+    """
+
+    points: Points
+    point_offsets: npt.NDArray[np.int64]
+    polygon_offsets: npt.NDArray[np.int64]
+
+    @classmethod
+    def pack(cls, rows: Sequence[Sequence[Points]]) -> "Polygons":
+        """Pack the polygons of all rows, (points, 2) each."""
+        polygons = [polygon for row in rows for polygon in row]
+        return cls(
+            np.concatenate([np.empty((0, 2)), *polygons]),
+            np.cumsum([0, *map(len, polygons)], dtype=np.int64),
+            np.cumsum([0, *map(len, rows)], dtype=np.int64),
+        )
+
+    def __call__(self, row: int) -> list[Points]:
+        """Return the polygons of a row, (points, 2) float64 each."""
+        first, last = self.polygon_offsets[row : row + 2]
+        return [self.points[a:b] for a, b in pairwise(self.point_offsets[first : last + 1])]
 
 
 def rasterise(

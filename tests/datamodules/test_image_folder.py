@@ -77,6 +77,27 @@ def test_splits_can_have_their_own_tables(tmp_path):
     assert data.sizes() == {"test": 3}  # without its own table, `test` uses that of `val`
 
 
+def test_classes_are_those_of_the_evaluated_split(tmp_path):
+    write_photos(tmp_path / "one", PHRASES)
+    write_photos(tmp_path / "two", [["cat", "dog"]], grey=100)
+    write_photos(tmp_path / "three", [["dog", "zebra"]], grey=200)
+    data = build(
+        tmp_path,
+        table="one/phrases.csv",
+        val=Table("two/phrases.csv"),
+        test=Table("three/phrases.csv"),
+    )
+    for stage, split in (
+        ("validate", "val"),
+        ("test", "test"),
+        ("fit", "val"),
+        ("validate", "val"),
+    ):
+        data.setup(stage)
+        for prompt in data.datasets[split][0, 0]["prompts"]:
+            assert data.classes.names[prompt["class_id"]] == prompt["phrase"]
+
+
 def test_photo_and_mask_folders_can_be_set(tmp_path):
     write_photos(tmp_path / "one", PHRASES)
     shutil.move(tmp_path / "one" / "images", tmp_path / "photos" / "images")

@@ -16,11 +16,24 @@ from datamodules.lvis_names import LVISNamesDataModule
 from datamodules.lvis_prompts import LVISPromptsDataModule
 from datamodules.pascal_5i import Pascal5iDataModule
 from datamodules.phrasecut import PhraseCutDataModule
-from tests.datasets.own import write_photo
+from tests.datasets.own import SQUARE, write_csv, write_mask, write_photo
 from tests.datasets.shared_photos import ELSEWHERE, SHARED_COCO, SHARED_LVIS, write_shared
 from tests.datasets.written import task, write_phrasecut
 
 SIZE = {"image_size": 32, "batch_size": 4, "num_workers": 0}
+
+
+def test_loaded_photos_keep_their_names(tmp_path):
+    """The pictures of an evaluation name the photo, also if it is one of COCO's."""
+    for number in (1, 2):
+        write_photo(tmp_path / f"{number:012}.jpg")
+        write_mask(tmp_path / f"{number}.png", SQUARE)
+    rows = [{"image": f"{n:012}.jpg", "mask": f"{n}.png", "phrase": "cat"} for n in (1, 2)]
+    write_csv(tmp_path / "table.csv", rows)
+    data = ImageFolderDataModule(str(tmp_path), **SIZE, train=Table("table.csv"), val_share=0.5)
+    data.setup("validate")
+    dataset = data.val_dataloader().dataset
+    assert dataset.photo_name(0) == f"{dataset[0, 0]['coco_id']:012}.jpg"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,12 @@ from clipseg_pl.protocols.semantic import SemanticProtocol
 from clipseg_pl.sample import collate
 from clipseg_pl.training.module import CLIPSegModule
 from datamodules.datasets.files import DatasetNotFoundError
-from datamodules.datasets.label_maps import LabelClasses, published_labels, read_names
+from datamodules.datasets.label_maps import (
+    LabelClasses,
+    find_label_maps,
+    published_labels,
+    read_names,
+)
 from datamodules.datasets.prompted import Prompting
 from datamodules.label_maps import LabelMapsDataModule
 from datamodules.toy.scenes.scene import Scene
@@ -124,11 +129,18 @@ def test_names_are_read_from_a_file(tmp_path):
         ({1: 5}, "value 1 has the names 5;"),
         ({-1: "a"}, "-1 is not a value of a label map"),
         ({"a": "b"}, "'a' is not a value of a label map"),
+        ({1: "road", "1": "building"}, "value 1 occurs twice"),
     ],
 )
 def test_malformed_names_raise(setting, message):
     with pytest.raises(ValueError, match=message):
         read_names(setting, None)
+
+
+def test_value_that_is_twice_in_a_file_raises(tmp_path):
+    (tmp_path / "names.yaml").write_text("0: car\n1: road\n1: building\n")
+    with pytest.raises(ValueError, match=r"names\.yaml: .*the key '1' occurs twice.* line 2"):
+        read_names("names.yaml", tmp_path)
 
 
 def test_unknown_dataset_or_file_of_names_raises(tmp_path):
@@ -293,6 +305,16 @@ def test_two_photos_with_one_label_map_raise(tmp_path):
     with pytest.raises(ValueError, match=r"a\.jpg and a\.png belong to one label map"):
         validation(tmp_path)
     assert validation(tmp_path, image_suffix=".png").sizes() == {"val": 1}
+
+
+@pytest.mark.parametrize("image_suffix", ["", ".png"])
+def test_photos_without_a_label_map_are_counted_in_a_shared_folder(tmp_path, image_suffix):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (4, 1)).save(tmp_path / f"{name}.png")
+    for name in ("a", "b"):
+        Image.new("L", (4, 1)).save(tmp_path / f"{name}_mask.png")
+    found = find_label_maps(tmp_path, tmp_path, None, image_suffix, "_mask.png", "val")
+    assert found.photos == ["a.png", "b.png"] and found.unused == 1
 
 
 # ---- samples

@@ -138,8 +138,26 @@ def test_tables_of_different_formats_are_merged(tmp_path):
     table = write_csv(tmp_path / "b" / "table.csv", rows)
     found = masks(ImageFolder(merge([coco, read_table(table, table.parent, table.parent)])))
     assert np.array_equal(found["a_1__crack"], SQUARE)
-    assert found.keys() == {"a_1__crack", "b_1__crack", "b_1__crack_2"}  # rows stay tasks
-    assert np.array_equal(found["b_1__crack_2"], BAR)
+    assert found.keys() == {"a_1__crack", "b_1__crack"}
+    assert np.array_equal(found["b_1__crack"], BAR)
+
+
+def test_rows_of_a_table_with_the_same_photo_and_phrase_are_united(tmp_path):
+    write_photo(tmp_path / "1.png")
+    write_photo(tmp_path / "2.png")
+    for name, mask in (("square", SQUARE), ("bar", BAR)):
+        write_mask(tmp_path / f"{name}.png", mask)
+    rows = [
+        {"image": "1.png", "mask": "square.png", "phrase": "crack"},
+        {"image": "2.png", "mask": "square.png", "phrase": "crack"},
+        {"image": "1.png", "mask": "bar.png", "phrase": "Crack"},
+        {"image": "1.png", "mask": "bar.png", "phrase": "dent"},
+    ]
+    table = read_table(write_csv(tmp_path / "table.csv", rows), tmp_path, tmp_path)
+    source = ImageFolder(merge([table]))
+    found = masks(source)
+    assert found.keys() == {"1__crack", "2__crack", "1__dent"}
+    assert np.array_equal(found["1__crack"], SQUARE | BAR)
 
 
 def test_single_table_without_phrases_is_returned(exports):

@@ -87,16 +87,18 @@ def test_images_with_wrong_published_sizes_are_skipped(tmp_path, caplog):
 
 def test_arrays_are_memory_mapped(written):
     index = PhraseCut(written, "train").index
-    arrays = [value for value in vars(index).values() if isinstance(value, np.ndarray)]
+    values = [*vars(index).values(), *vars(index.polygons).values()]
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
     arrays += [index.phrases.text, index.phrases.offsets, index.task_id.text]
-    assert len(arrays) >= 9
+    assert len(arrays) == 11
     assert all(isinstance(array, np.memmap) and array.mode == "r" for array in arrays)
 
 
 def test_pickled_index_is_mapped_again_not_copied(written):
     source = PhraseCut(written, "train")
     copy = pickle.loads(pickle.dumps(source))
-    assert isinstance(copy.index, PhraseCutIndex) and isinstance(copy.index._points, np.memmap)
+    assert isinstance(copy.index, PhraseCutIndex)
+    assert isinstance(copy.index.polygons.points, np.memmap)
     assert [copy.name(i) for i in range(len(copy))] == [source.name(i) for i in range(len(source))]
 
 

@@ -151,7 +151,7 @@ def test_versions_of_a_photo_in_two_splits_are_noted(tmp_path):
     findings = list(check_own_data(data, tmp_path / "sheet.jpg", False))
     (found,) = [f for f in findings if f.subject == "versions"]
     assert (
-        found.state == "note" and "train and val have versions of 1 equal photos" in found.message
+        found.state == "note" and "augmented versions in both train and val: 1 (by" in found.message
     )
 
 

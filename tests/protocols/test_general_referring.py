@@ -218,6 +218,12 @@ def test_sets_with_targets_only_have_no_generalised_metrics():
     assert protocol.compute(0.5, 0.7) == {"text/prompts": 0, "text/no_target_prompts": 0}
 
 
+def test_sets_without_targets_have_no_threshold_to_store():
+    protocol = GeneralReferringProtocol()
+    update(protocol, [item for item in hand_made() if not item.has_target])
+    assert protocol.best_threshold() is None
+
+
 def test_stored_cut_and_threshold_are_the_best_of_the_set():
     protocol = GeneralReferringProtocol()
     update(protocol, hand_made())

@@ -94,6 +94,15 @@ def test_toy_command_writes_and_prints_the_next_command(tmp_path, small, capsys)
     assert f"--data.init_args.root '{root}'" in out.splitlines()[-1]
 
 
+def test_next_command_uses_the_written_folder_even_if_its_name_is_toy(
+    tmp_path, small, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    toy.main(["--root", "toy", "--scenes", "2"])
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert command.endswith(f"--data.init_args.root {tmp_path / 'toy'}")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -35,8 +35,8 @@ def main(args: list[str]) -> None:
         "--world",
         choices=WORLDS,
         required=True,
-        help="data to run on (required). toy: generated datasets, about twelve hours on 2 CPU "
-        "cores; paper: the real datasets in data/",
+        help="data to run on (required). toy: generated datasets, about 14 hours on 2 CPU cores; "
+        " paper: the real datasets in data/",
     )
     parser.add_argument(
         "--only",

@@ -53,7 +53,8 @@ def main(args: list[str]) -> None:
         sys.exit(f"clipseg_pl: {error}")
     for folder, images in written.items():
         print(f"{folder}: {images} images")
+    root = shlex.quote(str(options.root.absolute()))
     print(
         "to train on it: python -m clipseg_pl fit --config experiments/pc_plus.yaml "
-        f"--config experiments/toy.yaml --data.init_args.root {shlex.quote(str(options.root))}"
+        f"--config experiments/toy.yaml --data.init_args.root {root}"
     )

@@ -92,6 +92,7 @@ class Examples(Callback):
         assert isinstance(pl_module, CLIPSegModule)
         chosen = choose(scores)
         dataset = _loader(trainer).dataset
+        photo_name = getattr(dataset, "photo_name", None)
         batch = collate([dataset[(0, score.sample)] for _, score in chosen])
         batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
         with trainer.precision_plugin.forward_context():
@@ -109,9 +110,7 @@ class Examples(Callback):
             write_whole(file, partial(picture.save, format="PNG"))
             self.entries.append(
                 {
-                    "photo": dataset.photo_name(score.sample)
-                    if hasattr(dataset, "photo_name")
-                    else batch["prompt_id"][prompt],
+                    "photo": photo_name(score.sample) if photo_name else batch["prompt_id"][prompt],
                     "phrase": batch["phrase"][prompt],
                     "iou": score.iou,
                     "rank": rank,

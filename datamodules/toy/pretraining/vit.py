@@ -1,6 +1,6 @@
 """Pre-training of the toy ViT, as a classifier of all kinds on newly drawn images.
 
-python -m datamodules.toy.pretraining.vit --out runs/toy_vit --minutes 40
+python -m datamodules.toy.pretraining.vit --out runs/toy_vit --steps 2500 --every 250
 
 The toy ViT is the counterpart of a ViT trained on ImageNet: it sees images of single things and no
 text.

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.scenes.scene import Scene
 from datamodules.toy.writers.folder import Request, counts_of, describe, write_json
-from datamodules.toy.writers.pictures import draw_varied, write_jpeg
+from datamodules.toy.writers.pictures import draw_varied, outline, write_jpeg
 
 LVIS_SPLITS: tuple[str, ...] = ("train", "val")
 _FOLDER = "LVIS"
@@ -162,12 +161,7 @@ def _annotations(image_id: int, scene: Scene, first: int) -> list[dict[str, Any]
             "id": first + number,
             "image_id": image_id,
             "category_id": LVIS_CATEGORIES[thing.kind].id,
-            "segmentation": [
-                [value for point in polygon for value in point]
-                for polygon in polygons_of(thing.mask)
-            ],
-            "area": float(thing.mask.sum()),
-            "bbox": [float(value) for value in thing.box],
+            **outline(thing),
         }
         for number, thing in enumerate(scene.things)
     ]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from datamodules.toy.language.words import PROPERTY_SENTENCES, kind_name, properties_of
 from datamodules.toy.scenes.kinds import PASCAL_KINDS
-from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.scenes.scene import Scene, draw_scene
 from datamodules.toy.writers.folder import (
     Request,
@@ -21,7 +20,7 @@ from datamodules.toy.writers.folder import (
     write_json,
     write_lines,
 )
-from datamodules.toy.writers.pictures import label_map, write_jpeg, write_labels
+from datamodules.toy.writers.pictures import label_map, outline, write_jpeg, write_labels
 
 _FOLDER = "own"
 _SPLITS = ("all",)
@@ -111,12 +110,7 @@ def _annotations(image: int, scene: Scene, first: int) -> list[dict[str, Any]]:
             "image_id": image,
             "category_id": _CATEGORIES[thing.kind],
             "iscrowd": 0,
-            "segmentation": [
-                [value for point in polygon for value in point]
-                for polygon in polygons_of(thing.mask)
-            ],
-            "area": float(thing.mask.sum()),
-            "bbox": [float(value) for value in thing.box],
+            **outline(thing),
         }
         for number, thing in enumerate(scene.things)
     ]

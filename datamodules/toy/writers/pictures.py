@@ -1,7 +1,8 @@
-"""Helpers shared by the writers: scenes that cover every kind, label maps and image files."""
+"""Shared by the writers: scenes that cover every kind, COCO annotations, label maps, images."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datamodules.toy.scenes.kinds import PASCAL_KINDS
-from datamodules.toy.scenes.scene import Scene, draw_scene
+from datamodules.toy.scenes.paint import polygons_of
+from datamodules.toy.scenes.scene import Scene, Thing, draw_scene
 
 IGNORED = 255
 """ignore label"""
@@ -44,6 +46,20 @@ def draw_varied(
         scene = draw_scene(rng, shape, kinds=(*PASCAL_KINDS, *(kind,) * _REPEATS))
         if shows(scene, kind):
             return scene
+
+
+def flat_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
+    """Return the outlines of a mask, (H, W), as COCO writes them: x and y of all points."""
+    return [[value for point in polygon for value in point] for polygon in polygons_of(mask)]
+
+
+def outline(thing: Thing) -> dict[str, Any]:
+    """Return the mask of a thing as in COCO's annotations, in pixels; boxes are x, y, w, h."""
+    return {
+        "segmentation": flat_polygons(thing.mask),
+        "area": float(thing.mask.sum()),
+        "bbox": [float(value) for value in thing.box],
+    }
 
 
 def label_map(scene: Scene, labels: Mapping[str, int], border: bool = False) -> NDArray[np.uint8]:

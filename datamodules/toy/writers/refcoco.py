@@ -16,10 +16,10 @@ from datamodules.toy.language.captions import names_of
 from datamodules.toy.language.sentences import place_of
 from datamodules.toy.language.words import COLOUR_WORDS, NAMES
 from datamodules.toy.scenes.kinds import PASCAL_KINDS, VARIANTS
-from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.scenes.scene import Scene, Thing
 from datamodules.toy.writers.coco import COCO_CLASSES, draw_coco
 from datamodules.toy.writers.folder import Request, counts_of, describe, write_json, write_lines
+from datamodules.toy.writers.pictures import outline
 
 _FOLDERS = ("refcoco+", "refcocog", "grefcoco", "refcoco-m", "refcoco")
 _SIZE = 160, 200  # height and width of toy COCO's photos in pixels
@@ -175,11 +175,7 @@ def _annotation(number: int, image: int, thing: Thing) -> dict[str, Any]:
         "image_id": image,
         "category_id": COCO_CLASSES[thing.kind] + 1,
         "iscrowd": 0,
-        "segmentation": [
-            [value for point in polygon for value in point] for polygon in polygons_of(thing.mask)
-        ],
-        "area": float(thing.mask.sum()),
-        "bbox": [float(value) for value in thing.box],
+        **outline(thing),
     }
 
 

@@ -12,9 +12,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from datamodules.toy.scenes.paint import polygons_of
 from datamodules.toy.writers.folder import Request, counts_of, describe, write_json
-from datamodules.toy.writers.pictures import write_jpeg
+from datamodules.toy.writers.pictures import flat_polygons, write_jpeg
 
 EXPORTS: dict[str, tuple[str, str]] = {
     "cracks": ("wall-cracks", "crack"),
@@ -133,14 +132,13 @@ def _image(number: int, index: int, key: str) -> dict[str, Any]:
 def _annotation(export: str, image: int, number: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     has_polygons = export == "cracks" and number % _BOXES_ONLY != 7
-    polygons = polygons_of(mask) if has_polygons else []
     return {
         "id": number,
         "image_id": image,
         "category_id": 1,
         "bbox": [x, y, width, height],
         "area": width * height,  # of the box, as Roboflow writes it
-        "segmentation": [[value for point in polygon for value in point] for polygon in polygons],
+        "segmentation": flat_polygons(mask) if has_polygons else [],
         "iscrowd": 0,
     }
 
