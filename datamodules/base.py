@@ -19,7 +19,7 @@ from datamodules.datasets.annotations import Split as Split
 from datamodules.datasets.annotations import reasons
 from datamodules.datasets.exclusion import EVALUATED_PHOTOS, photos_of
 from datamodules.datasets.phrase_table import PhraseTable, Rows
-from datamodules.samplers import EvaluationSampler, Key, TrainingSampler
+from datamodules.samplers import EvaluationSampler, Key, TrainingSampler, in_batches
 from datamodules.toy.world import toy_root, write_toy_world
 
 NOT_WHOLE = "predict needs whole photos, but this benchmark crops or pads them"
@@ -241,8 +241,8 @@ class BaseDataModule(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
-        size = _size(self._dataset(split))
-        sampler = EvaluationSampler(size, self.batch_size, *self._rank_and_world_size())
+        batches = in_batches(_size(self._dataset(split)), self.batch_size)
+        sampler = EvaluationSampler(batches, *self._rank_and_world_size())
         return self._loader(split, sampler)
 
     def _rank_and_world_size(self) -> tuple[int, int]:

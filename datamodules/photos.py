@@ -1,45 +1,19 @@
 """Your own photos for `predict`."""
 
-from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from clipseg_pl.photo_files import find_photos, is_url
 from clipseg_pl.prompts.image_prompt import Blend, ImagePrompt, describe, split
 from clipseg_pl.sample import Batch, Sample
 from datamodules.base import BaseDataModule, Split
 from datamodules.datasets.photos import Photos, collate_readable
-from datamodules.samplers import Key
+from datamodules.samplers import EvaluationSampler
 
 _DEFAULT_IMAGE_SIZE = 352  # the paper's
 _DEFAULT_PATCH = 16
 """patch size in pixels if no model is attached; that of the paper's backbone"""
-
-
-class SameSizeSampler(Sampler[list[Key]]):
-    """Distributes precomputed batches over the ranks in turn.
-
-    All photos of a batch have the same size at the model's input.
-
-    Args:
-        batches: indices of the samples of each batch.
-        rank: rank of this process.
-        world_size: number of processes.
-    """
-
-    def __init__(self, batches: Sequence[Sequence[int]], rank: int, world_size: int) -> None:
-        """Select this rank's batches."""
-        self.batches = batches[rank::world_size] or [[]]  # never empty, see EvaluationSampler
-
-    def __len__(self) -> int:
-        """Return this rank's number of batches; a rank without samples has one empty batch."""
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        """Yield this rank's batches."""
-        for batch in self.batches:
-            yield [(0, number) for number in batch]
 
 
 class PhotosDataModule(BaseDataModule):
@@ -149,5 +123,5 @@ class PhotosDataModule(BaseDataModule):
         dataset = self._dataset("test")
         assert isinstance(dataset, Photos)
         batches = dataset.batches(self.batch_size)
-        sampler = SameSizeSampler(batches, *self._rank_and_world_size())
+        sampler = EvaluationSampler(batches, *self._rank_and_world_size())
         return self._loader("test", sampler, collate_readable)

@@ -1,6 +1,6 @@
 """Batch samplers for training and evaluation on one or more ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -71,28 +71,31 @@ class EvaluationSampler(Sampler[list[Key]]):
     samples until all ranks have the same number, so that metrics would count some samples twice.
 
     Args:
-        size: number of samples in the dataset.
-        batch_size: samples per batch; the last one may be smaller.
+        batches: indices of the samples of each batch, see `in_batches`.
         rank: rank of this process.
         world_size: number of processes.
     """
 
-    def __init__(self, size: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        """Store the numbers."""
-        self.size, self.batch_size = size, batch_size
-        self.starts = range(rank * batch_size, size, world_size * batch_size)
-
-    def __len__(self) -> int:
-        """Return this rank's number of batches; a rank without samples gets one empty batch.
+    def __init__(
+        self, batches: Sequence[Sequence[int]], rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Select this rank's batches; a rank without samples gets one empty batch.
 
         Lightning skips evaluation on a rank without batches. The other ranks would then wait
         forever when metrics are synchronised.
         """
-        return max(1, len(self.starts))
+        self.batches = batches[rank::world_size] or [[]]
+
+    def __len__(self) -> int:
+        """Return this rank's number of batches."""
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Key]]:
         """Yield this rank's batches."""
-        if not self.starts:
-            yield []
-        for start in self.starts:
-            yield [(0, i) for i in range(start, min(start + self.batch_size, self.size))]
+        for batch in self.batches:
+            yield [(0, sample) for sample in batch]
+
+
+def in_batches(size: int, batch_size: int) -> list[range]:
+    """Divide samples, in order, into batches; the last one may be smaller."""
+    return [range(i, min(i + batch_size, size)) for i in range(0, size, batch_size)]

@@ -17,6 +17,7 @@ from clipseg_pl.doctor.findings import (
     compare_published,
     missing_folder,
     missing_parts,
+    read_photos,
     show_status,
     subsample,
 )
@@ -200,17 +201,7 @@ def _lvis_photos(lvis: LVIS, every: bool) -> Iterator[tuple[State, str]]:
         first = lvis.photo_file(absent[0])
         yield "wrong", f"{counts} (first: {first}): download them from {LVIS_SOURCE}"
     present = sorted(set(lvis.images).difference(absent))
-    opened, problems = subsample(present, every), list[str]()
-    with show_status("reading photos of LVIS"):
-        for image in opened:
-            try:
-                lvis.photo(image)
-            except (OSError, ValueError) as error:
-                problems.append(str(error))
-    if opened:
-        yield "ok", f"{checked_of(opened, present)} photos checked"
-    if problems:
-        yield "wrong", f"{len(problems):,} of them are not usable (first: {problems[0]})"
+    yield from read_photos(present, lvis.photo, "LVIS", every)
 
 
 def _is_toy(root: Path, part: str) -> bool:

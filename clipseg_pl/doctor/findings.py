@@ -110,6 +110,30 @@ def checked_of(checked: Sequence[T], items: Sequence[T]) -> str:
     return f"all {len(items):,}" if whole else f"{len(checked):,} of {len(items):,}"
 
 
+def read_photos(
+    items: Sequence[T], read: Callable[[T], object], dataset: str, every: bool
+) -> Iterator[tuple[State, str]]:
+    """Read photos, and yield how many were read and how many of them are not usable.
+
+    Args:
+        items: one item per photo.
+        read: function that raises OSError or ValueError for an item whose photo is not usable.
+        dataset: name of the dataset.
+        every: whether to read all photos instead of `SAMPLE` of them.
+    """
+    opened, problems = subsample(items, every), list[str]()
+    with show_status(f"reading photos of {dataset}"):
+        for item in opened:
+            try:
+                read(item)
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
+    if opened:
+        yield "ok", f"{checked_of(opened, items)} photos checked"
+    if problems:
+        yield "wrong", f"{len(problems):,} of them are not usable (first: {problems[0]})"
+
+
 @contextmanager
 def show_status(status: str) -> Iterator[None]:
     """Show a status message on terminals while the body runs."""

@@ -7,12 +7,11 @@ from pathlib import Path
 from clipseg_pl.doctor.findings import (
     Finding,
     State,
-    checked_of,
     combine,
     compare_published,
     missing_folder,
+    read_photos,
     show_status,
-    subsample,
 )
 from datamodules.datasets.annotations import reasons
 from datamodules.datasets.files import DatasetNotFoundError
@@ -66,22 +65,8 @@ def check_referring(dataset: Name, root: Path, every: bool) -> Iterator[Finding]
         )
         if table.skipped:
             compared = "note", f"{compared[1]}, skipped {reasons(table.skipped)}"
-        yield combine(subject, [compared, *_referring_photos(table, dataset, every)])
-
-
-def _referring_photos(table: RefCOCO, dataset: Name, every: bool) -> Iterator[tuple[State, str]]:
-    """Check that photos are readable and have the annotated size."""
-    photos, problems = table.by_photo(), list[str]()
-    opened = subsample(photos, every)
-    with show_status(f"reading photos of {dataset}"):
-        for tasks in opened:
-            try:
-                table.image(int(tasks[0]))
-            except (OSError, ValueError) as error:
-                problems.append(str(error))
-    yield "ok", f"{checked_of(opened, photos)} photos checked"
-    if problems:
-        yield "wrong", f"{len(problems):,} of them are not usable (first: {problems[0]})"
+        photos = [int(tasks[0]) for tasks in table.by_photo()]
+        yield combine(subject, [compared, *read_photos(photos, table.image, dataset, every)])
 
 
 check_refcoco = partial(check_referring, "refcoco")

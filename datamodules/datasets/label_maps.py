@@ -342,7 +342,7 @@ class LabelMapDataset(Dataset[Sample]):
 
     def __init__(self, maps: LabelMaps, form: str, image_size: int) -> None:
         """Prepare the prompts."""
-        self.maps, self.resize = maps, PairedResize(image_size).resize
+        self.maps, self.resize = maps, PairedResize(image_size)
         self.coco_ids = coco_ids(maps.files.photos)
         phrasings = maps.classes.info.phrasings
         pairs = [(number, phrase) for number, words in enumerate(phrasings) for phrase in words]
@@ -379,7 +379,7 @@ class LabelMapDataset(Dataset[Sample]):
             for prompt, name in zip(self._prompts, self._names, strict=True)
         ]
         return Sample(
-            query_image=to_tensor(self.resize(image=photo)["image"]),
+            query_image=to_tensor(self.resize.image(photo)),
             query_size=(photo.shape[0], photo.shape[1]),
             prompts=prompts,
             label_map=torch.from_numpy(self.maps.ids(number))[None],

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import albumentations as A
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from datamodules.datasets.coco_photos import coco_ids
 from datamodules.datasets.episodes import Episode
 from datamodules.datasets.labelled import IGNORED, LabelledPhotos, Labels
 from datamodules.datasets.phrase_table import Rows
+from datamodules.datasets.transforms import PairedResize
 
 Framing = Literal["squash", "letterbox"]
 _MULTIPLE = 8
@@ -49,12 +49,7 @@ class OneShotDataset(Dataset[Sample]):
         """Store the settings; no file is read."""
         self.photos, self.episodes, self.prompts = photos, episodes, prompts
         self.image_size, self.framing, self.visual_prompt = image_size, framing, visual_prompt
-        self.resize = A.Resize(
-            image_size,
-            image_size,
-            interpolation=cv2.INTER_LINEAR,
-            mask_interpolation=cv2.INTER_NEAREST,
-        )
+        self.resize = PairedResize(image_size)
 
     @property
     def coco_ids(self) -> Rows:
@@ -97,8 +92,7 @@ class OneShotDataset(Dataset[Sample]):
     def _framed(self, image: RGB, labels: Labels) -> tuple[RGB, Labels]:
         if self.framing == "letterbox":
             return letterbox(image, labels, self.image_size)
-        resized = self.resize(image=image, mask=labels)
-        return resized["image"], resized["mask"]
+        return self.resize.image(image), self.resize.labels(labels)
 
 
 def letterbox(image: RGB, labels: Labels, size: int) -> tuple[RGB, Labels]:

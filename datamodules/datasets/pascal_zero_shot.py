@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import albumentations as A
-import cv2
 import torch
 from torch.utils.data import Dataset
 
@@ -11,6 +9,7 @@ from clipseg_pl.images import to_tensor
 from clipseg_pl.sample import Prompt, Sample
 from datamodules.datasets.labelled import IGNORED, LabelledPhotos
 from datamodules.datasets.pascal_5i import ZERO_SHOT_CLASSES
+from datamodules.datasets.transforms import PairedResize
 
 
 class ZeroShotDataset(Dataset[Sample]):
@@ -25,13 +24,7 @@ class ZeroShotDataset(Dataset[Sample]):
 
     def __init__(self, photos: LabelledPhotos, names: Sequence[str], image_size: int) -> None:
         """Store the settings; no file is read."""
-        self.photos, self.names = photos, names
-        self.resize = A.Resize(
-            image_size,
-            image_size,
-            interpolation=cv2.INTER_LINEAR,
-            mask_interpolation=cv2.INTER_NEAREST,
-        )
+        self.photos, self.names, self.resize = photos, names, PairedResize(image_size)
 
     def __len__(self) -> int:
         """Return the number of photos."""
@@ -41,10 +34,9 @@ class ZeroShotDataset(Dataset[Sample]):
         """Load the sample of a photo."""
         name = self.names[key[1]]
         photo = self.photos.image(name)
-        resized = self.resize(image=photo, mask=self.photos.labels(name))
-        labels = torch.from_numpy(resized["mask"])[None]  # 1 H W
+        labels = torch.from_numpy(self.resize.labels(self.photos.labels(name)))[None]  # 1 H W
         return Sample(
-            query_image=to_tensor(resized["image"]),
+            query_image=to_tensor(self.resize.image(photo)),
             query_size=(photo.shape[0], photo.shape[1]),
             prompts=[
                 Prompt(

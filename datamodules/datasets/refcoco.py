@@ -196,7 +196,6 @@ class RefCOCOPhotos(Dataset[Sample]):
         """Load the sample of a photo."""
         tasks = self.photos[key[1]].tolist()
         photo = self.source.image(tasks[0])
-        image, _ = self.resize(photo, np.zeros(photo.shape[:2], np.bool_))
         masks: dict[int, torch.Tensor] = {}
         for task in tasks:
             if self.source.target(task) not in masks:
@@ -205,7 +204,7 @@ class RefCOCOPhotos(Dataset[Sample]):
                 masks[self.source.target(task)] = torch.from_numpy(mask)[None]
         valid = torch.ones_like(next(iter(masks.values())))
         return Sample(
-            query_image=to_tensor(image),
+            query_image=to_tensor(self.resize.image(photo)),
             query_size=(photo.shape[0], photo.shape[1]),
             prompts=[
                 Prompt(

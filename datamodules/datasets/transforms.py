@@ -189,12 +189,21 @@ class PairedResize:
         Returns:
             Image (size, size, 3) uint8 and mask (size, size) bool.
         """
-        return self.resize(image=_part(image, crop))["image"], self.mask(mask, crop)
+        return self.image(_part(image, crop)), self.mask(mask, crop)
+
+    def image(self, image: RGB) -> RGB:
+        """Resize an image, (H, W, 3) uint8."""
+        resized: RGB = self.resize(image=image)["image"]
+        return resized
 
     def mask(self, mask: Mask, crop: Square | None = None) -> Mask:
-        """Crop and resize a mask without its image."""
-        part, size = _part(mask, crop).astype(np.uint8), (self.size, self.size)
-        return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST).astype(np.bool_)
+        """Crop and resize a mask, (H, W) bool."""
+        return self.labels(_part(mask, crop).astype(np.uint8)).astype(np.bool_)
+
+    def labels(self, labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Resize a label map, (H, W) uint8."""
+        size = (self.size, self.size)
+        return np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _part(image: npt.NDArray[Any], crop: Square | None) -> npt.NDArray[Any]:

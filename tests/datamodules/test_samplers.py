@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.samplers import EvaluationSampler, TrainingSampler
+from datamodules.samplers import EvaluationSampler, TrainingSampler, in_batches
 
 
 def training(size, batch_size, steps, seed=0, first_step=0, rank=0, world_size=1):
@@ -76,11 +76,11 @@ def test_iterating_twice_gives_the_same_batches():
 
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 9))
 def test_evaluation_visits_every_sample_once_in_the_batches_of_one_rank(size, batch, world_size):
-    single = list(EvaluationSampler(size, batch))
+    single = list(EvaluationSampler(in_batches(size, batch)))
     assert joined(single) == [(0, index) for index in range(size)]
     assert all(len(keys) == batch for keys in single[:-1])
     for rank in range(world_size):
-        sampler = EvaluationSampler(size, batch, rank, world_size)
+        sampler = EvaluationSampler(in_batches(size, batch), rank, world_size)
         # without an empty batch, Lightning would skip an idle rank and the others would wait
         assert list(sampler) == (single[rank::world_size] or [[]])
         assert len(sampler) == len(list(sampler))
@@ -88,4 +88,4 @@ def test_evaluation_visits_every_sample_once_in_the_batches_of_one_rank(size, ba
 
 @pytest.mark.parametrize(("rank", "sizes"), [(0, [3]), (1, [2]), (2, [0]), (3, [0])])
 def test_ranks_without_samples_get_an_empty_batch(rank, sizes):
-    assert [len(keys) for keys in EvaluationSampler(5, 3, rank, 4)] == sizes
+    assert [len(keys) for keys in EvaluationSampler(in_batches(5, 3), rank, 4)] == sizes

@@ -75,7 +75,7 @@ class Examples(Callback):
         pixels = histograms(probability, batch["query_mask"][prompts], batch["valid_mask"][prompts])
         index = position(threshold_in_use(None, pl_module.threshold)[0])
         iou = iou_foreground(counts_at_thresholds(pixels))[:, index].tolist()
-        first = _loader(trainer).batch_sampler.starts[batch_idx]
+        first = _loader(trainer).batch_sampler.batches[batch_idx][0]
         owners = batch["query_index"]
         for score, prompt in zip(iou, prompts.tolist(), strict=True):
             image = int(owners[prompt])
