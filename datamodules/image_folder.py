@@ -93,10 +93,10 @@ class _Part(NamedTuple):
 class ImageFolderDataModule(BaseDataModule):
     """Your own photos, prompted like PhraseCut+; see docs/own_data.md.
 
-    A task is one phrase about one photo: a row of a table, or all annotations of a photo with the
-    same phrase in a COCO JSON file. The support image of a task is the photo of another task with
-    the same phrase. Negatives are phrases that the photo is not annotated with. Photos without
-    annotations in a COCO JSON file are used as negatives.
+    A task is one phrase about one photo, with all rows or annotations of this photo and phrase. The
+    support image of a task is the photo of another task with the same phrase. Negatives are phrases
+    that the photo is not annotated with. Photos without annotations in a COCO JSON file are used as
+    negatives.
 
     Args:
         root: folder that all paths are relative to, or "toy" for the built-in toy world.

@@ -65,7 +65,7 @@ class TrainingSampler(Sampler[list[Key]]):
 
 
 class EvaluationSampler(Sampler[list[Key]]):
-    """Yields every sample once, in order; batches are distributed over the ranks in turn.
+    """Yields every batch once; the batches are distributed over the ranks in turn.
 
     The batches are the same for any number of ranks. Lightning's default sampler would repeat
     samples until all ranks have the same number, so that metrics would count some samples twice.

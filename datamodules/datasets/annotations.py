@@ -101,9 +101,11 @@ class Annotations:
         """Return the names of all photos."""
         return [self.photos[photo] for photo in range(len(self.photos))]
 
-    def has_repeated_phrases(self) -> bool:
-        """Return whether two rows have the same photo and phrase."""
-        return len(np.unique(self.photo * len(self.phrases) + self.phrase)) < len(self.photo)
+    def has_masks_to_unite(self) -> bool:
+        """Return whether two rows have the same photo and phrase; skipped rows are counted."""
+        pairs = np.column_stack([self.photo, self.phrase])
+        unique = np.unique(np.concatenate([pairs, np.unique(self.unknown, axis=0)]), axis=0)
+        return len(unique) < len(pairs) + len(np.unique(self.unknown, axis=0))
 
     def without_annotations(self) -> Rows:
         """Return the indices of the photos without rows, whose phrases are all known."""

@@ -25,7 +25,7 @@ from datamodules.datasets.phrase_table import (
 
 
 class ImageFolder(PhraseTable):
-    """Tasks on custom photos: all rows of a table, and the photos without annotations.
+    """Tasks on custom photos: all rows of a merged table, and the photos without annotations.
 
     Args:
         annotations: the table.

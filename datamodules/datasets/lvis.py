@@ -1,6 +1,7 @@
 """LVIS: one mask per image and annotated category, and the category names."""
 
 import json
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -68,7 +69,6 @@ class LVIS:
             self._read(file, polygons)
         self.pairs = sorted(polygons)
         """all pairs of an image and an annotated category, sorted"""
-        self._row = {pair: row for row, pair in enumerate(self.pairs)}
         self._polygons = Polygons.pack([polygons[pair] for pair in self.pairs])
         self._categories: defaultdict[int, list[int]] = defaultdict(list)
         for pair in self.pairs:
@@ -92,12 +92,12 @@ class LVIS:
         The mask has the size of the photo. It may be empty, since some polygons cover no pixel.
         """
         image = self._images[pair.image]
-        return rasterise(self._polygons(self._row[pair]), image.height, image.width)
+        return rasterise(self._polygons(bisect_left(self.pairs, pair)), image.height, image.width)
 
     def area(self, pair: Pair) -> float:
         """Return the polygon area as a fraction of the photo; overlaps count twice."""
         image, total = self._images[pair.image], 0.0
-        for polygon in self._polygons(self._row[pair]):
+        for polygon in self._polygons(bisect_left(self.pairs, pair)):
             (x, y), (next_x, next_y) = polygon.T, np.roll(polygon, -1, axis=0).T
             total += abs(float(x @ next_y - y @ next_x)) / 2  # the shoelace formula
         return total / (image.height * image.width)

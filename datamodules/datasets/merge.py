@@ -20,7 +20,7 @@ Phrasings = Mapping[str, tuple[str, ...]]
 """class -> its phrasings, none to leave it out"""
 
 _HINT = "write class: phrase, class: [phrase, another phrase], or class: null to leave it out"
-_INCOMPLETE = "masks of a joined class left incomplete by a skipped annotation"
+_INCOMPLETE = "masks left incomplete by a skipped row or annotation"
 
 
 def read_phrasings(setting: Mapping[str, Any] | str, root: Path) -> Phrasings:
@@ -163,7 +163,7 @@ def merge(
         One table. Photo names are relative to the common folder of all tables. A single table
         without phrasings and without masks to unite is returned as it is.
     """
-    if len(tables) == 1 and phrasings is None and not tables[0].has_repeated_phrases():
+    if len(tables) == 1 and phrasings is None and not tables[0].has_masks_to_unite():
         return tables[0]
     folder = Path(os.path.commonpath([os.path.abspath(table.folder) for table in tables]))
     photo_of, phrase_of = Positions(), Positions()
@@ -210,7 +210,7 @@ def merge(
         phrases=Strings.pack(list(phrase_of)),
         photo=part[0, first],
         phrase=part[1, first],
-        number=np.arange(1, len(first) + 1),
+        number=tables[0].number[part[3, first]] if len(tables) == 1 else np.arange(len(first)) + 1,
         masks=_Masks(made_of, [table.masks for table in tables]),
         skipped={} if usable.all() else {_INCOMPLETE: int((~usable).sum())},
         valid=_Valid(made_of, valid) if any(valid) else None,

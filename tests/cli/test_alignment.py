@@ -133,6 +133,11 @@ def test_toy_world_is_the_default(tmp_path, monkeypatch):
     alignment.main(["--out", str(tmp_path / "new.json"), "--samples", "2"])
     config = json.loads((tmp_path / "new.json").read_text())["config"]
     assert (config["root"], config["backbone"]["name"]) == ("toy", "toy2")
+    alignment.main(["--out", str(tmp_path / "one.json"), "--samples", "2", "--seed", "1"])
+    folders = sorted(tmp_path.glob("*/alignment_*"))
+    assert [folder.name for folder in folders] == ["alignment_0", "alignment_1"]
+    first, second = (next(folder.glob("LVIS/val2017/*1.jpg")) for folder in folders)
+    assert first.name == second.name and first.read_bytes() != second.read_bytes()
 
 
 @pytest.mark.slow

@@ -314,9 +314,9 @@ def test_skipped_masks_of_merged_tables_are_reported_once(tmp_path, caplog):
     data = build(tmp_path, "coco.json", phrases={"crack": "crack", "fissure": "crack"})
     data.setup("test")
     lines = [record.getMessage() for record in caplog.records]
-    assert [line for line in lines if "joined" in line] == [
-        f"{tmp_path / 'coco.json'} (merged): skipped 1 masks of a joined class left incomplete by "
-        "a skipped annotation"
+    assert [line for line in lines if "incomplete" in line] == [
+        f"{tmp_path / 'coco.json'} (merged): skipped 1 masks left incomplete by a skipped row or "
+        "annotation"
     ]
     assert list(data.skipped) == ["coco.json", "coco.json (merged)"]
 

@@ -16,7 +16,7 @@ from clipseg_pl.models.decoder import FiLMDecoder
 from clipseg_pl.protocols.semantic import SemanticProtocol
 from clipseg_pl.sample import collate
 from clipseg_pl.training.module import CLIPSegModule
-from datamodules.datasets.files import DatasetNotFoundError
+from datamodules.datasets.files import DatasetNotFoundError, read_yaml
 from datamodules.datasets.label_maps import (
     LabelClasses,
     find_label_maps,
@@ -139,8 +139,14 @@ def test_malformed_names_raise(setting, message):
 
 def test_value_that_is_twice_in_a_file_raises(tmp_path):
     (tmp_path / "names.yaml").write_text("0: car\n1: road\n1: building\n")
-    with pytest.raises(ValueError, match=r"names\.yaml: .*the key '1' occurs twice.* line 2"):
+    with pytest.raises(ValueError, match=r"names\.yaml: .*the key '1' occurs twice.* line 3"):
         read_names("names.yaml", tmp_path)
+
+
+def test_merge_keys_of_yaml_are_read(tmp_path):
+    text = "a: &a {1: car}\nb: &b {<<: *a, 1: bus}\nc: {<<: *b, 2: tree}\n"
+    (tmp_path / "names.yaml").write_text(text)
+    assert read_yaml(tmp_path / "names.yaml")["c"] == {1: "bus", 2: "tree"}
 
 
 def test_unknown_dataset_or_file_of_names_raises(tmp_path):

@@ -160,6 +160,25 @@ def test_rows_of_a_table_with_the_same_photo_and_phrase_are_united(tmp_path):
     assert np.array_equal(found["1__crack"], SQUARE | BAR)
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_mask_with_a_row_of_ignored_pixels_is_left_out(tmp_path, repeated):
+    """The row may hide a part of the object, whatever the other rows of the table are."""
+    for name in ("1.png", "2.png"):
+        write_photo(tmp_path / name)
+    write_mask(tmp_path / "square.png", SQUARE.astype(np.uint8))
+    write_mask(tmp_path / "ignored.png", BAR * np.uint8(255))
+    rows = [("1.png", "square.png"), ("1.png", "ignored.png"), *[("2.png", "square.png")] * 2]
+    listed = [
+        {"image": image, "mask": mask, "phrase": "crack", "label": 1}
+        for image, mask in rows[: 4 if repeated else 3]
+    ]
+    file = write_csv(tmp_path / "table.csv", listed)
+    table = merge([read_table(file, tmp_path, tmp_path, ignore_label=255)])
+    assert masks(ImageFolder(table)).keys() == {"2__crack"}
+    assert table.skipped == {"masks left incomplete by a skipped row or annotation": 1}
+    assert table.number.tolist() == [4]  # line of the table
+
+
 def test_single_table_without_phrases_is_returned(exports):
     assert merge(exports[:1]) is exports[0]
 

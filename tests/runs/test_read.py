@@ -107,12 +107,6 @@ def test_figures_of_the_paper_are_assigned_to_columns(plan):
             assert list(row.columns) == table.columns and row.paper.keys() <= row.columns.keys()
 
 
-def test_claims_compare_existing_rows(plan):
-    for claim in plan.claims:
-        for key, name, column in (claim.left, claim.right):
-            assert column in plan.row(key, name).columns
-
-
 def changed_claim(tmp_path, **values):
     """Return a copy of tables.yaml in which the first claim is changed; None removes a key."""
     content = yaml.safe_load(FILE.read_text())
@@ -199,11 +193,16 @@ def test_invalid_entry_raises(tmp_path, path, value, message):
     [
         (("tables", "T2", "column"), "table T2: unknown key column"),
         (("worlds", "toy", "training_setings"), "world toy: unknown key training_setings"),
+        (("worlds", "tyo"), "worlds: unknown key tyo; expected paper, toy"),
+        (("table",), "tables.yaml: unknown key table; expected claims, tables, worlds"),
     ],
 )
-def test_unknown_key_of_table_2_or_a_world_raises(tmp_path, path, message):
+def test_unknown_key_outside_the_tables_of_trainings_raises(tmp_path, path, message):
     content = yaml.safe_load(FILE.read_text())
-    content[path[0]][path[1]][path[2]] = {}
+    node = content
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = {}
     (tmp_path / "tables.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match=message):
         read_plan(tmp_path / "tables.yaml", "toy")

@@ -67,7 +67,7 @@ def test_claims_show_both_figures(results):
     (line,) = (line for line in lines if line.startswith("| Failing claim"))
     assert line.endswith("| no: it is small |")
     (line,) = (line for line in lines if line.startswith("| Mean claim"))
-    assert line.endswith("| on average, not for every seed: it is close |")
+    assert line.endswith("| on average, not for every combination of seeds: it is close |")
     (line,) = (line for line in lines if line.startswith("| Second claim"))
     assert line.endswith("| other, mIoU: not run | not run |")
 
@@ -77,7 +77,7 @@ def test_claims_show_both_figures(results):
     [
         ([3, 4], [1, 2], 1, "yes"),
         ([3], [2], 1, "yes (one seed)"),
-        ([2, 5], [1, 3], 1, "on average, not for every seed"),
+        ([2, 5], [1, 3], 1, "on average, not for every combination of seeds"),
         ([1, 2], [3, 4], 1, "no"),
         ([2, 3], [3, 4], 0.4, "yes"),
         ([2], [2], 1, "no (one seed)"),

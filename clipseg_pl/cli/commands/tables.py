@@ -111,38 +111,45 @@ class _Tables:
         if not dry_run:
             check_folders([self.runs, self.folder])
         for evaluation in missing:
-            self.results.digest(evaluation)  # cached: compared with the digests after the run
-        failed, started, queue = [], time.monotonic(), list(trainings)
+            self.results.digest(evaluation)  # cached, to notice changes of the configs later
+        failed, queue, times = [], list(trainings), list[float]()
         for number, training in enumerate(queue):
             pending = [evaluation for evaluation in missing if evaluation.training == training]
             stale = sum(states[evaluation] == "stale" for evaluation in pending)
             line = f"{number + 1} of {len(queue)}: {training.name}"
             line += f", {len(pending)} evaluations" + (f" ({stale} stale)" if stale else "")
-            if number and not dry_run:
-                left = (time.monotonic() - started) / number * (len(queue) - number)
+            if times:
+                left = sum(times) / len(times) * (len(queue) - number)
                 line += f"; about {left / 60:.0f} minutes left"
             print(line, flush=True)
             if dry_run:
                 continue
             self.runs.mkdir(parents=True, exist_ok=True)
-            try:  # only the last ones wait for another command that runs the same training
-                with FileLock(
-                    self.runs / f".{training.name}.lock", blocking=number >= len(trainings)
-                ):
-                    failed += self._run(training, pending)
-                    self._write()
+            lock = FileLock(self.runs / f".{training.name}.lock")
+            try:  # wait only at the end
+                lock.acquire(blocking=number >= len(trainings))
             except Timeout:
                 print("another command runs this training; continuing with the next", flush=True)
                 queue.append(training)
+                continue
+            except (OSError, NotImplementedError):
+                pass  # on a file system without locks, only one command can run
+            try:
+                left_over = [e for e in pending if self.results.state(e) != "valid"]
+                if left_over:
+                    started = time.monotonic()
+                    failed += self._run(training, left_over)
+                    self._write()
+                    times.append(time.monotonic() - started)
+            finally:
+                lock.release()
         if not (dry_run and only):  # RESULTS.md needs the configs of all tables: slow
             self._write()
         return failed
 
     def _run(self, training: Training, evaluations: list[Evaluation]) -> list[str]:
-        """Run a training and those of its evaluations that have no valid result by now."""
-        evaluations = [e for e in evaluations if self.results.state(e) != "valid"]
-        if not evaluations:
-            return []
+        if any(map(self._has_changed, evaluations)):
+            return [training.name]
         if not training.configs:
             return self._run_alignment(evaluations[0])
         run = self._plan_training(training)
@@ -173,13 +180,22 @@ class _Tables:
         content: Mapping[str, Any],
         training_seconds: float | None = None,
     ) -> list[str]:
-        """Store a result, unless a config was edited during the run, which then has failed."""
+        """Store a result; return the name of the run if a config has changed meanwhile."""
+        if self._has_changed(evaluation):
+            return [f"{evaluation.training.name}, {evaluation.name}"]
+        self.results.add(evaluation, content, training_seconds)
+        return []
+
+    def _has_changed(self, evaluation: Evaluation) -> bool:
+        """Return whether a config of a run has changed since the command started."""
         if self._digest_in(self.plan)(evaluation) == self.results.digest(evaluation):
-            self.results.add(evaluation, content, training_seconds)
-            return []
-        name = f"{evaluation.training.name}, {evaluation.name}"
-        print(f"clipseg_pl: a config of {name} has changed during the run", file=sys.stderr)
-        return [name]
+            return False
+        print(
+            f"clipseg_pl: a config of {evaluation.training.name}, {evaluation.name} has changed "
+            "since this command started; start it again",
+            file=sys.stderr,
+        )
+        return True
 
     def _plan_training(self, training: Training) -> Run | None:
         """Create a run whose folder name contains its digest; None if its config is invalid."""

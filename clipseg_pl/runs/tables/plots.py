@@ -1,6 +1,7 @@
 """Plots of the ablation, of mIoU by threshold, object or image size, and of precision by recall."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+from clipseg_pl.atomic import write_whole
 from clipseg_pl.inference.overlay import COLOURS
 from clipseg_pl.runs.tables.plan import Plan, Row
 from clipseg_pl.runs.tables.stored_results import StoredResults
@@ -18,7 +20,7 @@ _PALETTE = [tuple(part / 255 for part in colour) for colour in COLOURS]
 
 
 def draw_plots(plan: Plan, results: StoredResults, folder: Path) -> list[Path]:
-    """Draw every plot whose results are available.
+    """Draw every plot whose results are available, and delete the others.
 
     Args:
         plan: plan of a world.
@@ -42,7 +44,8 @@ def draw_plots(plan: Plan, results: StoredResults, folder: Path) -> list[Path]:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             figure.tight_layout()
-            figure.savefig(folder / name, dpi=110, metadata={"Software": None})
+            save = partial(figure.savefig, format="png", dpi=110, metadata={"Software": None})
+            write_whole(folder / name, save)
             plt.close(figure)
             written.append(folder / name)
     return written

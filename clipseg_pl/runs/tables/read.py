@@ -42,6 +42,9 @@ def read_plan(file: Path, world: str) -> Plan:
             refers to an unknown world, row or column.
     """
     content = yaml.safe_load(file.read_text())
+    parts = ("worlds", "tables", "claims")
+    _check_keys(str(file), content, {*parts}, required=parts)
+    _check_keys("worlds", content["worlds"], {*WORLDS}, required=WORLDS)
     entry = content["worlds"][world]
     _check_keys(f"world {world}", entry, _WORLD_KEYS, required=("title",))
     settings = _settings(entry.get("training_settings"))

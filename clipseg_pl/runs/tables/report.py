@@ -114,7 +114,7 @@ def _verdict(claim: Claim, left: Sequence[float], right: Sequence[float]) -> str
     if min(left) > claim.share * max(right):
         return f"yes{seeds}"
     if statistics.fmean(left) > claim.share * statistics.fmean(right):
-        return "on average, not for every seed"
+        return "on average, not for every combination of seeds"
     return f"no{seeds}"
 
 
