@@ -215,6 +215,8 @@ def unsafe_code(source: str) -> list[str]:
             unpickles = any("Unpickler" in ast.unparse(base) for base in node.bases)
             safe = any(isinstance(n, ast.FunctionDef) and n.name == "find_class" for n in node.body)
             found += [node.name] if unpickles and not safe else []
+            bases = {ast.unparse(base) for base in node.bases}
+            found += sorted(b for b in bases if b.endswith("Loader") and b != "yaml.SafeLoader")
     return found
 
 
@@ -235,6 +237,7 @@ def test_no_source_evaluates_what_it_reads(file):
         "pickle.Unpickler(stream).load()",
         "from pickle import loads",
         "class Any(pickle.Unpickler):\n    pass",
+        "class Any(yaml.UnsafeLoader):\n    pass",
         "yaml.load(text, yaml.Loader)",
         "yaml.unsafe_load(text)",
         "torch.load(file)",

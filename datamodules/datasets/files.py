@@ -65,7 +65,7 @@ def read_yaml(file: Path) -> object:
         ValueError: if it is not YAML, or a mapping has a key twice; the message has one line.
     """
     try:
-        return yaml.load(file.read_text(encoding="utf-8-sig"), _StrictLoader)
+        return _StrictLoader(file.read_text(encoding="utf-8-sig")).get_single_data()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{file}: no such file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
