@@ -119,7 +119,7 @@ def test_interrupted_training_is_resumed_and_finished_one_is_not_repeated(
     (listed.parent / "ablations" / "dim_16.yaml").write_text("model:\n  decoder: {dims: 3}\n")
     with pytest.raises(SystemExit):
         fill(listed)
-    (run_folder,) = (listed.parents[1] / "runs" / "toy").iterdir()
+    (run_folder,) = (listed.parents[1] / "runs" / "toy").glob("[!.]*")
     result = listed.parent / "results" / "toy" / "pc_plus.json"
     result.unlink()
     for file in (run_folder / "results").iterdir():  # as if killed before it wrote its results
