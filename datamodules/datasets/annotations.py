@@ -103,9 +103,9 @@ class Annotations:
 
     def has_masks_to_unite(self) -> bool:
         """Return whether two rows have the same photo and phrase; skipped rows are counted."""
-        pairs = np.column_stack([self.photo, self.phrase])
-        unique = np.unique(np.concatenate([pairs, np.unique(self.unknown, axis=0)]), axis=0)
-        return len(unique) < len(pairs) + len(np.unique(self.unknown, axis=0))
+        skipped = np.unique(self.unknown, axis=0)
+        pairs = np.concatenate([np.column_stack([self.photo, self.phrase]), skipped])
+        return len(np.unique(pairs, axis=0)) < len(pairs)
 
     def without_annotations(self) -> Rows:
         """Return the indices of the photos without rows, whose phrases are all known."""

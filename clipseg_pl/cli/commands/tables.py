@@ -36,7 +36,7 @@ def main(args: list[str]) -> None:
         choices=WORLDS,
         required=True,
         help="data to run on (required). toy: generated datasets, about 14 hours on 2 CPU cores; "
-        " paper: the real datasets in data/",
+        "paper: the real datasets in data/",
     )
     parser.add_argument(
         "--only",
