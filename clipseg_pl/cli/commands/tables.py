@@ -35,7 +35,7 @@ def main(args: list[str]) -> None:
         "--world",
         choices=WORLDS,
         required=True,
-        help="data to run on (required). toy: generated datasets, about 14 hours on 2 CPU cores; "
+        help="data to run on (required). toy: generated datasets, about 8 hours on 2 CPU cores; "
         "paper: the real datasets in data/",
     )
     parser.add_argument(

@@ -128,10 +128,12 @@ def _cost(plan: Plan, results: StoredResults) -> Iterator[str]:
         for training, result in content
         if training.configs
     }
+    planned = {e.training for e in evaluations if e.training.configs}
     seconds = sum(trainings.values()) + sum(result["seconds"] for _, result in content)
     devices = sorted({str(result["device"]) for _, result in content})
     yield (
-        f"Done: {len(done)} of {len(evaluations)} evaluations and {len(trainings)} trainings"
+        f"Done: {len(done)} of {len(evaluations)} evaluations and {len(trainings)} of "
+        f"{len(planned)} trainings"
         + (
             f", at least {seconds / 3600:.1f} hours in total on {', '.join(devices)}."
             if done
