@@ -123,12 +123,13 @@ def _cost(plan: Plan, results: StoredResults) -> Iterator[str]:
     evaluations = plan.evaluations()
     done = [e for e in evaluations if results.state(e) == "valid"]
     content = [(evaluation.training, results.result(evaluation)) for evaluation in done]
-    trainings = {  # Table 2 is about CLIP alone and has no training
+    # Table 2 is about CLIP alone and has no training
+    planned = {e.training for e in evaluations if e.training.configs}
+    trainings = {
         training: result["training_seconds"] or 0
         for training, result in content
-        if training.configs
+        if training in planned
     }
-    planned = {e.training for e in evaluations if e.training.configs}
     seconds = sum(trainings.values()) + sum(result["seconds"] for _, result in content)
     devices = sorted({str(result["device"]) for _, result in content})
     yield (
